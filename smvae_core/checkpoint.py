@@ -1,0 +1,172 @@
+"""One file that is a whole model: safetensors weights with JSON metadata in the header. Nothing in it is executed."""
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+import smvae_core
+from smvae_core.configuration import Configuration, explain
+from smvae_core.errors import SMVAEError
+from smvae_core.evaluation import Evaluation
+from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
+
+FORMAT = 1
+_KEY = "smvae"
+_MODEL, _MEAN = "model.", "mean."
+
+
+class CheckpointError(SMVAEError):
+    """A checkpoint that is missing, damaged, foreign, or newer than this package."""
+
+
+class TrainingRecord(BaseModel):
+    """What a model was trained on and how to train it again.
+
+    Attributes:
+        data: the logs in words: how many trajectories and steps, and who wrote them.
+        commands: the shell commands that train it again.
+        configuration: of the run.
+        epochs: finished.
+        samples: in the training part.
+        held_out: trajectories never trained on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str
+    commands: tuple[str, ...]
+    configuration: Configuration
+    epochs: int
+    samples: int
+    held_out: tuple[str, ...]
+
+
+class Metadata(BaseModel):
+    """All that a checkpoint says besides its weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int
+    package_version: str
+    model: ModelConfiguration
+    training: TrainingRecord | None = None
+    metrics: Evaluation | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model in memory.
+
+    Attributes:
+        model: on the processor, in evaluation mode when it was loaded.
+        mean: the mean of each modality over the training part, (*shape), model units: the trivial prediction.
+        metadata: what the file says.
+    """
+
+    model: MultimodalVAE
+    mean: Batch
+    metadata: Metadata
+
+
+def default_checkpoint() -> Path:
+    """The checkpoint that ships with the package."""
+    return Path(str(files("smvae_core") / "checkpoints" / "peg_insertion.safetensors"))
+
+
+def save(path: Path, model: MultimodalVAE, mean: Batch, training: TrainingRecord, metrics: Evaluation | None) -> None:
+    """Write a checkpoint atomically: a reader sees the old file or the new one, never a part.
+
+    Raises:
+        CheckpointError: the folder cannot be written to.
+    """
+    metadata = Metadata(
+        format=FORMAT,
+        package_version=smvae_core.__version__,
+        model=model.configuration,
+        training=training,
+        metrics=metrics,
+    )
+    tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
+    tensors |= {_MEAN + name: tensor for name, tensor in mean.items()}
+    content = to_bytes(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+        metadata={_KEY: metadata.model_dump_json()},
+    )
+    try:
+        _write_atomically(path, content)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def read_metadata(path: Path) -> Metadata:
+    """What a checkpoint says, without loading its weights.
+
+    Raises:
+        CheckpointError: as `load`.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(_KEY)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: expected a safetensors file, found a damaged or foreign one ({error})") from None
+    if header is None:
+        raise CheckpointError(f"{path}: expected a checkpoint of smvae, found safetensors without its metadata")
+    try:
+        content = json.loads(header)
+        found = content["format"]
+        if isinstance(found, int) and found > FORMAT:
+            raise CheckpointError(
+                f"{path}: expected checkpoint format {FORMAT} or older, found {found}, "
+                f"written by smvae {content.get('package_version')}; install that version"
+            )
+        return Metadata.model_validate(content)
+    except ValidationError as error:
+        raise CheckpointError(f"{path}: damaged metadata: {explain(error)}") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged metadata ({error!r})") from None
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint and build its model.
+
+    Raises:
+        CheckpointError: missing, damaged, foreign or newer; the sentence names the file and says which.
+    """
+    metadata = read_metadata(path)
+    model = MultimodalVAE(metadata.model)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        weights = {name.removeprefix(_MODEL): t for name, t in tensors.items() if name.startswith(_MODEL)}
+        model.load_state_dict(weights)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{path}: the weights do not fit the model that it describes ({reason})") from None
+    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
+        raise CheckpointError(f"{path}: expected finite weights, found NaN or infinity")
+    mean = {name.removeprefix(_MEAN): t for name, t in tensors.items() if name.startswith(_MEAN)}
+    return Checkpoint(model.eval(), mean, metadata)
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

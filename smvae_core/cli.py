@@ -1,0 +1,216 @@
+"""The `smvae` command: simulate, train, evaluate, info. The robot side adds `bag` and `replay`."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import smvae_core
+from smvae_core.errors import SMVAEError
+
+app = typer.Typer(
+    help="The Set Multimodal VAE: learn one latent space for RGB, depth, force/torque and action from logs, and judge it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+
+class Size(str, Enum):
+    """Widths of the networks."""
+
+    compact = "compact"
+    paper = "paper"
+
+
+class DeviceName(str, Enum):
+    """Where the model runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Peg(str, Enum):
+    """Shapes of the peg and its hole."""
+
+    round = "round"
+    square = "square"
+    triangle = "triangle"
+
+
+def run(application: Callable[[], None]) -> None:
+    """Run a typer application: bad input becomes one sentence on stderr and exit code 2, Ctrl-C exit code 130."""
+    try:
+        application()
+    except SMVAEError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        sys.exit(130)
+
+
+def main() -> None:
+    """Entry point of the library alone, without the robot side's commands."""
+    run(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(smvae_core.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder for the logs; made if it is not there.")],
+    trajectories: Annotated[int, typer.Option(min=1, help="How many trajectories.")] = 10,
+    steps: Annotated[int, typer.Option(min=2, help="Steps of each, 20 a second.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    peg: Annotated[Peg, typer.Option(help="Shape of the peg and its hole.")] = Peg.triangle,
+    vary_scene: Annotated[bool, typer.Option("--vary-scene", help="Randomise box, camera, colours and light too.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the bytes do not depend on it.")] = 1,
+) -> None:
+    """Write Vision&Touch logs of simulated peg insertions (needs the extra 'sim').
+
+    Example: smvae simulate --out logs --trajectories 64 --steps 400 --seed 1
+    """
+    from smvae_core.simulation import simulate as write_logs
+
+    columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=trajectories * steps)
+        paths = write_logs(
+            out,
+            trajectories=trajectories,
+            steps=steps,
+            seed=seed,
+            peg=peg.value,
+            vary_scene=vary_scene,
+            workers=workers,
+            on_progress=lambda done: progress.advance(task, done),
+        )
+    console.print(f"{len(paths)} files, {trajectories} trajectories of {steps} steps, in {out}")
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option(help="Folder with Vision&Touch logs (.h5).")],
+    out: Annotated[Path, typer.Option(help="Folder for the run: checkpoints, metrics, configuration.")],
+    config: Annotated[
+        Optional[Path], typer.Option(help="YAML configuration; by default the paper's (config/vision_touch.yaml).")
+    ] = None,
+    size: Annotated[Optional[Size], typer.Option(help="Networks: 'paper', or 'compact' for processors.")] = None,
+    epochs: Annotated[Optional[int], typer.Option(min=1, help="Epochs, instead of the configuration's.")] = None,
+    device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
+) -> None:
+    """Train on logs. Ctrl-C saves; the run's best.safetensors is the model to use.
+
+    Example: smvae train --data logs --out runs/first --size compact --epochs 60
+    """
+    from smvae_core.configuration import Configuration, changed, load_configuration
+    from smvae_core.training import Interrupted
+    from smvae_core.training import train as fit
+
+    configuration = load_configuration(config) if config else Configuration()
+    configuration = changed(
+        configuration, {"model": {"size": size.value if size else None}, "training": {"epochs": epochs}}
+    )
+    command = shlex.join(["smvae", *sys.argv[1:]])
+    try:
+        finished = fit(data, out, configuration, command, device.value, console)
+    except Interrupted as stop:
+        console.print(escape(str(stop)))
+        raise typer.Exit(130) from None
+    info(finished.best)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors).")],
+    data: Annotated[Path, typer.Option(help="Folder with Vision&Touch logs that it was not trained on.")],
+    out: Annotated[Optional[Path], typer.Option(help="Also write the figures there, as JSON.")] = None,
+    device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
+) -> None:
+    """Errors of every modality predicted from each of the 15 subsets, on logs.
+
+    Example: smvae evaluate runs/first/best.safetensors --data other_logs
+    """
+    from smvae_core.checkpoint import load
+    from smvae_core.data.samples import read_samples
+    from smvae_core.data.vision_touch import find_trajectories
+    from smvae_core.engine import torch_device
+    from smvae_core.evaluation import evaluate as judge
+
+    loaded = load(checkpoint)
+    samples = read_samples(find_trajectories(data), loaded.metadata.model.modalities)
+    figures = judge(loaded.model.to(torch_device(device.value)), samples, loaded.mean)
+    console.print(_table(figures.subsets, loaded.model.names))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(figures.model_dump_json(indent=2) + "\n")
+
+
+@app.command()
+def info(
+    checkpoint: Annotated[Optional[Path], typer.Argument(help="A checkpoint; by default the one that ships.")] = None,
+) -> None:
+    """What a checkpoint is: modalities, training data, how to train it again, held-out errors.
+
+    Example: smvae info runs/first/best.safetensors
+    """
+    from smvae_core.checkpoint import default_checkpoint, read_metadata
+
+    path = checkpoint or default_checkpoint()
+    metadata = read_metadata(path)
+    console.print(
+        f"[bold]{escape(str(path))}[/]  {path.stat().st_size / 1e6:.1f} MB, written by smvae {metadata.package_version}\n"
+        f"system {metadata.model.system}, {metadata.model.size} networks, latent of {metadata.model.latent}"
+    )
+    table = Table("modality", "shape", "network", "likelihood", "λ", "from")
+    for m in metadata.model.modalities:
+        table.add_row(m.name, "×".join(map(str, m.shape)), m.network, m.likelihood, f"{m.weight:g}", m.source)
+    console.print(table)
+    if metadata.training is not None:
+        console.print(
+            f"trained for {metadata.training.epochs} epochs on {metadata.training.samples} samples of {metadata.training.data}; "
+            f"{len(metadata.training.held_out)} trajectories held out\nto train it again:"
+        )
+        for command in metadata.training.commands:
+            console.print(f"  {escape(command)}", soft_wrap=True, highlight=False)
+    if metadata.metrics is not None:
+        console.print(_table(metadata.metrics.subsets, [m.name for m in metadata.model.modalities]))
+
+
+def _table(rows: tuple, names: tuple | list) -> Table:
+    table = Table(
+        "predicted from",
+        *names,
+        title="held-out mean squared error as a share of the training mean's (below 1: something was learned)",
+    )
+    for row in rows:
+        cells = [f"[bold]{row.share[n]:.3f}[/]" if n in row.subset else f"{row.share[n]:.3f}" for n in names]
+        table.add_row(" + ".join(row.subset), *cells)
+    return table
+
+
+if __name__ == "__main__":
+    main()

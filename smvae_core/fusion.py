@@ -1,0 +1,84 @@
+"""The posterior of a set: from the embeddings of whatever is present to one Gaussian over the latent."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Posterior(NamedTuple):
+    """q(z | X_s), a diagonal Gaussian.
+
+    Attributes:
+        mean: μ, (B, L).
+        log_variance: log σ², (B, L).
+        attention: (B, M), how much each modality weighed, averaged over heads; 0 where absent, each row sums to 1,
+            or to 0 for the empty set.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+    attention: Tensor
+
+    def sample(self) -> Tensor:
+        """z = μ + σ ⊙ ε (Eq. 6), (B, L)."""
+        return self.mean + (0.5 * self.log_variance).exp() * torch.randn_like(self.mean)
+
+    def kl_to_prior(self) -> Tensor:
+        """KL(q ‖ N(0, I)) in closed form, (B,), in nats."""
+        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance).sum(dim=1)
+
+
+class SetAttention(nn.Module):
+    """The set encoder g_φ of SMVAE (Eq. 8 and Table 2 of the SMVAE paper).
+
+    Eq. 8 gives the learned query I, both skip connections, the output projection W^o and f. Table 2 gives the Swish on
+    keys and values, the unprojected query, the LayerNorm after the first skip and the two linear heads. No position is
+    encoded, so the order of the modalities cannot matter.
+
+    Raises:
+        ValueError: `embedding` is not a multiple of `heads`.
+    """
+
+    def __init__(self, embedding: int, latent: int, heads: int) -> None:
+        super().__init__()
+        if embedding % heads:
+            raise ValueError(f"embedding must be a multiple of heads, found {embedding} and {heads}")
+        self.heads = heads
+        self.query = nn.Parameter(torch.randn(embedding) / math.sqrt(embedding))
+        self.key = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU())
+        self.value = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU())
+        self.output = nn.Linear(embedding, embedding)
+        self.norm = nn.LayerNorm(embedding)
+        self.feed_forward = nn.Linear(embedding, embedding)
+        self.mean = nn.Linear(embedding, latent)
+        self.log_variance = nn.Linear(embedding, latent)
+
+    def forward(self, embeddings: Tensor, mask: Tensor) -> Posterior:
+        """The posterior of each row's set.
+
+        Args:
+            embeddings: (B, M, d); what stands in absent slots must be finite and has no influence.
+            mask: (B, M), bool, True where the modality is in the set. A row without any gives the prior N(0, I).
+        """
+        rows, slots, width = embeddings.shape
+        split = (rows, slots, self.heads, width // self.heads)
+        key = self.key(embeddings).view(split)
+        value = self.value(embeddings).view(split)
+        query = self.query.view(self.heads, -1)
+
+        score = torch.einsum("hd,bmhd->bhm", query, key) / math.sqrt(split[-1])
+        score = score.masked_fill(~mask[:, None], -math.inf)
+        # Softmax over no slot at all is 0/0; such rows become the prior below.
+        weight = score.softmax(dim=-1).masked_fill(~mask[:, None], 0.0)
+        attended = torch.einsum("bhm,bmhd->bhd", weight, value).reshape(rows, width)
+
+        hidden = self.norm(self.query + self.output(attended))
+        summary = hidden + self.feed_forward(hidden)
+        observed = mask.any(dim=1, keepdim=True)
+        return Posterior(
+            mean=torch.where(observed, self.mean(summary), 0.0),
+            log_variance=torch.where(observed, self.log_variance(summary), 0.0),
+            attention=weight.mean(dim=1),
+        )

@@ -1,0 +1,62 @@
+"""log p(x_m | z): what a decoder's output says of an observation.
+
+A decoder gives one number for each entry of its modality (`parameters`): logits for Bernoulli and categorical, the
+location for normal and Laplace, whose scale is the modality's own and fixed.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from smvae_core.modality import Modality
+
+
+def log_likelihood(modality: Modality, x: Tensor, parameters: Tensor) -> Tensor:
+    """log p(x | z), summed over the entries of each sample.
+
+    Args:
+        modality: says which likelihood, and its scale.
+        x: observations (B, *shape), float32, model units. Bernoulli takes [0, 1], not only {0, 1}.
+        parameters: decoder output (B, *shape).
+
+    Returns:
+        (B,), in nats.
+    """
+    return _LOG_DENSITY[modality.likelihood](x.flatten(1), parameters.flatten(1), modality.scale)
+
+
+def expectation(modality: Modality, parameters: Tensor) -> Tensor:
+    """E[x | z] from the decoder's output, same shape, model units."""
+    if modality.likelihood == "bernoulli":
+        return parameters.sigmoid()
+    if modality.likelihood == "categorical":
+        return parameters.softmax(dim=-1)
+    return parameters
+
+
+def _bernoulli(x: Tensor, logits: Tensor, _: float) -> Tensor:
+    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(dim=1)
+
+
+def _normal(x: Tensor, location: Tensor, scale: float) -> Tensor:
+    constant = 0.5 * math.log(2 * math.pi) + math.log(scale)
+    return -(0.5 * ((x - location) / scale).square() + constant).sum(dim=1)
+
+
+def _laplace(x: Tensor, location: Tensor, scale: float) -> Tensor:
+    return -((x - location).abs() / scale + math.log(2 * scale)).sum(dim=1)
+
+
+def _categorical(x: Tensor, logits: Tensor, _: float) -> Tensor:
+    return (x * F.log_softmax(logits, dim=1)).sum(dim=1)
+
+
+_LOG_DENSITY: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
+    "bernoulli": _bernoulli,
+    "normal": _normal,
+    "laplace": _laplace,
+    "categorical": _categorical,
+}

@@ -1,0 +1,99 @@
+"""What a modality is: described by data, never by code.
+
+    >>> Modality(name="rgb", source="image", preprocessing=RGB(), network="image", likelihood="bernoulli").shape
+    (3, 64, 64)
+"""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+
+from smvae_core.errors import SMVAEError
+from smvae_core.preprocessing import RGB, Depth, Force, Preprocessing, PreprocessingError, Vector
+
+NetworkKind = Literal["image", "sequence", "vector"]
+LikelihoodKind = Literal["bernoulli", "normal", "laplace", "categorical"]
+
+_RANK: dict[str, int] = {"image": 3, "sequence": 2, "vector": 1}
+
+
+class ModalityError(SMVAEError):
+    """A sample does not fit the modality that it was given for."""
+
+
+class Modality(BaseModel):
+    """One sense of the robot.
+
+    Attributes:
+        name: what batches, topics and tables call it.
+        source: the key of a Vision&Touch log that holds it.
+        preprocessing: from the raw array to the model's units, and back.
+        network: kind of embedding network and decoder (Tables 8 and 9 of the SMVAE paper).
+        likelihood: log p(x_m | z).
+        scale: standard deviation (normal) or diversity (Laplace) of that likelihood, in model units.
+        weight: the reweighting coefficient λ of Eq. 2.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    source: str
+    preprocessing: Preprocessing
+    network: NetworkKind
+    likelihood: LikelihoodKind
+    scale: PositiveFloat = 1.0
+    weight: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _network_fits(self) -> "Modality":
+        if len(self.shape) != _RANK[self.network]:
+            raise ValueError(
+                f"modality {self.name}: network '{self.network}' takes {_RANK[self.network]} dimensions, "
+                f"preprocessing '{self.preprocessing.kind}' gives shape {self.shape}"
+            )
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample in the model."""
+        return self.preprocessing.shape
+
+    def to_model(self, raw: np.ndarray) -> np.ndarray:
+        """Raw array to float32 of `shape`, in model units.
+
+        Raises:
+            ModalityError: the raw array does not fit; the sentence names the modality, the expected and the found.
+        """
+        try:
+            return self.preprocessing.apply(raw)
+        except PreprocessingError as error:
+            raise ModalityError(f"{self.name}: {error}") from None
+
+    def to_physical(self, x: np.ndarray) -> np.ndarray:
+        """Model units to physical ones: uint8 RGB, metres, newtons, commands."""
+        return self.preprocessing.invert(x)
+
+
+def vision_touch_modalities() -> tuple[Modality, ...]:
+    """The four senses of §4.4: RGB 3×64×64, depth 1×64×64, force 6×32, action 4."""
+    return (
+        Modality(name="rgb", source="image", preprocessing=RGB(), network="image", likelihood="bernoulli"),
+        Modality(name="depth", source="depth_data", preprocessing=Depth(), network="image", likelihood="bernoulli"),
+        Modality(
+            name="force",
+            source="ee_forces_continuous",
+            preprocessing=Force(),
+            network="sequence",
+            likelihood="normal",
+            scale=0.1,
+        ),
+        Modality(
+            name="action",
+            source="action",
+            preprocessing=Vector(size=4),
+            network="vector",
+            likelihood="normal",
+            scale=0.1,
+        ),
+    )

@@ -1,0 +1,123 @@
+"""The multimodal VAE: embed each sense, fuse the set, sample, decode every sense.
+
+    >>> model = MultimodalVAE(ModelConfiguration(size="compact"))
+    >>> posterior = model.posterior({"depth": depth, "force": force}, mask)      # any subset, any mask
+    >>> images = model.predict(posterior.mean, ["rgb"])["rgb"]                   # (B, 3, 64, 64)
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
+from torch import Tensor, nn
+
+from smvae_core.errors import SMVAEError
+from smvae_core.fusion import Posterior, SetAttention
+from smvae_core.likelihood import expectation
+from smvae_core.modality import Modality, vision_touch_modalities
+from smvae_core.networks import SIZES, decoder, embedding_network
+
+Batch = dict[str, Tensor]
+"""Modality name to (B, *shape), float32, model units. A modality absent from the whole batch may be left out."""
+
+
+class BatchError(SMVAEError):
+    """A batch or its mask does not fit the model."""
+
+
+class ModelConfiguration(BaseModel):
+    """All that is needed to build a model.
+
+    Attributes:
+        system: which paper's posterior and objective.
+        size: widths of the networks: the paper's, compact for processors, tiny for tests.
+        latent: dimensions of z.
+        modalities: in the order of the columns of every availability mask.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: Literal["smvae"] = "smvae"
+    size: Literal["paper", "compact", "tiny"] = "paper"
+    latent: PositiveInt = 64
+    modalities: tuple[Modality, ...] = vision_touch_modalities()
+
+    @field_validator("modalities")
+    @classmethod
+    def _names_differ(cls, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+        names = [modality.name for modality in modalities]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"expected at least one modality and each name once, found {names}")
+        return modalities
+
+
+class MultimodalVAE(nn.Module):
+    """A set of senses in, one Gaussian latent out, and every sense predicted from it."""
+
+    def __init__(self, configuration: ModelConfiguration) -> None:
+        super().__init__()
+        self.configuration = configuration
+        self.modalities = {modality.name: modality for modality in configuration.modalities}
+        sizes = SIZES[configuration.size]
+        self.embeddings = nn.ModuleDict({n: embedding_network(m, sizes) for n, m in self.modalities.items()})
+        self.fusion = SetAttention(sizes.embedding, configuration.latent, sizes.heads)
+        self.decoders = nn.ModuleDict({n: decoder(m, configuration.latent, sizes) for n, m in self.modalities.items()})
+        self._width = sizes.embedding
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Modalities in the order of the mask's columns."""
+        return tuple(self.modalities)
+
+    def embed(self, batch: Batch, mask: Tensor) -> Tensor:
+        """E_i(x_i) of what is present (Eq. 7), zeros elsewhere: (B, M, d).
+
+        Absent rows never reach a network, so what stands in them can neither enter the batch statistics nor spread.
+
+        Raises:
+            BatchError: an unknown modality, a wrong shape, or a present modality without data.
+        """
+        self._check(batch, mask)
+        rows = []
+        for column, name in enumerate(self.names):
+            present = mask[:, column]
+            embedding = torch.zeros(len(mask), self._width, device=mask.device)
+            if name in batch and bool(present.all()):
+                embedding = self.embeddings[name](batch[name])
+            elif name in batch and bool(present.any()):
+                embedding = embedding.index_put((present.nonzero()[:, 0],), self.embeddings[name](batch[name][present]))
+            rows.append(embedding)
+        return torch.stack(rows, dim=1)
+
+    def posterior(self, batch: Batch, mask: Tensor) -> Posterior:
+        """q(z | X_s) for each row's set.
+
+        Args:
+            batch: the observations; what stands in absent slots is never read.
+            mask: (B, M), bool, columns in the order of `names`.
+
+        Raises:
+            BatchError: as `embed`.
+        """
+        return self.fusion(self.embed(batch, mask), mask)
+
+    def decode(self, z: Tensor, names: Iterable[str] | None = None) -> Batch:
+        """Likelihood parameters (B, *shape) of the named modalities, by default all, from z (B, L)."""
+        return {name: self.decoders[name](z) for name in (self.names if names is None else names)}
+
+    def predict(self, z: Tensor, names: Iterable[str] | None = None) -> Batch:
+        """E[x_m | z] of the named modalities, by default all, from z (B, L), in model units."""
+        return {name: expectation(self.modalities[name], x) for name, x in self.decode(z, names).items()}
+
+    def _check(self, batch: Batch, mask: Tensor) -> None:
+        if mask.ndim != 2 or mask.shape[1] != len(self.names) or mask.dtype != torch.bool:
+            raise BatchError(f"mask: expected bool (B, {len(self.names)}), found {mask.dtype} {tuple(mask.shape)}")
+        if unknown := set(batch) - set(self.names):
+            raise BatchError(f"batch: expected modalities among {list(self.names)}, found {sorted(unknown)}")
+        for column, name in enumerate(self.names):
+            expected = (len(mask), *self.modalities[name].shape)
+            if name in batch and tuple(batch[name].shape) != expected:
+                raise BatchError(f"batch: {name} expected shape {expected}, found {tuple(batch[name].shape)}")
+            if name not in batch and bool(mask[:, column].any()):
+                raise BatchError(f"batch: {name} is present by the mask, but the batch has no such entry")
