@@ -3,8 +3,7 @@
 Eq. 2 and 4 print "argmin" before a bound that is maximised; here `loss` is the negative bound, to be minimised.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt
@@ -43,8 +42,7 @@ class ObjectiveConfiguration(BaseModel):
         return self.beta * min(1.0, epoch / self.anneal_epochs) if self.anneal_epochs else self.beta
 
 
-@dataclass(frozen=True)
-class Bound:
+class Bound(NamedTuple):
     """The terms of the bound, means over the batch, in nats.
 
     Attributes:

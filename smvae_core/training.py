@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightning.fabric
+import lightning_fabric
 import numpy as np
 import torch
 import yaml
@@ -116,7 +116,7 @@ class _Loop:
         self.run, self.command, self.data, self.console = run, command, data, console
         self.mean = samples.mean()
         self.model = model
-        self.fabric = lightning.fabric.Fabric(accelerator={"cuda": "gpu"}.get(device, device), devices=1)
+        self.fabric = lightning_fabric.Fabric(accelerator={"cuda": "gpu"}.get(device, device), devices=1)
         objective = SubsetObjective(model.to(memory_format=torch.channels_last), configuration.objective)
         optimizer = torch.optim.Adam(objective.parameters(), configuration.training.learning_rate)
         self.objective, self.optimizer = self.fabric.setup(objective, optimizer)
