@@ -118,7 +118,9 @@ def read_metadata(path: Path) -> Metadata:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_KEY)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: expected a safetensors file, found a damaged or foreign one ({error})") from None
+        raise CheckpointError(
+            f"{path}: expected a safetensors file, found a damaged or foreign one ({error})"
+        ) from None
     if header is None:
         raise CheckpointError(f"{path}: expected a checkpoint of smvae, found safetensors without its metadata")
     try:

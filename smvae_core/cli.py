@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -74,7 +74,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -86,7 +88,9 @@ def simulate(
     steps: Annotated[int, typer.Option(min=2, help="Steps of each, 20 a second.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     peg: Annotated[Peg, typer.Option(help="Shape of the peg and its hole.")] = Peg.triangle,
-    vary_scene: Annotated[bool, typer.Option("--vary-scene", help="Randomise box, camera, colours and light too.")] = False,
+    vary_scene: Annotated[
+        bool, typer.Option("--vary-scene", help="Randomise box, camera, colours and light too.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the bytes do not depend on it.")] = 1,
 ) -> None:
     """Write Vision&Touch logs of simulated peg insertions (needs the extra 'sim').
@@ -116,10 +120,10 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder with Vision&Touch logs (.h5).")],
     out: Annotated[Path, typer.Option(help="Folder for the run: checkpoints, metrics, configuration.")],
     config: Annotated[
-        Optional[Path], typer.Option(help="YAML configuration; by default the paper's (config/vision_touch.yaml).")
+        Path | None, typer.Option(help="YAML configuration; by default the paper's (config/vision_touch.yaml).")
     ] = None,
-    size: Annotated[Optional[Size], typer.Option(help="Networks: 'paper', or 'compact' for processors.")] = None,
-    epochs: Annotated[Optional[int], typer.Option(min=1, help="Epochs, instead of the configuration's.")] = None,
+    size: Annotated[Size | None, typer.Option(help="Networks: 'paper', or 'compact' for processors.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs, instead of the configuration's.")] = None,
     device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
 ) -> None:
     """Train on logs. Ctrl-C saves; the run's best.safetensors is the model to use.
@@ -147,7 +151,7 @@ def train(
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors).")],
     data: Annotated[Path, typer.Option(help="Folder with Vision&Touch logs that it was not trained on.")],
-    out: Annotated[Optional[Path], typer.Option(help="Also write the figures there, as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the figures there, as JSON.")] = None,
     device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
 ) -> None:
     """Errors of every modality predicted from each of the 15 subsets, on logs.
@@ -171,7 +175,7 @@ def evaluate(
 
 @app.command()
 def info(
-    checkpoint: Annotated[Optional[Path], typer.Argument(help="A checkpoint; by default the one that ships.")] = None,
+    checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint; by default the one that ships.")] = None,
 ) -> None:
     """What a checkpoint is: modalities, training data, how to train it again, held-out errors.
 

@@ -1,8 +1,8 @@
 """Inference for one set at a time: arrays of whatever arrived in, latent and predictions out.
 
-    >>> engine = Engine.load(None)
-    >>> fusion = engine.infer({"depth": depth, "force": force}, predict=["rgb"])
-    >>> picture = engine.modality("rgb").to_physical(fusion.predictions["rgb"])
+>>> engine = Engine.load(None)
+>>> fusion = engine.infer({"depth": depth, "force": force}, predict=["rgb"])
+>>> picture = engine.modality("rgb").to_physical(fusion.predictions["rgb"])
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -23,7 +23,10 @@ def picture_sheet(
     """
     width = max(len(images) for images in rows.values())
     figure, axes = plt.subplots(
-        len(rows), width, figsize=(1.25 * width + 1.9, 1.28 * len(rows) + (0.6 if title or columns else 0.1)), squeeze=False
+        len(rows),
+        width,
+        figsize=(1.25 * width + 1.9, 1.28 * len(rows) + (0.6 if title or columns else 0.1)),
+        squeeze=False,
     )
     for line, (label, images) in zip(axes, rows.items()):
         line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)

@@ -7,7 +7,6 @@ location for normal and Laplace, whose scale is the modality's own and fixed.
 import math
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

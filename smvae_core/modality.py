@@ -1,7 +1,7 @@
 """What a modality is: described by data, never by code.
 
-    >>> Modality(name="rgb", source="image", preprocessing=RGB(), network="image", likelihood="bernoulli").shape
-    (3, 64, 64)
+>>> Modality(name="rgb", source="image", preprocessing=RGB(), network="image", likelihood="bernoulli").shape
+(3, 64, 64)
 """
 
 from typing import Literal

@@ -1,8 +1,8 @@
 """The multimodal VAE: embed each sense, fuse the set, sample, decode every sense.
 
-    >>> model = MultimodalVAE(ModelConfiguration(size="compact"))
-    >>> posterior = model.posterior({"depth": depth, "force": force}, mask)      # any subset, any mask
-    >>> images = model.predict(posterior.mean, ["rgb"])["rgb"]                   # (B, 3, 64, 64)
+>>> model = MultimodalVAE(ModelConfiguration(size="compact"))
+>>> posterior = model.posterior({"depth": depth, "force": force}, mask)      # any subset, any mask
+>>> images = model.predict(posterior.mean, ["rgb"])["rgb"]                   # (B, 3, 64, 64)
 """
 
 from collections.abc import Iterable

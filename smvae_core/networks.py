@@ -38,9 +38,7 @@ SIZES: dict[Literal["paper", "compact", "tiny"], NetworkSizes] = {
     "compact": NetworkSizes(
         embedding=256, hidden=256, image_channels=(16, 32, 64, 64), sequence_channels=(16, 32, 64, 64), heads=8
     ),
-    "tiny": NetworkSizes(
-        embedding=32, hidden=32, image_channels=(4, 8, 8, 8), sequence_channels=(4, 8, 8, 8), heads=4
-    ),
+    "tiny": NetworkSizes(embedding=32, hidden=32, image_channels=(4, 8, 8, 8), sequence_channels=(4, 8, 8, 8), heads=4),
 }
 
 

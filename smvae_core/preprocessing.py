@@ -4,7 +4,7 @@ Each kind of preprocessing is a small frozen record that travels inside the chec
 preprocessing it was trained with. `apply` takes what a log or a message holds, `invert` returns physical units.
 """
 
-from typing import Annotated, Literal, Union
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
@@ -177,4 +177,4 @@ class Vector(_Record):
         return np.ones(self.size) if self.scale is None else np.asarray(self.scale)
 
 
-Preprocessing = Annotated[Union[RGB, Depth, Force, Vector], Field(discriminator="kind")]
+Preprocessing = Annotated[RGB | Depth | Force | Vector, Field(discriminator="kind")]

@@ -66,7 +66,12 @@ class Run:
 
 
 def train(
-    data: Path, out: Path, configuration: Configuration, command: str, device: Device = "auto", console: Console = Console()
+    data: Path,
+    out: Path,
+    configuration: Configuration,
+    command: str,
+    device: Device = "auto",
+    console: Console = Console(),
 ) -> Run:
     """Train on the logs in `data`, leaving a run in `out`.
 
@@ -86,7 +91,9 @@ def train(
         find_trajectories(data), configuration.data.held_out, configuration.data.seed
     )
     modalities = fit_modalities(configuration.model.modalities, training)
-    samples, unseen = (_read(part, modalities, what, console) for part, what in ((training, "training"), (held_out, "held-out")))
+    samples, unseen = (
+        _read(part, modalities, what, console) for part, what in ((training, "training"), (held_out, "held-out"))
+    )
     run.folder.mkdir(parents=True, exist_ok=True)
     run.configuration.write_text(yaml.safe_dump(configuration.model_dump(mode="json"), sort_keys=False))
 
@@ -165,7 +172,9 @@ class _Loop:
             group["lr"] = self._learning_rate(epoch)
         bound = self.objective(batch, available, subset, self.configuration.objective.annealed_beta(epoch))
         if not bool(torch.isfinite(bound.loss)):
-            raise TrainingError(f"epoch {self.finished + 1}: the loss is {float(bound.loss)}; {self.run.last} is the last good state")
+            raise TrainingError(
+                f"epoch {self.finished + 1}: the loss is {float(bound.loss)}; {self.run.last} is the last good state"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(bound.loss)
         self.optimizer.step()
@@ -191,7 +200,9 @@ class _Loop:
         with self.run.metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
         full = "  ".join(f"{name} {share:.3f}" for name, share in figures.of(*names).share.items())
-        self.console.print(f"epoch {self.finished:3d}  {_figures(bound)}  held-out share of the mean's error: {full}  all {score:.3f}")
+        self.console.print(
+            f"epoch {self.finished:3d}  {_figures(bound)}  held-out share of the mean's error: {full}  all {score:.3f}"
+        )
 
     def _conclude(self) -> None:
         """Judge the best epoch on every held-out sample and all subsets, and keep that with it."""

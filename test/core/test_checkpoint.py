@@ -14,7 +14,12 @@ from smvae_core.configuration import Configuration
 @pytest.fixture
 def saved(tmp_path, model):
     record = TrainingRecord(
-        data="four logs", commands=("smvae train",), configuration=Configuration(), epochs=3, samples=10, held_out=("a",)
+        data="four logs",
+        commands=("smvae train",),
+        configuration=Configuration(),
+        epochs=3,
+        samples=10,
+        held_out=("a",),
     )
     path = tmp_path / "model.safetensors"
     checkpoint.save(path, model, {"action": torch.arange(4.0)}, record, None)
@@ -84,7 +89,9 @@ def test_a_newer_format_is_refused_by_its_version(saved):
         checkpoint.load(saved)
 
 
-@pytest.mark.parametrize("metadata", ["{", "[]", "{}", '{"format": 1, "package_version": "1", "model": {"latent": -1}}'])
+@pytest.mark.parametrize(
+    "metadata", ["{", "[]", "{}", '{"format": 1, "package_version": "1", "model": {"latent": -1}}']
+)
 def test_damaged_metadata_is_refused(saved, metadata):
     header, rest = header_of(saved)
     header["__metadata__"]["smvae"] = metadata

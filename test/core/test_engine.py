@@ -13,9 +13,7 @@ from smvae_core.evaluation import all_subsets, subset_mask
 
 @pytest.fixture
 def engine(tmp_path, model):
-    record = TrainingRecord(
-        data="none", commands=(), configuration=Configuration(), epochs=0, samples=0, held_out=()
-    )
+    record = TrainingRecord(data="none", commands=(), configuration=Configuration(), epochs=0, samples=0, held_out=())
     checkpoint.save(tmp_path / "model.safetensors", model, {}, record, None)
     engine = Engine.load(tmp_path / "model.safetensors", "cpu")
     engine.warm_up()

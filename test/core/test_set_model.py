@@ -1,5 +1,6 @@
 """What the latent of a set does and does not depend on."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,8 +9,6 @@ from smvae_core.evaluation import all_subsets, subset_mask
 from smvae_core.fusion import SetAttention
 from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
 from smvae_core.networks import SIZES
-
-import pytest
 
 CLOSE = dict(rtol=0, atol=1e-5)
 
@@ -23,9 +22,7 @@ def posterior_of(model: MultimodalVAE, batch: Batch, *subset: str):
 @pytest.mark.parametrize("subset", all_subsets(["rgb", "depth", "force", "action"]), ids="+".join)
 def test_a_masked_modality_is_the_same_as_a_dropped_one(model, batch, subset):
     masked = posterior_of(model, batch, *subset)
-    dropped = model.posterior(
-        {name: batch[name] for name in subset}, subset_mask(model.names, [subset]).expand(6, -1)
-    )
+    dropped = model.posterior({name: batch[name] for name in subset}, subset_mask(model.names, [subset]).expand(6, -1))
     torch.testing.assert_close(masked.mean, dropped.mean, **CLOSE)
     torch.testing.assert_close(masked.log_variance, dropped.log_variance, **CLOSE)
 
