@@ -236,8 +236,8 @@ def _bar(console: Console) -> Progress:
 
 
 def _floats(bound: Bound) -> dict[str, float]:
-    terms = {"loss": float(bound.loss), "kl": float(bound.kl)}
-    return terms | {f"log p({name})": float(value) for name, value in bound.log_likelihood.items()}
+    terms = {"loss": bound.loss.item(), "kl": bound.kl.item()}
+    return terms | {f"log p({name})": value.item() for name, value in bound.log_likelihood.items()}
 
 
 def _figures(terms: dict[str, float]) -> str:
