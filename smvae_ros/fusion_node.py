@@ -186,9 +186,12 @@ class FusionNode(LifecycleNode):
             self._worker.stop()
         if self._publications is not None:
             self._publications.destroy()
+        loaded = self._engine is not None
         self._worker = self._engine = self._publications = self._settings = None
-        if "torch" in sys.modules:
-            sys.modules["torch"].cuda.empty_cache()
+        if loaded:
+            import torch
+
+            torch.cuda.empty_cache()
 
     def _submit(self, sample_set: SampleSet) -> None:
         self._statistics.skipped += self._worker.submit(sample_set)
