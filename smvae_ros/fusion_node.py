@@ -24,8 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from std_srvs.srv import Trigger
 
-from smvae_core.configuration import ConfigurationError
-from smvae_core.errors import SMVAEError
+from smvae_core.errors import ConfigurationError, SMVAEError
 from smvae_ros.diagnostics import Statistics
 from smvae_ros.fusion_worker import FusionWorker, Result
 from smvae_ros.intake import Intake
