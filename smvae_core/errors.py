@@ -1,4 +1,4 @@
-"""The root of every error that is the input's fault rather than the program's, and the one that several modules share."""
+"""The root of every error that is the input's fault, and the one child of it that several modules share."""
 
 from pydantic import ValidationError
 

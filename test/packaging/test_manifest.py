@@ -39,5 +39,9 @@ def test_one_version_and_one_licence(root: Path) -> None:
 def test_every_python_package_is_listed_for_pip(root: Path) -> None:
     settings = ConfigParser()
     settings.read(root / "setup.cfg")
-    on_disk = {".".join(path.parent.relative_to(root).parts) for top in ("smvae_core", "smvae_ros") for path in (root / top).rglob("__init__.py")}
+    on_disk = {
+        ".".join(path.parent.relative_to(root).parts)
+        for top in ("smvae_core", "smvae_ros")
+        for path in (root / top).rglob("__init__.py")
+    }
     assert set(settings["options"]["packages"].split()) == on_disk
