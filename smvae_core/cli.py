@@ -1,5 +1,6 @@
-"""The `smvae` command: simulate, train, evaluate, info. The robot side adds `bag` and `replay`."""
+"""The `smvae` command: simulate, train, runs, evaluate, info. The robot side adds `bag` and `replay`."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -39,6 +40,14 @@ class DeviceName(str, Enum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+
+
+class PrecisionName(str, Enum):
+    """Arithmetic of the networks."""
+
+    full = "32"
+    bf16 = "bf16-mixed"
+    fp16 = "16-mixed"
 
 
 class Peg(str, Enum):
@@ -125,26 +134,68 @@ def train(
     size: Annotated[Size | None, typer.Option(help="Networks: 'paper', or 'compact' for processors.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs, instead of the configuration's.")] = None,
     device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
+    precision: Annotated[PrecisionName, typer.Option(help="Of the networks; the bound stays in 32 bits.")] = (
+        PrecisionName.full
+    ),
+    cache: Annotated[Path | None, typer.Option(help="Folder for the cache of the logs; by default beside them.")] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without log files that cannot be used; the run says which.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, if there is one; --epochs may differ.")
+    ] = False,
 ) -> None:
-    """Train on logs. Ctrl-C saves; the run's best.safetensors is the model to use.
+    """Train on logs. Ctrl-C saves; the run's best.safetensors is the model to use. Killed, it goes on by --resume, to
+    the same weights. Several processes: torchrun --nproc-per-node 2 -m smvae_core.cli train …
 
     Example: smvae train --data logs --out runs/first --size compact --epochs 60
     """
     from smvae_core.configuration import Configuration, changed, load_configuration
-    from smvae_core.training import Interrupted
+    from smvae_core.run import Run
+    from smvae_core.training import Interrupted, Job
     from smvae_core.training import train as fit
 
+    begun = Run(out).configuration
+    if config is None and resume and begun.exists():
+        config = begun
     configuration = load_configuration(config) if config else Configuration()
     configuration = changed(
         configuration, {"model": {"size": size.value if size else None}, "training": {"epochs": epochs}}
     )
     command = shlex.join(["smvae", *sys.argv[1:]])
+    job = Job(data, out, configuration, command, device.value, precision.value, cache, skip_bad, resume)
     try:
-        finished = fit(data, out, configuration, command, device.value, console)
+        finished = fit(job, console)
     except Interrupted as stop:
-        console.print(escape(str(stop)))
+        console.print(escape(str(stop)), soft_wrap=True)
         raise typer.Exit(130) from None
-    info(finished.best)
+    if int(os.environ.get("RANK", 0)) == 0:
+        info(finished.best)
+
+
+@app.command()
+def runs(folder: Annotated[Path, typer.Argument(help="A folder with runs, at any depth.")]) -> None:
+    """List runs with their figures, the best first.
+
+    Example: smvae runs runs
+    """
+    from smvae_core.run import find_runs
+
+    found = find_runs(folder)
+    names = list(dict.fromkeys(name for summary in found for name in summary.full))
+    table = Table(
+        "run",
+        "epochs",
+        "samples",
+        "all subsets",
+        *names,
+        title="held-out error of the best epoch as a share of the training mean's: over all subsets, and from everything",
+    )
+    for s in found:
+        shares = [f"{s.full[name]:.3f}" if name in s.full else "–" for name in names]
+        epochs = f"{s.epochs}/{s.planned}" + ("" if s.finished else " unfinished")
+        table.add_row(escape(s.name), epochs, str(s.samples), f"{s.score:.3f}", *shares)
+    console.print(table)
 
 
 @app.command()
@@ -211,7 +262,8 @@ def _table(rows: tuple, names: tuple | list) -> Table:
         title="held-out mean squared error as a share of the training mean's (below 1: something was learned)",
     )
     for row in rows:
-        cells = [f"[bold]{row.share[n]:.3f}[/]" if n in row.subset else f"{row.share[n]:.3f}" for n in names]
+        shares = {n: f"{row.share[n]:.3f}" if n in row.share else "–" for n in names}
+        cells = [f"[bold]{shares[n]}[/]" if n in row.subset else shares[n] for n in names]
         table.add_row(" + ".join(row.subset), *cells)
     return table
 

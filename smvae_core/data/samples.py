@@ -57,6 +57,7 @@ class Samples:
         contact: (N,), float32, whether the peg touches during the next step, 0 or 1; NaN where that is not known.
         pose: (N, 4), float32, x y z yaw of the next step, in metres and radians; NaN where that is not known.
         trajectory: (N,), int, index into `names`.
+        step: (N,), int, number of the step in its trajectory.
         names: trajectories.
     """
 
@@ -69,6 +70,7 @@ class Samples:
     contact: np.ndarray
     pose: np.ndarray
     trajectory: np.ndarray
+    step: np.ndarray
     names: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -93,7 +95,7 @@ class Samples:
 
     def select(self, index: np.ndarray) -> "Samples":
         """The samples `index` over the same table."""
-        per_sample = ("rows", "following", "previous", "available", "contact", "pose", "trajectory")
+        per_sample = ("rows", "following", "previous", "available", "contact", "pose", "trajectory", "step")
         return replace(self, **{key: getattr(self, key)[index] for key in per_sample})
 
     def mean(self) -> Batch:
@@ -203,8 +205,10 @@ def samples_of(
     Args:
         arrays: by `columns(modalities)`.
     """
-    pieces: dict[str, list[np.ndarray]] = {key: [] for key in ("rows", "following", "previous", "available", "owner")}
+    per_sample = ("rows", "following", "previous", "available", "owner", "step")
+    pieces: dict[str, list[np.ndarray]] = {key: [] for key in per_sample}
     for index, trajectory in enumerate(trajectories):
+        steps = 0
         kept = Trajectory(trajectory.name, tuple((n, path) for n, path in trajectory.parts if path in chunks))
         for run in kept.runs:
             spans = [chunks[path] for path in run]
@@ -216,6 +220,8 @@ def samples_of(
             pieces["previous"].append(np.insert(rows[:-1], 0, -1))
             pieces["available"].append(present)
             pieces["owner"].append(np.full(len(rows), index))
+            pieces["step"].append(np.arange(steps, steps + len(rows)))
+            steps += len(rows)
     joined = {key: np.concatenate([np.zeros(0, int), *values]) for key, values in pieces.items() if key != "available"}
     available = np.concatenate([np.zeros((0, len(modalities)), bool), *pieces["available"]])
     ends = (joined["following"] == joined["rows"])[:, None]
@@ -229,5 +235,6 @@ def samples_of(
         contact=np.where(ends[:, 0], np.float32(np.nan), arrays[CONTACT][joined["following"]]),
         pose=np.where(ends, np.float32(np.nan), arrays[POSE][joined["following"]]),
         trajectory=joined["owner"],
+        step=joined["step"],
         names=tuple(trajectory.name for trajectory in trajectories),
     )
