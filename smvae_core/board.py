@@ -80,9 +80,7 @@ def _limits(model: MultimodalVAE, camera: str, images: torch.Tensor) -> tuple[fl
     return depth_range(np.stack([modality.to_physical(image) for image in images.cpu().numpy()]))
 
 
-def _pictures(
-    model: MultimodalVAE, camera: str, images: torch.Tensor, limits: tuple[float, float]
-) -> list[np.ndarray]:
+def _pictures(model: MultimodalVAE, camera: str, images: torch.Tensor, limits: tuple[float, float]) -> list[np.ndarray]:
     physical = [model.modalities[camera].to_physical(image) for image in images.cpu().numpy()]
     if model.modalities[camera].preprocessing.kind == "depth":
         return [depth_picture(metres, *limits) for metres in physical]

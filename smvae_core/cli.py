@@ -137,7 +137,9 @@ def train(
     precision: Annotated[PrecisionName, typer.Option(help="Of the networks; the bound stays in 32 bits.")] = (
         PrecisionName.full
     ),
-    cache: Annotated[Path | None, typer.Option(help="Folder for the cache of the logs; by default beside them.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for the cache of the logs; by default beside them.")
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Go on without log files that cannot be used; the run says which.")
     ] = False,

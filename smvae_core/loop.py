@@ -235,7 +235,7 @@ class Loop:
         seconds = int(left / self.speed)
         return (
             f"{self.speed:.0f} samples/s, {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left  "
-            f"loss {float(bound.loss):.1f}  kl {float(bound.kl):.1f}"
+            f"loss {float(bound.loss.detach()):.1f}  kl {float(bound.kl):.1f}"
         )
 
 

@@ -38,7 +38,9 @@ def write_card(run: Run, model: MultimodalVAE, unseen: Samples) -> None:
         },
         "epoch",
     )
-    left_out = f" {len(record.skipped)} log files could not be used: {', '.join(record.skipped)}." if record.skipped else ""
+    left_out = (
+        f" {len(record.skipped)} log files could not be used: {', '.join(record.skipped)}." if record.skipped else ""
+    )
     held_out = f"Held out: {', '.join(record.held_out)}." if record.held_out else "Held out: single steps."
     best = min(lines, key=lambda line: line["score"])
     text = [

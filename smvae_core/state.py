@@ -79,7 +79,9 @@ def load_state(path: Path) -> tuple[Position, dict[str, Tensor]]:
             position = Position.model_validate_json(header)
             return position, {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: expected the state of a run, found a damaged or foreign file ({error})") from None
+        raise CheckpointError(
+            f"{path}: expected the state of a run, found a damaged or foreign file ({error})"
+        ) from None
     except ValidationError as error:
         raise CheckpointError(f"{path}: expected the state of a run, found {explain(error)}") from None
 

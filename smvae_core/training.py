@@ -223,7 +223,8 @@ class _Session:
         left = (self.job.configuration.training.epochs - self.loop.epoch) * len(self.loop.samples) / self.loop.speed
         self.console.print(
             f"epoch {self.loop.epoch:3d}  {trained}  held-out share of the mean's error: {full}  all {score:.3f}  "
-            f"({self.loop.speed:.0f} samples/s, {left / 60:.0f} min left)"
+            f"({self.loop.speed:.0f} samples/s, {left / 60:.0f} min left)",
+            soft_wrap=True,
         )
 
     def _conclude(self) -> None:
@@ -373,7 +374,9 @@ def _continued(run: Run, stored: Position, wanted: Position) -> Position:
 
 def _flat(content: object, key: str = "") -> dict[str, object]:
     if isinstance(content, dict) and content:
-        return {k: v for name, value in content.items() for k, v in _flat(value, f"{key}.{name}" if key else name).items()}
+        return {
+            k: v for name, value in content.items() for k, v in _flat(value, f"{key}.{name}" if key else name).items()
+        }
     return {key: content}
 
 

@@ -73,7 +73,11 @@ class CachedLogs(NamedTuple):
 def cache_folder(logs: Path, modalities: Sequence[Modality], cache: Path | None) -> Path:
     """The folder of the table of these logs: in `cache`, or beside the logs."""
     described = [
-        {"source": m.source, "preprocessing": m.preprocessing.model_dump(mode="json", exclude=_open_keys(m)), **_named(c)}
+        {
+            "source": m.source,
+            "preprocessing": m.preprocessing.model_dump(mode="json", exclude=_open_keys(m)),
+            **_named(c),
+        }
         for m, c in zip(modalities, columns(modalities))
     ]
     beside = logs.parent if logs.is_file() else logs

@@ -197,7 +197,11 @@ except Exception as error:
     print(type(error).__name__, error)
 """
     limited = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
     )
     assert "CacheError" in limited.stdout and "cannot be written" in limited.stdout
     cached, _, read = build(logs)

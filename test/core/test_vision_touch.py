@@ -83,7 +83,9 @@ def test_too_few_to_hold_one_out_are_refused(logs, split, sentence):
 
 def test_scales_are_measured_on_the_training_part(logs):
     training, _ = split_by_trajectory(read_samples(find_trajectories(logs), MODALITIES), 0.3, seed=0)
-    action = np.concatenate([t.read(["action"])["action"][1:] for t in find_trajectories(logs) if t.name in training.held])
+    action = np.concatenate(
+        [t.read(["action"])["action"][1:] for t in find_trajectories(logs) if t.name in training.held]
+    )
     vector = fitted(training)[3].preprocessing
     np.testing.assert_allclose(vector.offset, action.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(vector.scale, action.std(axis=0), rtol=1e-5)
@@ -133,7 +135,10 @@ def test_logs_without_labels_are_read(tmp_path):
         ({"action": np.zeros((5, 3))}, r"key 'action' expected shape \(T, 4\), found \(5, 3\)"),
         ({"image": np.zeros((5, 128, 128, 3))}, "key 'image' expected uint8, found float64"),
         ({"action": np.zeros((4, 4))}, "keys of one length"),
-        ({"ee_forces_continuous": np.full((5, 50, 6), np.nan)}, "key 'ee_forces_continuous', step 0: force: expected finite"),
+        (
+            {"ee_forces_continuous": np.full((5, 50, 6), np.nan)},
+            "key 'ee_forces_continuous', step 0: force: expected finite",
+        ),
     ],
 )
 def test_a_log_that_does_not_fit_is_named_with_its_key(tmp_path, replaced, sentence):
