@@ -3,10 +3,10 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.table import Table
 
 import smvae_core
 from smvae_core.errors import SMVAEError
+
+if TYPE_CHECKING:  # torch takes seconds to import; --help does without
+    from smvae_core.evaluation import SubsetErrors
 
 app = typer.Typer(
     help="The Set Multimodal VAE: learn one latent space for RGB, depth, force/torque and action from logs, and judge it.",
@@ -68,6 +71,20 @@ def run(application: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted")
         sys.exit(130)
+
+
+def error_table(rows: "Sequence[SubsetErrors]", names: Sequence[str]) -> Table:
+    """One line a subset, one column a predicted modality; bold where the modality itself was in the subset."""
+    table = Table(
+        "predicted from",
+        *names,
+        title="mean squared error as a share of the training mean's (below 1: something was learned)",
+    )
+    for row in rows:
+        shares = {name: f"{row.share[name]:.3f}" if name in row.share else "–" for name in names}
+        cells = [f"[bold]{shares[name]}[/]" if name in row.subset else shares[name] for name in names]
+        table.add_row(" + ".join(row.subset), *cells)
+    return table
 
 
 def main() -> None:
@@ -220,7 +237,7 @@ def evaluate(
     loaded = load(checkpoint)
     samples = read_samples(find_trajectories(data), loaded.metadata.model.modalities)
     figures = judge(loaded.model.to(torch_device(device.value)), samples, loaded.mean)
-    console.print(_table(figures.subsets, loaded.model.names))
+    console.print(error_table(figures.subsets, loaded.model.names))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(figures.model_dump_json(indent=2) + "\n")
@@ -254,20 +271,7 @@ def info(
         for command in metadata.training.commands:
             console.print(f"  {escape(command)}", soft_wrap=True, highlight=False)
     if metadata.metrics is not None:
-        console.print(_table(metadata.metrics.subsets, [m.name for m in metadata.model.modalities]))
-
-
-def _table(rows: tuple, names: tuple | list) -> Table:
-    table = Table(
-        "predicted from",
-        *names,
-        title="held-out mean squared error as a share of the training mean's (below 1: something was learned)",
-    )
-    for row in rows:
-        shares = {n: f"{row.share[n]:.3f}" if n in row.share else "–" for n in names}
-        cells = [f"[bold]{shares[n]}[/]" if n in row.subset else shares[n] for n in names]
-        table.add_row(" + ".join(row.subset), *cells)
-    return table
+        console.print(error_table(metadata.metrics.subsets, [m.name for m in metadata.model.modalities]))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ def picture_sheet(
         axis.set_title(heading, fontsize=8)
     if title:
         figure.suptitle(title, fontsize=11)
-    figure.tight_layout(pad=0.3, h_pad=0.35, w_pad=0.25)
+    # The title has a strip of its own above the headings.
+    top = 1.0 - 0.3 / figure.get_figheight() if title else 1.0
+    figure.tight_layout(pad=0.3, h_pad=0.35, w_pad=0.25, rect=(0.0, 0.0, 1.0, top))
     _save(figure, path)
 
 

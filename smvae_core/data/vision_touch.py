@@ -63,6 +63,7 @@ class Trajectory:
         Raises:
             LogError: as `read_part`.
         """
+        keys = tuple(keys)
         parts = [read_part(path, keys) for _, path in self.parts]
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 

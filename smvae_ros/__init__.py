@@ -1,0 +1,1 @@
+"""The robot side of the package: messages, sets, bags and the fusion node."""

@@ -1,0 +1,190 @@
+"""ROS messages to arrays and back.
+
+Messages are taken by their fields, so those of rclpy and those read from a bag are alike. Nothing is trusted: sizes are
+checked before anything is allocated, and whatever is wrong with a message becomes a `ConversionError`.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from operator import index
+from typing import Any
+
+import cv2
+import numpy as np
+
+from smvae_core.errors import SMVAEError
+from smvae_core.modality import Modality, ModalityError
+from smvae_ros.set_synchronizer import SampleSet
+
+MOST_PIXELS = 64 * 1024 * 1024
+"""Larger images are refused."""
+
+MESSAGE_TYPES: dict[str, str] = {
+    "rgb": "sensor_msgs/msg/Image",
+    "depth": "sensor_msgs/msg/Image",
+    "force": "geometry_msgs/msg/WrenchStamped",
+    "vector": "geometry_msgs/msg/TwistStamped",
+}
+"""Message type of a modality, by the kind of its preprocessing."""
+
+_COLOURS: dict[str, tuple[int, int | None]] = {
+    "rgb8": (3, None),
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, cv2.COLOR_BGRA2RGB),
+    "mono8": (1, cv2.COLOR_GRAY2RGB),
+}
+_DEPTHS: dict[str, str] = {"32FC1": "f4", "16UC1": "u2"}
+# What reading the fields of something that is not the message expected can raise.
+_FOREIGN = (AttributeError, TypeError, ValueError, OverflowError, BufferError)
+
+
+class ConversionError(SMVAEError):
+    """A message that cannot be used; the sentence names what was expected and what was found."""
+
+
+def set_arrays(modalities: Iterable[Modality], sample_set: SampleSet) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a set's messages, ready for the engine.
+
+    Returns:
+        By modality, float32 (*shape) in model units; and by modality, why its messages could not be used.
+    """
+    arrays, rejected = {}, {}
+    for modality in modalities:
+        samples = sample_set.samples.get(modality.name)
+        if samples is not None:
+            try:
+                arrays[modality.name] = modality.to_model(raw_array(modality, [sample.data for sample in samples]))
+            except (ConversionError, ModalityError) as error:
+                rejected[modality.name] = str(error)
+    return arrays, rejected
+
+
+def raw_array(modality: Modality, messages: Sequence[Any]) -> np.ndarray:
+    """What `Modality.to_model` takes, from a modality's messages in one set, oldest first.
+
+    Returns:
+        rgb: uint8 (H, W, 3), RGB. depth: float32 (H, W), metres. force: float32 (T, 6), fx fy fz tx ty tz in N and
+        N·m. vector: float32 (4,), linear x y z and angular z.
+
+    Raises:
+        ConversionError: a message that cannot be used.
+    """
+    kind = modality.preprocessing.kind
+    try:
+        if kind == "rgb":
+            return _colour(messages[-1])
+        if kind == "depth":
+            return _metres(messages[-1])
+        if kind == "force":
+            wrenches = [message.wrench for message in messages]
+            rows = [(w.force.x, w.force.y, w.force.z, w.torque.x, w.torque.y, w.torque.z) for w in wrenches]
+            return _finite(rows, "forces and torques")
+        twist = messages[-1].twist
+        return _finite((twist.linear.x, twist.linear.y, twist.linear.z, twist.angular.z), "velocities")
+    except ConversionError as error:
+        raise ConversionError(f"{modality.name}: {error}") from None
+    except _FOREIGN as error:
+        expected = MESSAGE_TYPES[kind].split("/")[-1]
+        raise ConversionError(f"{modality.name}: expected a whole {expected}, found one with {error}") from None
+
+
+def stamp_ns(message: Any) -> int:
+    """The stamp in a message's header, in nanoseconds; 0 if it has none.
+
+    Raises:
+        ConversionError: a message without a header.
+    """
+    try:
+        stamp = message.header.stamp
+        return index(stamp.sec) * 1_000_000_000 + index(stamp.nanosec)
+    except _FOREIGN as error:
+        raise ConversionError(f"expected a message with a header, found one with {error}") from None
+
+
+def fill_image(message: Any, image: np.ndarray) -> None:
+    """Put uint8 (H, W, 3) into an Image as rgb8, float32 (H, W) as 32FC1."""
+    image = np.ascontiguousarray(image)
+    message.height, message.width = image.shape[:2]
+    message.encoding = "rgb8" if image.dtype == np.uint8 else "32FC1"
+    message.is_bigendian = int(sys.byteorder == "big")
+    message.step = image.strides[0]
+    # rclpy takes over an array of bytes as it is; a NumPy array or bytes it would check one by one.
+    data = array("B")
+    data.frombytes(memoryview(image).cast("B"))
+    message.data = data
+
+
+def fill_wrench(message: Any, row: np.ndarray) -> None:
+    """Put (6,), fx fy fz tx ty tz in N and N·m, into a WrenchStamped."""
+    force, torque = message.wrench.force, message.wrench.torque
+    force.x, force.y, force.z, torque.x, torque.y, torque.z = map(float, row)
+
+
+def fill_twist(message: Any, row: np.ndarray) -> None:
+    """Put (4,), linear x y z and angular z, into a TwistStamped."""
+    linear, angular = message.twist.linear, message.twist.angular
+    linear.x, linear.y, linear.z, angular.z = map(float, row)
+
+
+def _colour(message: Any) -> np.ndarray:
+    if message.encoding not in _COLOURS:
+        return _bridged(message, "rgb8", _COLOURS)
+    channels, code = _COLOURS[message.encoding]
+    pixels = _pixels(message, np.dtype(np.uint8), channels)
+    return pixels if code is None else cv2.cvtColor(pixels, code)
+
+
+def _metres(message: Any) -> np.ndarray:
+    if message.encoding not in _DEPTHS:
+        return _bridged(message, "32FC1", _DEPTHS)
+    order = ">" if message.is_bigendian else "<"
+    pixels = _pixels(message, np.dtype(order + _DEPTHS[message.encoding]), 1)[..., 0]
+    metres = pixels.astype(np.float32)
+    return metres * np.float32(0.001) if message.encoding == "16UC1" else metres
+
+
+def _pixels(message: Any, dtype: np.dtype, channels: int) -> np.ndarray:
+    """The pixels (H, W, channels) of an image, a view where the rows have no padding."""
+    height, width = _size(message)
+    step, row = index(message.step), width * channels * dtype.itemsize
+    if step < row:
+        raise ConversionError(
+            f"expected a step of at least {row} for {width} pixels of {message.encoding}, found {step}"
+        )
+    data = np.frombuffer(message.data, np.uint8)
+    if data.size < step * height:
+        raise ConversionError(f"expected {step * height} bytes for {height} rows of {step}, found {data.size}")
+    rows = data[: step * height].reshape(height, step)[:, :row]
+    return rows.view(dtype).reshape(height, width, channels)
+
+
+def _size(message: Any) -> tuple[int, int]:
+    height, width = index(message.height), index(message.width)
+    if height <= 0 or width <= 0 or height * width > MOST_PIXELS:
+        raise ConversionError(f"expected an image of 1 to {MOST_PIXELS} pixels, found {width} × {height}")
+    return height, width
+
+
+def _bridged(message: Any, encoding: str, known: Mapping[str, Any]) -> np.ndarray:
+    found = f"expected one of {', '.join(known)}, found encoding {str(message.encoding)[:40]!r}"
+    try:
+        from cv_bridge import CvBridge
+    except (ImportError, AttributeError):
+        raise ConversionError(f"{found}, which needs cv_bridge, and that is not installed or does not load") from None
+    _size(message)
+    try:
+        return np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding=encoding))
+    except Exception as error:  # its own errors and OpenCV's have no base class in common
+        raise ConversionError(f"{found}, which cv_bridge cannot convert ({error})") from None
+
+
+def _finite(values: Sequence[Any], what: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        values = np.array(values, np.float64).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise ConversionError(f"expected finite {what}, found {values[~np.isfinite(values)][0]}")
+    return values

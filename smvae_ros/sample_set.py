@@ -1,0 +1,42 @@
+"""What the synchroniser hands out: samples that belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+Reason = Literal["complete", "deadline", "tick", "overflow"]
+
+
+class Sample(NamedTuple):
+    """A sample and its stamp in nanoseconds, the stream's offset included."""
+
+    stamp_ns: int
+    data: Any
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """The samples that belong to one reference. All times are integer nanoseconds.
+
+    Attributes:
+        stamp_ns: the stamp of the reference, or of the tick. Strictly increasing within an epoch.
+        epoch: how often the synchroniser had been reset.
+        samples: of each modality that is present its samples, oldest first.
+        ages_ns: of each modality that is present how much older than the reference its newest sample is; negative
+            where it is younger.
+        spread_ns: from the oldest to the youngest of these newest samples.
+        reason: complete: nothing that was waited for was missing. deadline: `max_wait_ns` had passed. tick: there
+            was no reference. overflow: more references waited than the reference's depth.
+        opened_ns: when the reference arrived.
+        emitted_ns: when the set went out.
+    """
+
+    stamp_ns: int
+    epoch: int
+    samples: dict[str, tuple[Sample, ...]]
+    ages_ns: dict[str, int]
+    spread_ns: int
+    reason: Reason
+    opened_ns: int
+    emitted_ns: int

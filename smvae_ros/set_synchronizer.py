@@ -1,0 +1,297 @@
+"""Messages in, sets out: which samples of which modalities belong together, decided by their stamps.
+
+Plain Python on integer nanoseconds. The clock is injected: every call brings `now_ns`, so the live node and the
+offline bag go through the same code and get the same sets.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from smvae_ros.sample_set import Reason, Sample, SampleSet
+from smvae_ros.stream import NEVER, Stream, StreamBuffer, StreamCounts
+
+__all__ = ["Reason", "Sample", "SampleSet", "SetSynchronizer", "Stream", "StreamCounts"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    stamp_ns: int
+    opened_ns: int
+    deadline_ns: int
+    tick: bool
+
+
+class SetSynchronizer:
+    """Gathers stamped samples into sets, one for each reference, and never blocks.
+
+    A reference is a sample of the stream `reference`; where none is named or it is silent for its timeout, it is a
+    tick of the clock, every `tick_ns`, as long as any other stream is alive. References are served in the order of
+    their stamps. A set leaves as soon as nothing that could still arrive from a live stream would change it, and at
+    the latest `max_wait_ns` after its reference arrived, with what there is. So the same stamped samples give the same
+    sets in whatever order they arrive, if what belongs to a reference arrives no more than `max_wait_ns` after it,
+    and no stream comes back from the dead meanwhile.
+
+    A clock that goes back by more than `max_wait_ns`, or a stream whose stamps go back by far more, starts a new epoch.
+
+    Not safe for concurrent use. Sets are returned, so nobody's code runs inside.
+
+    Args:
+        streams: one for each modality.
+        reference: the modality whose samples open sets, or None for ticks alone.
+        max_wait_ns: how long a reference waits at most.
+        tick_ns: the spacing of ticks, which fall on its multiples.
+        future_ns: how far ahead of the clock a stamp may be.
+
+    Raises:
+        ValueError: two streams of one name, an unknown or windowed reference, a value out of range.
+    """
+
+    def __init__(
+        self, streams: Iterable[Stream], *, reference: str | None, max_wait_ns: int, tick_ns: int, future_ns: int
+    ) -> None:
+        streams = list(streams)
+        names = [stream.name for stream in streams]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each stream needs a name of its own, found {', '.join(names)}")
+        if reference is not None and reference not in names:
+            raise ValueError(f"the reference must be one of {', '.join(names)}, found {reference}")
+        for key, value, least in (
+            ("max_wait_ns", max_wait_ns, 0),
+            ("tick_ns", tick_ns, 1),
+            ("future_ns", future_ns, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{key} must be at least {least}, found {value}")
+        self._max_wait_ns = max_wait_ns
+        self._tick_ns = tick_ns
+        self._future_ns = future_ns
+        # A straggler is at most about max_wait_ns late; ten times that is another pass of a bag.
+        self._jump_ns = max(10 * max_wait_ns, 500_000_000)
+        self._buffers: dict[str, StreamBuffer] = {}
+        for stream in streams:
+            if stream.name == reference:
+                if stream.window > 1:
+                    raise ValueError(
+                        f"the reference must not be windowed, found a window of {stream.window} for {reference}"
+                    )
+                # It is taken by its own stamp, exactly and once; where one more waits than may, the oldest leaves.
+                stream = replace(stream, tolerance_ns=0, hold_ns=0, depth=stream.depth + 1)
+            self._buffers[stream.name] = StreamBuffer(stream)
+        self._enabled = [buffer for buffer in self._buffers.values() if buffer.stream.enabled]
+        self._others = [buffer for buffer in self._enabled if buffer.stream.name != reference]
+        self._reference = next((buffer for buffer in self._enabled if buffer.stream.name == reference), None)
+        self.counts: dict[str, StreamCounts] = {name: buffer.counts for name, buffer in self._buffers.items()}
+        """What became of the samples of each modality."""
+        self.sets: Counter[str] = Counter()
+        """The sets that went out, by reason."""
+        self.empty_ticks = 0
+        """The ticks that had nothing to go out with."""
+        self.resets = 0
+        """How often time jumped back or `reset()` was called; the epoch of the sets to come."""
+        self._pending: list[_Pending] = []
+        self._restart()
+
+    def add(self, modality: str, stamp_ns: int, sample: Any, now_ns: int) -> list[SampleSet]:
+        """Take a sample that arrives at `now_ns`; returns the sets that leave now, those already due first.
+
+        A stamp of 0 or less stands for none: the time of arrival takes its place.
+
+        Raises:
+            ValueError: a modality without a stream.
+        """
+        buffer = self._buffers.get(modality)
+        if buffer is None:
+            raise ValueError(f"expected a sample of {', '.join(self._buffers)}, found {modality}")
+        sets: list[SampleSet] = []
+        if now_ns < self._now_ns or self._wake_ns is None or self._wake_ns <= now_ns:
+            sets = self._advance(now_ns)
+        self._now_ns = now_ns = max(now_ns, self._now_ns)
+        stream, counts = buffer.stream, buffer.counts
+        counts.received += 1
+        if not stream.enabled:
+            counts.dropped["disabled"] += 1
+            return sets
+        if stamp_ns > 0:
+            stamp_ns += stream.offset_ns
+        else:
+            counts.zero_stamp += 1
+            stamp_ns = now_ns
+        if stamp_ns > now_ns + self._future_ns:
+            counts.dropped["future"] += 1
+            return sets
+        if stamp_ns < buffer.newest_ns - self._jump_ns:
+            self.reset()
+            self._now_ns = now_ns
+        if self._first_ns is None:
+            self._first_ns = now_ns
+        if buffer is self._reference:
+            return sets + self._add_reference(buffer, stamp_ns, sample, now_ns)
+        revived = not buffer.alive(now_ns)
+        buffer.arrived_ns = now_ns
+        buffer.lag_ns = now_ns - stamp_ns
+        buffer.add(stamp_ns, sample, self._stamp_ns + 1)
+        if buffer is self._blocker:
+            sets += self._emit(now_ns, now_ns)
+        elif revived:
+            self._schedule()
+        return sets
+
+    def poll(self, now_ns: int) -> list[SampleSet]:
+        """The sets whose time has come by `now_ns`."""
+        return self._advance(now_ns)
+
+    def next_deadline(self) -> int | None:
+        """When to poll next, in nanoseconds; None when nothing happens before the next sample."""
+        return self._wake_ns
+
+    def reset(self) -> None:
+        """Forget everything but the counts and start a new epoch."""
+        self.resets += 1
+        self._restart()
+
+    def alive(self, modality: str, now_ns: int) -> bool:
+        """Whether a sample of the modality arrived within its timeout."""
+        return self._buffers[modality].alive(now_ns)
+
+    def held(self, modality: str) -> int:
+        """The samples of the modality that wait for their first set."""
+        return len(self._buffers[modality])
+
+    def _restart(self) -> None:
+        for buffer in self._buffers.values():
+            buffer.clear()
+        self._pending.clear()
+        self._blocker: StreamBuffer | None = None
+        self._first_ns: int | None = None
+        self._now_ns = NEVER
+        self._stamp_ns = NEVER
+        self._wake_ns: int | None = None
+
+    def _add_reference(self, buffer: StreamBuffer, stamp_ns: int, sample: Any, now_ns: int) -> list[SampleSet]:
+        # One that is later than its own timeout does not catch up in time: it is as good as silent, and ticks go on.
+        if stamp_ns > self._stamp_ns - buffer.stream.timeout_ns:
+            buffer.arrived_ns = now_ns
+            if self._pending and self._pending[-1].tick:
+                # What they would take belongs to the reference that is back.
+                self._pending = [pending for pending in self._pending if not pending.tick]
+        if buffer.add(stamp_ns, sample, self._stamp_ns + 1):
+            self._open(_Pending(stamp_ns, now_ns, now_ns + self._max_wait_ns, tick=False))
+        return self._emit(now_ns, now_ns)
+
+    def _advance(self, now_ns: int) -> list[SampleSet]:
+        """Let everything happen that is due by now, each thing at its own time, however late the call."""
+        if now_ns < self._now_ns - self._max_wait_ns:
+            self.reset()
+        sets: list[SampleSet] = []
+        while self._wake_ns is not None and self._wake_ns <= now_ns:
+            at_ns = self._wake_ns
+            if at_ns == self._tick_due():
+                self._tick(at_ns)
+            self._now_ns = at_ns
+            sets += self._emit(at_ns, now_ns)
+        self._now_ns = max(now_ns, self._now_ns)
+        return sets
+
+    def _tick(self, at_ns: int) -> None:
+        lags_ns = [buffer.lag_ns for buffer in self._others if buffer.alive(at_ns)]
+        if not lags_ns:
+            return
+        # Where all that arrives lies further back than a tick waits, a tick at the clock's own time would find nothing.
+        stamp_ns = at_ns - min(lags_ns) if min(lags_ns) > self._max_wait_ns else at_ns
+        newest_ns = self._pending[-1].stamp_ns if self._pending else self._stamp_ns
+        if stamp_ns > newest_ns:
+            self._open(_Pending(stamp_ns, at_ns, at_ns + self._max_wait_ns, tick=True))
+
+    def _tick_due(self) -> int | None:
+        """The first tick still to come; None while everything that could fill it is dead."""
+        if self._first_ns is None or not any(buffer.alive(self._now_ns) for buffer in self._others):
+            return None
+        start_ns = self._first_ns if self._reference is None else self._dead_ns(self._reference)
+        return -(-max(start_ns, self._now_ns + 1) // self._tick_ns) * self._tick_ns
+
+    def _open(self, pending: _Pending) -> None:
+        self._pending.insert(bisect_left(self._pending, pending.stamp_ns, key=lambda other: other.stamp_ns), pending)
+
+    def _emit(self, at_ns: int, now_ns: int) -> list[SampleSet]:
+        """Release the references that need not wait at `at_ns`, oldest first."""
+        sets: list[SampleSet] = []
+        reference = self._reference
+        while self._pending:
+            self._blocker = self._blocking(self._pending[0], at_ns)
+            reason: Reason = "complete"
+            if self._blocker is not None:
+                # An earlier reference may not hold up a later one beyond its deadline.
+                if min(pending.deadline_ns for pending in self._pending) <= at_ns:
+                    reason = "deadline"
+                elif reference is not None and len(reference) == reference.stream.depth:
+                    reason = "overflow"
+                else:
+                    break
+            released = self._release(reason, now_ns)
+            if released is not None:
+                sets.append(released)
+        else:
+            self._blocker = None
+        self._schedule()
+        return sets
+
+    def _blocking(self, pending: _Pending, at_ns: int) -> StreamBuffer | None:
+        """A live stream from which something may yet arrive that changes the set."""
+        reference = self._reference
+        if (
+            reference is not None
+            and not reference.stream.ordered
+            and not pending.tick
+            and at_ns < self._dead_ns(reference)
+        ):
+            # An earlier reference may come between this one and the last, unless they are too close for that.
+            if pending.stamp_ns - reference.used_ns >= max(2, 2 * reference.period_ns):
+                return reference
+        for buffer in self._others:
+            if not buffer.settled(pending.stamp_ns) and at_ns < self._dead_ns(buffer):
+                return buffer
+        return None
+
+    def _dead_ns(self, buffer: StreamBuffer) -> int:
+        """When the stream counts as dead; one never seen, its timeout after the first sample of any."""
+        assert self._first_ns is not None
+        return max(buffer.arrived_ns, self._first_ns) + buffer.stream.timeout_ns
+
+    def _release(self, reason: Reason, now_ns: int) -> SampleSet | None:
+        pending = self._pending.pop(0)
+        samples: dict[str, tuple[Sample, ...]] = {}
+        for buffer in self._enabled:
+            if taken := buffer.take(pending.stamp_ns):
+                samples[buffer.stream.name] = taken
+        if not samples:
+            self.empty_ticks += 1
+            return None
+        if pending.tick:
+            reason = "tick"
+        self._stamp_ns = pending.stamp_ns
+        self.sets[reason] += 1
+        newest = {name: taken[-1].stamp_ns for name, taken in samples.items()}
+        return SampleSet(
+            stamp_ns=pending.stamp_ns,
+            epoch=self.resets,
+            samples=samples,
+            ages_ns={name: pending.stamp_ns - stamp_ns for name, stamp_ns in newest.items()},
+            spread_ns=max(newest.values()) - min(newest.values()),
+            reason=reason,
+            opened_ns=pending.opened_ns,
+            emitted_ns=now_ns,
+        )
+
+    def _schedule(self) -> None:
+        wake_ns = self._tick_due()
+        if self._pending:
+            due_ns = min(pending.deadline_ns for pending in self._pending)
+            if self._blocker is not None:
+                due_ns = min(due_ns, self._dead_ns(self._blocker))
+            wake_ns = due_ns if wake_ns is None else min(wake_ns, due_ns)
+        self._wake_ns = wake_ns

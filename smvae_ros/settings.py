@@ -1,0 +1,170 @@
+"""The synchroniser's settings in seconds: one place for the node's parameters, config/fusion.yaml and the replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from smvae_core.configuration import ConfigurationError, explain
+from smvae_core.modality import Modality
+from smvae_ros.set_synchronizer import SetSynchronizer, Stream
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StreamSettings(_Settings):
+    """How one modality reaches the sets; times in seconds. See `smvae_ros.stream.Stream` for each but the topic."""
+
+    topic: str = Field(min_length=1, description="topic of the modality")
+    enabled: bool = Field(default=True, description="false leaves the modality out of every set")
+    tolerance: NonNegativeFloat = Field(default=0.025, description="how far from the reference a sample may lie (s)")
+    timeout: PositiveFloat = Field(default=0.5, description="silent for so long, the modality is not waited for (s)")
+    depth: PositiveInt = Field(default=16, description="most samples kept")
+    window: PositiveInt = Field(
+        default=1, description="samples in a set: 1 the nearest, more the newest up to the reference"
+    )
+    least: PositiveInt = Field(default=1, description="samples with which a window counts as present")
+    hold: NonNegativeFloat = Field(default=0.0, description="age up to which a sample may be used again, 0 never (s)")
+    offset: float = Field(default=0.0, description="added to each stamp (s)")
+    period: NonNegativeFloat = Field(
+        default=0.0, description="least spacing of two samples, 0 unknown; lets sets leave early (s)"
+    )
+    ordered: bool = Field(default=True, description="samples arrive in the order of their stamps")
+
+    def stream(self, name: str) -> Stream:
+        """The same in nanoseconds.
+
+        Raises:
+            ValueError: values that do not go together.
+        """
+        return Stream(
+            name=name,
+            tolerance_ns=nanoseconds(self.tolerance),
+            timeout_ns=nanoseconds(self.timeout),
+            depth=self.depth,
+            window=self.window,
+            least=self.least,
+            hold_ns=nanoseconds(self.hold),
+            offset_ns=nanoseconds(self.offset),
+            period_ns=nanoseconds(self.period),
+            ordered=self.ordered,
+            enabled=self.enabled,
+        )
+
+
+class FusionSettings(_Settings):
+    """How messages become sets; times in seconds."""
+
+    reference: str = Field(
+        default="rgb", description="modality whose samples open sets; empty: a tick of the clock does"
+    )
+    max_wait: NonNegativeFloat = Field(default=0.05, description="longest wait of a reference for the others (s)")
+    tick: PositiveFloat = Field(default=0.05, description="spacing of sets while there is no reference (s)")
+    future: NonNegativeFloat = Field(default=0.1, description="how far ahead of the clock a stamp may be (s)")
+    streams: dict[str, StreamSettings]
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> FusionSettings:
+        self.synchronizer()
+        return self
+
+    def synchronizer(self) -> SetSynchronizer:
+        """A synchroniser with these settings."""
+        return SetSynchronizer(
+            [settings.stream(name) for name, settings in self.streams.items()],
+            reference=self.reference or None,
+            max_wait_ns=nanoseconds(self.max_wait),
+            tick_ns=nanoseconds(self.tick),
+            future_ns=nanoseconds(self.future),
+        )
+
+    def changed(self, changes: dict[str, Any]) -> FusionSettings:
+        """The settings with some values replaced; under `streams` only what each modality names is.
+
+        Raises:
+            ConfigurationError: an unknown key or modality, or a bad value.
+        """
+        content = self.model_dump()
+        streams = changes.get("streams") or {}
+        if not isinstance(streams, dict) or not all(isinstance(values, dict) for values in streams.values()):
+            raise ConfigurationError(f"streams: expected a block for each modality, found {streams!r}")
+        if unknown := sorted(set(streams) - set(self.streams)):
+            raise ConfigurationError(f"expected settings of {', '.join(self.streams)}, found {', '.join(unknown)}")
+        content |= {key: value for key, value in changes.items() if key != "streams"}
+        for name, values in streams.items():
+            content["streams"][name] |= values
+        try:
+            return FusionSettings.model_validate(content)
+        except ValidationError as error:
+            raise ConfigurationError(explain(error)) from None
+
+
+def default_settings(modalities: Iterable[Modality]) -> FusionSettings:
+    """Settings for the modalities of a checkpoint: cameras and commands at up to 25 Hz, force/torque at up to 1 kHz.
+
+    The reference is `rgb`, or else the first image, or else the clock.
+    """
+    modalities = list(modalities)
+    images = [modality.name for modality in modalities if modality.preprocessing.kind in ("rgb", "depth")]
+    reference = "rgb" if "rgb" in images else next(iter(images), "")
+    return FusionSettings(
+        reference=reference, streams={modality.name: _default_stream(modality) for modality in modalities}
+    )
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """What a ROS 2 parameter file says of `FusionSettings`, for its `changed`; other parameters are left out.
+
+    Raises:
+        ConfigurationError: not a parameter file.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: expected YAML, found: {' '.join(str(error).split())}") from None
+    nodes = content.values() if isinstance(content, dict) else ()
+    parameters = [node["ros__parameters"] for node in nodes if isinstance(node, dict) and "ros__parameters" in node]
+    if len(parameters) != 1 or not isinstance(parameters[0], dict):
+        raise ConfigurationError(f"{path}: expected the ros__parameters of one node, found those of {len(parameters)}")
+    return {key: value for key, value in parameters[0].items() if key in FusionSettings.model_fields}
+
+
+def nanoseconds(seconds: float) -> int:
+    """Seconds to whole nanoseconds."""
+    return round(seconds * 1e9)
+
+
+def _default_stream(modality: Modality) -> StreamSettings:
+    name, preprocessing = modality.name, modality.preprocessing
+    if preprocessing.kind == "force":
+        window = preprocessing.window
+        return StreamSettings(
+            topic="wrench" if name == "force" else name,
+            timeout=0.2,
+            # What arrives while a set waits must not push out the set's own window.
+            depth=window + 480,
+            window=window,
+            least=window,
+            period=0.0009,
+        )
+    if preprocessing.kind == "vector":
+        # A command stays in force until the next one.
+        return StreamSettings(topic=name, depth=64, hold=0.1, period=0.04)
+    return StreamSettings(topic=f"{name}/image", period=0.04)

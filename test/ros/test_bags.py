@@ -1,0 +1,256 @@
+"""Logs into bags and bags into messages: the stamps, the contents, and one clear error for whatever is broken."""
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin
+
+from smvae_core.data.vision_touch import LogError, find_trajectories
+from smvae_core.errors import SMVAEError
+from smvae_core.modality import vision_touch_modalities
+from smvae_ros.bags import STEP_NS, BagError, bag_hash, pick_trajectory, read_bag, write_bag
+from smvae_ros.conversions import raw_array
+
+RGB, DEPTH, FORCE, ACTION = vision_touch_modalities()
+TOPICS = {"rgb": "/rgb/image", "depth": "/depth/image", "force": "/wrench", "action": "/action"}
+STEPS = 21
+START_NS = int(datetime(2019, 4, 8, 18, 30, 41, tzinfo=timezone.utc).timestamp()) * 1_000_000_000
+
+
+def read(bag: Path, **changes: str) -> dict[str, list[tuple[int, Any]]]:
+    messages = defaultdict(list)
+    for modality, log_ns, stamp_ns, message in read_bag(bag, TOPICS | changes):
+        assert log_ns == stamp_ns
+        messages[modality].append((stamp_ns, message))
+    return messages
+
+
+def test_images_bear_the_end_of_their_step_and_are_the_logs(bag: Path, logs: Path) -> None:
+    log = find_trajectories(logs)[0].read(["image", "depth_data"])
+    messages = read(bag)
+    ends = [START_NS + (step + 1) * STEP_NS for step in range(STEPS)]
+    assert [stamp for stamp, _ in messages["rgb"]] == ends == [stamp for stamp, _ in messages["depth"]]
+    assert np.array_equal([raw_array(RGB, [message]) for _, message in messages["rgb"]], log["image"])
+    metres = np.stack([raw_array(DEPTH, [message]) for _, message in messages["depth"]])
+    np.testing.assert_allclose(metres, np.nan_to_num(log["depth_data"][..., 0]), atol=0.00051)
+    assert not metres[:, :4].any(), "no reading is 0"
+    assert {message.header.frame_id for _, message in messages["rgb"] + messages["depth"]} == {"camera"}
+
+
+def test_forces_come_at_1_khz_and_the_newest_of_a_step_bears_its_end(bag: Path, logs: Path) -> None:
+    log = find_trajectories(logs)[0].read(["ee_forces_continuous"])["ee_forces_continuous"].reshape(-1, 6)
+    messages = read(bag)["force"]
+    assert [stamp for stamp, _ in messages] == [START_NS + (i + 1) * 1_000_000 for i in range(50 * STEPS)]
+    np.testing.assert_allclose(raw_array(FORCE, [message for _, message in messages]), log, rtol=1e-6)
+
+
+def test_the_command_that_follows_an_observation_bears_its_stamp(bag: Path, logs: Path) -> None:
+    log = find_trajectories(logs)[0].read(["action"])["action"]
+    messages = read(bag)["action"]
+    assert [stamp for stamp, _ in messages] == [START_NS + (step + 1) * STEP_NS for step in range(STEPS - 1)]
+    np.testing.assert_allclose([raw_array(ACTION, [message]) for _, message in messages], log[1:], rtol=1e-6)
+
+
+def test_the_camera_info_fits_the_depth(bag: Path) -> None:
+    infos = [message for *_, message in read_bag(bag, {"info": "/depth/camera_info"})]
+    assert len(infos) == STEPS
+    assert (infos[0].height, infos[0].width) == (128, 128)
+    assert 2 * np.degrees(np.arctan(64 / infos[0].k[4])) == pytest.approx(26.5)
+
+
+def test_a_missing_part_leaves_a_gap_and_no_command_across_it(logs: Path, tmp_path: Path) -> None:
+    for path in logs.iterdir():
+        shutil.copy(path, tmp_path / path.name.replace("_7_2_", "_7_3_"))
+    write_bag(find_trajectories(tmp_path)[0], tmp_path / "bag", fov=26.5)
+    messages = read(tmp_path / "bag")
+    stamps = [stamp for stamp, _ in messages["rgb"]]
+    assert stamps[12] - stamps[11] == 51 * STEP_NS
+    assert len(messages["action"]) == STEPS - 2
+
+
+def test_a_bag_is_what_ros2_bag_play_takes(bag: Path) -> None:
+    metadata = yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert (metadata["version"], metadata["storage_identifier"], metadata["compression_mode"]) == (9, "mcap", "")
+    assert metadata["relative_file_paths"] == ["peg.mcap"]
+    types = {
+        one["topic_metadata"]["name"]: one["topic_metadata"]["type"] for one in metadata["topics_with_message_count"]
+    }
+    assert types == {
+        "/rgb/image": "sensor_msgs/msg/Image",
+        "/depth/image": "sensor_msgs/msg/Image",
+        "/depth/camera_info": "sensor_msgs/msg/CameraInfo",
+        "/wrench": "geometry_msgs/msg/WrenchStamped",
+        "/action": "geometry_msgs/msg/TwistStamped",
+    }
+    content = (bag / "peg.mcap").read_bytes()
+    assert content.startswith(b"\x89MCAP0\r\n") and b"\x04\x00\x00\x00zstd" in content
+
+
+def test_the_same_trajectory_gives_the_same_bytes(bag: Path, logs: Path, tmp_path: Path) -> None:
+    write_bag(find_trajectories(logs)[0], tmp_path / "peg", fov=26.5)
+    assert bag_hash(tmp_path / "peg") == bag_hash(bag)
+
+
+def test_a_damaged_log_leaves_nothing_behind(logs: Path, tmp_path: Path) -> None:
+    for path in logs.iterdir():
+        shutil.copy(path, tmp_path)
+    second = sorted(tmp_path.iterdir())[1]
+    second.write_bytes(second.read_bytes()[:5000])
+    with pytest.raises(LogError, match=second.name):
+        write_bag(find_trajectories(tmp_path)[0], tmp_path / "bag", fov=26.5)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".h5", ".h5"]
+
+
+def test_a_bag_that_is_there_is_not_overwritten(bag: Path, logs: Path) -> None:
+    before = bag_hash(bag)
+    with pytest.raises(BagError, match="is there already"):
+        write_bag(find_trajectories(logs)[0], bag, fov=26.5)
+    assert bag_hash(bag) == before
+
+
+def test_a_trajectory_is_picked_by_one_of_its_files_or_by_name(logs: Path, tmp_path: Path) -> None:
+    for path in logs.iterdir():
+        shutil.copy(path, tmp_path)
+        shutil.copy(path, tmp_path / path.name.replace("_7_", "_8_"))
+    one = sorted(tmp_path.glob("*_8_*"))[1]
+    assert [path for _, path in pick_trajectory(one).parts] == sorted(tmp_path.glob("*_8_*"))
+    assert pick_trajectory(tmp_path, "triangle_0_journal_7").name == "triangle_0_journal_7"
+    for name in (None, "square_0_journal_7"):
+        with pytest.raises(
+            BagError, match=f"one trajectory among triangle_0_journal_7, triangle_0_journal_8, found {name or 'none'}"
+        ):
+            pick_trajectory(tmp_path, name)
+
+
+def test_a_bag_in_sqlite3_reads_the_same(bag: Path, edited: Callable[..., Path]) -> None:
+    def keep(topic: str, number: int, log_ns: int, content: bytes) -> Iterator[tuple[int, bytes]]:
+        yield log_ns, content
+
+    copy = edited(bag, keep, plugin=StoragePlugin.SQLITE3)
+    assert list(copy.glob("*.db3"))
+    ours, theirs = read(copy), read(bag)
+    for modality in (RGB, DEPTH, FORCE, ACTION):
+        assert [stamp for stamp, _ in ours[modality.name]] == [stamp for stamp, _ in theirs[modality.name]]
+        some = [[message for _, message in messages[modality.name]] for messages in (ours, theirs)]
+        assert np.array_equal(raw_array(modality, some[0]), raw_array(modality, some[1]))
+
+
+def test_a_bag_that_does_not_describe_its_messages_is_read_as_jazzys(bag: Path, edited: Callable[..., Path]) -> None:
+    copy = edited(bag, lambda topic, number, log_ns, content: iter([(log_ns, content)]))
+    (database,) = copy.glob("*.db3")
+    with sqlite3.connect(database) as connection:
+        connection.execute("DELETE FROM message_definitions")
+    connection.close()
+    with pytest.raises(Exception, match="no type definitions"), AnyReader([copy]):
+        pass
+    assert len(read(copy)["rgb"]) == STEPS
+
+
+def test_messages_come_in_the_order_of_their_log_times(bag: Path, edited: Callable[..., Path]) -> None:
+    def jumble(topic: str, number: int, log_ns: int, content: bytes) -> Iterator[tuple[int, bytes]]:
+        yield log_ns + (number * 7919 % 13 - 6) * 10_000_000, content
+
+    for plugin in StoragePlugin:
+        copy = edited(bag, jumble, name=plugin.name, plugin=plugin)
+        times = [log_ns for _, log_ns, _, _ in read_bag(copy, TOPICS)]
+        assert times == sorted(times) and len(times) == STEPS * 53 - 1
+
+
+def test_a_topic_may_feed_two_modalities(bag: Path) -> None:
+    modalities = [modality for modality, *_ in read_bag(bag, {"left": "/rgb/image", "right": "/rgb/image"})]
+    assert modalities == ["left", "right"] * STEPS
+
+
+def test_a_topic_that_is_missing_or_of_another_type_is_named_with_what_there_is(bag: Path) -> None:
+    with pytest.raises(
+        BagError, match="expected messages on /camera/image, found /action .geometry_msgs/msg/TwistStamped, 20.,"
+    ):
+        next(read_bag(bag, TOPICS | {"rgb": "/camera/image"}))
+    with pytest.raises(
+        BagError, match="topic /wrench: expected sensor_msgs/msg/Image, found geometry_msgs/msg/WrenchStamped"
+    ):
+        next(read_bag(bag, {"rgb": "/wrench"}, {"rgb": "sensor_msgs/msg/Image"}))
+
+
+def test_an_empty_topic_is_a_missing_one(bag: Path, edited: Callable[..., Path]) -> None:
+    def silence(topic: str, number: int, log_ns: int, content: bytes) -> Iterator[tuple[int, bytes]]:
+        if topic != "/action":
+            yield log_ns, content
+
+    with pytest.raises(
+        BagError, match="expected messages on /action, found /action .geometry_msgs/msg/TwistStamped, 0."
+    ):
+        next(read_bag(edited(bag, silence), TOPICS))
+
+
+def test_what_is_no_bag_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "fake.mcap").write_text("hello")
+    for name, found in (
+        ("nothing", "no such bag"),
+        (".", "expected a whole rosbag2"),
+        ("notes.txt", "'.txt'"),
+        ("fake.mcap", "expected a whole"),
+    ):
+        with pytest.raises(BagError, match=found):
+            next(read_bag(tmp_path / name, TOPICS))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.3, 0.7, 0.99, 0.9999])
+def test_a_truncated_bag_is_refused(bag: Path, tmp_path: Path, kept: float) -> None:
+    copy = shutil.copytree(bag, tmp_path / "peg")
+    whole = (copy / "peg.mcap").read_bytes()
+    (copy / "peg.mcap").write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(BagError, match="expected a whole rosbag2"):
+        list(read_bag(copy, TOPICS))
+
+
+def test_a_bag_with_flipped_bits_gives_messages_or_one_clear_error(bag: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bag, tmp_path / "peg")
+    whole = (copy / "peg.mcap").read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for place in random.integers(0, len(whole), 40):
+        content = bytearray(whole)
+        content[place] ^= 1 << int(random.integers(8))
+        (copy / "peg.mcap").write_bytes(content)
+        try:
+            list(read_bag(copy, TOPICS))
+        except SMVAEError as error:
+            refused += 1
+            assert str(error)
+    assert refused
+
+
+def smvae(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from smvae_ros.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_command_writes_a_bag(logs: Path, bag: Path, tmp_path: Path) -> None:
+    done = smvae("bag", sorted(logs.iterdir())[0], "--out", tmp_path / "new" / "peg")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "triangle_0_journal_7: 1133 messages" in done.stdout
+    assert bag_hash(tmp_path / "new" / "peg") == bag_hash(bag)
+
+
+def test_the_command_refuses_a_foreign_log_in_one_sentence(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "log.h5", "w") as file:
+        file["image"] = np.zeros((3, 64, 64), np.uint8)
+    done = smvae("bag", tmp_path / "log.h5", "--out", tmp_path / "peg")
+    assert done.returncode == 2
+    assert "log.h5: key 'image' expected shape (T, any, any, 3), found (3, 64, 64)" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["log.h5"]
