@@ -208,7 +208,7 @@ def runs(folder: Annotated[Path, typer.Argument(help="A folder with runs, at any
         "samples",
         "all subsets",
         *names,
-        title="held-out error of the best epoch as a share of the training mean's: over all subsets, and from everything",
+        title="share of the training mean's error, held out, of the best epoch: over all subsets, and from everything",
     )
     for s in found:
         shares = [f"{s.full[name]:.3f}" if name in s.full else "–" for name in names]
@@ -219,28 +219,48 @@ def runs(folder: Annotated[Path, typer.Argument(help="A folder with runs, at any
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors).")],
+    model: Annotated[Path, typer.Argument(help="A run, of which the best epoch is taken, or a checkpoint.")],
     data: Annotated[Path, typer.Option(help="Folder with Vision&Touch logs that it was not trained on.")],
-    out: Annotated[Path | None, typer.Option(help="Also write the figures there, as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for figures.json and plots.")] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Judge on the trajectories that the run held out; --data is its own.")
+    ] = False,
+    most: Annotated[int, typer.Option(min=0, help="At most so many samples, evenly spaced; 0 for all.")] = 1000,
+    draws: Annotated[int, typer.Option(min=1, help="Of the latent, for the log-likelihoods.")] = 4,
     device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for the cache of the logs; by default beside them.")
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without log files that cannot be used.")] = False,
 ) -> None:
-    """Errors of every modality predicted from each of the 15 subsets, on logs.
+    """Judge a model on logs: errors and log-likelihoods from each of the 15 subsets, probes of the latent for contact
+    and pose, robustness curves, trivial baselines.
 
-    Example: smvae evaluate runs/first/best.safetensors --data other_logs
+    Example: smvae evaluate runs/first --data other_logs --out figures
     """
-    from smvae_core.checkpoint import load
-    from smvae_core.data.samples import read_samples
-    from smvae_core.data.vision_touch import find_trajectories
+    from smvae_core import tables
+    from smvae_core.checkpoint import load, write_atomically
+    from smvae_core.data.logs import read_logs_to_judge
     from smvae_core.engine import torch_device
-    from smvae_core.evaluation import evaluate as judge
+    from smvae_core.judgement import judge, picture
+    from smvae_core.run import Run
 
-    loaded = load(checkpoint)
-    samples = read_samples(find_trajectories(data), loaded.metadata.model.modalities)
-    figures = judge(loaded.model.to(torch_device(device.value)), samples, loaded.mean)
-    console.print(error_table(figures.subsets, loaded.model.names))
+    path = Run(model).best if model.is_dir() else model
+    loaded = load(path)
+    loaded.model.to(torch_device(device.value))
+    samples, others = read_logs_to_judge(loaded.metadata, data, held_out, cache, skip_bad, console)
+    found = judge(loaded, samples, others, (path.name, data.name), most or None, draws)
+    console.print(error_table(found.evaluation.subsets, loaded.model.names))
+    console.print(tables.likelihood_table(found.evaluation, loaded.model.names))
+    console.print(tables.baseline_table(found))
+    console.print(tables.probe_table(found))
+    console.print(tables.robustness_table(found))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(figures.model_dump_json(indent=2) + "\n")
+        try:
+            write_atomically(out / "figures.json", (found.model_dump_json(indent=2) + "\n").encode())
+            picture(found, out)
+        except OSError as error:
+            raise SMVAEError(f"{out}: expected a folder to write to, found none ({error.strerror})") from None
 
 
 @app.command()

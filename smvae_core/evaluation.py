@@ -25,7 +25,7 @@ class SubsetErrors(BaseModel):
         mse: mean squared error of each modality, model units, predicted by the posterior's mean.
         share: `mse` as a share of that of predicting the training mean; below 1 something was learned.
             Neither names a modality that no such sample has.
-        log_likelihood: log E_{z ~ q(z | X_s)} p(x_m | z) of each modality, in nats, by a few draws; none where not asked.
+        log_likelihood: log E_{z ~ q(z | X_s)} p(x_m | z) of each modality, in nats, by a few draws of z.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -9,7 +9,6 @@ import lightning_fabric
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from smvae_core.configuration import Configuration
@@ -19,6 +18,7 @@ from smvae_core.errors import SMVAEError
 from smvae_core.interruption import Interruption
 from smvae_core.model import MultimodalVAE
 from smvae_core.objective import Bound, SubsetObjective, random_subsets
+from smvae_core.progress import progress_bar
 from smvae_core.state import epoch_order, optimizer_tensors, restore_optimizer, step_generator
 
 # A GPU runs ahead of Python; asking it after each step whether all is well would make it wait.
@@ -237,9 +237,3 @@ class Loop:
             f"{self.speed:.0f} samples/s, {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left  "
             f"loss {float(bound.loss.detach()):.1f}  kl {float(bound.kl):.1f}"
         )
-
-
-def progress_bar(console: Console) -> Progress:
-    """A bar with a text at its end (`figures`), which goes away when it is done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.fields[figures]}"), console=console, transient=True)

@@ -14,7 +14,6 @@ from smvae_core.fusion import Posterior
 from smvae_core.likelihood import log_likelihood
 from smvae_core.model import Batch, MultimodalVAE
 
-
 Probability = Annotated[float, Field(gt=0.0, le=1.0)]
 
 

@@ -48,8 +48,8 @@ class Samples:
 
     Attributes:
         modalities: columns of `available`, with open scales measured once `fitted`.
-        arrays: the table, by modality (R, *shape): uint8 of 255 for RGB, float16 for depth, float32 otherwise; vectors in
-            their own units. Sample i is row `rows[i]`, of actions row `following[i]`.
+        arrays: the table, by modality (R, *shape): uint8 of 255 for RGB, float16 for depth, float32 otherwise; vectors
+            in their own units. Sample i is row `rows[i]`, of actions row `following[i]`.
         rows: (N,), int64.
         following: (N,), int64, row of the next step; of the step itself where none follows.
         previous: (N,), int64, row of the step before, -1 where there is none.
@@ -181,7 +181,7 @@ def read_samples(
 
 
 def inconsistent(trajectories: Sequence[Trajectory], chunks: Mapping[Path, Chunk]) -> dict[Path, str]:
-    """Files without a key that other files of their trajectory have: a sensor is there for a whole trajectory or not."""
+    """Files without a key that other files of their trajectory have: a sensor is there throughout or not at all."""
     bad = {}
     for trajectory in trajectories:
         found = {path: chunks[path].lacking for _, path in trajectory.parts if path in chunks}

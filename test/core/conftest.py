@@ -50,7 +50,7 @@ def write_log(path: Path, steps: int, seed: int = 0, **replaced: np.ndarray) -> 
         "depth_data": depth,
         "ee_forces_continuous": random.normal(0, 2, (steps, 50, 6)),
         "action": random.normal(0, 0.5, (steps, 4)) + np.arange(steps)[:, None],
-        "contact": random.integers(0, 2, (steps, 50)).astype(np.float64),
+        "contact": np.repeat(random.integers(0, 2, (steps, 1)), 50, axis=1).astype(np.float64),
         "proprio": random.normal(0, 1, (steps, 8)),
     }
     with h5py.File(path, "w") as file:

@@ -196,12 +196,12 @@ def test_a_disk_that_fills_up_stops_the_run_with_the_last_good_state(reference, 
     out = tmp_path / "run"
     script = f"""
 import resource
-from smvae_core import training
-end = training._Session._end_epoch
+from smvae_core.session import Session
+end = Session._end_epoch
 def filling(session, *arguments):
     end(session, *arguments)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-training._Session._end_epoch = filling
+Session._end_epoch = filling
 train(job(Path({str(shared_logs)!r}), Path({str(out)!r})))
 """
     stopped = process(script)

@@ -14,6 +14,8 @@ import yaml
 from smvae_core import checkpoint
 from smvae_core.configuration import Configuration, ConfigurationError, load_configuration
 
+from .conftest import write_log
+
 ROOT = Path(__file__).parents[2]
 TINY = {"model": {"size": "tiny"}, "training": {"batch_size": 20}, "objective": {"anneal_epochs": 2}}
 
@@ -93,13 +95,27 @@ def test_runs_are_listed_with_their_figures(run):
     assert "run" in told.stdout and "2/2" in told.stdout and f"{score:.3f}" in told.stdout
 
 
-def test_a_trained_checkpoint_is_evaluated_and_described(run, shared_logs, tmp_path):
-    judged = smvae("evaluate", run / "best.safetensors", "--data", shared_logs, "--out", tmp_path / "figures.json")
+def test_a_trained_run_is_judged_and_described(run, shared_logs, tmp_path):
+    judged = smvae("evaluate", run, "--data", shared_logs, "--most", 40, "--out", tmp_path / "figures")
     assert judged.returncode == 0, judged.stderr
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["samples"] == 68 and len(figures["subsets"]) == 15
+    figures = json.loads((tmp_path / "figures" / "figures.json").read_text())
+    assert figures["evaluation"]["samples"] == 40 and len(figures["evaluation"]["subsets"]) == 15
+    assert len(figures["probes"]) == 15 and len(figures["robustness"]) == 4 * 3 * 10
+    assert all((tmp_path / "figures" / name).exists() for name in ("subsets.png", "robustness.png"))
+    for words in ("log-likelihood in nats", "contact accuracy", "as a step before", "depth, missing"):
+        assert words in judged.stdout
     told = smvae("info", run / "best.safetensors")
     assert told.returncode == 0 and "smvae train" in told.stdout and "3×64×64" in told.stdout
+
+
+def test_a_run_is_judged_on_what_it_held_out(run, shared_logs, tmp_path):
+    arguments = ("evaluate", run, "--held-out", "--most", 10, "--draws", 1, "--out", tmp_path / "figures")
+    judged = smvae(*arguments, "--data", shared_logs)
+    assert judged.returncode == 0, judged.stderr
+    assert json.loads((tmp_path / "figures" / "figures.json").read_text())["evaluation"]["samples"] == 10
+    write_log(tmp_path / "other.h5", 5)
+    refused = smvae(*arguments, "--data", tmp_path)
+    assert refused.returncode == 2 and "of which it held out triangle_0_journal_" in refused.stderr
 
 
 def test_a_run_is_never_overwritten(run, shared_logs, tiny):
