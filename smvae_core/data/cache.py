@@ -17,14 +17,15 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
-from smvae_core.data.parts import Column, columns, read_columns
-from smvae_core.data.samples import BadLogs, Chunk, Samples, inconsistent, samples_of
+from smvae_core.data.parts import Chunk, Column, columns
+from smvae_core.data.samples import BadLogs, Samples, inconsistent, samples_of
 from smvae_core.data.vision_touch import LogError, Trajectory
+from smvae_core.data.writer import column_file, start, stop, write_rows
 from smvae_core.modality import Modality
 
 _FORMAT = 1
@@ -185,64 +186,22 @@ def _written(
     context = multiprocessing.get_context("spawn")
     arguments = (folder, table, modalities, context.Value("q", rows))
     if workers <= 1:
-        _start(*arguments)
+        start(*arguments)
         try:
-            yield from map(_write_rows, stale.items())
+            yield from map(write_rows, stale.items())
         finally:
-            for file in _writer.files.values():
-                os.close(file)
+            stop()
         return
-    with ProcessPoolExecutor(workers, context, _start, arguments) as pool:
+    with ProcessPoolExecutor(workers, context, start, arguments) as pool:
         try:
-            yield from pool.map(_write_rows, stale.items())
+            yield from pool.map(write_rows, stale.items())
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-class _Writer(NamedTuple):
-    """What a reading process works with; `next_row` is shared by all of them."""
-
-    files: dict[Column, int]
-    modalities: tuple[Modality, ...]
-    next_row: Any
-
-
-_writer: _Writer
-
-
-def _start(folder: Path, table: Sequence[Column], modalities: tuple[Modality, ...], next_row: Any) -> None:
-    global _writer
-    files = {column: os.open(_file(folder, column), os.O_RDWR | os.O_CREAT, 0o644) for column in table}
-    _writer = _Writer(files, modalities, next_row)
-
-
-def _write_rows(item: tuple[Path, frozenset[str]]) -> tuple[Path, Chunk | str]:
-    path, absent = item
-    try:
-        part = read_columns(path, _writer.modalities, absent)
-    except LogError as error:
-        return path, str(error)
-    with _writer.next_row.get_lock():
-        first = _writer.next_row.value
-        _writer.next_row.value += part.steps
-    for column, file in _writer.files.items():
-        # A lacking column stays a hole, which costs no disk and reads as zeros.
-        if column.name in part.columns:
-            _write_all(file, part.columns[column.name], first * column.row_bytes)
-    return path, Chunk(first, part.steps, part.lacking)
-
-
-def _write_all(file: int, values: np.ndarray, offset: int) -> None:
-    # Written, not mapped: a full disk is then an error here instead of a SIGBUS.
-    rest = memoryview(np.ascontiguousarray(values)).cast("B")
-    while len(rest):
-        done = os.pwrite(file, rest, offset)
-        rest, offset = rest[done:], offset + done
-
-
 def _write_manifest(folder: Path, table: Sequence[Column], manifest: _Manifest) -> None:
     for column in table:
-        with open(_file(folder, column), "ab") as file:
+        with open(column_file(folder, column), "ab") as file:
             if file.tell() < manifest.rows * column.row_bytes:
                 file.truncate(manifest.rows * column.row_bytes)
             os.fsync(file.fileno())
@@ -260,13 +219,13 @@ def _read_manifest(folder: Path, table: Sequence[Column]) -> _Manifest:
         manifest = _Manifest.model_validate_json((folder / "manifest.json").read_bytes())
     except (FileNotFoundError, ValidationError):
         manifest = _Manifest()
-    sizes = [_file(folder, c).stat().st_size if _file(folder, c).exists() else 0 for c in table]
+    sizes = [column_file(folder, c).stat().st_size if column_file(folder, c).exists() else 0 for c in table]
     whole = all(size >= manifest.rows * column.row_bytes for size, column in zip(sizes, table))
     used = sum(entry.steps for entry in manifest.files.values())
     if whole and manifest.format == _FORMAT and manifest.rows <= 2 * used:
         return manifest
     # Damaged, or most rows are of files that have changed since: begin anew. Who still reads the old table keeps it.
-    for path in (folder / "manifest.json", *(_file(folder, column) for column in table)):
+    for path in (folder / "manifest.json", *(column_file(folder, column) for column in table)):
         path.unlink(missing_ok=True)
     return _Manifest()
 
@@ -274,11 +233,7 @@ def _read_manifest(folder: Path, table: Sequence[Column]) -> _Manifest:
 def _mapped(folder: Path, column: Column, rows: int) -> np.ndarray:
     if not rows:
         return np.zeros((0, *column.shape), column.dtype)
-    return np.memmap(_file(folder, column), column.dtype, "r", shape=(rows, *column.shape))
-
-
-def _file(folder: Path, column: Column) -> Path:
-    return folder / f"{column.name}.{np.dtype(column.dtype).name}"
+    return np.memmap(column_file(folder, column), column.dtype, "r", shape=(rows, *column.shape))
 
 
 def _is(entry: _Entry, path: Path, absent: frozenset[str]) -> bool:

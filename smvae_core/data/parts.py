@@ -39,6 +39,14 @@ class Part(NamedTuple):
     lacking: frozenset[str]
 
 
+class Chunk(NamedTuple):
+    """Where the steps of one file stand in the table, and which modalities they lack."""
+
+    first: int
+    steps: int
+    lacking: frozenset[str]
+
+
 def columns(modalities: Sequence[Modality]) -> tuple[Column, ...]:
     """The modalities, and two labels: `contact` (), 0 or 1, and `pose` (4,), x y z in metres and yaw in radians."""
     stored = [Column(m.name, m.shape, _DTYPE[m.preprocessing.kind]) for m in modalities]

@@ -8,13 +8,12 @@ its action is absent. A trajectory whose files lack a key throughout lacks that 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from smvae_core.data.parts import CONTACT, POSE, Part, columns, read_columns
+from smvae_core.data.parts import CONTACT, POSE, Chunk, Part, columns, read_columns
 from smvae_core.data.vision_touch import LogError, Trajectory
 from smvae_core.modality import Modality
 from smvae_core.model import Batch
@@ -32,14 +31,6 @@ class BadLogs(LogError):
             f"{len(bad)} of {total} files cannot be used (--skip-bad goes on without them); expected whole "
             f"Vision&Touch logs, found:{lines}"
         )
-
-
-class Chunk(NamedTuple):
-    """Where the steps of one file stand in the table, and which modalities they lack."""
-
-    first: int
-    steps: int
-    lacking: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -114,7 +105,8 @@ class Samples:
 def model_units(modality: Modality, stored: Tensor) -> Tensor:
     """Stored entries (B, *shape) to float32 in model units, on their device."""
     if stored.dtype == torch.uint8:
-        return stored / 255.0
+        # Several times faster than the division of bytes.
+        return stored.float().div_(255.0)
     record = modality.preprocessing
     if isinstance(record, Vector) and record.offset is not None and record.scale is not None:
         return (stored - stored.new_tensor(record.offset)) / stored.new_tensor(record.scale)
