@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from smvae_core.errors import SMVAEError
 
@@ -53,12 +53,14 @@ class Depth(_Record):
     """Depth image: metres (H, W) or (H, W, 1) to float32 (1, size, size) in [0, 1], where 0 is "no reading".
 
     Readings of at most 1e-7 m or at least `max_depth` are invalid, as in the Vision&Touch loaders; so are NaN and
-    infinities. Invalid pixels have no weight when the image is made smaller.
+    infinities. Invalid pixels have no weight when the image is made smaller. A prediction hardly ever is exactly 0, so
+    one nearer than `min_depth` is taken for "no reading".
     """
 
     kind: Literal["depth"] = "depth"
     size: PositiveInt = 64
     max_depth: PositiveFloat = 2.0
+    min_depth: NonNegativeFloat = 0.1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,8 +86,9 @@ class Depth(_Record):
         return (metres / self.max_depth).astype(np.float32)[None]
 
     def invert(self, x: np.ndarray) -> np.ndarray:
-        """Float32 (1, size, size) to metres (size, size)."""
-        return (np.clip(x[0], 0.0, 1.0) * self.max_depth).astype(np.float32)
+        """Float32 (1, size, size) to metres (size, size), 0 for no reading."""
+        metres = np.clip(x[0], 0.0, 1.0) * self.max_depth
+        return np.where(metres < self.min_depth, 0.0, metres).astype(np.float32)
 
 
 class Force(_Record):

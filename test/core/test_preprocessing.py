@@ -39,6 +39,12 @@ def test_depth_with_half_of_its_readings_is_their_mean():
     np.testing.assert_allclose(Depth().invert(Depth().apply(raw)), 0.8, atol=1e-6)
 
 
+def test_a_predicted_depth_near_zero_is_no_reading():
+    x = np.full((1, 64, 64), 0.4, np.float32)
+    x[0, 0, :3] = 0.0, 0.04, 0.06
+    np.testing.assert_allclose(Depth().invert(x)[0, :4], [0.0, 0.0, 0.12, 0.8])
+
+
 def test_force_takes_the_newest_samples_oldest_first():
     raw = np.arange(50, dtype=np.float64)[:, None] / 20 * np.ones(6)
     x = Force().apply(raw)

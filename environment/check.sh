@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Names what this machine lacks for the set-up, and the line that installs it. Exit code 2 when something is missing.
+#   check.sh [--rendering] [--packages] [PYTHON]
+# --rendering: off-screen rendering too (smvae simulate).  --packages: print only the names of the Debian packages.
+set -u
+
+python=python3
+rendering=no
+names_only=no
+for argument in "$@"; do
+    case $argument in
+        --rendering) rendering=yes ;;
+        --packages) names_only=yes ;;
+        *) python=$argument ;;
+    esac
+done
+
+missing=()
+packages=()
+lacks() {
+    missing+=("$1")
+    packages+=("${@:2}")
+}
+
+has_python() { "$python" -c "$1" >/dev/null 2>&1; }
+
+if ! command -v "$python" >/dev/null; then
+    lacks "Python 3.10 or newer ($python is not on the PATH)" python3 python3-venv python3-dev
+elif ! has_python 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+    lacks "Python 3.10 or newer ($python is $("$python" --version 2>&1); with another one: make PYTHON=python3.11)"
+elif [ -z "${ROS_DISTRO:-}" ] && ! has_python 'import sys; sys.exit(sys.version_info >= (3, 14))'; then
+    lacks "Python 3.10 to 3.13, for which ROS 2 wheels exist ($python is $("$python" --version 2>&1); with another one: make PYTHON=python3.12)"
+else
+    [ -z "${ROS_DISTRO:-}" ] || has_python 'import rclpy' ||
+        lacks "a Python that imports rclpy of the sourced ROS 2 $ROS_DISTRO ($python does not; with another one: make PYTHON=/usr/bin/python3)"
+    has_python 'import ensurepip, venv' || lacks "Python's venv module" python3-venv
+    has_python 'import os, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' ||
+        lacks "Python's C headers, to build the messages" python3-dev
+fi
+command -v git >/dev/null || lacks "git" git
+command -v make >/dev/null || lacks "make" make
+command -v c++ >/dev/null && command -v cc >/dev/null || lacks "a C and C++ compiler, to build the messages" gcc g++
+
+if [ -z "${ROS_DISTRO:-}" ] && [ "$HOSTTYPE $OSTYPE" != "x86_64 linux-gnu" ]; then
+    lacks "ROS 2: its wheels are for Linux on x86-64, so install ROS 2 and source its setup file first"
+fi
+if [ $rendering = yes ]; then
+    libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null)
+    case $libraries in
+        *libEGL.so.1*) ;;
+        *) lacks "EGL, for off-screen rendering in the simulator" libegl1 ;;
+    esac
+    case "$(compgen -G '/usr/lib/*/dri/*_dri.so') $libraries" in
+        *_dri.so* | *libEGL_nvidia*) ;;
+        *) lacks "a software renderer, for off-screen rendering in the simulator" libgl1-mesa-dri ;;
+    esac
+fi
+
+if [ $names_only = yes ]; then
+    echo "${packages[*]-}"
+    exit 0
+fi
+
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "This machine lacks:" >&2
+    printf '  - %s\n' "${missing[@]}" >&2
+    if [ ${#packages[@]} -gt 0 ]; then
+        echo "On Debian and Ubuntu this installs it:" >&2
+        echo "  sudo apt-get update && sudo apt-get install -y ${packages[*]}" >&2
+    fi
+    exit 2
+fi

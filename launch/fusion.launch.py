@@ -1,0 +1,125 @@
+"""Start the fusion node; replay a bag to it if one is named."""
+
+import asyncio
+import shlex
+from contextlib import suppress
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    OpaqueCoroutine,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+    Shutdown,
+)
+from launch.event_handlers import OnExecutionComplete
+from launch.substitutions import EnvironmentVariable, PathJoinSubstitution
+from launch_ros.actions import LifecycleNode
+from launch_ros.ros_adapters import get_ros_node
+from launch_ros.substitutions import FindPackageShare
+from lifecycle_msgs.srv import GetState
+
+BAG_TOPICS = ("rgb/image", "depth/image", "depth/camera_info", "wrench", "action")
+
+
+def generate_launch_description() -> LaunchDescription:
+    """What `ros2 launch smvae_ros fusion.launch.py` starts."""
+    default_parameters = PathJoinSubstitution([FindPackageShare("smvae_ros"), "config", "fusion.yaml"])
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                "checkpoint",
+                default_value="",
+                description="A .safetensors checkpoint; empty: what params_file says, by default the shipped one.",
+            ),
+            DeclareLaunchArgument(
+                "params_file", default_value=default_parameters, description="YAML file with parameters of the node."
+            ),
+            DeclareLaunchArgument(
+                "device",
+                default_value="",
+                choices=["", "auto", "cpu", "cuda"],
+                description="Where the model runs. Empty: what params_file says, by default a GPU where there is one.",
+            ),
+            DeclareLaunchArgument(
+                "namespace", default_value="", description="Namespace of the node, and so of its relative topics."
+            ),
+            DeclareLaunchArgument(
+                "use_sim_time",
+                default_value="auto",
+                choices=["auto", "true", "false"],
+                description="Take the time from /clock, which a bag then publishes. auto: true if a bag is named.",
+            ),
+            DeclareLaunchArgument(
+                "bag",
+                default_value="",
+                description="A rosbag2 folder to replay once the node is active; when it ends, all ends. Empty: none.",
+            ),
+            DeclareLaunchArgument(
+                "bag_arguments",
+                default_value="",
+                description="More arguments of `ros2 bag play`, such as '--loop --rate 0.5'.",
+            ),
+            DeclareLaunchArgument(
+                "log_level",
+                default_value="info",
+                choices=["debug", "info", "warn", "error", "fatal"],
+                description="Least severity that the node logs.",
+            ),
+            # Fast DDS loses large best-effort images by default: its shared memory holds half a megabyte.
+            SetEnvironmentVariable(
+                "FASTDDS_BUILTIN_TRANSPORTS",
+                EnvironmentVariable("FASTDDS_BUILTIN_TRANSPORTS", default_value="LARGE_DATA"),
+            ),
+            OpaqueFunction(function=_start),
+        ]
+    )
+
+
+def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    value = context.launch_configurations
+    simulated = value["use_sim_time"] == "true" or (value["use_sim_time"] == "auto" and value["bag"] != "")
+    # An argument that was not given must not hide what the file says.
+    given = {name: value[name] for name in ("checkpoint", "device") if value[name]}
+    node = LifecycleNode(
+        package="smvae_ros",
+        executable="fusion_node",
+        name="fusion",
+        namespace=value["namespace"],
+        parameters=[value["params_file"], {**given, "use_sim_time": simulated}],
+        ros_arguments=["--log-level", value["log_level"]],
+        output="screen",
+    )
+    if not value["bag"]:
+        return [node]
+    namespace = value["namespace"].strip("/")
+    remappings = [f"/{topic}:=/{namespace}/{topic}" for topic in BAG_TOPICS] if namespace else []
+    player = ExecuteProcess(
+        cmd=[
+            "ros2", "bag", "play", value["bag"],
+            *(["--clock"] if simulated else []),
+            *(["--remap", *remappings] if remappings else []),
+            *shlex.split(value["bag_arguments"]),
+        ],
+        output="screen",
+        on_exit=Shutdown(reason="the bag has ended"),
+    )  # fmt: skip
+    active = OpaqueCoroutine(coroutine=_until_active, args=[node])
+    return [node, RegisterEventHandler(OnExecutionComplete(target_action=active, on_completion=[player])), active]
+
+
+async def _until_active(context: LaunchContext, node: LifecycleNode) -> None:
+    """Ask the node for its state: its first transitions are over before launch can listen to them."""
+    client = get_ros_node(context).create_client(GetState, f"{node.node_name}/get_state")
+    state = ""
+    # Launch cancels this when it shuts down, and would stumble over an exception; it starts nothing more then.
+    with suppress(asyncio.CancelledError):
+        while state != "active":
+            await asyncio.sleep(0.1)
+            if client.service_is_ready():
+                answer = client.call_async(GetState.Request())
+                while not answer.done():
+                    await asyncio.sleep(0.01)
+                state = answer.result().current_state.label

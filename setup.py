@@ -1,0 +1,5 @@
+"""Installs both Python packages with pip; everything is declared in setup.cfg."""
+
+from setuptools import setup
+
+setup()

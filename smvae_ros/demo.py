@@ -1,0 +1,272 @@
+"""The demo: replay the shipped recording to the fusion node over real topics, with ever fewer senses.
+
+    python -m smvae_ros.demo
+
+leaves predictions.png and summary.json in demo/.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, time_ns
+from typing import Annotated, Any, Optional
+
+import rclpy
+import typer
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+
+from smvae_core.cli import run as run_command
+from smvae_core.modality import Modality
+from smvae_ros.demo_report import Heard, Pass, Truth, draw, summarise, table
+from smvae_ros.msg import FusionStatus, Latent
+from smvae_ros.player import Player, Recorded, read_piece
+from smvae_ros.publications import MESSAGES
+from smvae_ros.settings import default_settings
+
+console = Console()
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+_READY_S = 60.0
+_PAUSE_NS = 100_000_000
+
+
+class DemoError(Exception):
+    """The node did not do its part."""
+
+
+@app.command()
+def demo(
+    bag: Annotated[Optional[Path], typer.Option(help="Recording; by default the shipped one.")] = None,
+    checkpoint: Annotated[Optional[Path], typer.Option(help="Checkpoint; by default the shipped one.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the picture and the numbers.")] = Path("demo"),
+    start: Annotated[float, typer.Option(min=0.0, help="Where in the recording the piece begins (s).")] = 0.0,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Length of the piece (s); it is played four times.")] = 8.0,
+) -> None:
+    """Start the fusion node, replay a recording to it with ever fewer senses, and show what it predicts."""
+    begin = monotonic()
+    # A demo must not meet the robots of the house, nor another demo on this machine.
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    namespace = f"/smvae_demo_{os.getpid()}"
+    out.mkdir(parents=True, exist_ok=True)
+    with _fusion_node(namespace, checkpoint, out / "fusion_node.log") as alive:
+        # Only now, while the node starts: torch takes seconds to import.
+        from smvae_core import checkpoint as checkpoints
+
+        model = checkpoints.load(checkpoint or checkpoints.default_checkpoint())
+        modalities = model.metadata.model.modalities
+        topics = {name: stream.topic for name, stream in default_settings(modalities).streams.items()}
+        topics["camera_info"] = "depth/camera_info"
+        bag = bag or _shipped_recording()
+        piece = read_piece(bag, {name: f"/{topic}" for name, topic in topics.items()}, start, seconds)
+        passes, heard = _play(namespace, modalities, topics, piece, seconds, alive)
+    truth = Truth(piece, modalities)
+    means = {name: mean.numpy() for name, mean in model.mean.items()}
+    summary = {"recording": bag.name, "seconds": seconds, **summarise(passes, heard, truth, modalities, means)}
+    draw(out / "predictions.png", passes, heard, truth, modalities, seconds)
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    console.print(table(summary, modalities))
+    console.print(
+        f"{summary['latents_published']} latents in {monotonic() - begin:.0f} s; "
+        f"see {escape(str(out / 'predictions.png'))} and {escape(str(out / 'summary.json'))}"
+    )
+
+
+def _shipped_recording() -> Path:
+    return Path(get_package_prefix("smvae_ros")) / "share" / "smvae_ros" / "recordings" / "peg_insertion"
+
+
+@contextmanager
+def _fusion_node(namespace: str, checkpoint: Path | None, log: Path) -> Iterator[Callable[[], None]]:
+    """The installed node as a process of its own; yields a check that raises DemoError once the process has ended."""
+    try:
+        executable = Path(get_package_prefix("smvae_ros")) / "lib" / "smvae_ros" / "fusion_node"
+    except PackageNotFoundError:
+        raise DemoError(
+            "the package smvae_ros is not on AMENT_PREFIX_PATH; build it and source its setup file"
+        ) from None
+    command = [str(executable), "--ros-args", "-r", f"__ns:={namespace}"]
+    if checkpoint is not None:
+        command += ["-p", f"checkpoint:={checkpoint.absolute()}"]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+    def alive() -> None:
+        if process.poll() is not None:
+            raise DemoError(f"the fusion node ended with exit code {process.returncode}")
+
+    try:
+        yield alive
+        process.send_signal(signal.SIGINT)
+        if code := process.wait(timeout=10.0):
+            raise DemoError(f"the fusion node ended with exit code {code}")
+    except (DemoError, subprocess.TimeoutExpired) as error:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+        raise DemoError(f"{error}; its last lines, from {log}:\n{tail}") from None
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(timeout=5.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _play(
+    namespace: str,
+    modalities: tuple[Modality, ...],
+    topics: dict[str, str],
+    piece: list[Recorded],
+    seconds: float,
+    alive: Callable[[], None],
+) -> tuple[list[Pass], Heard]:
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = Node("demo", namespace=namespace)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    stop = threading.Event()
+    try:
+        listener = _Listener(node, modalities)
+        player = Player(node, piece, topics)
+        with console.status("the fusion node loads its model"):
+            _wait_until(lambda: player.matched() and listener.matched(), executor, listener, alive)
+        passes = []
+        with Progress(
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            TextColumn("{task.fields[latents]} latents"),
+            console=console,
+        ) as bar:
+            for title, subset in _combinations(modalities):
+                start_ns = time_ns() + _PAUSE_NS
+                passes.append(Pass(title, subset, start_ns, start_ns + round(seconds * 1e9)))
+                names = {*subset, "camera_info"} if "depth" in subset else set(subset)
+                thread = threading.Thread(target=player.play, args=(names, start_ns, stop))
+                thread.start()
+                task = bar.add_task(title, total=seconds, latents=0)
+                while thread.is_alive():
+                    executor.spin_once(timeout_sec=0.05)
+                    latents = len(listener.arrived_ns) - sum(1 for stamp in listener.arrived_ns if stamp < start_ns)
+                    bar.update(task, completed=(time_ns() - start_ns) / 1e9, latents=latents)
+                    alive()
+                bar.update(task, completed=seconds)
+                if not listener.arrived_ns:
+                    raise DemoError(f"the fusion node published no latent in {seconds:.0f} s")
+            listener.drain(executor)
+        return passes, listener.heard(player)
+    finally:
+        stop.set()
+        node.destroy_node()
+        rclpy.shutdown()
+
+
+def _combinations(modalities: tuple[Modality, ...]) -> list[tuple[str, tuple[str, ...]]]:
+    """All senses; all but each camera; touch only."""
+    names = tuple(modality.name for modality in modalities)
+    cameras = [modality.name for modality in modalities if modality.preprocessing.kind in ("rgb", "depth")]
+    without = [(f"no {camera}", tuple(name for name in names if name != camera)) for camera in cameras]
+    return [("all senses", names), *without, ("touch only", tuple(name for name in names if name not in cameras))]
+
+
+def _wait_until(
+    ready: Callable[[], bool], executor: SingleThreadedExecutor, listener: _Listener, alive: Callable[[], None]
+) -> None:
+    deadline = monotonic() + _READY_S
+    while not ready():
+        alive()
+        if listener.state not in ("", "active"):
+            raise DemoError(f"the fusion node stayed {listener.state}")
+        if monotonic() > deadline:
+            raise DemoError(f"the fusion node did not subscribe and publish within {_READY_S:.0f} s")
+        executor.spin_once(timeout_sec=0.05)
+
+
+class _Listener:
+    """Subscribes to all that the node publishes."""
+
+    def __init__(self, node: Node, modalities: tuple[Modality, ...]) -> None:
+        self.state = ""
+        self.arrived_ns: dict[int, int] = {}
+        self._node = node
+        self._heard = Heard()
+        self._topics: list[str] = []
+        self._subscribe(Latent, "latent", self._hear_latent)
+        for name, stream in default_settings(modalities).streams.items():
+            kind = next(m.preprocessing.kind for m in modalities if m.name == name)
+            self._subscribe(MESSAGES[kind], f"predicted/{stream.topic.split('/')[0]}", self._hear_prediction(name))
+        self._subscribe(FusionStatus, "status", self._hear_status)
+
+    def matched(self) -> bool:
+        """Whether the node publishes on every topic."""
+        return all(self._node.count_publishers(topic) for topic in self._topics)
+
+    def drain(self, executor: SingleThreadedExecutor) -> None:
+        """Take what is still under way: until half a second brings nothing new."""
+        heard, quiet_from = len(self.arrived_ns), monotonic()
+        while monotonic() - quiet_from < 0.5:
+            executor.spin_once(timeout_sec=0.1)
+            if len(self.arrived_ns) != heard:
+                heard, quiet_from = len(self.arrived_ns), monotonic()
+
+    def heard(self, player: Player) -> Heard:
+        """All that was heard, with latencies."""
+        for stamp_ns, subset in self._heard.latents.items():
+            published_ns = player.newest_published_ns(subset, stamp_ns)
+            if published_ns is not None:
+                self._heard.latencies_ns[stamp_ns] = self.arrived_ns[stamp_ns] - published_ns
+        return self._heard
+
+    def _subscribe(self, message: type, topic: str, callback: Callable[[Any], None]) -> None:
+        subscription = self._node.create_subscription(message, f"fusion/{topic}", callback, QoSProfile(depth=50))
+        self._topics.append(subscription.topic_name)
+
+    def _hear_latent(self, message: Latent) -> None:
+        stamp_ns = _nanoseconds(message)
+        self.arrived_ns[stamp_ns] = time_ns()
+        self._heard.latents[stamp_ns] = tuple(message.modalities)
+
+    def _hear_prediction(self, name: str) -> Callable[[Any], None]:
+        def hear(message: Any) -> None:
+            self._heard.predictions[name][_nanoseconds(message)] = message
+
+        return hear
+
+    def _hear_status(self, message: FusionStatus) -> None:
+        self.state = message.state
+
+
+def _nanoseconds(message: Any) -> int:
+    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+
+
+def main() -> None:
+    """Run the demo: exit code 1 if the node fails, 2 for bad input, 130 when interrupted."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        run_command(app)
+    except DemoError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

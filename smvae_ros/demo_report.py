@@ -1,0 +1,236 @@
+"""What the demo heard, judged against what was recorded: numbers, a table and a sheet of pictures."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from smvae_core.figures import depth_picture, depth_range, picture_sheet
+from smvae_core.modality import Modality
+from smvae_ros.conversions import raw_array
+from smvae_ros.player import Recorded
+
+Subset = tuple[str, ...]
+
+_NEAR_NS = 30_000_000
+_COLUMNS = 8
+
+
+@dataclass
+class Pass:
+    """One time through the piece.
+
+    Attributes:
+        title: in words, what was played.
+        subset: modalities that were played.
+        start_ns: stamp of its beginning, system clock.
+        end_ns: stamp of its end.
+    """
+
+    title: str
+    subset: Subset
+    start_ns: int
+    end_ns: int
+
+
+@dataclass
+class Heard:
+    """What came back from the node.
+
+    Attributes:
+        latents: by stamp, the modalities of the set.
+        latencies_ns: by stamp, from the publication of the set's newest sample to the latent's arrival.
+        predictions: by modality and stamp, message of `~/predicted/...`.
+    """
+
+    latents: dict[int, Subset] = field(default_factory=dict)
+    latencies_ns: dict[int, int] = field(default_factory=dict)
+    predictions: dict[str, dict[int, Any]] = field(default_factory=lambda: defaultdict(dict))
+
+
+class Truth:
+    """What was recorded, by modality and moment.
+
+    Args:
+        piece: with the topics named by modality.
+    """
+
+    def __init__(self, piece: Iterable[Recorded], modalities: Sequence[Modality]) -> None:
+        self._stamps: dict[str, list[int]] = {modality.name: [] for modality in modalities}
+        self._messages: dict[str, list[Any]] = {modality.name: [] for modality in modalities}
+        for recorded in sorted(piece, key=lambda message: message.stamp_ns):
+            if recorded.topic in self._stamps:
+                self._stamps[recorded.topic].append(recorded.stamp_ns)
+                self._messages[recorded.topic].append(recorded.message)
+
+    def message(self, name: str, stamp_ns: int) -> Any | None:
+        """The message nearest to a stamp from the start of the piece; None if none is near."""
+        stamps = self._stamps[name]
+        place = bisect_left(stamps, stamp_ns)
+        near = [i for i in (place - 1, place) if 0 <= i < len(stamps) and abs(stamps[i] - stamp_ns) <= _NEAR_NS]
+        if not near:
+            return None
+        return self._messages[name][min(near, key=lambda i: abs(stamps[i] - stamp_ns))]
+
+
+def model_units(modality: Modality, message: Any) -> np.ndarray:
+    """What one message says, in model units; of a force window its newest sample, (C,)."""
+    if modality.preprocessing.kind != "force":
+        return modality.to_model(raw_array(modality, [message]))
+    window = modality.preprocessing.window
+    return modality.to_model(raw_array(modality, [message] * window))[:, -1]
+
+
+def summarise(
+    passes: Sequence[Pass], heard: Heard, truth: Truth, modalities: Sequence[Modality], means: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """The numbers of the demo, ready for JSON.
+
+    Args:
+        means: by modality, the training mean in model units, (*shape): the trivial prediction.
+    """
+    stamps_by_subset: dict[Subset, list[int]] = defaultdict(list)
+    for stamp_ns, subset in sorted(heard.latents.items()):
+        stamps_by_subset[subset].append(stamp_ns)
+    ordered = sorted(stamps_by_subset, key=lambda subset: -len(stamps_by_subset[subset]))
+    return {
+        "latents_published": len(heard.latents),
+        "latency_ms": _percentiles(heard.latencies_ns.values()),
+        "sets_by_subset": {"+".join(subset): len(stamps_by_subset[subset]) for subset in ordered},
+        "errors_by_subset": {
+            "+".join(subset): _errors(stamps_by_subset[subset], passes, heard, truth, modalities, means)
+            for subset in ordered
+        },
+        "passes": [_summarise_pass(one, heard) for one in passes],
+    }
+
+
+def table(summary: dict[str, Any], modalities: Sequence[Modality]) -> Table:
+    """The same for a screen, a row for each pass; "of these" are the latents of just the senses that were played."""
+    names = [modality.name for modality in modalities]
+    result = Table(
+        title="Error of each prediction as a share of the training mean's;\n"
+        "latency (ms) from a set's newest sample to its latent"
+    )
+    result.add_column("played", no_wrap=True)
+    for heading in ("latents", "of these", "p50", "p99", *names):
+        result.add_column(heading, justify="right")
+    for one in summary["passes"]:
+        errors = summary["errors_by_subset"].get(one["subset"], {})
+        shares = [errors.get(name) for name in names]
+        result.add_row(
+            one["title"],
+            str(one["latents"]),
+            str(one["sets_by_subset"].get(one["subset"], 0)),
+            *(f"{one['latency_ms'][key]:.1f}" for key in ("p50", "p99")),
+            *("–" if share is None else f"{share['share_of_mean']:.2f}" for share in shares),
+        )
+    return result
+
+
+def draw(
+    path: Path, passes: Sequence[Pass], heard: Heard, truth: Truth, modalities: Sequence[Modality], seconds: float
+) -> None:
+    """A sheet: what the cameras saw, and below what the node predicted from each set; a column for each moment."""
+    moments_ns = [round(share * seconds * 1e9) for share in np.linspace(0.16, 0.97, _COLUMNS)]
+    images = [modality for modality in modalities if modality.preprocessing.kind in ("rgb", "depth")]
+    seen = {m.name: [_physical(m, truth.message(m.name, moment)) for moment in moments_ns] for m in images}
+    limits = {
+        m.name: depth_range(np.stack([x for x in seen[m.name] if x is not None]))
+        for m in images
+        if m.preprocessing.kind == "depth" and any(x is not None for x in seen[m.name])
+    }
+
+    def picture(modality: Modality, physical: np.ndarray | None) -> np.ndarray | None:
+        if physical is None or modality.name not in limits:
+            return physical
+        near, far = limits[modality.name]
+        # A prediction between "no reading", which is 0, and the nearest surface means the former.
+        return depth_picture(np.where(physical < near / 2, 0.0, physical), near, far)
+
+    rows = {f"camera saw: {m.name}": [picture(m, x) for x in seen[m.name]] for m in images}
+    for one in passes:
+        whole = sorted(stamp_ns for stamp_ns, subset in heard.latents.items() if set(subset) == set(one.subset))
+        for m in images:
+            row = []
+            for moment_ns in moments_ns:
+                stamp_ns = _nearest(whole, one.start_ns + moment_ns)
+                row.append(picture(m, _physical(m, heard.predictions[m.name].get(stamp_ns))))
+            rows[f"{m.name} predicted from\n{_sentence(one.subset)}"] = row
+    columns = [f"{moment_ns / 1e9:.1f} s" for moment_ns in moments_ns]
+    picture_sheet(path, rows, columns)
+
+
+def _summarise_pass(one: Pass, heard: Heard) -> dict[str, Any]:
+    stamps = [stamp_ns for stamp_ns in heard.latents if one.start_ns <= stamp_ns < one.end_ns]
+    subsets = Counter("+".join(heard.latents[stamp_ns]) for stamp_ns in stamps)
+    return {
+        "title": one.title,
+        "subset": "+".join(one.subset),
+        "latents": len(stamps),
+        "sets_by_subset": dict(subsets.most_common()),
+        "latency_ms": _percentiles(
+            heard.latencies_ns[stamp_ns] for stamp_ns in stamps if stamp_ns in heard.latencies_ns
+        ),
+    }
+
+
+def _errors(
+    stamps: Sequence[int],
+    passes: Sequence[Pass],
+    heard: Heard,
+    truth: Truth,
+    modalities: Sequence[Modality],
+    means: dict[str, np.ndarray],
+) -> dict[str, dict[str, float]]:
+    """By modality: samples scored, mean squared error in model units, and that as a share of the training mean's."""
+    errors = {}
+    for modality in modalities:
+        mean = means[modality.name]
+        mean = mean[:, -1] if modality.preprocessing.kind == "force" else mean
+        squared, trivial = [], []
+        for stamp_ns in stamps:
+            prediction = heard.predictions[modality.name].get(stamp_ns)
+            recorded = _recorded(modality.name, stamp_ns, passes, truth)
+            if prediction is not None and recorded is not None:
+                expected = model_units(modality, recorded)
+                squared.append(float(np.mean((model_units(modality, prediction) - expected) ** 2)))
+                trivial.append(float(np.mean((mean - expected) ** 2)))
+        if squared:
+            errors[modality.name] = {
+                "samples": len(squared),
+                "mse": float(np.mean(squared)),
+                "share_of_mean": float(np.mean(squared) / max(np.mean(trivial), 1e-12)),
+            }
+    return errors
+
+
+def _recorded(name: str, stamp_ns: int, passes: Sequence[Pass], truth: Truth) -> Any | None:
+    for one in passes:
+        if one.start_ns <= stamp_ns < one.end_ns:
+            return truth.message(name, stamp_ns - one.start_ns)
+    return None
+
+
+def _physical(modality: Modality, message: Any | None) -> np.ndarray | None:
+    return None if message is None else modality.to_physical(model_units(modality, message))
+
+
+def _nearest(stamps: Sequence[int], stamp_ns: int) -> int:
+    return min(stamps, key=lambda other: abs(other - stamp_ns), default=0)
+
+
+def _percentiles(nanoseconds: Iterable[int]) -> dict[str, float]:
+    values = list(nanoseconds)
+    return {f"p{p}": float(np.percentile(values, p)) / 1e6 if values else 0.0 for p in (50, 99)}
+
+
+def _sentence(subset: Subset) -> str:
+    return " + ".join(subset)

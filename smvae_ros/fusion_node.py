@@ -1,0 +1,308 @@
+"""The fusion node: sensors in, latent and predictions out, as a managed (lifecycle) node.
+
+Callbacks only stamp and enqueue, on a single-threaded executor; the network runs on the worker's thread.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+from std_srvs.srv import Trigger
+
+from smvae_core.configuration import ConfigurationError
+from smvae_core.errors import SMVAEError
+from smvae_ros.diagnostics import Statistics
+from smvae_ros.fusion_worker import FusionWorker, Result
+from smvae_ros.intake import Intake
+from smvae_ros.parameters import (
+    NodeSettings,
+    declare_fusion_settings,
+    declare_node_settings,
+    fusion_settings,
+    node_settings,
+    refuse_fusion_settings,
+    refuse_node_settings,
+    unknown_overrides,
+)
+from smvae_ros.publications import Publications
+from smvae_ros.set_synchronizer import SampleSet
+from smvae_ros.settings import FusionSettings
+from smvae_ros.status import STEADY, StatusPublisher
+
+if TYPE_CHECKING:  # torch takes seconds to import; the worker does it when the node is configured
+    from smvae_core.engine import Engine
+
+_SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+_WARNING_PERIOD_S = 5.0
+
+
+class FusionNode(LifecycleNode):
+    """Configured: the engine is loaded and warm. Active: subscribed and publishing.
+
+    Raises:
+        ConfigurationError: a parameter of the wrong type or out of range.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("fusion")
+        declare_node_settings(self)
+        self._problem = ""
+        self._statistics = Statistics()
+        self._settings: FusionSettings | None = None
+        self._worker: FusionWorker | None = None
+        self._engine: Engine | None = None
+        self._publications: Publications | None = None
+        self._intake: Intake | None = None
+        self._warned: dict[str, float] = {}
+        self._status = StatusPublisher(self)
+        self.create_timer(1.0, self._report, clock=STEADY)
+        self.create_service(Trigger, "~/reset", self._reset)
+        self.add_on_set_parameters_callback(self._consider)
+
+    @property
+    def state(self) -> str:
+        """Label of the lifecycle's state."""
+        return self._state_machine.current_state[1]
+
+    def start(self) -> None:
+        """Configure and activate, if the parameter `autostart` says so."""
+        if self.get_parameter("autostart").value and self.trigger_configure() == _SUCCESS:
+            self.trigger_activate()
+
+    def end(self) -> None:
+        """Leave every state in good order: unsubscribe, join the worker, say farewell."""
+        if self.state != "finalized":
+            self.trigger_shutdown()
+        self.get_logger().info(f"farewell after {self._statistics.published} latents")
+        self.destroy_node()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the checkpoint, warm it up, create the publishers."""
+        return self._attempt(self._configure, self._free)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe, with the settings as they stand now; all counts begin at 0."""
+        done = self._attempt(self._activate, self._quiet)
+        return super().on_activate(state) if done == _SUCCESS else done
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe; the engine stays loaded."""
+        self._quiet()
+        self.get_logger().info("inactive: unsubscribed")
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the engine and its memory."""
+        self._free()
+        self.get_logger().info("unconfigured: the model is freed")
+        return _SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As deactivate and cleanup."""
+        self._free()
+        return _SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free everything; the node is unconfigured afterwards."""
+        self._free()
+        return _SUCCESS
+
+    def _attempt(self, step: Callable[[], None], undo: Callable[[], None]) -> TransitionCallbackReturn:
+        self._problem = ""
+        try:
+            step()
+        except Exception as error:  # rclpy would swallow it without a word
+            undo()
+            self._problem = str(error) if isinstance(error, SMVAEError) else f"{type(error).__name__}: {error}"
+            self.get_logger().error(self._problem)
+            return _FAILURE
+        return _SUCCESS
+
+    def _configure(self) -> None:
+        settings = node_settings(self)
+        begin = monotonic()
+        self._worker = FusionWorker(lambda: self._load(settings), self._wanted, self._publish, self._fail)
+        self._engine = self._worker.engine()
+        declare_fusion_settings(self, self._engine.modalities)
+        self._settings = fusion_settings(self, self._engine.modalities)
+        self._publications = Publications(self, self._engine.modalities)
+        for name in unknown_overrides(self):
+            self.get_logger().warning(f"{name}: no such parameter; it has no effect")
+        names = ", ".join(modality.name for modality in self._engine.modalities)
+        self.get_logger().info(
+            f"configured: {settings.checkpoint or 'the shipped checkpoint'} ({names}) "
+            f"on {self._engine.device}, loaded and warm in {monotonic() - begin:.1f} s"
+        )
+
+    def _load(self, settings: NodeSettings) -> Engine:
+        import torch
+
+        from smvae_core.engine import Engine
+
+        device = settings.device
+        if device == "cuda" and not torch.cuda.is_available():
+            self.get_logger().warning("device: 'cuda' was asked for, but torch finds none; running on the processor")
+            device = "cpu"
+        # More threads than cores, or one on the executor's core, delay the callbacks.
+        torch.set_num_threads(settings.threads or min(4, max(1, (os.cpu_count() or 1) - 1)))
+        return Engine.load(Path(settings.checkpoint) if settings.checkpoint else None, device)
+
+    def _activate(self) -> None:
+        self._settings = fusion_settings(self, self._engine.modalities)
+        self._statistics = Statistics()
+        self._status.begin()
+        self._intake = Intake(self, self._engine.modalities, self._settings, self._submit, self._worker.forget)
+        topics = ", ".join(
+            f"{name} from {topic}"
+            for name, topic in self._intake.topics.items()
+            if self._settings.streams[name].enabled
+        )
+        self.get_logger().info(f"active: {topics}")
+
+    def _quiet(self) -> None:
+        if self._intake is not None:
+            self._intake.destroy()
+            self._intake = None
+            self._worker.forget()
+
+    def _free(self) -> None:
+        self._quiet()
+        if self._worker is not None:
+            self._worker.stop()
+        if self._publications is not None:
+            self._publications.destroy()
+        self._worker = self._engine = self._publications = self._settings = None
+        if "torch" in sys.modules:
+            sys.modules["torch"].cuda.empty_cache()
+
+    def _submit(self, sample_set: SampleSet) -> None:
+        self._statistics.skipped += self._worker.submit(sample_set)
+
+    def _wanted(self) -> set[str] | None:
+        return self._publications.wanted()
+
+    def _publish(self, result: Result) -> None:
+        intake, statistics = self._intake, self._statistics
+        if intake is None:
+            return
+        for name, reason in result.rejected.items():
+            statistics.rejected[name] += 1
+            self._warn(name, f"{intake.topics[name]}: {reason}")
+        if result.fusion is None:
+            return
+        begin = monotonic()
+        self._publications.publish(result.sample_set, result.fusion, intake.frames, intake.camera)
+        sample_set = result.sample_set
+        newest_ns = sample_set.stamp_ns - min(sample_set.ages_ns.values())
+        statistics.published += 1
+        statistics.decoded.update(result.fusion.predictions.keys())
+        statistics.add_times(
+            {
+                "latency": (self.get_clock().now().nanoseconds - newest_ns) / 1e9,
+                "wait": (sample_set.emitted_ns - sample_set.opened_ns + result.waited_ns) / 1e9,
+                "conversion": result.conversion_ns / 1e9,
+                "inference": result.inference_ns / 1e9,
+                "publication": monotonic() - begin,
+            }
+        )
+
+    def _fail(self, error: Exception) -> None:
+        self._statistics.failures += 1
+        self._warn(
+            "", str(error) if isinstance(error, SMVAEError) else f"a set failed: {type(error).__name__}: {error}"
+        )
+
+    def _warn(self, about: str, text: str) -> None:
+        if monotonic() - self._warned.get(about, -_WARNING_PERIOD_S) >= _WARNING_PERIOD_S:
+            self._warned[about] = monotonic()
+            self.get_logger().warning(text)
+
+    def _report(self) -> None:
+        device = str(self._engine.device) if self._engine is not None else ""
+        self._status.publish(self.state, self._problem, device, self._statistics, self._intake)
+
+    def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._intake is not None
+        if self._intake is None:
+            response.message = f"the node is {self.state}: there is nothing to reset"
+        else:
+            response.message = f"all samples forgotten, epoch {self._intake.reset()} begins"
+        return response
+
+    def _consider(self, parameters: list[Parameter]) -> SetParametersResult:
+        """Refuse what could not be applied, so that the old value stays."""
+        try:
+            refuse_node_settings(parameters, self.state)
+            if self._settings is not None:
+                refuse_fusion_settings(self, self._engine.modalities, parameters, self.state)
+        except ConfigurationError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+
+def main() -> None:
+    """Entry point of the executable `fusion_node`; SIGINT and SIGTERM end it with exit code 0."""
+    ArgumentParser(
+        description="The fusion node. What it takes, it takes as ROS arguments.",
+        usage="fusion_node [--ros-args -p NAME:=VALUE --params-file FILE -r FROM:=TO ...]",
+    ).parse_args(remove_ros_args()[1:])
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    executor = SingleThreadedExecutor()
+    stopping = threading.Event()
+
+    def stop() -> None:
+        stopping.set()
+        executor.wake()
+
+    _on_signal(stop)
+    try:
+        node = FusionNode()
+    except ConfigurationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        rclpy.shutdown()
+        sys.exit(2)
+    executor.add_node(node)
+    node.start()
+    while not stopping.is_set():
+        executor.spin_once()
+    node.end()
+    executor.shutdown()
+    rclpy.shutdown()
+
+
+def _on_signal(act: Callable[[], None]) -> None:
+    """Call `act` on a thread of its own at each SIGINT or SIGTERM.
+
+    Python runs signal handlers between bytecodes of the main thread, which waits inside the middleware; the wake-up
+    pipe is written to at once. rclpy's own handlers would shut the context down while the worker still publishes.
+    """
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
+    signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+
+    def wait() -> None:
+        while os.read(receiver, 1):
+            act()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

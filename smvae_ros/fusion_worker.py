@@ -1,0 +1,128 @@
+"""The one thread that owns the engine. Sets go in through a slot of one, where the newest wins."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from smvae_ros.conversions import set_arrays
+from smvae_ros.set_synchronizer import SampleSet
+
+if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be configured does without
+    from smvae_core.engine import Engine, Fusion
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one set.
+
+    Attributes:
+        sample_set: as the synchroniser emitted it.
+        fusion: latent, and the predictions that were asked for; None if every sample was rejected.
+        rejected: by modality, why its samples could not be used.
+        waited_ns: in the slot.
+        conversion_ns: messages to arrays.
+        inference_ns: arrays to latent and predictions.
+    """
+
+    sample_set: SampleSet
+    fusion: Fusion | None
+    rejected: dict[str, str]
+    waited_ns: int
+    conversion_ns: int
+    inference_ns: int
+
+
+class FusionWorker:
+    """Loads the engine, warms it up and runs it, all on one thread: a model is never used by two.
+
+    Args:
+        load: builds the engine.
+        wanted: modalities to predict from the next set, or None if nobody listens and the set need not be run.
+        publish: takes each result.
+        fail: takes an exception of engine or `publish`; the worker goes on with the next set.
+
+    All four are called on the worker's thread.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Engine],
+        wanted: Callable[[], Collection[str] | None],
+        publish: Callable[[Result], None],
+        fail: Callable[[Exception], None],
+    ) -> None:
+        self._load, self._wanted, self._publish, self._fail = load, wanted, publish, fail
+        self._slot: tuple[SampleSet, int, int] | None = None
+        self._generation = 0
+        self._stopping = False
+        self._changed = threading.Condition()
+        self._engine: Future[Engine] = Future()
+        self._thread = threading.Thread(target=self._run, name="fusion_worker")
+        self._thread.start()
+
+    def engine(self) -> Engine:
+        """Wait until the engine is loaded and warm.
+
+        Raises:
+            Exception: whatever `load` raised.
+        """
+        return self._engine.result()
+
+    def submit(self, sample_set: SampleSet) -> bool:
+        """Put a set into the slot; returns whether it overwrote one that still waited there."""
+        with self._changed:
+            overwrote = self._slot is not None
+            self._slot = (sample_set, self._generation, perf_counter_ns())
+            self._changed.notify()
+        return overwrote
+
+    def forget(self) -> None:
+        """Drop the set that waits; the result of the one that runs is never published."""
+        with self._changed:
+            self._generation += 1
+            self._slot = None
+
+    def stop(self) -> None:
+        """Let the set that runs finish, drop the one that waits, and join the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            engine = self._load()
+            engine.warm_up()
+        except Exception as error:
+            self._engine.set_exception(error)
+            return
+        self._engine.set_result(engine)
+        while (taken := self._take()) is not None:
+            try:
+                self._process(engine, *taken)
+            except Exception as error:
+                self._fail(error)
+
+    def _take(self) -> tuple[SampleSet, int, int] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or self._slot is not None)
+            taken, self._slot = self._slot, None
+            return None if self._stopping else taken
+
+    def _process(self, engine: Engine, sample_set: SampleSet, generation: int, submitted_ns: int) -> None:
+        wanted = self._wanted()
+        if wanted is None:
+            return
+        start = perf_counter_ns()
+        arrays, rejected = set_arrays(engine.modalities, sample_set)
+        converted = perf_counter_ns()
+        fusion = engine.infer(arrays, wanted) if arrays else None
+        inferred = perf_counter_ns()
+        result = Result(sample_set, fusion, rejected, start - submitted_ns, converted - start, inferred - converted)
+        if generation == self._generation:
+            self._publish(result)

@@ -1,0 +1,159 @@
+"""From topics to sets: the subscriptions of an active node, and the timer that keeps the synchroniser's deadlines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo
+
+from smvae_core.modality import Modality
+from smvae_ros.publications import MESSAGES
+from smvae_ros.set_synchronizer import SampleSet
+from smvae_ros.settings import FusionSettings
+
+# An image is stale when the next one is there; of a 1 kHz sensor nothing may be lost while the executor is busy.
+_QOS_DEPTH = {"rgb": 1, "depth": 1, "force": 200, "vector": 10}
+
+
+class Intake:
+    """Subscribes when it is made, unsubscribes when it is destroyed; all on the executor's thread.
+
+    Args:
+        submit: takes each set.
+        forget: called when time went back: what is under way belongs to the past.
+
+    Attributes:
+        synchronizer: the sets' counts and epoch.
+        modalities: by name, those of the checkpoint.
+        settings: in force.
+        topics: by modality, fully resolved.
+        frames: by modality, the frame id that its sensor last gave.
+        arrived_ns: by modality, when its last message arrived, node clock.
+        camera: the depth camera, once it is known.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        modalities: tuple[Modality, ...],
+        settings: FusionSettings,
+        submit: Callable[[SampleSet], None],
+        forget: Callable[[], None],
+    ) -> None:
+        self.synchronizer = settings.synchronizer()
+        self.modalities = {modality.name: modality for modality in modalities}
+        self.settings = settings
+        self.topics = {name: node.resolve_topic_name(stream.topic) for name, stream in settings.streams.items()}
+        self.frames: dict[str, str] = {}
+        self.arrived_ns: dict[str, int] = {}
+        self.camera: CameraInfo | None = None
+        self._node, self._clock = node, node.get_clock()
+        self._submit, self._forget = submit, forget
+        self._epoch = 0
+        self._armed_ns: int | None = None
+        self._subscriptions: list[Subscription] = []
+        # On the node's clock, so that a paused or fast simulation pauses and hurries the deadlines as well.
+        self._timer = node.create_timer(1.0, self._poll, clock=self._clock, autostart=False)
+        self._jump = self._clock.create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
+            post_callback=lambda _: self._jumped(),
+        )
+        try:
+            for name, stream in settings.streams.items():
+                if stream.enabled:
+                    self._subscribe(name, stream.topic)
+        except BaseException:
+            self.destroy()
+            raise
+
+    def reset(self) -> int:
+        """Forget all samples and start a new epoch; returns its number."""
+        self.synchronizer.reset()
+        self._forget_past()
+        self._arm()
+        return self._epoch
+
+    def destroy(self) -> None:
+        """Unsubscribe from everything."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._node.destroy_timer(self._timer)
+        self._jump.unregister()
+
+    def _subscribe(self, name: str, topic: str) -> None:
+        kind = self.modalities[name].preprocessing.kind
+
+        def receive(message: Any) -> None:
+            stamp = message.header.stamp
+            self.frames[name] = message.header.frame_id
+            now_ns = self._clock.now().nanoseconds
+            self.arrived_ns[name] = now_ns
+            self._hand_on(self.synchronizer.add(name, stamp.sec * 1_000_000_000 + stamp.nanosec, message, now_ns))
+
+        self._create(MESSAGES[kind], topic, receive, _QOS_DEPTH[kind])
+        if kind == "depth":
+            # Where image_transport puts it: beside the image.
+            self._create(CameraInfo, "/".join([*topic.split("/")[:-1], "camera_info"]), self._see_camera, 1)
+
+    def _create(self, message: type, topic: str, callback: Callable[[Any], None], depth: int) -> None:
+        def take(first: Any) -> None:
+            callback(first)
+            # The rest of a burst at once: going through the executor costs several times what taking a message does.
+            with subscription.handle:
+                for _ in range(depth - 1):
+                    taken = subscription.handle.take_message(message, False)
+                    if taken is None:
+                        return
+                    callback(taken[0])
+
+        subscription = self._node.create_subscription(
+            message,
+            topic,
+            take,
+            QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self._subscriptions.append(subscription)
+
+    def _see_camera(self, message: CameraInfo) -> None:
+        self.camera = message
+
+    def _poll(self) -> None:
+        self._armed_ns = None
+        self._hand_on(self.synchronizer.poll(self._clock.now().nanoseconds))
+
+    def _hand_on(self, sets: list[SampleSet]) -> None:
+        if self.synchronizer.resets != self._epoch:
+            self._forget_past()
+            self._warn_of_jump()
+        for sample_set in sets:
+            if sample_set.epoch == self._epoch:
+                self._submit(sample_set)
+        self._arm()
+
+    def _jumped(self) -> None:
+        self.reset()
+        self._warn_of_jump()
+
+    def _warn_of_jump(self) -> None:
+        self._node.get_logger().warning(f"time went back: all samples forgotten, epoch {self._epoch} begins")
+
+    def _forget_past(self) -> None:
+        self._epoch = self.synchronizer.resets
+        self._forget()
+
+    def _arm(self) -> None:
+        due_ns = self.synchronizer.next_deadline()
+        if due_ns is None:
+            self._timer.cancel()
+        elif due_ns != self._armed_ns:
+            self._timer.timer_period_ns = max(1, due_ns - self._clock.now().nanoseconds)
+            self._timer.reset()
+        self._armed_ns = due_ns

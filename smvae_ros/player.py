@@ -1,0 +1,115 @@
+"""Plays a piece of a bag over real topics, at the recorded pace and stamped as if it happened now."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import time_ns
+
+from geometry_msgs.msg import TwistStamped, WrenchStamped
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rosbags.typesys import Stores, get_typestore
+from sensor_msgs.msg import CameraInfo, Image
+
+from smvae_ros.bags import read_bag
+
+_TYPES = {message.__name__: message for message in (CameraInfo, Image, TwistStamped, WrenchStamped)}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One message of a piece.
+
+    Attributes:
+        topic: name that the piece was read with.
+        due_ns: when to publish it, from the start of the piece.
+        stamp_ns: its header's stamp, from the start of the piece.
+        message: as `read_bag` gives it.
+        content: serialised (CDR).
+    """
+
+    topic: str
+    due_ns: int
+    stamp_ns: int
+    message: object
+    content: bytes
+
+    def stamped(self, stamp_ns: int) -> bytes:
+        """The serialised message with another stamp: after CDR's four bytes, every message here begins with it."""
+        order = "little" if self.content[1] == 1 else "big"
+        seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+        return self.content[:4] + seconds.to_bytes(4, order) + nanoseconds.to_bytes(4, order) + self.content[12:]
+
+
+def read_piece(bag: Path, topics: Mapping[str, str], start_s: float, seconds: float) -> list[Recorded]:
+    """The messages of a bag that were logged within `seconds` from `start_s` on, in the order of the log.
+
+    Args:
+        topics: name by which the piece knows it to topic in the bag.
+
+    Raises:
+        BagError: unreadable, or a topic is missing.
+    """
+    store = get_typestore(Stores.ROS2_JAZZY)
+    piece: list[Recorded] = []
+    begin_ns: int | None = None
+    for name, log_ns, stamp_ns, message in read_bag(bag, dict(topics)):
+        if begin_ns is None:
+            begin_ns = log_ns + round(start_s * 1e9)
+        if log_ns < begin_ns:
+            continue
+        if log_ns >= begin_ns + round(seconds * 1e9):
+            break
+        content = bytes(store.serialize_cdr(message, message.__msgtype__))
+        piece.append(Recorded(name, log_ns - begin_ns, stamp_ns - begin_ns, message, content))
+    return piece
+
+
+class Player:
+    """Publishers for the topics of a piece, and the record of what they published when.
+
+    Args:
+        topics: name by which the piece knows it to topic to publish on.
+    """
+
+    def __init__(self, node: Node, piece: list[Recorded], topics: Mapping[str, str]) -> None:
+        self._piece = piece
+        types = {message.topic: _TYPES[message.message.__msgtype__.split("/")[-1]] for message in piece}
+        # Reliable: what the network drops would spoil the count of sets.
+        self._publishers = {
+            name: node.create_publisher(types[name], topic, QoSProfile(depth=200))
+            for name, topic in topics.items()
+            if name in types
+        }
+        self._stamps: dict[str, list[int]] = {name: [] for name in self._publishers}
+        self._times: dict[str, list[int]] = {name: [] for name in self._publishers}
+
+    def matched(self) -> bool:
+        """Whether somebody listens to every topic."""
+        return all(publisher.get_subscription_count() for publisher in self._publishers.values())
+
+    def play(self, names: Collection[str], start_ns: int, stop: threading.Event) -> None:
+        """Publish those topics of the piece from `start_ns` (system clock) on, to its end or until `stop` is set."""
+        for message in self._piece:
+            if message.topic not in names:
+                continue
+            if stop.wait(max(0, start_ns + message.due_ns - time_ns()) / 1e9):
+                return
+            stamp_ns = start_ns + message.stamp_ns
+            now_ns = time_ns()
+            self._publishers[message.topic].publish(message.stamped(stamp_ns))
+            self._stamps[message.topic].append(stamp_ns)
+            self._times[message.topic].append(now_ns)
+
+    def newest_published_ns(self, names: Collection[str], stamp_ns: int) -> int | None:
+        """When the newest of the named topics' messages up to a stamp was published; None if none was."""
+        times = []
+        for name in names:
+            place = bisect_right(self._stamps[name], stamp_ns)
+            if place:
+                times.append(self._times[name][place - 1])
+        return max(times, default=None)

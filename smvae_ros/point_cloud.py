@@ -1,0 +1,37 @@
+"""From a predicted depth image to the points that the camera would see."""
+
+import numpy as np
+
+from smvae_core.errors import SMVAEError
+
+
+class CalibrationError(SMVAEError):
+    """A CameraInfo that cannot be used: no size or no focal length."""
+
+
+def points_from_depth(depth: np.ndarray, width: int, height: int, k: np.ndarray) -> np.ndarray:
+    """Back-project a depth image through a pinhole camera.
+
+    Args:
+        depth: metres, float32 (h, w), of any size; 0 is "no reading".
+        width: of the images that `k` belongs to, in pixels.
+        height: of the images that `k` belongs to, in pixels.
+        k: nine numbers, the row-major intrinsic matrix of sensor_msgs/CameraInfo.
+
+    Returns:
+        float32 (N, 3): x right, y down, z forward in metres, one point for each reading, row by row.
+
+    Raises:
+        CalibrationError: the size or a focal length is not positive.
+    """
+    fx, cx, fy, cy = (float(k[i]) for i in (0, 2, 4, 5))
+    if width <= 0 or height <= 0 or not fx > 0.0 or not fy > 0.0:
+        raise CalibrationError(
+            f"expected a CameraInfo with width, height, fx and fy above 0, found {width}x{height}, fx {fx}, fy {fy}"
+        )
+    rows, columns = np.nonzero(depth > 0.0)
+    z = depth[rows, columns]
+    # Pixel centres stand at whole numbers in CameraInfo, so resizing scales (u + 1/2), not u.
+    u = (columns + 0.5) * (width / depth.shape[1]) - 0.5
+    v = (rows + 0.5) * (height / depth.shape[0]) - 0.5
+    return np.stack([(u - cx) / fx * z, (v - cy) / fy * z, z], axis=1).astype(np.float32)

@@ -1,0 +1,127 @@
+"""Latent and predictions on their way out; nothing is made for a topic that nobody listens to."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from geometry_msgs.msg import TwistStamped, WrenchStamped
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+
+from smvae_core.modality import Modality
+from smvae_ros.conversions import fill_image, fill_twist, fill_wrench
+from smvae_ros.msg import Latent
+from smvae_ros.point_cloud import points_from_depth
+from smvae_ros.set_synchronizer import SampleSet
+from smvae_ros.settings import default_settings
+
+try:
+    from sensor_msgs_py.point_cloud2 import create_cloud_xyz32
+except ImportError:
+    create_cloud_xyz32 = None
+
+if TYPE_CHECKING:
+    from smvae_core.engine import Fusion
+
+MESSAGES: dict[str, type] = {"rgb": Image, "depth": Image, "force": WrenchStamped, "vector": TwistStamped}
+"""Message type of a modality, by the kind of its preprocessing."""
+
+
+class Publications:
+    """The publishers that a checkpoint's modalities call for.
+
+    `wanted` and `publish` may be called from another thread than the executor's.
+    """
+
+    def __init__(self, node: LifecycleNode, modalities: tuple[Modality, ...]) -> None:
+        self._node = node
+        self._modalities = {modality.name: modality for modality in modalities}
+        self._latent = self._publisher(Latent, "~/latent")
+        self._predicted = {
+            name: self._publisher(
+                MESSAGES[self._modalities[name].preprocessing.kind], f"~/predicted/{settings.topic.split('/')[0]}"
+            )
+            for name, settings in default_settings(modalities).streams.items()
+        }
+        self._depth = next((m.name for m in modalities if m.preprocessing.kind == "depth"), None)
+        self._points: LifecyclePublisher | None = None
+        if self._depth is not None and create_cloud_xyz32 is None:
+            node.get_logger().warning("sensor_msgs_py is not installed: ~/predicted/points is not published")
+        elif self._depth is not None:
+            self._points = self._publisher(PointCloud2, "~/predicted/points")
+
+    def wanted(self) -> set[str] | None:
+        """The modalities whose prediction somebody listens to; None if nobody listens to anything."""
+        wanted = {name for name, publisher in self._predicted.items() if publisher.get_subscription_count()}
+        if self._points is not None and self._points.get_subscription_count():
+            wanted.add(self._depth)
+        return wanted if wanted or self._latent.get_subscription_count() else None
+
+    def publish(
+        self, sample_set: SampleSet, fusion: Fusion, frames: Mapping[str, str], camera: CameraInfo | None
+    ) -> None:
+        """Publish what one set gave, stamped as the set.
+
+        Args:
+            frames: by modality, the frame id that its sensor last gave.
+            camera: the depth camera, if it is known.
+
+        Raises:
+            CalibrationError: somebody listens to the points, and `camera` cannot be used.
+        """
+        stamp = Time(nanoseconds=sample_set.stamp_ns).to_msg()
+        # Of the first modality in the set, which is the reference where that is alive.
+        frame = next((frames[name] for name in sample_set.samples if name in frames), "")
+        self._latent.publish(
+            Latent(
+                header=Header(stamp=stamp, frame_id=frame),
+                modalities=list(fusion.modalities),
+                mean=array("f", fusion.mean.tobytes()),
+                log_variance=array("f", fusion.log_variance.tobytes()),
+                attention=[fusion.attention[name] for name in fusion.modalities],
+            )
+        )
+        for name, prediction in fusion.predictions.items():
+            header = Header(stamp=stamp, frame_id=frames.get(name, ""))
+            self._publish_prediction(name, header, self._modalities[name].to_physical(prediction), camera)
+
+    def destroy(self) -> None:
+        """Take all publishers off the node."""
+        for publisher in (self._latent, *self._predicted.values(), self._points):
+            if publisher is not None:
+                self._node.destroy_lifecycle_publisher(publisher)
+
+    def _publish_prediction(self, name: str, header: Header, physical: np.ndarray, camera: CameraInfo | None) -> None:
+        publisher = self._predicted[name]
+        if publisher.get_subscription_count():
+            kind = self._modalities[name].preprocessing.kind
+            message = MESSAGES[kind](header=header)
+            if kind == "force":
+                fill_wrench(message, physical[-1])
+            elif kind == "vector":
+                fill_twist(message, physical)
+            else:
+                fill_image(message, physical)
+            publisher.publish(message)
+        if (
+            name == self._depth
+            and camera is not None
+            and self._points is not None
+            and self._points.get_subscription_count()
+        ):
+            points = points_from_depth(physical, camera.width, camera.height, camera.k)
+            frame = camera.header.frame_id or header.frame_id
+            self._points.publish(create_cloud_xyz32(Header(stamp=header.stamp, frame_id=frame), points))
+
+    def _publisher(self, message: type, topic: str) -> LifecyclePublisher:
+        # Reliable, as REP 2003 has it for publishers: listeners of either kind match. Depth 1 keeps it fresh.
+        return self._node.create_lifecycle_publisher(
+            message, topic, QoSProfile(depth=1), qos_overriding_options=QoSOverridingOptions.with_default_policies()
+        )

@@ -1,0 +1,137 @@
+"""Once a second, how the node and each modality are doing: `~/status` and `/diagnostics`."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from smvae_ros.diagnostics import ModalityReport, NodeReport, Statistics, diagnostic_statuses
+from smvae_ros.intake import Intake
+from smvae_ros.msg import FusionStatus, ModalityStatus
+
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+"""For what must go on when simulated time stands still."""
+
+_SILENT_S = 5.0
+
+
+class StatusPublisher:
+    """Publishes counts, and rates over the time since it last did."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._status = node.create_publisher(FusionStatus, "~/status", 1)
+        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
+        self.begin()
+
+    def begin(self) -> None:
+        """Start over: the counts begin at 0."""
+        self._began = self._last = monotonic()
+        self._previous: dict[tuple[str, str], int] = {}
+        self._warned: set[str] = set()
+
+    def publish(self, state: str, problem: str, device: str, statistics: Statistics, intake: Intake | None) -> None:
+        """Publish both.
+
+        Args:
+            state: of the lifecycle.
+            problem: why the node could not be configured or activated; empty if nothing is wrong.
+            device: where the model runs; empty before it is loaded.
+            intake: None while the node is not active.
+        """
+        period = max(monotonic() - self._last, 1e-3)
+        self._last = monotonic()
+        sets = intake.synchronizer.sets.total() if intake is not None else 0
+        recent_sets = self._since_last("", "sets", sets)
+        report = NodeReport(
+            state=state,
+            problem=problem,
+            device=device,
+            sets=sets,
+            recent_sets=recent_sets,
+            recent_skips=self._since_last("", "skipped", statistics.skipped),
+            recent_failures=self._since_last("", "failures", statistics.failures),
+            statistics=statistics,
+        )
+        modalities = [] if intake is None else self._modalities(intake, statistics, period, recent_sets)
+        self._warn_of_silence(modalities)
+        stamp = self._node.get_clock().now().to_msg()
+        name = self._node.get_fully_qualified_name().lstrip("/")
+        diagnostics = DiagnosticArray(status=diagnostic_statuses(name, device, report, modalities))
+        diagnostics.header.stamp = stamp
+        self._diagnostics.publish(diagnostics)
+        status = FusionStatus(
+            state=state,
+            epoch=intake.synchronizer.resets if intake is not None else 0,
+            device=device,
+            sets=sets,
+            skipped=statistics.skipped,
+            published=statistics.published,
+            latency_p50=statistics.percentile("latency", 50),
+            latency_p99=statistics.percentile("latency", 99),
+            modalities=[_message(modality) for modality in modalities],
+        )
+        status.header.stamp = stamp
+        self._status.publish(status)
+
+    def _modalities(
+        self, intake: Intake, statistics: Statistics, period: float, recent_sets: int
+    ) -> list[ModalityReport]:
+        now_ns = self._node.get_clock().now().nanoseconds
+        reports = []
+        for name, counts in intake.synchronizer.counts.items():
+            bad = self._since_last(name, "rejected", statistics.rejected[name])
+            usable = max(0, self._since_last(name, "sets", counts.sets) - bad)
+            dropped = dict(counts.dropped)
+            if statistics.rejected[name]:
+                dropped["rejected"] = statistics.rejected[name]
+            reports.append(
+                ModalityReport(
+                    name=name,
+                    topic=intake.topics[name],
+                    enabled=intake.settings.streams[name].enabled,
+                    alive=intake.synchronizer.alive(name, now_ns),
+                    rate=self._since_last(name, "received", counts.received) / period,
+                    age=(now_ns - intake.arrived_ns[name]) / 1e9 if name in intake.arrived_ns else -1.0,
+                    share=min(1.0, usable / recent_sets) if recent_sets else 0.0,
+                    received=counts.received,
+                    used=counts.used,
+                    dropped=dropped,
+                    bad=bad,
+                    decoded=statistics.decoded[name],
+                )
+            )
+        return reports
+
+    def _warn_of_silence(self, modalities: list[ModalityReport]) -> None:
+        if monotonic() - self._began < _SILENT_S:
+            return
+        for modality in modalities:
+            if modality.enabled and modality.received == 0 and modality.name not in self._warned:
+                self._warned.add(modality.name)
+                self._node.get_logger().warning(
+                    f"{modality.topic}: no message in the {_SILENT_S:.0f} s since activation; "
+                    f"sets go out without {modality.name}"
+                )
+
+    def _since_last(self, name: str, count: str, value: int) -> int:
+        previous = self._previous.get((name, count), 0)
+        self._previous[name, count] = value
+        return value - previous
+
+
+def _message(report: ModalityReport) -> ModalityStatus:
+    return ModalityStatus(
+        name=report.name,
+        alive=report.alive,
+        rate=report.rate,
+        age=report.age,
+        share=report.share,
+        received=report.received,
+        used=report.used,
+        drop_reasons=list(report.dropped),
+        drop_counts=list(report.dropped.values()),
+    )

@@ -1,0 +1,143 @@
+"""The launch files, launched. They need launch, which ROS 2 brings and PyPI does not."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+launch_pytest = pytest.importorskip(
+    "launch_pytest", reason="launch_pytest is not installed: it comes with ROS 2 (ros-<distro>-launch-pytest)"
+)
+
+if not hasattr(pytest.fixture(lambda: None), "_pytestfixturefunction"):
+    pytest.skip(f"launch_pytest needs pytest < 8.4, found {pytest.__version__}", allow_module_level=True)
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_pytest.actions import ReadyToTest
+
+from ..ros.robot import ALL, Robot, own_domain
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+
+
+def plays_bags() -> bool:
+    """Whether `ros2 bag` is installed."""
+    ros2 = shutil.which("ros2")
+    return (
+        ros2 is not None
+        and subprocess.run([ros2, "bag", "play", "--help"], capture_output=True, check=False).returncode == 0
+    )
+
+
+@pytest.fixture
+def domain() -> Iterator[int]:
+    """A ROS domain of the test's own, for the launched processes too."""
+    with own_domain() as number:
+        yield number
+
+
+def launched(**arguments: object) -> LaunchDescription:
+    """fusion.launch.py with some arguments."""
+    source = PythonLaunchDescriptionSource(str(LAUNCH / "fusion.launch.py"))
+    included = IncludeLaunchDescription(
+        source, launch_arguments=[(name, str(value)) for name, value in arguments.items()]
+    )
+    return LaunchDescription([included, ReadyToTest()])
+
+
+@launch_pytest.fixture
+def with_defaults(domain: int) -> LaunchDescription:
+    return launched()
+
+
+@launch_pytest.fixture
+def in_a_namespace(domain: int, checkpoint: Path) -> LaunchDescription:
+    return launched(checkpoint=checkpoint, namespace="robot1", device="cpu", log_level="warn")
+
+
+@launch_pytest.fixture
+def with_a_bad_checkpoint(domain: int, tmp_path: Path) -> LaunchDescription:
+    (tmp_path / "bad.safetensors").write_bytes(b"not safetensors")
+    return launched(checkpoint=tmp_path / "bad.safetensors")
+
+
+@launch_pytest.fixture
+def with_a_parameter_file(domain: int, checkpoint: Path, tmp_path: Path) -> LaunchDescription:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"/**:\n  ros__parameters:\n    checkpoint: {checkpoint}\n    max_wait: 0.2\n")
+    return launched(params_file=file)
+
+
+@launch_pytest.fixture
+def with_a_bag(domain: int, checkpoint: Path, bag: Path) -> LaunchDescription:
+    return launched(checkpoint=checkpoint, bag=bag, namespace="robot1", bag_arguments="--loop")
+
+
+@pytest.fixture
+def robot(domain: int) -> Iterator[Robot]:
+    """A robot beside a node without a namespace."""
+    robot = Robot(domain)
+    yield robot
+    robot.close()
+
+
+@pytest.mark.launch(fixture=with_defaults)
+def test_no_argument_is_needed(robot: Robot) -> None:
+    robot.wait_for_state("active")
+    robot.sending = set(ALL)
+    robot.wait_for_set(*ALL)
+    assert robot.get("max_wait") == 0.05
+
+
+@pytest.mark.launch(fixture=in_a_namespace)
+def test_a_namespace_moves_the_node_and_its_topics(domain: int) -> None:
+    robot = Robot(domain, fusion="/robot1/fusion", topics="/robot1")
+    try:
+        robot.sending = set(ALL)
+        robot.wait_for_set(*ALL)
+        assert robot.get("device") == "cpu"
+    finally:
+        robot.close()
+
+
+@pytest.mark.launch(fixture=with_a_bad_checkpoint)
+def test_a_bad_checkpoint_leaves_the_node_unconfigured(robot: Robot) -> None:
+    robot.wait_for_state("unconfigured")
+    assert robot.state() == "unconfigured"
+
+
+@pytest.mark.launch(fixture=with_a_parameter_file)
+def test_an_argument_that_is_not_given_does_not_hide_the_parameter_file(robot: Robot, checkpoint: Path) -> None:
+    robot.wait_for_state("active")
+    assert robot.get("checkpoint") == str(checkpoint)
+    assert robot.get("max_wait") == 0.2
+
+
+@pytest.mark.skipif(not plays_bags(), reason="ros2 bag is not installed (ros-<distro>-rosbag2)")
+@pytest.mark.launch(fixture=with_a_bag)
+def test_a_bag_is_replayed_in_simulated_time_into_the_namespace(domain: int) -> None:
+    robot = Robot(domain, fusion="/robot1/fusion", topics="/robot1")
+    try:
+        latent = robot.wait_for_set(*ALL)
+        assert latent.header.stamp.sec < 1_600_000_000, "the bag is of 2019"
+    finally:
+        robot.close()
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        ("fusion.launch.py", {"checkpoint", "params_file", "device", "namespace", "use_sim_time", "bag", "log_level"}),
+        ("replay.launch.py", {"bag", "checkpoint", "device", "namespace"}),
+    ],
+)
+def test_show_args_explains_every_argument(file: str, names: set[str]) -> None:
+    description = PythonLaunchDescriptionSource(str(LAUNCH / file)).get_launch_description(LaunchContext())
+    arguments = {argument.name: argument.description for argument in description.get_launch_arguments()}
+    assert names <= set(arguments)
+    for name, text in arguments.items():
+        assert len(text) > 20 and text != "no description given", name

@@ -1,0 +1,42 @@
+"""package.xml, setup.cfg and the Python packages say the same, and rosdep finds what the design names."""
+
+from configparser import ConfigParser
+from pathlib import Path
+
+import smvae_core
+from catkin_pkg.package import parse_package
+
+ROS_INTERFACES = {"sensor_msgs", "geometry_msgs", "diagnostic_msgs", "std_srvs", "lifecycle_msgs", "std_msgs"}
+ROS_LIBRARIES = {"rclpy", "launch_ros", "sensor_msgs_py", "cv_bridge"}
+PYTHON_LIBRARIES = {"python3-pytorch-pip", "python3-numpy", "python3-h5py", "python3-opencv", "python3-scipy"}
+
+
+def test_the_manifest_is_valid_and_of_the_build_type_that_makes_messages(root: Path) -> None:
+    package = parse_package(str(root))
+    package.validate()
+    assert package.get_build_type() == "ament_cmake"
+    assert {group.name for group in package.member_of_groups} == {"rosidl_interface_packages"}
+    assert "rosidl_default_generators" in {d.name for d in package.buildtool_depends}
+
+
+def test_what_runs_is_declared(root: Path) -> None:
+    package = parse_package(str(root))
+    declared = {dependency.name for dependency in package.exec_depends}
+    assert ROS_INTERFACES | ROS_LIBRARIES | PYTHON_LIBRARIES | {"rosidl_default_runtime"} <= declared
+    assert {"python3-pytest", "launch_pytest"} <= {dependency.name for dependency in package.test_depends}
+
+
+def test_one_version_and_one_licence(root: Path) -> None:
+    package = parse_package(str(root))
+    settings = ConfigParser()
+    settings.read(root / "setup.cfg")
+    assert package.version == smvae_core.__version__
+    assert package.licenses == [settings["metadata"]["license"]] == ["Apache-2.0"]
+    assert "Apache License" in (root / "LICENSE").read_text()
+
+
+def test_every_python_package_is_listed_for_pip(root: Path) -> None:
+    settings = ConfigParser()
+    settings.read(root / "setup.cfg")
+    on_disk = {".".join(path.parent.relative_to(root).parts) for top in ("smvae_core", "smvae_ros") for path in (root / top).rglob("__init__.py")}
+    assert set(settings["options"]["packages"].split()) == on_disk

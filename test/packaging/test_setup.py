@@ -1,0 +1,68 @@
+"""The set-up names what a machine lacks, and does nothing the second time."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A folder with all the programs that the set-up needs, to be a PATH of its own."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("bash", "git", "make", "cc", "c++"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    (folder / "python3").symlink_to(os.path.realpath(sys.executable))
+    return folder
+
+
+def check(root: Path, tools: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs environment/check.sh on a machine that has these tools only."""
+    command = [str(tools / "bash"), str(root / "environment" / "check.sh"), *arguments]
+    return subprocess.run(command, env={"PATH": str(tools)}, capture_output=True, text=True, timeout=60)
+
+
+def test_a_machine_with_everything_passes_silently(root: Path, tools: Path) -> None:
+    result = check(root, tools)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(("program", "package"), [("c++", "g++"), ("git", "git"), ("make", "make"), ("python3", "python3-venv")])
+def test_what_is_missing_is_named_with_the_line_that_installs_it(root: Path, tools: Path, program: str, package: str) -> None:
+    (tools / program).unlink()
+    result = check(root, tools)
+    line = next(line for line in result.stderr.splitlines() if "apt-get install" in line)
+    assert result.returncode == 2
+    assert package in line.split()
+    assert check(root, tools, "--packages").stdout.split() == line.split("install -y ")[1].split()
+
+
+def test_an_old_python_is_named_with_its_version(root: Path, tools: Path) -> None:
+    (tools / "python3").unlink()
+    (tools / "python3").write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.8.10" && exit 0\nexit 1\n')
+    (tools / "python3").chmod(0o755)
+    result = check(root, tools)
+    assert result.returncode == 2
+    assert "Python 3.10 or newer" in result.stderr
+    assert "Python 3.8.10" in result.stderr
+
+
+def test_make_stops_before_it_builds_where_the_compiler_is_missing(root: Path, tools: Path) -> None:
+    (tools / "c++").unlink()
+    command = [str(tools / "make"), "-C", str(root), "build", f"SHELL={tools / 'bash'}"]
+    result = subprocess.run(command, env={"PATH": str(tools)}, capture_output=True, text=True, timeout=60)
+    assert result.returncode != 0
+    assert "C and C++ compiler" in result.stderr
+    assert "colcon" not in result.stdout + result.stderr
+
+
+def test_a_second_setup_changes_nothing(root: Path) -> None:
+    stamp = root / ".venv" / "setup-complete.json"
+    before = stamp.stat().st_mtime_ns
+    result = subprocess.run(["make", "-C", str(root), "--no-print-directory", "setup"], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert stamp.stat().st_mtime_ns == before

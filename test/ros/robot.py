@@ -1,0 +1,287 @@
+"""The other side of the wire: a robot's sensors, and the fusion node as a process of its own."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import rclpy
+from ament_index_python.packages import get_package_prefix
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from domain_coordinator import domain_id
+from geometry_msgs.msg import TwistStamped, WrenchStamped
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+from smvae_ros.msg import FusionStatus, Latent
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+from smvae_ros.conversions import fill_image, fill_twist, fill_wrench
+
+PATIENCE_S = 60.0
+STEP_S = 0.05
+ALL = ("rgb", "depth", "force", "action")
+FRAMES = {"rgb": "camera", "depth": "depth_camera", "force": "wrist", "action": "tool"}
+
+
+@contextmanager
+def own_domain() -> Iterator[int]:
+    """A ROS domain that no other test on this machine uses at the same time, never left for the network."""
+    with domain_id() as number:
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        os.environ["ROS_DOMAIN_ID"] = str(number)
+        yield number
+
+
+class FusionProcess:
+    """The installed executable, its output in a file."""
+
+    def __init__(self, log: Path, parameters: dict[str, Any], remappings: Iterable[str] = ()) -> None:
+        self._log = log
+        executable = Path(get_package_prefix("smvae_ros")) / "lib" / "smvae_ros" / "fusion_node"
+        command = [str(executable), "--ros-args"]
+        for name, value in parameters.items():
+            command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
+        for remapping in remappings:
+            command += ["-r", remapping]
+        with log.open("w") as file:
+            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.poll() is None
+
+    def output(self) -> str:
+        """All that it has printed."""
+        return self._log.read_text()
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+    def kill(self) -> None:
+        """Leave nothing behind."""
+        self.process.kill()
+        self.process.wait()
+
+
+class Robot:
+    """Publishes what is in `sending` 20 times a second while `wait` spins, and keeps what the node publishes.
+
+    Attributes:
+        sending: modalities.
+        latents: all that arrived, oldest first.
+        status: the newest, or None.
+        diagnostics: by name, the newest of the node.
+        sent_ns: stamps of the moments that were sent.
+    """
+
+    def __init__(self, domain: int, fusion: str = "/fusion", topics: str = "") -> None:
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=domain)
+        self.node = Node("robot", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._fusion = fusion
+        types = {
+            "rgb/image": Image,
+            "depth/image": Image,
+            "depth/camera_info": CameraInfo,
+            "wrench": WrenchStamped,
+            "action": TwistStamped,
+        }
+        self._publishers = {
+            topic: self.node.create_publisher(kind, f"{topics}/{topic}", QoSProfile(depth=200))
+            for topic, kind in types.items()
+        }
+        self.sending: set[str] = set()
+        self._clock: SimulatedClock | None = None
+        self.sent_ns: list[int] = []
+        self.rgb = image(np.full((48, 64, 3), 100, np.uint8))
+        self.depth = image(np.full((48, 64), 1.0, np.float32))
+        self.latents: list[Latent] = self.listen("latent", Latent)
+        self.status: FusionStatus | None = None
+        self.diagnostics: dict[str, DiagnosticStatus] = {}
+        self.node.create_subscription(FusionStatus, f"{fusion}/status", self._take_status, 10)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._take_diagnostics, 10)
+        self.node.create_timer(STEP_S, lambda: self.send(self.sending))
+
+    def close(self) -> None:
+        """Leave the domain."""
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    def listen(self, topic: str, kind: type) -> list[Any]:
+        """Subscribe to a topic of the node; returns the list that fills."""
+        heard: list[Any] = []
+        self.node.create_subscription(kind, f"{self._fusion}/{topic}", heard.append, 50)
+        return heard
+
+    def listeners(self, topic: str) -> int:
+        """How many subscribe to a topic of the robot."""
+        return self._publishers[topic].get_subscription_count()
+
+    def send(self, names: Iterable[str], stamp_ns: int | None = None) -> None:
+        """Publish one moment: images and command with its stamp, and the 50 wrenches of the 50 ms before it."""
+        names = set(names)
+        if not names:
+            return
+        if stamp_ns is None:
+            stamp_ns = self.node.get_clock().now().nanoseconds if self._clock is None else self._clock.now_ns
+        self.sent_ns.append(stamp_ns)
+        if "force" in names:
+            for back in range(49, -1, -1):
+                wrench = WrenchStamped(header=header("force", stamp_ns - back * 1_000_000))
+                fill_wrench(wrench, np.full(6, 0.1 * back))
+                self._publishers["wrench"].publish(wrench)
+        if "action" in names:
+            twist = TwistStamped(header=header("action", stamp_ns))
+            fill_twist(twist, np.full(4, 0.1))
+            self._publishers["action"].publish(twist)
+        if "depth" in names:
+            self.depth.header = header("depth", stamp_ns)
+            k = [50.0, 0.0, 31.5, 0.0, 50.0, 23.5, 0.0, 0.0, 1.0]
+            self._publishers["depth/camera_info"].publish(
+                CameraInfo(header=self.depth.header, width=64, height=48, k=k)
+            )
+            self._publishers["depth/image"].publish(self.depth)
+        if "rgb" in names:
+            self.rgb.header = header("rgb", stamp_ns)
+            self._publishers["rgb/image"].publish(self.rgb)
+
+    def wait(self, condition: Callable[[], Any], what: str) -> None:
+        """Spin, and send, until the condition holds.
+
+        Raises:
+            TimeoutError: it did not come to hold within a minute.
+        """
+        deadline = monotonic() + PATIENCE_S
+        while not condition():
+            if monotonic() > deadline:
+                raise TimeoutError(f"waited {PATIENCE_S:.0f} s in vain: {what}")
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def wait_for_set(self, *names: str) -> Latent:
+        """Wait for a new latent of a set of just these modalities."""
+        self.latents.clear()
+        self.wait(lambda: any(set(m.modalities) == set(names) for m in self.latents), f"a latent of {names}")
+        return next(m for m in self.latents if set(m.modalities) == set(names))
+
+    def wait_for_new_latents(self, number: int = 5) -> list[Latent]:
+        """Wait for so many more latents."""
+        self.latents.clear()
+        self.wait(lambda: len(self.latents) >= number, f"{number} new latents")
+        return self.latents
+
+    def wait_for_state(self, state: str) -> None:
+        """Wait until the node says that it is in a state of its lifecycle."""
+        self.status = None
+        self.wait(lambda: self.status is not None and self.status.state == state, f"the state {state}")
+
+    def dropped(self, name: str) -> dict[str, int]:
+        """What the newest status says of a modality's dropped samples, by reason."""
+        modalities = self.status.modalities if self.status is not None else []
+        return next((dict(zip(m.drop_reasons, m.drop_counts)) for m in modalities if m.name == name), {})
+
+    def call(self, kind: type, service: str, request: Any) -> Any:
+        """Call a service of the node and wait for its answer."""
+        client = self.node.create_client(kind, f"{self._fusion}/{service}")
+        self.wait(client.service_is_ready, f"the service {service}")
+        future = client.call_async(request)
+        self.wait(future.done, f"an answer of {service}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def clock(self, start_s: float) -> "SimulatedClock":
+        """Publish simulated time from now on, and stamp with it."""
+        self._clock = SimulatedClock(self.node, start_s)
+        return self._clock
+
+    def reset(self) -> Trigger.Response:
+        """Call `~/reset`."""
+        return self.call(Trigger, "reset", Trigger.Request())
+
+    def change(self, transition: str) -> bool:
+        """Ask for a transition of the lifecycle; returns whether it succeeded."""
+        request = ChangeState.Request()
+        request.transition.label = transition
+        return self.call(ChangeState, "change_state", request).success
+
+    def state(self) -> str:
+        """Label of the lifecycle's state."""
+        return self.call(GetState, "get_state", GetState.Request()).current_state.label
+
+    def set(self, **parameters: Any) -> str:
+        """Set a parameter, `__` for a dot in its name; returns the reason if it was refused, else nothing."""
+        messages: list[ParameterMessage] = [
+            Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in parameters.items()
+        ]
+        results = self.call(SetParameters, "set_parameters", SetParameters.Request(parameters=messages)).results
+        return "; ".join(result.reason or "refused" for result in results if not result.successful)
+
+    def get(self, name: str) -> Any:
+        """The value of a parameter."""
+        values = self.call(GetParameters, "get_parameters", GetParameters.Request(names=[name])).values
+        return Parameter.from_parameter_msg(ParameterMessage(name=name, value=values[0])).value
+
+    def _take_status(self, message: FusionStatus) -> None:
+        self.status = message
+
+    def _take_diagnostics(self, message: DiagnosticArray) -> None:
+        self.diagnostics.update({status.name: status for status in message.status})
+
+
+class SimulatedClock:
+    """Publishes /clock, 10 ms later every 10 ms; setting `start_s` makes it jump."""
+
+    def __init__(self, node: Node, start_s: float) -> None:
+        self._publisher = node.create_publisher(Clock, "/clock", 1)
+        self.start_s = start_s
+        node.create_timer(0.01, self._tick)
+
+    @property
+    def start_s(self) -> float:
+        """Where it last started, in seconds."""
+        return self._start_s
+
+    @start_s.setter
+    def start_s(self, value: float) -> None:
+        self._start_s = value
+        self.now_ns = round(value * 1e9)
+
+    def _tick(self) -> None:
+        self.now_ns += 10_000_000
+        self._publisher.publish(Clock(clock=Time(nanoseconds=self.now_ns).to_msg()))
+
+
+def header(name: str, stamp_ns: int) -> Header:
+    """A header in the frame of a modality's sensor."""
+    return Header(stamp=Time(nanoseconds=stamp_ns).to_msg(), frame_id=FRAMES[name])
+
+
+def image(pixels: np.ndarray) -> Image:
+    """An Image of an array."""
+    message = Image()
+    fill_image(message, pixels)
+    return message
+
+
+def stamp_ns(message: Any) -> int:
+    """The stamp in a message's header."""
+    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec

@@ -1,0 +1,330 @@
+"""The fusion node as a robot meets it: a process of its own, real topics, services and signals."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import TwistStamped, WrenchStamped
+from sensor_msgs.msg import Image, PointCloud2
+
+from .robot import ALL, FRAMES, FusionProcess, Robot, image, own_domain, stamp_ns
+
+
+@pytest.fixture(scope="module")
+def running(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Robot, FusionProcess]]:
+    """A node that was just started, and a robot; shared by the tests that leave it as it was."""
+    with own_domain() as domain:
+        process = FusionProcess(tmp_path_factory.mktemp("fusion") / "log", {"checkpoint": checkpoint})
+        robot = Robot(domain)
+        try:
+            yield robot, process
+        finally:
+            robot.close()
+            process.kill()
+
+
+@pytest.fixture
+def robot(running: tuple[Robot, FusionProcess]) -> Robot:
+    """The robot of the shared node, sending everything, and heard."""
+    robot, _ = running
+    robot.sending = set(ALL)
+    robot.wait_for_set(*ALL)
+    return robot
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., tuple[Robot, FusionProcess]]]:
+    """Starts a node of the test's own."""
+    with own_domain() as domain:
+        begun: list[tuple[Robot, FusionProcess]] = []
+
+        def begin(**parameters: object) -> tuple[Robot, FusionProcess]:
+            process = FusionProcess(tmp_path / "log", parameters)
+            begun.append((Robot(domain), process))
+            return begun[-1]
+
+        try:
+            yield begin
+        finally:
+            for robot, process in begun:
+                robot.close()
+                process.kill()
+
+
+def test_all_four_senses_give_a_latent_with_the_stamp_and_frame_of_the_reference(robot: Robot) -> None:
+    latent = robot.wait_for_set(*ALL)
+    assert stamp_ns(latent) in robot.sent_ns
+    assert latent.header.frame_id == FRAMES["rgb"]
+    assert len(latent.mean) == len(latent.log_variance) == 64
+    assert np.isfinite([*latent.mean, *latent.log_variance]).all()
+    assert len(latent.attention) == 4
+    assert sum(latent.attention) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "senses",
+    [("depth", "force", "action"), ("rgb", "force", "action"), ("force", "action"), ("rgb",), ("depth",), ("force",)],
+    ids="+".join,
+)
+def test_dead_senses_are_left_out_and_come_back(robot: Robot, senses: tuple[str, ...]) -> None:
+    robot.sending = set(senses)
+    robot.wait_for_set(*senses)
+    robot.sending = set(ALL)
+    robot.wait_for_set(*ALL)
+
+
+def test_a_prediction_carries_the_stamp_of_its_set_and_the_frame_of_its_sensor(robot: Robot) -> None:
+    heard = {
+        "rgb": robot.listen("predicted/rgb", Image),
+        "depth": robot.listen("predicted/depth", Image),
+        "force": robot.listen("predicted/wrench", WrenchStamped),
+        "action": robot.listen("predicted/action", TwistStamped),
+    }
+    robot.sending = {"force", "action"}
+    robot.wait_for_set("force", "action")
+    for messages in heard.values():
+        messages.clear()
+    robot.wait(lambda: all(len(messages) >= 3 for messages in heard.values()), "three predictions of each sense")
+    robot.wait(
+        lambda: stamp_ns(robot.latents[-1]) > max(stamp_ns(m[2]) for m in heard.values()), "the latents of these sets"
+    )
+    latents = {stamp_ns(latent) for latent in robot.latents}
+    for name, messages in heard.items():
+        assert {stamp_ns(message) for message in messages[:3]} <= latents
+        assert messages[0].header.frame_id == FRAMES[name]
+    rgb, depth = heard["rgb"][0], heard["depth"][0]
+    assert (rgb.encoding, rgb.height, rgb.width, len(rgb.data)) == ("rgb8", 64, 64, 64 * 64 * 3)
+    assert (depth.encoding, depth.height, depth.width, len(depth.data)) == ("32FC1", 64, 64, 64 * 64 * 4)
+    metres = np.frombuffer(depth.data, np.float32)
+    assert (metres >= 0.0).all() and (metres <= 2.0).all()
+
+
+def test_a_wrong_encoding_is_counted_and_survived(running: tuple[Robot, FusionProcess], robot: Robot) -> None:
+    _, process = running
+    good = robot.rgb
+    robot.rgb = image(np.zeros((48, 64, 3), np.uint8))
+    robot.rgb.encoding = "yuv_nonsense"
+    robot.wait_for_set("depth", "force", "action")
+    robot.wait(lambda: robot.dropped("rgb").get("rejected", 0) > 0, "the count of rejected images")
+    robot.wait(
+        lambda: "/rgb/image" in process.output() and "yuv_nonsense" in process.output(),
+        "a warning that names topic and encoding",
+    )
+    warned = process.output().count("yuv_nonsense")
+    robot.wait_for_new_latents(20)
+    assert process.output().count("yuv_nonsense") == warned, "the warning is throttled"
+    robot.rgb = good
+    robot.wait_for_set(*ALL)
+
+
+def test_an_image_with_less_data_than_it_says_is_counted_and_survived(robot: Robot) -> None:
+    good = robot.depth
+    robot.depth = image(np.ones((48, 64), np.float32))
+    robot.depth.height = 4800
+    robot.wait_for_set("rgb", "force", "action")
+    robot.wait(lambda: robot.dropped("depth").get("rejected", 0) > 0, "the count of rejected images")
+    robot.depth = good
+    robot.wait_for_set(*ALL)
+
+
+def test_status_and_diagnostics_tell_of_each_sense(robot: Robot) -> None:
+    robot.sending = {"rgb", "force", "action"}
+    robot.wait_for_set("rgb", "force", "action")
+
+    def level(name: str) -> bytes | None:
+        return robot.diagnostics[f"fusion: {name}"].level if f"fusion: {name}" in robot.diagnostics else None
+
+    robot.wait(lambda: level("depth") == DiagnosticStatus.STALE, "depth to be stale")
+    robot.wait(
+        lambda: level("rgb") == level("force") == level("fusion") == DiagnosticStatus.OK, "the others to be well"
+    )
+    robot.wait_for_state("active")
+    status = robot.status
+    assert not next(m for m in status.modalities if m.name == "depth").alive
+    assert status.state == "active"
+    assert status.device in ("cpu", "cuda")
+    assert 0 < status.published <= status.sets
+    assert 0.0 < status.latency_p50 <= status.latency_p99
+    force = next(m for m in status.modalities if m.name == "force")
+    assert force.alive and force.rate > 100.0 and force.received > force.used > 0
+
+
+def test_reset_begins_a_new_epoch_and_fusion_goes_on(robot: Robot) -> None:
+    robot.status = None
+    robot.wait(lambda: robot.status is not None, "a status")
+    epoch = robot.status.epoch
+    assert robot.reset().success
+    robot.wait(lambda: robot.status.epoch == epoch + 1, "the next epoch")
+    robot.wait_for_set(*ALL)
+
+
+def test_a_bad_parameter_is_refused_with_the_reason_and_the_old_value_stays(robot: Robot) -> None:
+    assert "read-only" in robot.set(autostart=False)
+    assert "device" in robot.set(device="cpu")
+    assert "range" in robot.set(max_wait=-1.0)
+    assert "type" in robot.set(max_wait="long").lower()
+    assert "not active" in robot.set(streams__force__least=16)
+    assert robot.get("autostart") is True
+    assert robot.get("device") == "auto"
+    assert robot.get("max_wait") == 0.05
+    assert robot.get("streams.force.least") == 32
+
+
+def test_nothing_is_decoded_for_a_topic_that_nobody_listens_to(start: Callable, checkpoint: Path) -> None:
+    robot, _ = start(checkpoint=checkpoint)
+
+    def decoded(name: str) -> int:
+        values = {pair.key: pair.value for pair in robot.diagnostics[f"fusion: {name}"].values}
+        return int(values["predictions"])
+
+    robot.sending = set(ALL)
+    robot.wait_for_new_latents(20)
+    robot.diagnostics.clear()
+    robot.wait(lambda: len(robot.diagnostics) == 5, "diagnostics of the node and each sense")
+    assert [decoded(name) for name in ALL] == [0, 0, 0, 0]
+    robot.listen("predicted/depth", Image)
+    robot.wait(lambda: decoded("depth") > 5, "depth to be decoded")
+    assert [decoded(name) for name in ("rgb", "force", "action")] == [0, 0, 0]
+
+
+def test_a_damaged_checkpoint_is_named_and_a_later_configure_takes_a_good_one(
+    start: Callable, checkpoint: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(checkpoint.read_bytes()[:1000])
+    robot, process = start(checkpoint=damaged)
+    robot.wait_for_state("unconfigured")
+    assert str(damaged) in process.output()
+    assert "Traceback" not in process.output()
+    robot.wait(lambda: "fusion: fusion" in robot.diagnostics, "diagnostics")
+    assert robot.diagnostics["fusion: fusion"].level == DiagnosticStatus.ERROR
+    missing = tmp_path / "missing.safetensors"
+    assert robot.set(checkpoint=str(missing)) == ""
+    assert not robot.change("configure")
+    assert robot.state() == "unconfigured"
+    assert str(missing) in process.output()
+    assert robot.set(checkpoint=str(checkpoint)) == ""
+    assert robot.change("configure")
+    assert robot.change("activate")
+    robot.sending = set(ALL)
+    robot.wait_for_set(*ALL)
+
+
+def test_every_transition_of_the_lifecycle(start: Callable, checkpoint: Path) -> None:
+    robot, process = start(checkpoint=checkpoint, autostart=False)
+    assert robot.state() == "unconfigured"
+    assert robot.change("configure")
+    assert robot.state() == "inactive"
+    assert not robot.reset().success
+    assert robot.listeners("rgb/image") == 0
+    assert "depth" in robot.set(streams__force__depth=8), "a window of 32 needs a depth of 32"
+    assert robot.set(streams__rgb__enabled=False) == ""
+    assert robot.change("activate")
+    assert robot.state() == "active"
+    robot.wait(lambda: robot.listeners("depth/image") == 1, "the node to subscribe")
+    assert robot.listeners("rgb/image") == 0, "a disabled modality is not subscribed to"
+    robot.sending = set(ALL)
+    robot.wait_for_set("depth", "force", "action")
+    assert robot.change("deactivate")
+    assert robot.state() == "inactive"
+    robot.wait(lambda: robot.listeners("depth/image") == 0, "the node to unsubscribe")
+    assert robot.set(streams__rgb__enabled=True) == ""
+    assert robot.change("activate")
+    robot.wait_for_set(*ALL)
+    assert robot.change("deactivate")
+    assert robot.change("cleanup")
+    assert robot.state() == "unconfigured"
+    assert robot.change("configure")
+    assert robot.change("activate")
+    robot.wait_for_set(*ALL)
+    assert robot.change("shutdown")
+    assert robot.state() == "finalized"
+    assert process.end(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_ends_a_busy_node_with_exit_code_0_and_a_farewell(
+    start: Callable, checkpoint: Path, number: signal.Signals
+) -> None:
+    robot, process = start(checkpoint=checkpoint)
+    robot.sending = set(ALL)
+    robot.wait_for_set(*ALL)
+    before = process.output()
+    assert process.end(number) == 0
+    last_words = process.output()[len(before) :].splitlines()
+    assert len(last_words) == 1 and "farewell" in last_words[0]
+
+
+def test_without_sensors_the_node_idles_and_says_so(start: Callable, checkpoint: Path) -> None:
+    robot, process = start(checkpoint=checkpoint)
+    robot.wait_for_state("active")
+    robot.wait(lambda: "/rgb/image: no message" in process.output(), "a warning that names the silent topic")
+    robot.diagnostics.clear()
+    robot.wait(lambda: len(robot.diagnostics) == 5, "diagnostics of the node and each sense")
+    assert {status.level for status in robot.diagnostics.values()} == {DiagnosticStatus.STALE}
+    assert robot.status.sets == 0
+    assert process.alive
+    assert robot.latents == []
+
+
+def test_simulated_time_that_jumps_back_begins_a_new_epoch(start: Callable, checkpoint: Path) -> None:
+    robot, process = start(checkpoint=checkpoint, use_sim_time=True)
+    clock = robot.clock(start_s=1000.0)
+    robot.sending = set(ALL)
+    latent = robot.wait_for_set(*ALL)
+    assert 1000.0 < stamp_ns(latent) / 1e9 < 2000.0
+    clock.start_s = 10.0
+    robot.wait(lambda: "time went back" in process.output(), "a warning")
+    latent = robot.wait_for_set(*ALL)
+    assert stamp_ns(latent) / 1e9 < 1000.0
+    robot.wait(lambda: robot.status is not None and robot.status.epoch > 0, "the next epoch")
+
+
+def test_cuda_where_there_is_none_falls_back_to_the_processor_and_says_so(start: Callable, checkpoint: Path) -> None:
+    robot, process = start(checkpoint=checkpoint, device="cuda")
+    robot.wait_for_state("active")
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert robot.status.device.startswith(expected)
+    assert ("running on the processor" in process.output()) == (expected == "cpu")
+
+
+def test_points_are_published_where_sensor_msgs_py_is_installed_and_else_it_is_named(
+    start: Callable, checkpoint: Path
+) -> None:
+    robot, process = start(checkpoint=checkpoint)
+    try:
+        from sensor_msgs_py.point_cloud2 import read_points_numpy
+    except ImportError:
+        robot.wait_for_state("active")
+        assert process.output().count("sensor_msgs_py is not installed") == 1
+        return
+    clouds = robot.listen("predicted/points", PointCloud2)
+    robot.sending = set(ALL)
+    robot.wait(lambda: clouds, "a point cloud")
+    points = read_points_numpy(clouds[0], ("x", "y", "z"))
+    assert clouds[0].header.frame_id == FRAMES["depth"]
+    assert stamp_ns(clouds[0]) in robot.sent_ns
+    assert points.shape == (64 * 64, 3)
+    assert (points[:, 2] > 0.0).all()
+
+
+def test_a_parameter_of_the_wrong_type_ends_the_start_with_one_sentence(start: Callable) -> None:
+    _, process = start(threads="many")
+    assert process.process.wait(60) == 2
+    assert "threads" in process.output()
+    assert "Traceback" not in process.output()
+
+
+def test_a_bad_stream_parameter_leaves_the_node_unconfigured_until_it_is_mended(
+    start: Callable, checkpoint: Path
+) -> None:
+    robot, process = start(**{"checkpoint": checkpoint, "streams.force.least": 64, "streams.rgb.tolerence": 0.1})
+    robot.wait_for_state("unconfigured")
+    assert "least" in process.output()
+    assert robot.set(streams__force__least=16) == ""
+    assert robot.change("configure")
+    assert "streams.rgb.tolerence: no such parameter" in process.output()
