@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.report import Goal, report
+from benchmarks.report import RESULTS, Goal, report
 from benchmarks.synthetic_logs import STEPS, write_logs
 from smvae_core.data.cache import cache_folder, cached_samples
 from smvae_core.data.loader import Loader
@@ -73,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--folder", type=Path, help="where the synthetic logs are, or go; default a temporary one")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # gathering is bound by memory; the other core is the model's
@@ -91,14 +92,15 @@ def main() -> None:
     report(
         "Loader",
         f"python -m benchmarks.loader --files {arguments.files}",
-        f"{len(samples)} samples of {arguments.files} synthetic files of full size, in random order, batches of {_BATCH} "
-        "in model units, by one thread. Against it the public loaders' way: a torch DataLoader of two workers whose "
-        f"items open the file ({slow:.0f} samples/s; it does not even resize). Everything in the page cache, medians of "
+        f"{len(samples)} samples of {arguments.files} synthetic files of full size, in random order, batches of "
+        f"{_BATCH} in model units, by one thread. Against it the public loaders' way: a torch DataLoader of two "
+        f"workers whose items open the file ({slow:.0f} samples/s; it does not even resize). Everything in the page cache, medians of "
         f"{arguments.rounds} alternating rounds after a warm-up.",
         [
             Goal("samples/s from the cache", f"{fast:,.0f}", "≥ 30,000", fast >= 30_000),
             Goal("against a file opened for each item", f"{fast / slow:.0f}×", "≥ 50×", fast / slow >= 50),
         ],
+        arguments.results,
     )
 
 

@@ -20,8 +20,8 @@ class Goal(NamedTuple):
     met: bool
 
 
-def report(title: str, command: str, how: str, lines: Sequence[Goal]) -> None:
-    """Print a section, and put it into RESULTS.md in place of an earlier one of the same title.
+def report(title: str, command: str, how: str, lines: Sequence[Goal], results: Path = RESULTS) -> None:
+    """Print a section, and put it into the results in place of an earlier one of the same title.
 
     Args:
         command: that measures it again.
@@ -44,14 +44,14 @@ def report(title: str, command: str, how: str, lines: Sequence[Goal]) -> None:
     )
     print(text)
     before = (
-        RESULTS.read_text() if RESULTS.exists() else "# Benchmark results\n\nEach section is written by its script.\n"
+        results.read_text() if results.exists() else "# Benchmark results\n\nEach section is written by its script.\n"
     )
     section = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
     if section.search(before):
         after = section.sub(lambda _: text + "\n", before)
     else:
         after = f"{before.rstrip()}\n\n{text}"
-    RESULTS.write_text(after.rstrip() + "\n")
+    results.write_text(after.rstrip() + "\n")
 
 
 def _machine() -> str:
@@ -64,4 +64,5 @@ def _machine() -> str:
         model = found[1]
     load = os.getloadavg()[0]
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{len(os.sched_getaffinity(0))} cores of {model}{gpu}, load {load:.1f}, torch {torch.__version__}"
+    torch_version = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    return f"{len(os.sched_getaffinity(0))} cores of {model}{gpu}, load {load:.1f}, {torch_version}"

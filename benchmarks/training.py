@@ -1,11 +1,10 @@
-"""A training step at paper size, batch 100, against a plain eager loop on the same networks.
+"""A training step, by default at paper size, batch 100, against a plain eager loop on the same networks.
 
 The plain loop encodes and decodes each modality once, from batches that lie ready in memory: what a careful person
 writes first. Ours draws subsets, gathers and decompresses the batch, and keeps the totals besides.
 """
 
 import argparse
-import copy
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,15 +15,16 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarks.report import Goal, report
+from benchmarks.report import RESULTS, Goal, report
 from smvae_core.configuration import Configuration, changed
 from smvae_core.data.parts import CONTACT, POSE, Chunk
 from smvae_core.data.samples import Samples, fitted, samples_of
 from smvae_core.data.vision_touch import Trajectory
 from smvae_core.interruption import Interruption
 from smvae_core.likelihood import log_likelihood
-from smvae_core.loop import Loop
-from smvae_core.model import MultimodalVAE
+from smvae_core.loop import CHECKED_EVERY, Loop
+from smvae_core.model import ModelConfiguration, MultimodalVAE
+from smvae_core.networks import SIZES
 
 _BATCH = 100
 _SAMPLES = 4000
@@ -47,10 +47,15 @@ def synthetic_samples() -> Samples:
     return Samples(**{**vars(samples), "modalities": fitted(samples)})
 
 
-def our_step(samples: Samples, device: torch.device, full_set: float) -> Callable[[], None]:
+def our_step(samples: Samples, device: torch.device, size: str, full_set: float) -> Callable[[], None]:
     """One step of the trainer, again and again."""
     configuration = changed(
-        Configuration(), {"objective": {"full_set": full_set}, "training": {"batch_size": _BATCH, "epochs": 10**6}}
+        Configuration(),
+        {
+            "model": {"size": size},
+            "objective": {"full_set": full_set},
+            "training": {"batch_size": _BATCH, "epochs": 10**6},
+        },
     )
     fabric = lightning_fabric.Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1)
     torch.manual_seed(0)
@@ -65,19 +70,19 @@ def _steps(loop: Loop) -> Iterator[None]:
     loop.objective.train()
     while True:
         for rows in np.array_split(order, loop.steps):
-            loop._step(rows)
+            loop.train_step(rows, slice(len(rows)), *loop.loader.batch(rows))
             loop.step %= loop.steps
-            if loop.fabric.device.type == "cpu" or not loop.step % 50:
-                loop._check()
+            if loop.step % CHECKED_EVERY[loop.fabric.device.type] == 0:
+                loop.check()
             yield
 
 
-def plain_step(samples: Samples, device: torch.device) -> Callable[[], None]:
+def plain_step(samples: Samples, device: torch.device, size: str) -> Callable[[], None]:
     """The plain loop: every batch has everything, and lies in memory as the model takes it."""
     torch.manual_seed(0)
-    model = MultimodalVAE(Configuration().model).to(device).train()
+    model = MultimodalVAE(ModelConfiguration(size=size)).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    batches = [samples.batch(np.arange(i * _BATCH, (i + 1) * _BATCH))[0] for i in range(8)]
+    batches = [samples.batch(np.arange(i, i + _BATCH))[0] for i in range(8)]
     batches = [{name: x.to(device) for name, x in batch.items()} for batch in batches]
     count = 0
 
@@ -119,13 +124,15 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--each", type=int, default=1, help="steps of each a round")
+    parser.add_argument("--size", default="paper", choices=list(SIZES))
+    parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     device, samples = torch.device(arguments.device), synthetic_samples()
     found = timed(
         {
-            "plain": plain_step(copy.copy(samples), device),
-            "subsets": our_step(samples, device, Configuration().objective.full_set),
-            "full": our_step(samples, device, 1.0),
+            "plain": plain_step(samples, device, arguments.size),
+            "subsets": our_step(samples, device, arguments.size, Configuration().objective.full_set),
+            "full": our_step(samples, device, arguments.size, 1.0),
         },
         device,
         arguments.rounds,
@@ -146,10 +153,12 @@ def main() -> None:
     report(
         f"Training, {device.type}",
         f"python -m benchmarks.training --device {device.type}",
-        f"One step of the paper networks, batch {_BATCH}: {1e3 * found['subsets']:.1f} ms with random subsets, "
-        f"{1e3 * found['full']:.1f} ms with the full set only, {1e3 * found['plain']:.1f} ms in a plain eager loop. "
+        f"One step of the {arguments.size} networks, batch {_BATCH}: "
+        f"{1e3 * found['subsets']:.1f} ms with random "
+        f"subsets, {1e3 * found['full']:.1f} ms with the full set only, {1e3 * found['plain']:.1f} ms in a plain eager loop. "
         f"Medians of {arguments.rounds} alternating rounds after a warm-up.",
         lines,
+        arguments.results,
     )
 
 

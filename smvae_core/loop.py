@@ -16,13 +16,13 @@ from smvae_core.data.loader import Loader
 from smvae_core.data.samples import Samples
 from smvae_core.errors import SMVAEError
 from smvae_core.interruption import Interruption
-from smvae_core.model import MultimodalVAE
+from smvae_core.model import Batch, MultimodalVAE
 from smvae_core.objective import Bound, SubsetObjective, random_subsets
 from smvae_core.progress import progress_bar
 from smvae_core.state import epoch_order, optimizer_tensors, restore_optimizer, step_generator
 
 # A GPU runs ahead of Python; asking it after each step whether all is well would make it wait.
-_CHECKED_EVERY = {"cpu": 1, "cuda": 50}
+CHECKED_EVERY = {"cpu": 1, "cuda": 50}
 _NAMED_SAMPLES = 5
 
 
@@ -135,12 +135,14 @@ class Loop:
         with progress_bar(self.console) as bar:
             title = f"epoch {self.epoch + 1}/{settings.epochs}"
             task = bar.add_task(title, total=self.steps, completed=first, figures="")
-            for rows in order[first:]:
-                self._step(rows)
+            parts = [(rows, self._part(len(rows))) for rows in order[first:]]
+            batches = self.loader.batches(rows[part] for rows, part in parts)
+            for (rows, part), (batch, available) in zip(parts, batches):
+                self.train_step(rows, part, batch, available)
                 stop = False
-                if self.step % _CHECKED_EVERY[self.fabric.device.type] == 0 or self.step == self.steps:
+                if self.step % CHECKED_EVERY[self.fabric.device.type] == 0 or self.step == self.steps:
                     bound = self._unchecked[-1][2]
-                    stop = self._check()
+                    stop = self.check()
                     done = sum(len(r) for r in order[first : self.step])
                     self.speed = done / max(time.monotonic() - began, 1e-9)
                     bar.update(task, completed=self.step, figures=self._figures(bound))
@@ -171,18 +173,23 @@ class Loop:
             return settings.learning_rate
         return 0.5 * settings.learning_rate * (1.0 + math.cos(math.pi * min(1.0, epoch / settings.epochs)))
 
-    def _step(self, rows: np.ndarray) -> None:
+    def train_step(self, rows: np.ndarray, part: slice, batch: Batch, available: Tensor) -> None:
+        """One step of the optimiser.
+
+        Args:
+            rows: samples of the whole batch.
+            part: those of them that are this process's, which `batch` and `available` hold.
+
+        Raises:
+            TrainingError: the loss is not finite, where that can be told at once.
+        """
         settings, now = self.configuration, self.epoch + self.step / self.steps
-        # Drawn for the whole batch in every process, of which each takes its part: so that the number of them, like
-        # an interruption, changes nothing.
+        # Drawn for the whole batch in every process, of which each takes its part, so that their number, like an
+        # interruption, changes nothing.
         generator = step_generator(settings.training.seed, self.epoch, self.step)
         everything = torch.from_numpy(self.samples.available[rows])
         subsets = random_subsets(everything, settings.objective, generator, self.model.names)
         noise = torch.randn(len(rows), self.model.configuration.latent, generator=generator)
-        mine = np.array_split(np.arange(len(rows)), self.fabric.world_size)[self.fabric.global_rank]
-        part = slice(int(mine[0]), int(mine[-1]) + 1)
-        batch, available = self.loader.batch(rows[part])
-
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(now)
         beta = settings.objective.annealed_beta(now)
@@ -192,7 +199,7 @@ class Loop:
             self._check_finite()
         self.optimizer.zero_grad(set_to_none=True)
         # Processes average their gradients; parts of a batch may differ by one sample.
-        self.fabric.backward(bound.loss * (len(mine) * self.fabric.world_size / len(rows)))
+        self.fabric.backward(bound.loss * (len(available) * self.fabric.world_size / len(rows)))
         if settings.training.clip is not None:
             self.fabric.clip_gradients(
                 self.objective, self.optimizer, max_norm=settings.training.clip, error_if_nonfinite=False
@@ -201,7 +208,12 @@ class Loop:
         self.totals.add(bound, subsets[part])
         self.step += 1
 
-    def _check(self) -> bool:
+    def _part(self, count: int) -> slice:
+        """Which of `count` samples of a batch are this process's."""
+        mine = np.array_split(np.arange(count), self.fabric.world_size)[self.fabric.global_rank]
+        return slice(int(mine[0]), int(mine[-1]) + 1)
+
+    def check(self) -> bool:
         """Whether to stop, agreed on by all processes, after making sure that all is finite."""
         self._check_finite()
         self._unchecked.clear()

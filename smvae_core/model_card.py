@@ -46,7 +46,8 @@ def write_card(run: Run, model: MultimodalVAE, unseen: Samples) -> None:
     text = [
         f"# {run.folder.name}",
         f"A {metadata.model.size} {metadata.model.system} model over {', '.join(model.names)}, latent of "
-        f"{metadata.model.latent},\nwritten by smvae {metadata.package_version}. `best.safetensors` is the model to use.",
+        f"{metadata.model.latent}, written by smvae {metadata.package_version}. `best.safetensors` is the model "
+        "to use.",
         "## Data",
         f"{record.samples} training samples of {record.data}. {held_out}{left_out}",
         "## Training",

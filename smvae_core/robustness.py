@@ -1,8 +1,8 @@
 """Robustness curves after MultiBench (Liang et al. 2021): figures against the degree to which one sense is spoiled.
 
 Three ways to spoil it, each at levels 0 to 0.9: `noise` adds normal noise of that standard deviation in model units
-(images stay within [0, 1]); `drop` sets that share of its entries to zero; `missing` takes that share of its samples out of the
-set, which is what the robot does. The model knows of the last only.
+(images stay within [0, 1]); `drop` sets that share of its entries to zero; `missing` takes that share of its samples
+out of the set, which is what the robot does. The model knows of the last only.
 """
 
 from typing import Literal

@@ -31,6 +31,8 @@ from smvae_core.modality import Modality
 _FORMAT = 1
 _MANIFEST_EVERY = 256
 _FILES_A_WORKER = 8
+# Handed to a process together: on a busy machine each handing over waits for its turn.
+_FILES_AT_ONCE = 8
 
 Absent = Mapping[str, frozenset[str]]
 """Trajectory name to the modalities that are declared missing for it."""
@@ -194,7 +196,7 @@ def _written(
         return
     with ProcessPoolExecutor(workers, context, start, arguments) as pool:
         try:
-            yield from pool.map(write_rows, stale.items())
+            yield from pool.map(write_rows, stale.items(), chunksize=_FILES_AT_ONCE)
         finally:
             pool.shutdown(cancel_futures=True)
 

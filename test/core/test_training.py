@@ -71,7 +71,7 @@ def test_the_same_seed_trains_the_same_weights(run, tmp_path, shared_logs):
 def test_the_model_card_tells_data_settings_figures_and_shows_pictures(run):
     card = (run / "README.md").read_text()
     assert "51 training samples of 4 trajectories" in card and "smvae train --data" in card
-    assert card.count("| rgb") == 8 and "batch_size: 20" in card
+    assert card.count("\n| rgb") == 8 and "batch_size: 20" in card
     pictures = re.findall(r"!\[.*\]\((.*)\)", card)
     assert len(pictures) == 3 and all((run / picture).stat().st_size > 1000 for picture in pictures)
 
