@@ -91,8 +91,8 @@ def main() -> None:
     slow, fast = statistics.median(public), statistics.median(cached)
     report(
         "Loader",
-        f"python -m benchmarks.loader --files {arguments.files}",
-        f"{len(samples)} samples of {arguments.files} synthetic files of full size, in random order, batches of "
+        f"python -m benchmarks.loader --files {len(paths)}",
+        f"{len(samples)} samples of {len(paths)} synthetic files of full size, in random order, batches of "
         f"{_BATCH} in model units, by one thread. Against it the public loaders' way: a torch DataLoader of two "
         f"workers whose items open the file ({slow:.0f} samples/s; it does not even resize). Everything in the page cache, medians of "
         f"{arguments.rounds} alternating rounds after a warm-up.",
