@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 import smvae_core
-from smvae_core.configuration import Configuration, explain
-from smvae_core.errors import SMVAEError
+from smvae_core.configuration import Configuration
+from smvae_core.errors import SMVAEError, explain
 from smvae_core.evaluation import Evaluation
 from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
 

@@ -15,13 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-from smvae_core.errors import SMVAEError
+from smvae_core.errors import ConfigurationError, explain
 from smvae_core.model import ModelConfiguration
 from smvae_core.objective import ObjectiveConfiguration
-
-
-class ConfigurationError(SMVAEError):
-    """A configuration file that cannot be read, or that holds an unknown key or a bad value."""
 
 
 class _Section(BaseModel):
@@ -115,15 +111,3 @@ def changed(configuration: Configuration, changes: dict[str, dict[str, Any]]) ->
         return Configuration.model_validate(content)
     except ValidationError as error:
         raise ConfigurationError(explain(error)) from None
-
-
-def explain(error: ValidationError) -> str:
-    """One sentence for all that pydantic found: each key with its path, what is wrong, and the value seen."""
-    found = []
-    for item in error.errors():
-        key = ".".join(map(str, item["loc"]))
-        if item["type"] == "extra_forbidden":
-            found.append(f"unknown key '{key}'")
-        else:
-            found.append(f"'{key}': {item['msg']}, found {item['input']!r}"[:300])
-    return "; ".join(found)

@@ -140,11 +140,16 @@ def _play(
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     stop = threading.Event()
+    threads: list[threading.Thread] = []
     try:
         listener = _Listener(node, modalities)
         player = Player(node, piece, topics)
         with console.status("the fusion node loads its model"):
             _wait_until(lambda: player.matched() and listener.matched(), executor, listener, alive)
+        combinations = _combinations(modalities)
+        console.print(
+            f"The fusion node is active. Playing {seconds:g} s, {len(combinations)} times with ever fewer senses."
+        )
         passes = []
         with Progress(
             TextColumn("{task.description:>12}"),
@@ -152,11 +157,12 @@ def _play(
             TextColumn("{task.fields[latents]} latents"),
             console=console,
         ) as bar:
-            for title, subset in _combinations(modalities):
+            for title, subset in combinations:
                 start_ns = time_ns() + _PAUSE_NS
                 passes.append(Pass(title, subset, start_ns, start_ns + round(seconds * 1e9)))
                 names = {*subset, "camera_info"} if "depth" in subset else set(subset)
                 thread = threading.Thread(target=player.play, args=(names, start_ns, stop))
+                threads.append(thread)
                 thread.start()
                 task = bar.add_task(title, total=seconds, latents=0)
                 while thread.is_alive():
@@ -171,6 +177,8 @@ def _play(
         return passes, listener.heard(player)
     finally:
         stop.set()
+        for thread in threads:
+            thread.join()
         node.destroy_node()
         rclpy.shutdown()
 

@@ -24,8 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from std_srvs.srv import Trigger
 
-from smvae_core.configuration import ConfigurationError
-from smvae_core.errors import SMVAEError
+from smvae_core.errors import ConfigurationError, SMVAEError
 from smvae_ros.diagnostics import Statistics
 from smvae_ros.fusion_worker import FusionWorker, Result
 from smvae_ros.intake import Intake
@@ -186,9 +185,12 @@ class FusionNode(LifecycleNode):
             self._worker.stop()
         if self._publications is not None:
             self._publications.destroy()
+        loaded = self._engine is not None
         self._worker = self._engine = self._publications = self._settings = None
-        if "torch" in sys.modules:
-            sys.modules["torch"].cuda.empty_cache()
+        if loaded:
+            import torch
+
+            torch.cuda.empty_cache()
 
     def _submit(self, sample_set: SampleSet) -> None:
         self._statistics.skipped += self._worker.submit(sample_set)

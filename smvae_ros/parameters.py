@@ -10,7 +10,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from smvae_core.configuration import ConfigurationError, explain
+from smvae_core.errors import ConfigurationError, explain
 from smvae_core.modality import Modality
 from smvae_ros.settings import FusionSettings, default_settings
 

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from smvae_core.configuration import ConfigurationError, explain
+from smvae_core.errors import ConfigurationError, explain
 from smvae_core.modality import Modality
 from smvae_ros.set_synchronizer import SetSynchronizer, Stream
 

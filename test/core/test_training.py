@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from smvae_core import checkpoint
-from smvae_core.configuration import Configuration, ConfigurationError, load_configuration
+from smvae_core.configuration import Configuration, load_configuration
+from smvae_core.errors import ConfigurationError
 
 from .conftest import write_log
 

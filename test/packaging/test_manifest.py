@@ -3,8 +3,9 @@
 from configparser import ConfigParser
 from pathlib import Path
 
-import smvae_core
 from catkin_pkg.package import parse_package
+
+import smvae_core
 
 ROS_INTERFACES = {"sensor_msgs", "geometry_msgs", "diagnostic_msgs", "std_srvs", "lifecycle_msgs", "std_msgs"}
 ROS_LIBRARIES = {"rclpy", "launch_ros", "sensor_msgs_py", "cv_bridge"}
