@@ -4,7 +4,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from smvae_core.errors import ConfigurationError, explain
 from smvae_core.model import ModelConfiguration
@@ -16,28 +25,39 @@ class _Section(BaseModel):
 
 
 class DataConfiguration(_Section):
-    """Which part of the logs is held out.
+    """Which part of the logs is held out, and what they lack.
 
     Attributes:
-        held_out: share of trajectories never trained on (30 % in the paper).
+        held_out: share never trained on (30 % in the paper).
+        split: `trajectory` holds out whole ones; `paper` single steps, whose neighbours are trained on.
         seed: draws them.
+        missing: trajectory name, or a pattern with * and ?, to the modalities to be taken as missing from it.
     """
 
     held_out: float = Field(default=0.3, gt=0.0, lt=1.0)
+    split: Literal["trajectory", "paper"] = "trajectory"
     seed: NonNegativeInt = 0
+    missing: dict[str, tuple[str, ...]] = {}
 
 
 class TrainingConfiguration(_Section):
     """How the bound is maximised (Adam).
 
     Attributes:
+        batch_size: of all processes together.
         schedule: `constant` as in the paper; `cosine` lets the learning rate fall to 0 over the run.
+        clip: largest norm of the gradient; None for no clipping.
+        patience: epochs without better held-out figures after which training stops; None for never.
+        save_steps: the state to go on from is written after each epoch, and within one after so many steps.
     """
 
     epochs: PositiveInt = 200
     batch_size: PositiveInt = 100
     learning_rate: PositiveFloat = 1e-3
     schedule: Literal["constant", "cosine"] = "constant"
+    clip: PositiveFloat | None = None
+    patience: PositiveInt | None = None
+    save_steps: PositiveInt = 2000
     seed: NonNegativeInt = 0
 
 
@@ -48,6 +68,14 @@ class Configuration(_Section):
     objective: ObjectiveConfiguration = ObjectiveConfiguration()
     data: DataConfiguration = DataConfiguration()
     training: TrainingConfiguration = TrainingConfiguration()
+
+    @model_validator(mode="after")
+    def _modalities_exist(self) -> "Configuration":
+        names = {modality.name for modality in self.model.modalities}
+        kept = set(self.objective.keep) if isinstance(self.objective.keep, dict) else set()
+        if unknown := kept.union(*self.data.missing.values()) - names:
+            raise ValueError(f"expected modalities among {sorted(names)}, found {sorted(unknown)}")
+        return self
 
 
 def load_configuration(path: Path) -> Configuration:
