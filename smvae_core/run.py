@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,8 +118,12 @@ def find_runs(folder: Path) -> list[Summary]:
     if not folder.is_dir():
         raise RunError(f"{folder}: no such folder; expected one with runs of smvae train")
     found = []
-    for path in sorted(folder.rglob("best.safetensors")):
-        run, metadata = Run(path.parent), read_metadata(path)
+    # os.walk passes over folders that vanish or may not be read, which a search of a busy disk meets.
+    for parent, _, files in sorted(os.walk(folder)):
+        run = Run(Path(parent))
+        if run.best.name not in files:
+            continue
+        metadata = read_metadata(run.best)
         record, lines = metadata.training, read_metrics(run.metrics)
         if record is None or not lines:
             continue
