@@ -142,19 +142,17 @@ def _write_trajectory(
 
 
 @contextmanager
-def _interrupt_deferred() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block, and processes started in it never see it: their parent stops them.
+def _interrupt_deferred() -> Iterator[list[int]]:
+    """Ctrl-C waits for the end of the block; until then the list that is yielded tells that it came.
 
-    Libraries that call back into Python would otherwise swallow it, or be left half done.
+    Libraries that call back into Python would otherwise swallow it, and those that hold locks keep them.
     """
     came: list[int] = []
     in_main = threading.current_thread() is threading.main_thread()  # Python handles signals there alone
     handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if in_main else None
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # new processes inherit it
     try:
-        yield
+        yield came
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if in_main:
             signal.signal(signal.SIGINT, handler)
         if came:
@@ -274,11 +272,15 @@ def _share(jobs: list[tuple[Any, ...]], workers: int, steps: int, report: Callab
         for path in [path for path in sizes if path.exists()]:
             report(sizes.pop(path))
 
-    with ProcessPoolExecutor(workers, context, _begin, (stop,)) as pool:
+    with _interrupt_deferred() as interrupts, ProcessPoolExecutor(workers, context, _begin, (stop,)) as pool:
         try:
-            with _interrupt_deferred():
+            # Ctrl-C reaches the whole group: workers inherit the mask, their parent stops them.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
                 pending = {pool.submit(_work, *job) for job in jobs}
-            while pending:
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            while pending and not interrupts:
                 done, pending = wait(pending, timeout=0.2, return_when="FIRST_EXCEPTION")
                 look()
                 for future in done:

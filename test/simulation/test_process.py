@@ -11,11 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from smvae_core.simulation import SimulationError, simulate
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start jobs in the background deaf to it
     out, trajectories, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     try:
         report = lambda steps: print(steps, flush=True)
