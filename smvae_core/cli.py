@@ -128,16 +128,20 @@ def simulate(
     columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=trajectories * steps)
-        paths = write_logs(
-            out,
-            trajectories=trajectories,
-            steps=steps,
-            seed=seed,
-            peg=peg.value,
-            vary_scene=vary_scene,
-            workers=workers,
-            on_progress=lambda done: progress.advance(task, done),
-        )
+        try:
+            paths = write_logs(
+                out,
+                trajectories=trajectories,
+                steps=steps,
+                seed=seed,
+                peg=peg.value,
+                vary_scene=vary_scene,
+                workers=workers,
+                on_progress=lambda done: progress.advance(task, done),
+            )
+        except KeyboardInterrupt:
+            console.print(f"interrupted: {len(list(out.glob('*.h5')))} whole files are in {out}", highlight=False)
+            raise typer.Exit(130) from None
     console.print(f"{len(paths)} files, {trajectories} trajectories of {steps} steps, in {out}")
 
 

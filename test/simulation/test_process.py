@@ -68,6 +68,23 @@ def test_an_interruption_while_the_workers_start_is_as_quiet(tmp_path):
     assert process.returncode == 130 and complaints == ""
 
 
+def test_the_command_line_says_what_an_interruption_left(tmp_path):
+    command = [sys.executable, "-m", "smvae_core.cli", "simulate", "--out", "logs", "--trajectories", "50"]
+    process = subprocess.Popen(
+        ["env", "--default-signal=INT", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.glob("logs/*.h5")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    told, _ = process.communicate(timeout=60)
+    kept = len(list(tmp_path.glob("logs/*.h5")))
+    assert process.returncode == 130 and f"interrupted: {kept} whole files are in logs" in told
+
+
 def test_without_mujoco_the_extra_is_named(tmp_path):
     _, complaints = run_to_the_end(tmp_path, before="import sys\nsys.modules['mujoco'] = None\n")
     assert complaints.startswith("SimulationError:") and "pip install 'smvae_ros[sim]'" in complaints
