@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+import numpy as np
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.executors import SingleThreadedExecutor
@@ -25,6 +26,8 @@ from rclpy.utilities import remove_ros_args
 from std_srvs.srv import Trigger
 
 from smvae_core.errors import ConfigurationError, SMVAEError
+from smvae_ros.bindings import Binding
+from smvae_ros.conversions import set_arrays
 from smvae_ros.diagnostics import Statistics
 from smvae_ros.fusion_worker import FusionWorker, Result
 from smvae_ros.intake import Intake
@@ -65,6 +68,7 @@ class FusionNode(LifecycleNode):
         self._settings: FusionSettings | None = None
         self._worker: FusionWorker | None = None
         self._engine: Engine | None = None
+        self._bindings: tuple[Binding, ...] = ()
         self._publications: Publications | None = None
         self._intake: Intake | None = None
         self._warned: dict[str, float] = {}
@@ -135,11 +139,14 @@ class FusionNode(LifecycleNode):
     def _configure(self) -> None:
         settings = node_settings(self)
         begin = monotonic()
-        self._worker = FusionWorker(lambda: self._load(settings), self._wanted, self._publish, self._fail)
+        self._worker = FusionWorker(
+            lambda: self._load(settings), self._convert, self._wanted, self._publish, self._fail
+        )
         self._engine = self._worker.engine()
         declare_fusion_settings(self, self._engine.modalities)
         self._settings = fusion_settings(self, self._engine.modalities)
-        self._publications = Publications(self, self._engine.modalities)
+        self._bindings = self._settings.bindings(self._engine.modalities)
+        self._publications = Publications(self, self._bindings)
         for name in unknown_overrides(self):
             self.get_logger().warning(f"{name}: no such parameter; it has no effect")
         names = ", ".join(modality.name for modality in self._engine.modalities)
@@ -165,9 +172,9 @@ class FusionNode(LifecycleNode):
         self._settings = fusion_settings(self, self._engine.modalities)
         self._statistics = Statistics()
         self._status.begin()
-        self._intake = Intake(self, self._engine.modalities, self._settings, self._submit, self._worker.forget)
+        self._intake = Intake(self, self._bindings, self._settings, self._submit, self._worker.forget)
         topics = ", ".join(
-            f"{name} from {topic}"
+            f"{name} from {topic} ({self._intake.bindings[name].message})"
             for name, topic in self._intake.topics.items()
             if self._settings.streams[name].enabled
         )
@@ -194,6 +201,9 @@ class FusionNode(LifecycleNode):
 
     def _submit(self, sample_set: SampleSet) -> None:
         self._statistics.skipped += self._worker.submit(sample_set)
+
+    def _convert(self, sample_set: SampleSet) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        return set_arrays(self._bindings, sample_set)
 
     def _wanted(self) -> set[str] | None:
         return self._publications.wanted()

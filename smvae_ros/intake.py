@@ -13,7 +13,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
-from smvae_core.modality import Modality
+from smvae_ros.bindings import Binding
 from smvae_ros.publications import MESSAGES
 from smvae_ros.set_synchronizer import SampleSet
 from smvae_ros.settings import FusionSettings
@@ -31,7 +31,7 @@ class Intake:
 
     Attributes:
         synchronizer: the sets' counts and epoch.
-        modalities: by name, those of the checkpoint.
+        bindings: by modality of the checkpoint.
         settings: in force.
         topics: by modality, fully resolved.
         frames: by modality, the frame id that its sensor last gave.
@@ -42,13 +42,13 @@ class Intake:
     def __init__(
         self,
         node: Node,
-        modalities: tuple[Modality, ...],
+        bindings: tuple[Binding, ...],
         settings: FusionSettings,
         submit: Callable[[SampleSet], None],
         forget: Callable[[], None],
     ) -> None:
         self.synchronizer = settings.synchronizer()
-        self.modalities = {modality.name: modality for modality in modalities}
+        self.bindings = {binding.modality.name: binding for binding in bindings}
         self.settings = settings
         self.topics = {name: node.resolve_topic_name(stream.topic) for name, stream in settings.streams.items()}
         self.frames: dict[str, str] = {}
@@ -88,7 +88,8 @@ class Intake:
         self._jump.unregister()
 
     def _subscribe(self, name: str, topic: str) -> None:
-        kind = self.modalities[name].preprocessing.kind
+        binding = self.bindings[name]
+        kind = binding.modality.preprocessing.kind
 
         def receive(message: Any) -> None:
             stamp = message.header.stamp
@@ -97,7 +98,7 @@ class Intake:
             self.arrived_ns[name] = now_ns
             self._hand_on(self.synchronizer.add(name, stamp.sec * 1_000_000_000 + stamp.nanosec, message, now_ns))
 
-        self._create(MESSAGES[kind], topic, receive, _QOS_DEPTH[kind])
+        self._create(MESSAGES[binding.type], topic, receive, _QOS_DEPTH[kind])
         if kind == "depth":
             # Where image_transport puts it: beside the image.
             self._create(CameraInfo, "/".join([*topic.split("/")[:-1], "camera_info"]), self._see_camera, 1)

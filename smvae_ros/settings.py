@@ -20,6 +20,7 @@ from pydantic import (
 
 from smvae_core.errors import ConfigurationError, explain
 from smvae_core.modality import Modality
+from smvae_ros.bindings import Binding, bind
 from smvae_ros.set_synchronizer import SetSynchronizer, Stream
 
 
@@ -28,9 +29,10 @@ class _Settings(BaseModel):
 
 
 class StreamSettings(_Settings):
-    """How one modality reaches the sets; times in seconds. See `smvae_ros.stream.Stream` for each but the topic."""
+    """How one modality reaches the sets; times in seconds. See `smvae_ros.stream.Stream` for each but topic and message."""
 
     topic: str = Field(min_length=1, description="topic of the modality")
+    message: str = Field(default="", description="type of the topic's messages; empty: the usual one of the modality")
     enabled: bool = Field(default=True, description="false leaves the modality out of every set")
     tolerance: NonNegativeFloat = Field(default=0.025, description="how far from the reference a sample may lie (s)")
     timeout: PositiveFloat = Field(default=0.5, description="silent for so long, the modality is not waited for (s)")
@@ -93,6 +95,14 @@ class FusionSettings(_Settings):
             future_ns=nanoseconds(self.future),
         )
 
+    def bindings(self, modalities: Iterable[Modality]) -> tuple[Binding, ...]:
+        """Each modality with the message that brings it.
+
+        Raises:
+            ConfigurationError: a message that cannot bring its modality.
+        """
+        return bind(modalities, {name: stream.message for name, stream in self.streams.items()})
+
     def changed(self, changes: dict[str, Any]) -> FusionSettings:
         """The settings with some values replaced; under `streams` only what each modality names is.
 
@@ -120,11 +130,22 @@ def default_settings(modalities: Iterable[Modality]) -> FusionSettings:
     The reference is `rgb`, or else the first image, or else the clock.
     """
     modalities = list(modalities)
+    topics = default_topics(modalities)
     images = [modality.name for modality in modalities if modality.preprocessing.kind in ("rgb", "depth")]
     reference = "rgb" if "rgb" in images else next(iter(images), "")
     return FusionSettings(
-        reference=reference, streams={modality.name: _default_stream(modality) for modality in modalities}
+        reference=reference,
+        streams={modality.name: _default_stream(modality, topics[modality.name]) for modality in modalities},
     )
+
+
+def default_topics(modalities: Iterable[Modality]) -> dict[str, str]:
+    """By modality its topic, relative: images on `<name>/image`, all else on `<name>`, but `force` on `wrench`."""
+    kinds = {modality.name: modality.preprocessing.kind for modality in modalities}
+    topics = {name: f"{name}/image" if kind in ("rgb", "depth") else name for name, kind in kinds.items()}
+    if kinds.get("force") == "force" and "wrench" not in kinds:
+        topics["force"] = "wrench"
+    return topics
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
@@ -151,12 +172,12 @@ def nanoseconds(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
-def _default_stream(modality: Modality) -> StreamSettings:
-    name, preprocessing = modality.name, modality.preprocessing
+def _default_stream(modality: Modality, topic: str) -> StreamSettings:
+    preprocessing = modality.preprocessing
     if preprocessing.kind == "force":
         window = preprocessing.window
         return StreamSettings(
-            topic="wrench" if name == "force" else name,
+            topic=topic,
             timeout=0.2,
             # What arrives while a set waits must not push out the set's own window.
             depth=window + 480,
@@ -166,5 +187,5 @@ def _default_stream(modality: Modality) -> StreamSettings:
         )
     if preprocessing.kind == "vector":
         # A command stays in force until the next one.
-        return StreamSettings(topic=name, depth=64, hold=0.1, period=0.04)
-    return StreamSettings(topic=f"{name}/image", period=0.04)
+        return StreamSettings(topic=topic, depth=64, hold=0.1, period=0.04)
+    return StreamSettings(topic=topic, period=0.04)
