@@ -263,7 +263,7 @@ class _Messages:
 
 
 def _deserialised(reader: AnyReader, data: bytes, msgtype: str) -> Any:
-    # rclpy's serialisation leaves unused bytes behind empty sequences (a JointState without efforts); rosbags takes none.
+    # rclpy leaves unused bytes behind empty sequences, as in a JointState without efforts; rosbags takes none.
     for unused in range(0, _MOST_UNUSED, 4):
         try:
             return reader.deserialize(data[: len(data) - unused], msgtype)

@@ -1,4 +1,4 @@
-"""Which message brings a modality: the checkpoint says what there is, the parameter `streams.<name>.message` how it comes.
+"""Which message brings a modality: the checkpoint says what there is, `streams.<name>.message` how it comes.
 
 No rclpy in here: the offline replay binds in the same way.
 """

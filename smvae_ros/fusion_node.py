@@ -32,7 +32,6 @@ from smvae_ros.diagnostics import Statistics
 from smvae_ros.fusion_worker import FusionWorker, Result
 from smvae_ros.intake import Intake
 from smvae_ros.parameters import (
-    NodeSettings,
     declare_fusion_settings,
     declare_node_settings,
     fusion_settings,
@@ -43,7 +42,7 @@ from smvae_ros.parameters import (
 )
 from smvae_ros.publications import Publications
 from smvae_ros.set_synchronizer import SampleSet
-from smvae_ros.settings import FusionSettings
+from smvae_ros.settings import FusionSettings, NodeSettings
 from smvae_ros.status import STEADY, StatusPublisher
 
 if TYPE_CHECKING:  # torch takes seconds to import; the worker does it when the node is configured
@@ -76,6 +75,7 @@ class FusionNode(LifecycleNode):
         self.create_timer(1.0, self._report, clock=STEADY)
         self.create_service(Trigger, "~/reset", self._reset)
         self.add_on_set_parameters_callback(self._consider)
+        self.add_post_set_parameters_callback(self._apply)
 
     @property
     def state(self) -> str:
@@ -170,6 +170,7 @@ class FusionNode(LifecycleNode):
 
     def _activate(self) -> None:
         self._settings = fusion_settings(self, self._engine.modalities)
+        self._limit_predictions()
         self._statistics = Statistics()
         self._status.begin()
         self._intake = Intake(self, self._bindings, self._settings, self._submit, self._worker.forget)
@@ -265,6 +266,22 @@ class FusionNode(LifecycleNode):
         except ConfigurationError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+    def _apply(self, parameters: list[Parameter]) -> None:
+        if self._intake is None:
+            return
+        settings = fusion_settings(self, self._engine.modalities)
+        if settings == self._settings:
+            return
+        self._settings = settings
+        self._limit_predictions()
+        try:
+            self._intake.change(settings)
+        except Exception as error:  # of a subscription: rclpy would swallow it without a word
+            self.get_logger().error(f"{type(error).__name__}: {error}")
+
+    def _limit_predictions(self) -> None:
+        self._publications.limit({name: s.prediction_rate for name, s in self._settings.streams.items()})
 
 
 def main() -> None:

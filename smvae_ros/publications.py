@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,17 +58,26 @@ class Publications:
             for name, binding in self._bindings.items()
         }
         self._depth = next((m.name for m in modalities if m.preprocessing.kind == "depth"), None)
+        self._periods: dict[str, float] = {}
+        self._next: dict[str, float] = {}
         self._points: LifecyclePublisher | None = None
         if self._depth is not None and create_cloud_xyz32 is None:
             node.get_logger().warning("sensor_msgs_py is not installed: ~/predicted/points is not published")
         elif self._depth is not None and "points" not in self._bindings:
             self._points = self._publisher(PointCloud2, "~/predicted/points")
 
+    def limit(self, rates: Mapping[str, float]) -> None:
+        """From now on make at most so many predictions of a modality per second, 0 unlimited."""
+        periods = {name: 1.0 / rate if rate else 0.0 for name, rate in rates.items()}
+        if periods != self._periods:
+            self._periods, self._next = periods, {}
+
     def wanted(self) -> set[str] | None:
-        """The modalities whose prediction somebody listens to; None if nobody listens to anything."""
+        """The modalities of which a prediction is due and listened to; None if the next set would be for nobody."""
         wanted = {name for name, publisher in self._predicted.items() if publisher.get_subscription_count()}
         if self._points is not None and self._points.get_subscription_count():
             wanted.add(self._depth)
+        wanted = {name for name in wanted if self._due(name, monotonic())}
         return wanted if wanted or self._latent.get_subscription_count() else None
 
     def publish(
@@ -103,6 +113,15 @@ class Publications:
         for publisher in (self._latent, *self._predicted.values(), self._points):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
+
+    def _due(self, name: str, now: float) -> bool:
+        period = self._periods.get(name, 0.0)
+        due = self._next.get(name, now)
+        if now < due:
+            return False
+        # From when it was due, not from now, or sets that come a little too often would miss every other turn.
+        self._next[name] = max(due + period, now)
+        return True
 
     def _publish_prediction(self, name: str, header: Header, physical: np.ndarray, camera: CameraInfo | None) -> None:
         publisher = self._predicted[name]

@@ -39,9 +39,7 @@ def numbers(name: str, size: int) -> Modality:
 
 
 DEPTH = Modality(name="depth", source="depth", preprocessing=Depth(), network="image", likelihood="bernoulli")
-FORCE = Modality(
-    name="force", source="force", preprocessing=Force(window=16), network="sequence", likelihood="normal"
-)
+FORCE = Modality(name="force", source="force", preprocessing=Force(window=16), network="sequence", likelihood="normal")
 SIX = (camera("left"), camera("right"), DEPTH, FORCE, numbers("action", 4), numbers("joints", 7))
 """Two cameras, depth, force, action, joint state."""
 THREE = (camera("scene"), numbers("tactile", 11), numbers("hand", 3))

@@ -129,9 +129,7 @@ def test_a_message_that_cannot_fit_leaves_the_node_unconfigured_until_it_is_mend
     robot.wait_for_set(*(modality.name for modality in SIX))
 
 
-def test_a_new_configure_takes_a_checkpoint_with_other_modalities(
-    start: Callable, six: Path, three: Path
-) -> None:
+def test_a_new_configure_takes_a_checkpoint_with_other_modalities(start: Callable, six: Path, three: Path) -> None:
     robot, _ = start(checkpoint=six, **JOINTS_MESSAGE)
     robot.wait_for_state("active")
     assert robot.change("deactivate") and robot.change("cleanup")

@@ -67,7 +67,9 @@ class Worker:
     failures: Queue = field(default_factory=Queue)
 
     def __post_init__(self) -> None:
-        self.worker = FusionWorker(lambda: self.engine, convert, lambda: self.wanted, self.results.put, self.failures.put)
+        self.worker = FusionWorker(
+            lambda: self.engine, convert, lambda: self.wanted, self.results.put, self.failures.put
+        )
         assert self.worker.engine() is self.engine
 
     def result(self) -> float:
