@@ -32,11 +32,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from smvae_core.cli import run as run_command
 from smvae_core.modality import Modality
+from smvae_ros.bindings import bind
 from smvae_ros.demo_report import Heard, Pass, Truth, draw, summarise, table
 from smvae_ros.msg import FusionStatus, Latent
 from smvae_ros.player import Player, Recorded, read_piece
 from smvae_ros.publications import MESSAGES
-from smvae_ros.settings import default_settings
+from smvae_ros.settings import default_topics
 
 console = Console()
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -69,7 +70,7 @@ def demo(
 
         model = checkpoints.load(checkpoint or checkpoints.default_checkpoint())
         modalities = model.metadata.model.modalities
-        topics = {name: stream.topic for name, stream in default_settings(modalities).streams.items()}
+        topics = default_topics(modalities)
         topics["camera_info"] = "depth/camera_info"
         bag = bag or _shipped_recording()
         piece = read_piece(bag, {name: f"/{topic}" for name, topic in topics.items()}, start, seconds)
@@ -214,9 +215,12 @@ class _Listener:
         self._heard = Heard()
         self._topics: list[str] = []
         self._subscribe(Latent, "latent", self._hear_latent)
-        for name, stream in default_settings(modalities).streams.items():
-            kind = next(m.preprocessing.kind for m in modalities if m.name == name)
-            self._subscribe(MESSAGES[kind], f"predicted/{stream.topic.split('/')[0]}", self._hear_prediction(name))
+        topics = default_topics(modalities)
+        for binding in bind(modalities, {}):
+            name = binding.modality.name
+            self._subscribe(
+                MESSAGES[binding.type], f"predicted/{topics[name].split('/')[0]}", self._hear_prediction(name)
+            )
         self._subscribe(FusionStatus, "status", self._hear_status)
 
     def matched(self) -> bool:
