@@ -62,6 +62,8 @@ class ModalityReport:
         received: messages since activation.
         used: samples that were in a set.
         dropped: samples that were not, by reason.
+        lost: messages published and never taken, counted while one node publishes them.
+        zero_stamp: samples without a stamp, which got the time of arrival.
         bad: messages of the period that could not be converted.
         decoded: predictions of it since activation.
     """
@@ -76,6 +78,8 @@ class ModalityReport:
     received: int = 0
     used: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    lost: int = 0
+    zero_stamp: int = 0
     bad: int = 0
     decoded: int = 0
 
@@ -102,6 +106,8 @@ class ModalityReport:
             "share of sets": f"{self.share:.2f}",
             "received": self.received,
             "used": self.used,
+            "lost": self.lost,
+            "without a stamp": self.zero_stamp,
             **{f"dropped: {reason}": count for reason, count in sorted(self.dropped.items())},
             "predictions": self.decoded,
         }

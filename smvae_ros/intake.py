@@ -7,13 +7,15 @@ from typing import Any
 
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
 from smvae_ros.bindings import Binding
+from smvae_ros.message_loss import MessageLoss
 from smvae_ros.publications import MESSAGES
 from smvae_ros.set_synchronizer import SampleSet
 from smvae_ros.settings import FusionSettings, nanoseconds
@@ -37,6 +39,7 @@ class Intake:
         frames: by modality, the frame id that its sensor last gave.
         arrived_ns: by modality, when its last message arrived, node clock.
         camera: the depth camera, once it is known.
+        losses: by modality, for those that are subscribed to.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Intake:
         self.frames: dict[str, str] = {}
         self.arrived_ns: dict[str, int] = {}
         self.camera: CameraInfo | None = None
+        self.losses: dict[str, MessageLoss] = {}
         self._node, self._clock = node, node.get_clock()
         self._submit, self._forget = submit, forget
         self._epoch = 0
@@ -110,7 +114,7 @@ class Intake:
             self.arrived_ns[name] = now_ns
             self._hand_on(self.synchronizer.add(name, stamp.sec * 1_000_000_000 + stamp.nanosec, message, now_ns))
 
-        self._create(name, MESSAGES[binding.type], topic, receive, _QOS_DEPTH[kind])
+        self.losses[name] = self._create(name, MESSAGES[binding.type], topic, receive, _QOS_DEPTH[kind])
         # Of several depth cameras, the first is the one whose prediction becomes points.
         depths = [n for n, b in self.bindings.items() if b.modality.preprocessing.kind == "depth"]
         if depths[:1] == [name]:
@@ -121,8 +125,9 @@ class Intake:
         for subscription in self._subscriptions.pop(name, []):
             self._node.destroy_subscription(subscription)
 
-    def _create(self, name: str, message: type, topic: str, callback: Callable[[Any], None], depth: int) -> None:
-        def take(first: Any) -> None:
+    def _create(self, name: str, message: type, topic: str, callback: Callable[[Any], None], depth: int) -> MessageLoss:
+        def take(first: Any, info: dict[str, Any]) -> None:
+            loss.see(info["publication_sequence_number"])
             callback(first)
             # The rest of a burst at once: going through the executor costs several times what taking a message does.
             with subscription.handle:
@@ -130,6 +135,7 @@ class Intake:
                     taken = subscription.handle.take_message(message, False)
                     if taken is None:
                         return
+                    loss.see(taken[1]["publication_sequence_number"])
                     callback(taken[0])
 
         subscription = self._node.create_subscription(
@@ -138,8 +144,25 @@ class Intake:
             take,
             QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=lambda event: self._warn_of_publisher(self._node.resolve_topic_name(topic), event)
+            ),
         )
+        loss = MessageLoss(subscription.get_publisher_count)
         self._subscriptions.setdefault(name, []).append(subscription)
+        return loss
+
+    def _warn_of_publisher(self, topic: str, event: QoSRequestedIncompatibleQoSInfo) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
+        # Nothing but reliability can be asked for, so nothing else can be too little.
+        publishers = ", ".join(
+            f"{one.node_namespace.rstrip('/')}/{one.node_name} ({one.qos_profile.reliability.name.lower()})"
+            for one in self._node.get_publishers_info_by_topic(topic)
+        )
+        self._node.get_logger().warning(
+            f"{topic}: a publisher offers less {policy} than is asked for, so nothing arrives from it; found "
+            f"{publishers}; qos_overrides.{topic}.subscription.{policy} says what is asked for"
+        )
 
     def _see_camera(self, message: CameraInfo) -> None:
         self.camera = message
@@ -162,7 +185,9 @@ class Intake:
         self._warn_of_jump()
 
     def _warn_of_jump(self) -> None:
-        self._node.get_logger().warning(f"time went back: all samples forgotten, epoch {self._epoch} begins")
+        self._node.get_logger().warning(
+            f"time went back: all samples forgotten, epoch {self._epoch} begins", throttle_duration_sec=1.0
+        )
 
     def _forget_past(self) -> None:
         self._epoch = self.synchronizer.resets

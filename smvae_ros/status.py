@@ -100,6 +100,8 @@ class StatusPublisher:
                     received=counts.received,
                     used=counts.used,
                     dropped=dropped,
+                    lost=intake.losses[name].lost if name in intake.losses else 0,
+                    zero_stamp=counts.zero_stamp,
                     bad=bad,
                     decoded=statistics.decoded[name],
                 )
@@ -132,6 +134,8 @@ def _message(report: ModalityReport) -> ModalityStatus:
         share=report.share,
         received=report.received,
         used=report.used,
+        lost=report.lost,
+        zero_stamp=report.zero_stamp,
         drop_reasons=list(report.dropped),
         drop_counts=list(report.dropped.values()),
     )

@@ -22,6 +22,8 @@ def test_modality_status() -> None:
         "share": "float",
         "received": "uint64",
         "used": "uint64",
+        "lost": "uint64",
+        "zero_stamp": "uint64",
         "drop_reasons": "sequence<string>",
         "drop_counts": "sequence<uint64>",
     }

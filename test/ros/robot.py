@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from smvae_ros.conversions import fill_image, fill_twist, fill_wrench
-from smvae_ros.msg import FusionStatus, Latent
+from smvae_ros.msg import FusionStatus, Latent, ModalityStatus
 
 PATIENCE_S = 60.0
 STEP_S = 0.05
@@ -85,6 +86,11 @@ class Robot:
 
     Attributes:
         sending: modalities.
+        stamping: by modality, the stamps of the messages that are published for one moment: just its own, unless the
+            sensor lies.
+        sent: by modality, messages.
+        force: the wrench of 1 ms before a moment; earlier ones are multiples of it.
+        action: the command.
         latents: all that arrived, oldest first.
         status: the newest, or None.
         diagnostics: by name, the newest of the node.
@@ -112,6 +118,10 @@ class Robot:
         self.sending: set[str] = set()
         self._clock: SimulatedClock | None = None
         self.sent_ns: list[int] = []
+        self.stamping: dict[str, Callable[[int], list[int]]] = {}
+        self.sent: Counter[str] = Counter()
+        self.force = np.full(6, 0.1)
+        self.action = np.full(4, 0.1)
         self.rgb = image(np.full((48, 64, 3), 100, np.uint8))
         self.depth = image(np.full((48, 64), 1.0, np.float32))
         self.latents: list[Latent] = self.listen("latent", Latent)
@@ -147,23 +157,27 @@ class Robot:
         self.sent_ns.append(stamp_ns)
         if "force" in names:
             for back in range(49, -1, -1):
-                wrench = WrenchStamped(header=header("force", stamp_ns - back * 1_000_000))
-                fill_wrench(wrench, np.full(6, 0.1 * back))
-                self._publishers["wrench"].publish(wrench)
+                wrench = WrenchStamped()
+                fill_wrench(wrench, self.force * back)
+                self._publish("force", "wrench", wrench, stamp_ns - back * 1_000_000)
         if "action" in names:
-            twist = TwistStamped(header=header("action", stamp_ns))
-            fill_twist(twist, np.full(4, 0.1))
-            self._publishers["action"].publish(twist)
+            twist = TwistStamped()
+            fill_twist(twist, self.action)
+            self._publish("action", "action", twist, stamp_ns)
         if "depth" in names:
-            self.depth.header = header("depth", stamp_ns)
             k = [50.0, 0.0, 31.5, 0.0, 50.0, 23.5, 0.0, 0.0, 1.0]
             self._publishers["depth/camera_info"].publish(
-                CameraInfo(header=self.depth.header, width=64, height=48, k=k)
+                CameraInfo(header=header("depth", stamp_ns), width=64, height=48, k=k)
             )
-            self._publishers["depth/image"].publish(self.depth)
+            self._publish("depth", "depth/image", self.depth, stamp_ns)
         if "rgb" in names:
-            self.rgb.header = header("rgb", stamp_ns)
-            self._publishers["rgb/image"].publish(self.rgb)
+            self._publish("rgb", "rgb/image", self.rgb, stamp_ns)
+
+    def _publish(self, name: str, topic: str, message: Any, moment_ns: int) -> None:
+        for stamp_ns in self.stamping[name](moment_ns) if name in self.stamping else [moment_ns]:
+            message.header = header(name, stamp_ns)
+            self._publishers[topic].publish(message)
+            self.sent[name] += 1
 
     def wait(self, condition: Callable[[], Any], what: str) -> None:
         """Spin, and send, until the condition holds.
@@ -194,10 +208,28 @@ class Robot:
         self.status = None
         self.wait(lambda: self.status is not None and self.status.state == state, f"the state {state}")
 
+    def new_status(self) -> FusionStatus:
+        """Wait for the next status."""
+        self.status = None
+        self.wait(lambda: self.status is not None, "a status")
+        return self.status
+
+    def modality(self, name: str) -> ModalityStatus:
+        """What the newest status says of a modality; that of one unheard of before the first."""
+        modalities = self.status.modalities if self.status is not None else []
+        return next((m for m in modalities if m.name == name), ModalityStatus())
+
     def dropped(self, name: str) -> dict[str, int]:
         """What the newest status says of a modality's dropped samples, by reason."""
-        modalities = self.status.modalities if self.status is not None else []
-        return next((dict(zip(m.drop_reasons, m.drop_counts)) for m in modalities if m.name == name), {})
+        modality = self.modality(name)
+        return dict(zip(modality.drop_reasons, modality.drop_counts))
+
+    def restart(self, **parameters: Any) -> None:
+        """Deactivate the node, set parameters, and activate it: it has seen nothing and counted nothing yet."""
+        assert self.change("deactivate")
+        assert self.set(**parameters) == ""
+        assert self.change("activate")
+        self.new_status()
 
     def call(self, kind: type, service: str, request: Any) -> Any:
         """Call a service of the node and wait for its answer."""
