@@ -1,10 +1,12 @@
 SHELL := bash
 .SHELLFLAGS := -e -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test clean distclean
+.PHONY: help setup build demo test bench clean distclean
 
 # The Python that .venv is made from: make PYTHON=python3.12 demo
 PYTHON ?= python3
+
+BENCHMARKS ?= loader caching training
 
 # The demo and the tests keep to this machine, and hand large images over whole.
 demo test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
@@ -29,6 +31,10 @@ demo: build ## Replay the shipped recording to the fusion node; leaves demo/pred
 test: build ## Run every test; a part: make test TESTS=test/core
 	@environment/check.sh --rendering $(PYTHON)
 	@. .venv/ros-env.sh && pytest $(TESTS)
+
+# Measures: on a quiet machine, or the figures are not worth keeping.
+bench: build ## Run the benchmarks; each writes its section of benchmarks/RESULTS.md
+	@. .venv/ros-env.sh && for script in $(BENCHMARKS); do python -m benchmarks.$$script; done
 
 clean: ## Remove what build, test and demo made
 	@rm -rf build install log demo .pytest_cache .hypothesis

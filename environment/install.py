@@ -48,7 +48,10 @@ def main() -> int:
         return 130
     except subprocess.CalledProcessError as error:
         tail = "\n".join(LOG.read_text(errors="replace").splitlines()[-15:]) if LOG.exists() else ""
-        print(f"{tail}\nThe set-up failed: {error}. The whole output is in {LOG}; run make again to repair it.", file=sys.stderr)
+        print(
+            f"{tail}\nThe set-up failed: {error}. The whole output is in {LOG}; run make again to repair it.",
+            file=sys.stderr,
+        )
         return 2
     print(f"Environment ready in {VENV}")
     return 0
@@ -80,7 +83,9 @@ def wanted_packages() -> list[str]:
 
 def make_venv() -> None:
     """An empty virtual environment, in place of whatever an interrupted or outdated set-up left."""
-    print(f"Making a virtual environment in {VENV} (Python {sys.version.split()[0]}, {'ROS 2 ' + DISTRO if DISTRO else 'ROS 2 Jazzy from PyPI'})")
+    print(
+        f"Making a virtual environment in {VENV} (Python {sys.version.split()[0]}, {'ROS 2 ' + DISTRO if DISTRO else 'ROS 2 Jazzy from PyPI'})"
+    )
     shutil.rmtree(VENV, ignore_errors=True)
     venv.create(VENV, with_pip=True, symlinks=True, system_site_packages=bool(DISTRO))
 
@@ -97,10 +102,13 @@ def constraints() -> Path:
 
 
 def install(packages: list[str], versions: Path) -> None:
-    """Installs the packages at the pinned versions, first of all the pinned pip."""
-    pip("install", "-c", str(versions), "pip")
+    """Installs the packages at the pinned versions, first of all pip's and setuptools' own."""
+    pip("install", "-c", str(versions), "pip", "setuptools")
     announce_torch(versions)
-    print(f"Installing {len(packages)} packages and what they need: the first time this takes some minutes and 2 GB of disk (log: {LOG})", flush=True)
+    print(
+        f"Installing {len(packages)} packages and what they need: the first time this takes some minutes and 2 GB of disk (log: {LOG})",
+        flush=True,
+    )
     pip("install", "-c", str(versions), "--build-constraint", str(versions), *packages)
 
 
@@ -130,7 +138,9 @@ def has_nvidia_gpu() -> bool:
 
 def pip(*arguments: str) -> None:
     """Runs the environment's pip, its output in the log; raises CalledProcessError."""
-    environment = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "LD_LIBRARY_PATH"} or DISTRO}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "LD_LIBRARY_PATH"} or DISTRO
+    }
     command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments]
     with LOG.open("a") as log:
         subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=True)
@@ -159,7 +169,10 @@ def write_shell_environment() -> None:
     """Writes .venv/ros-env.sh for POSIX shells: this environment and, once it is built, the package in install/."""
     lines = [f'export VIRTUAL_ENV="{VENV}"', f'export PATH="{ROOT}/install/lib/smvae_ros:$VIRTUAL_ENV/bin:$PATH"']
     if not DISTRO:
-        libraries = [str(VENV / "lib"), *sorted(str(path) for path in VENV.glob("lib/python*/site-packages/ros_*.libs"))]
+        libraries = [
+            str(VENV / "lib"),
+            *sorted(str(path) for path in VENV.glob("lib/python*/site-packages/ros_*.libs")),
+        ]
         lines += [
             f'export LD_LIBRARY_PATH="{":".join(libraries)}"',
             'export AMENT_PREFIX_PATH="$VIRTUAL_ENV"',

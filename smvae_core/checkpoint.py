@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 import smvae_core
-from smvae_core.configuration import Configuration, explain
-from smvae_core.errors import SMVAEError
+from smvae_core.configuration import Configuration
+from smvae_core.errors import SMVAEError, explain
 from smvae_core.evaluation import Evaluation
 from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
 
@@ -37,6 +37,7 @@ class TrainingRecord(BaseModel):
         epochs: finished.
         samples: in the training part.
         held_out: trajectories never trained on.
+        skipped: log files that could not be used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +48,7 @@ class TrainingRecord(BaseModel):
     epochs: int
     samples: int
     held_out: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
 
 
 class Metadata(BaseModel):
@@ -101,7 +103,7 @@ def save(path: Path, model: MultimodalVAE, mean: Batch, training: TrainingRecord
         metadata={_KEY: metadata.model_dump_json()},
     )
     try:
-        _write_atomically(path, content)
+        write_atomically(path, content)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from None
 
@@ -160,7 +162,12 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(model.eval(), mean, metadata)
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file by a rename: a reader, or a crash, sees the old content or the new, never a part.
+
+    Raises:
+        OSError: it cannot be written; the old content stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:

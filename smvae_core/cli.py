@@ -1,5 +1,6 @@
-"""The `smvae` command: simulate, train, evaluate, info. The robot side adds `bag` and `replay`."""
+"""The `smvae` command: simulate, train, runs, evaluate, info. The robot side adds `bag` and `replay`."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -44,6 +45,14 @@ class DeviceName(str, Enum):
     cuda = "cuda"
 
 
+class PrecisionName(str, Enum):
+    """Arithmetic of the networks."""
+
+    full = "32"
+    bf16 = "bf16-mixed"
+    fp16 = "16-mixed"
+
+
 class Peg(str, Enum):
     """Shapes of the peg and its hole."""
 
@@ -72,7 +81,8 @@ def error_table(rows: "Sequence[SubsetErrors]", names: Sequence[str]) -> Table:
         title="mean squared error as a share of the training mean's (below 1: something was learned)",
     )
     for row in rows:
-        cells = [f"[bold]{row.share[name]:.3f}[/]" if name in row.subset else f"{row.share[name]:.3f}" for name in names]
+        shares = {name: f"{row.share[name]:.3f}" if name in row.share else "–" for name in names}
+        cells = [f"[bold]{shares[name]}[/]" if name in row.subset else shares[name] for name in names]
         table.add_row(" + ".join(row.subset), *cells)
     return table
 
@@ -118,16 +128,20 @@ def simulate(
     columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=trajectories * steps)
-        paths = write_logs(
-            out,
-            trajectories=trajectories,
-            steps=steps,
-            seed=seed,
-            peg=peg.value,
-            vary_scene=vary_scene,
-            workers=workers,
-            on_progress=lambda done: progress.advance(task, done),
-        )
+        try:
+            paths = write_logs(
+                out,
+                trajectories=trajectories,
+                steps=steps,
+                seed=seed,
+                peg=peg.value,
+                vary_scene=vary_scene,
+                workers=workers,
+                on_progress=lambda done: progress.advance(task, done),
+            )
+        except KeyboardInterrupt:
+            console.print(f"interrupted: {len(list(out.glob('*.h5')))} whole files are in {out}", highlight=False)
+            raise typer.Exit(130) from None
     console.print(f"{len(paths)} files, {trajectories} trajectories of {steps} steps, in {out}")
 
 
@@ -141,52 +155,116 @@ def train(
     size: Annotated[Size | None, typer.Option(help="Networks: 'paper', or 'compact' for processors.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs, instead of the configuration's.")] = None,
     device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
+    precision: Annotated[PrecisionName, typer.Option(help="Of the networks; the bound stays in 32 bits.")] = (
+        PrecisionName.full
+    ),
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for the cache of the logs; by default beside them.")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without log files that cannot be used; the run says which.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, if there is one; --epochs may differ.")
+    ] = False,
 ) -> None:
-    """Train on logs. Ctrl-C saves; the run's best.safetensors is the model to use.
+    """Train on logs. Ctrl-C saves; the run's best.safetensors is the model to use. Killed, it goes on by --resume, to
+    the same weights. Several processes: torchrun --nproc-per-node 2 -m smvae_core.cli train …
 
     Example: smvae train --data logs --out runs/first --size compact --epochs 60
     """
     from smvae_core.configuration import Configuration, changed, load_configuration
-    from smvae_core.training import Interrupted
+    from smvae_core.run import Run
+    from smvae_core.training import Interrupted, Job
     from smvae_core.training import train as fit
 
+    begun = Run(out).configuration
+    if config is None and resume and begun.exists():
+        config = begun
     configuration = load_configuration(config) if config else Configuration()
     configuration = changed(
         configuration, {"model": {"size": size.value if size else None}, "training": {"epochs": epochs}}
     )
     command = shlex.join(["smvae", *sys.argv[1:]])
+    job = Job(data, out, configuration, command, device.value, precision.value, cache, skip_bad, resume)
     try:
-        finished = fit(data, out, configuration, command, device.value, console)
+        finished = fit(job, console)
     except Interrupted as stop:
-        console.print(escape(str(stop)))
+        console.print(escape(str(stop)), soft_wrap=True)
         raise typer.Exit(130) from None
-    info(finished.best)
+    if int(os.environ.get("RANK", 0)) == 0:
+        info(finished.best)
+
+
+@app.command()
+def runs(folder: Annotated[Path, typer.Argument(help="A folder with runs, at any depth.")]) -> None:
+    """List runs with their figures, the best first.
+
+    Example: smvae runs runs
+    """
+    from smvae_core.run import find_runs
+
+    found = find_runs(folder)
+    names = list(dict.fromkeys(name for summary in found for name in summary.full))
+    table = Table(
+        "run",
+        "epochs",
+        "samples",
+        "all subsets",
+        *names,
+        title="share of the training mean's error, held out, of the best epoch: over all subsets, and from everything",
+    )
+    for s in found:
+        shares = [f"{s.full[name]:.3f}" if name in s.full else "–" for name in names]
+        epochs = f"{s.epochs}/{s.planned}" + ("" if s.finished else " unfinished")
+        table.add_row(escape(s.name), epochs, str(s.samples), f"{s.score:.3f}", *shares)
+    console.print(table)
 
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors).")],
+    model: Annotated[Path, typer.Argument(help="A run, of which the best epoch is taken, or a checkpoint.")],
     data: Annotated[Path, typer.Option(help="Folder with Vision&Touch logs that it was not trained on.")],
-    out: Annotated[Path | None, typer.Option(help="Also write the figures there, as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for figures.json and plots.")] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Judge on the trajectories that the run held out; --data is its own.")
+    ] = False,
+    most: Annotated[int, typer.Option(min=0, help="At most so many samples, evenly spaced; 0 for all.")] = 1000,
+    draws: Annotated[int, typer.Option(min=1, help="Of the latent, for the log-likelihoods.")] = 4,
     device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for the cache of the logs; by default beside them.")
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without log files that cannot be used.")] = False,
 ) -> None:
-    """Errors of every modality predicted from each of the 15 subsets, on logs.
+    """Judge a model on logs: errors and log-likelihoods from each of the 15 subsets, probes of the latent for contact
+    and pose, robustness curves, trivial baselines.
 
-    Example: smvae evaluate runs/first/best.safetensors --data other_logs
+    Example: smvae evaluate runs/first --data other_logs --out figures
     """
-    from smvae_core.checkpoint import load
-    from smvae_core.data.samples import read_samples
-    from smvae_core.data.vision_touch import find_trajectories
+    from smvae_core import tables
+    from smvae_core.checkpoint import load, write_atomically
+    from smvae_core.data.logs import read_logs_to_judge
     from smvae_core.engine import torch_device
-    from smvae_core.evaluation import evaluate as judge
+    from smvae_core.judgement import judge, picture
+    from smvae_core.run import Run
 
-    loaded = load(checkpoint)
-    samples = read_samples(find_trajectories(data), loaded.metadata.model.modalities)
-    figures = judge(loaded.model.to(torch_device(device.value)), samples, loaded.mean)
-    console.print(error_table(figures.subsets, loaded.model.names))
+    path = Run(model).best if model.is_dir() else model
+    loaded = load(path)
+    loaded.model.to(torch_device(device.value))
+    samples, others = read_logs_to_judge(loaded.metadata, data, held_out, cache, skip_bad, console)
+    found = judge(loaded, samples, others, (path.name, data.name), most or None, draws)
+    console.print(error_table(found.evaluation.subsets, loaded.model.names))
+    console.print(tables.likelihood_table(found.evaluation, loaded.model.names))
+    console.print(tables.baseline_table(found))
+    console.print(tables.probe_table(found))
+    console.print(tables.robustness_table(found))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(figures.model_dump_json(indent=2) + "\n")
+        try:
+            write_atomically(out / "figures.json", (found.model_dump_json(indent=2) + "\n").encode())
+            picture(found, out)
+        except OSError as error:
+            raise SMVAEError(f"{out}: expected a folder to write to, found none ({error.strerror})") from None
 
 
 @app.command()

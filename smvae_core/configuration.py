@@ -4,15 +4,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
-from smvae_core.errors import SMVAEError
+from smvae_core.errors import ConfigurationError, explain
 from smvae_core.model import ModelConfiguration
 from smvae_core.objective import ObjectiveConfiguration
-
-
-class ConfigurationError(SMVAEError):
-    """A configuration file that cannot be read, or that holds an unknown key or a bad value."""
 
 
 class _Section(BaseModel):
@@ -20,28 +25,39 @@ class _Section(BaseModel):
 
 
 class DataConfiguration(_Section):
-    """Which part of the logs is held out.
+    """Which part of the logs is held out, and what they lack.
 
     Attributes:
-        held_out: share of trajectories never trained on (30 % in the paper).
+        held_out: share never trained on (30 % in the paper).
+        split: `trajectory` holds out whole ones; `paper` single steps, whose neighbours are trained on.
         seed: draws them.
+        missing: trajectory name, or a pattern with * and ?, to the modalities to be taken as missing from it.
     """
 
     held_out: float = Field(default=0.3, gt=0.0, lt=1.0)
+    split: Literal["trajectory", "paper"] = "trajectory"
     seed: NonNegativeInt = 0
+    missing: dict[str, tuple[str, ...]] = {}
 
 
 class TrainingConfiguration(_Section):
     """How the bound is maximised (Adam).
 
     Attributes:
+        batch_size: of all processes together.
         schedule: `constant` as in the paper; `cosine` lets the learning rate fall to 0 over the run.
+        clip: largest norm of the gradient; None for no clipping.
+        patience: epochs without better held-out figures after which training stops; None for never.
+        save_steps: the state to go on from is written after each epoch, and within one after so many steps.
     """
 
     epochs: PositiveInt = 200
     batch_size: PositiveInt = 100
     learning_rate: PositiveFloat = 1e-3
     schedule: Literal["constant", "cosine"] = "constant"
+    clip: PositiveFloat | None = None
+    patience: PositiveInt | None = None
+    save_steps: PositiveInt = 2000
     seed: NonNegativeInt = 0
 
 
@@ -52,6 +68,14 @@ class Configuration(_Section):
     objective: ObjectiveConfiguration = ObjectiveConfiguration()
     data: DataConfiguration = DataConfiguration()
     training: TrainingConfiguration = TrainingConfiguration()
+
+    @model_validator(mode="after")
+    def _modalities_exist(self) -> "Configuration":
+        names = {modality.name for modality in self.model.modalities}
+        kept = set(self.objective.keep) if isinstance(self.objective.keep, dict) else set()
+        if unknown := kept.union(*self.data.missing.values()) - names:
+            raise ValueError(f"expected modalities among {sorted(names)}, found {sorted(unknown)}")
+        return self
 
 
 def load_configuration(path: Path) -> Configuration:
@@ -87,15 +111,3 @@ def changed(configuration: Configuration, changes: dict[str, dict[str, Any]]) ->
         return Configuration.model_validate(content)
     except ValidationError as error:
         raise ConfigurationError(explain(error)) from None
-
-
-def explain(error: ValidationError) -> str:
-    """One sentence for all that pydantic found: each key with its path, what is wrong, and the value seen."""
-    found = []
-    for item in error.errors():
-        key = ".".join(map(str, item["loc"]))
-        if item["type"] == "extra_forbidden":
-            found.append(f"unknown key '{key}'")
-        else:
-            found.append(f"'{key}': {item['msg']}, found {item['input']!r}"[:300])
-    return "; ".join(found)

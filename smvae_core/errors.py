@@ -1,4 +1,6 @@
-"""The root of every error that is the input's fault rather than the program's."""
+"""The root of every error that is the input's fault, and the one child of it that several modules share."""
+
+from pydantic import ValidationError
 
 
 class SMVAEError(Exception):
@@ -6,3 +8,19 @@ class SMVAEError(Exception):
 
     Each module raises its own child of it. The command line prints the sentence and exits with 2.
     """
+
+
+class ConfigurationError(SMVAEError):
+    """A configuration file that cannot be read, or that holds an unknown key or a bad value."""
+
+
+def explain(error: ValidationError) -> str:
+    """One sentence for all that pydantic found: each key with its path, what is wrong, and the value seen."""
+    found = []
+    for item in error.errors():
+        key = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            found.append(f"unknown key '{key}'")
+        else:
+            found.append(f"'{key}': {item['msg']}, found {item['input']!r}"[:300])
+    return "; ".join(found)

@@ -1,5 +1,6 @@
 """How well every sense is predicted from every subset of senses."""
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from smvae_core.data.samples import Samples
+from smvae_core.likelihood import log_likelihood
 from smvae_core.model import Batch, MultimodalVAE
 
 Subset = tuple[str, ...]
@@ -20,8 +22,10 @@ class SubsetErrors(BaseModel):
     Attributes:
         subset: modalities that the posterior saw.
         samples: how many.
-        mse: mean squared error of each modality, model units.
+        mse: mean squared error of each modality, model units, predicted by the posterior's mean.
         share: `mse` as a share of that of predicting the training mean; below 1 something was learned.
+            Neither names a modality that no such sample has.
+        log_likelihood: log E_{z ~ q(z | X_s)} p(x_m | z) of each modality, in nats, by a few draws of z.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -30,6 +34,7 @@ class SubsetErrors(BaseModel):
     samples: int
     mse: dict[str, float]
     share: dict[str, float]
+    log_likelihood: dict[str, float] = {}
 
 
 class Evaluation(BaseModel):
@@ -69,56 +74,79 @@ def evaluate(
     subsets: Sequence[Subset] | None = None,
     most: int | None = None,
     batch_size: int = 128,
+    draws: int = 0,
 ) -> Evaluation:
-    """Predict every modality from every subset, by the posterior's mean: deterministic.
+    """Predict every modality from every subset: deterministic.
 
     Args:
         mean: the trivial prediction by modality, (*shape), of the training part.
         subsets: by default all.
         most: evaluate at most so many samples, evenly spaced.
+        draws: of z, for the log-likelihoods; 0 for none. More of them raise the estimate towards the true value.
     """
     subsets = all_subsets(model.names) if subsets is None else subsets
     device = next(model.parameters()).device
     masks = subset_mask(model.names, subsets, device)
-    count = len(samples) if most is None else min(most, len(samples))
-    index = np.linspace(0, len(samples) - 1, count).astype(int)
+    index = evenly(len(samples), most)
+    generator = torch.Generator().manual_seed(0)
 
-    squared, trivial = torch.zeros(2, len(subsets), len(model.names), dtype=torch.float64)
-    scored = torch.zeros(len(subsets), len(model.names))
+    sums = torch.zeros(4, len(subsets), len(model.names), dtype=torch.float64)
+    squared, trivial, likelihood, scored = sums
     held = torch.zeros(len(subsets), dtype=torch.long)
     training = model.training
     model.eval()
     with torch.inference_mode():
-        for rows in np.array_split(index, -(-count // batch_size)):
+        for rows in np.array_split(index, -(-len(index) // batch_size)):
             batch, available = samples.batch(rows)
             batch, available = {name: x.to(device) for name, x in batch.items()}, available.to(device)
             embeddings = model.embed(batch, available)
             base = {name: _mean_square(x - mean[name].to(device)) for name, x in batch.items()}
+            noise = torch.randn(draws, len(rows), model.configuration.latent, generator=generator).to(device)
             for s, mask in enumerate(masks):
                 whole = (available | ~mask).all(dim=1)
                 held[s] += int(whole.sum())
                 posterior = model.fusion(embeddings, mask.expand_as(available))
-                for m, (name, x) in enumerate(model.predict(posterior.mean).items()):
-                    rows_scored = whole & available[:, m]
-                    squared[s, m] += _mean_square(x - batch[name])[rows_scored].sum().cpu()
-                    trivial[s, m] += base[name][rows_scored].sum().cpu()
-                    scored[s, m] += int(rows_scored.sum())
+                predicted = model.predict(posterior.mean)
+                log_p = [_log_p(model, batch, posterior.sample(draw)) for draw in noise]
+                for m, name in enumerate(model.names):
+                    here = whole & available[:, m]
+                    squared[s, m] += _mean_square(predicted[name] - batch[name])[here].sum().cpu()
+                    trivial[s, m] += base[name][here].sum().cpu()
+                    scored[s, m] += int(here.sum())
+                    if draws:
+                        mixture = torch.stack([x[name] for x in log_p]).logsumexp(dim=0) - math.log(draws)
+                        likelihood[s, m] += mixture[here].sum().cpu()
     model.train(training)
 
-    mse = squared / scored.clamp(min=1)
-    share = squared / trivial.clamp(min=1e-12)
+    count = scored.clamp(min=1)
+    mse, share, nats = squared / count, squared / trivial.clamp(min=1e-12), likelihood / count
+
+    def by_name(values: Tensor, counts: Tensor) -> dict[str, float]:
+        return {name: float(value) for name, value, n in zip(model.names, values, counts) if n}
+
     return Evaluation(
-        samples=count,
+        samples=len(index),
         subsets=tuple(
             SubsetErrors(
                 subset=subset,
                 samples=int(held[s]),
-                mse={name: float(mse[s, m]) for m, name in enumerate(model.names)},
-                share={name: float(share[s, m]) for m, name in enumerate(model.names)},
+                mse=by_name(mse[s], scored[s]),
+                share=by_name(share[s], scored[s]),
+                log_likelihood=by_name(nats[s], scored[s]) if draws else {},
             )
             for s, subset in enumerate(subsets)
         ),
     )
+
+
+def evenly(count: int, most: int | None) -> np.ndarray:
+    """At most `most` of 0 … count - 1, evenly spaced."""
+    return np.linspace(0, count - 1, count if most is None else min(most, count)).astype(int)
+
+
+def _log_p(model: MultimodalVAE, batch: Batch, z: Tensor) -> Batch:
+    decoded = model.decode(z)
+    return {name: log_likelihood(model.modalities[name], batch[name], x).double() for name, x in decoded.items()}
 
 
 def _mean_square(x: Tensor) -> Tensor:

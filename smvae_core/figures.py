@@ -61,6 +61,44 @@ def depth_range(metres: np.ndarray) -> tuple[float, float]:
     return float(np.percentile(readings, 1)), float(np.percentile(readings, 99))
 
 
+def subset_table(path: Path, shares: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> None:
+    """Write a PNG with a coloured cell for each subset (row) and modality (column): shares, 0 is best, 1 the mean's."""
+    values = np.array([[row.get(name, np.nan) for name in columns] for row in shares.values()])
+    figure, axis = plt.subplots(figsize=(1.1 * len(columns) + 2.6, 0.32 * len(shares) + 0.9))
+    axis.imshow(values, cmap="RdYlGn_r", vmin=0.0, vmax=1.2, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        axis.text(column, row, "–" if np.isnan(value) else f"{value:.2f}", ha="center", va="center", fontsize=8)
+    axis.set_xticks(range(len(columns)), columns, fontsize=9)
+    axis.set_yticks(range(len(shares)), shares, fontsize=8)
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    figure.tight_layout(pad=0.4)
+    _save(figure, path)
+
+
+def curves(
+    path: Path, panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], x_label: str
+) -> None:
+    """Write a PNG with a panel for each title, and in it a line (x, y) for each label."""
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 2.6 * rows), squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (title, lines) in zip(axes.flat, panels.items()):
+        for label, (x, y) in lines.items():
+            axis.plot(x, y, label=label, linewidth=1.4)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel(x_label, fontsize=8)
+        axis.tick_params(labelsize=7)
+        axis.grid(alpha=0.3)
+        if any(lines):
+            axis.legend(fontsize=7)
+    figure.tight_layout(pad=0.5)
+    _save(figure, path)
+
+
 def _save(figure: plt.Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:

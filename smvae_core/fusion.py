@@ -21,9 +21,10 @@ class Posterior(NamedTuple):
     log_variance: Tensor
     attention: Tensor
 
-    def sample(self) -> Tensor:
-        """z = μ + σ ⊙ ε (Eq. 6), (B, L)."""
-        return self.mean + (0.5 * self.log_variance).exp() * torch.randn_like(self.mean)
+    def sample(self, noise: Tensor | None = None) -> Tensor:
+        """z = μ + σ ⊙ ε (Eq. 6), (B, L); ε is `noise` (B, L), drawn where it is not given."""
+        noise = torch.randn_like(self.mean) if noise is None else noise
+        return self.mean + (0.5 * self.log_variance).exp() * noise
 
     def kl_to_prior(self) -> Tensor:
         """KL(q ‖ N(0, I)) in closed form, (B,), in nats."""

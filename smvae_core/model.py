@@ -74,21 +74,25 @@ class MultimodalVAE(nn.Module):
         """E_i(x_i) of what is present (Eq. 7), zeros elsewhere: (B, M, d).
 
         Absent rows never reach a network, so what stands in them can neither enter the batch statistics nor spread.
+        A mask on the processor spares a batch on a GPU the wait for its counts.
 
         Raises:
             BatchError: an unknown modality, a wrong shape, or a present modality without data.
         """
         self._check(batch, mask)
-        rows = []
-        for column, name in enumerate(self.names):
-            present = mask[:, column]
-            embedding = torch.zeros(len(mask), self._width, device=mask.device)
-            if name in batch and bool(present.all()):
+        device = next(self.parameters()).device
+        embeddings = []
+        for name, present in zip(self.names, mask.cpu().unbind(dim=1)):
+            embedding = torch.zeros(len(mask), self._width, device=device)
+            rows = present.nonzero()[:, 0]
+            if name in batch and len(rows) == len(mask):
                 embedding = self.embeddings[name](batch[name])
-            elif name in batch and bool(present.any()):
-                embedding = embedding.index_put((present.nonzero()[:, 0],), self.embeddings[name](batch[name][present]))
-            rows.append(embedding)
-        return torch.stack(rows, dim=1)
+            # In training even no row passes, since processes that train together wait for each other inside.
+            elif name in batch and (self.training or len(rows)):
+                rows = rows.to(device, non_blocking=True)
+                embedding = embedding.index_put((rows,), self.embeddings[name](batch[name][rows]).float())
+            embeddings.append(embedding)
+        return torch.stack(embeddings, dim=1)
 
     def posterior(self, batch: Batch, mask: Tensor) -> Posterior:
         """q(z | X_s) for each row's set.
@@ -100,7 +104,8 @@ class MultimodalVAE(nn.Module):
         Raises:
             BatchError: as `embed`.
         """
-        return self.fusion(self.embed(batch, mask), mask)
+        embeddings = self.embed(batch, mask)
+        return self.fusion(embeddings, mask.to(embeddings.device, non_blocking=True))
 
     def decode(self, z: Tensor, names: Iterable[str] | None = None) -> Batch:
         """Likelihood parameters (B, *shape) of the named modalities, by default all, from z (B, L)."""

@@ -8,8 +8,11 @@ map. Table 9's Swish after the last layer is left out, since it would bound ever
 
 from typing import Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt
-from torch import nn
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional as F
 
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
@@ -60,6 +63,39 @@ def decoder(modality: Modality, latent: int, sizes: NetworkSizes) -> nn.Module:
     return _DECODER[modality.network](modality, latent, sizes)
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch statistics over the rows of all processes that train together, however few of them one process has.
+
+    torch's own SyncBatchNorm runs on GPUs only. A modality may be absent from a whole batch: no row leaves the running
+    statistics as they are.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), B may be 0, to the same shape."""
+        if self.training and distributed.is_initialized() and distributed.get_world_size() > 1:
+            return self._over_all_processes(x)
+        if self.training and not len(x):
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(x)
+
+    def _over_all_processes(self, x: Tensor) -> Tensor:
+        axes = (0, 2, 3)
+        pixels = x.new_full((1,), x.numel() / self.num_features, dtype=torch.float64)
+        local = torch.cat([x.sum(axes, dtype=torch.float64), x.square().sum(axes, dtype=torch.float64), pixels])
+        total, square, count = all_reduce(local).split([self.num_features, self.num_features, 1])
+        mean = total / count.clamp(min=1.0)
+        variance = (square / count.clamp(min=1.0) - mean.square()).clamp(min=0.0)
+        with torch.no_grad():
+            share = self.momentum * (count > 0)
+            unbiased = variance * count / (count - 1.0).clamp(min=1.0)
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), share.to(self.running_mean.dtype))
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), share.to(self.running_var.dtype))
+            self.num_batches_tracked += 1
+        scale = self.weight * (variance + self.eps).rsqrt().to(x.dtype)
+        shift = self.bias - mean.to(x.dtype) * scale
+        return x * scale[:, None, None] + shift[:, None, None]
+
+
 class ImageEmbedding(nn.Sequential):
     """Table 8, Encoder-Image and Encoder-Depth: (C, S, S) with S divisible by 8 and at least 32."""
 
@@ -70,13 +106,13 @@ class ImageEmbedding(nn.Sequential):
             nn.Conv2d(channels, a, 4, 2, 1),
             nn.SiLU(),
             nn.Conv2d(a, b, 4, 2, 1, bias=False),
-            nn.BatchNorm2d(b),
+            BatchNorm(b),
             nn.SiLU(),
             nn.Conv2d(b, c, 4, 2, 1, bias=False),
-            nn.BatchNorm2d(c),
+            BatchNorm(c),
             nn.SiLU(),
             nn.Conv2d(c, d, 4, 1, 0, bias=False),
-            nn.BatchNorm2d(d),
+            BatchNorm(d),
             nn.SiLU(),
             nn.Flatten(),
             nn.Linear(d * side * side, sizes.embedding),

@@ -75,9 +75,9 @@ class Depth(_Record):
         """
         if raw.dtype.kind != "f" or raw.ndim not in (2, 3) or raw.shape[2:] not in ((), (1,)) or 0 in raw.shape:
             raise PreprocessingError(f"expected a depth image in metres, float (H, W), found {raw.dtype} {raw.shape}")
-        metres = np.nan_to_num(raw.reshape(raw.shape[:2]).astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-        valid = ((metres > 1e-7) & (metres < self.max_depth)).astype(np.float32)
-        metres = metres * valid
+        metres = raw.reshape(raw.shape[:2]).astype(np.float32)
+        reading = (metres > 1e-7) & (metres < self.max_depth)
+        valid, metres = reading.astype(np.float32), np.where(reading, metres, np.float32(0.0))
         if metres.shape != (self.size, self.size):
             target = (self.size, self.size)
             metres = cv2.resize(metres, target, interpolation=cv2.INTER_AREA)
@@ -116,7 +116,8 @@ class Force(_Record):
         if raw.ndim != 2 or raw.shape[1] != len(self.scale) or raw.shape[0] == 0:
             raise PreprocessingError(f"expected force samples (T, {len(self.scale)}), T >= 1, found shape {raw.shape}")
         newest = raw[-self.window :].astype(np.float32)
-        newest = np.pad(newest, ((self.window - len(newest), 0), (0, 0)), mode="edge")
+        if len(newest) < self.window:
+            newest = np.pad(newest, ((self.window - len(newest), 0), (0, 0)), mode="edge")
         if not np.isfinite(newest).all():
             raise PreprocessingError("expected finite forces and torques, found NaN or infinity")
         return np.tanh(newest / np.asarray(self.scale, np.float32)).T

@@ -15,6 +15,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+import cv2
 import h5py
 import numpy as np
 
@@ -25,7 +26,7 @@ from smvae_core.peg_world import Observation, PegWorld, SimulationError
 __all__ = ["SimulationError", "simulate"]
 
 STEPS_PER_FILE = 50
-_IMAGES = ("image", "depth_data")
+_IMAGES = ("image", "depth_data", "optical_flow")
 
 
 def simulate(
@@ -58,10 +59,11 @@ def simulate(
     ee_ori, ee_yaw        T x 4              float64  orientation, and its yaw alone, as quaternions x y z w
     ee_yaw_delta          T x 4              float64  turn about z since the step before, as a quaternion x y z w
     joint_pos, joint_vel  T x 7              float64  rad, rad/s
+    optical_flow          T x 128 x 128 x 2  float32  pixels since the step before, x and y, estimated from the pictures
+                                                      to 1/16 pixel; zeros in the first step
     ====================  =================  =======  ============================================================
 
-    The data set's `optical_flow` is left out: estimated flow would cost more time and room than all the rest, and
-    nothing here reads it. Positions are in the frame of the arm's foot. The command that follows the pictures of step t
+    Positions are in the frame of the arm's foot. The command that follows the pictures of step t
     is the action of step t+1.
 
     Trajectory k depends on `seed`, k, `peg`, `vary_scene` and nothing else: the same seed gives the same bytes for any
@@ -140,19 +142,17 @@ def _write_trajectory(
 
 
 @contextmanager
-def _interrupt_deferred() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block, and processes started in it never see it: their parent stops them.
+def _interrupt_deferred() -> Iterator[list[int]]:
+    """Ctrl-C waits for the end of the block; until then the list that is yielded tells that it came.
 
-    Libraries that call back into Python would otherwise swallow it, or be left half done.
+    Libraries that call back into Python would otherwise swallow it, and those that hold locks keep them.
     """
     came: list[int] = []
     in_main = threading.current_thread() is threading.main_thread()  # Python handles signals there alone
     handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if in_main else None
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # new processes inherit it
     try:
-        yield
+        yield came
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if in_main:
             signal.signal(signal.SIGINT, handler)
         if came:
@@ -163,13 +163,14 @@ def _simulate_trajectory(rng: np.random.Generator, peg: Peg, vary_scene: bool) -
     """One step after the other without end: each a row for every key."""
     look = SceneLook.random(rng) if vary_scene else SceneLook()
     policy = PegPolicy(rng)
+    flow = _OpticalFlow()
     with PegWorld(peg, look, rng) as world:
         yaw = world.reset(policy.start_pose())[3]
         contact = False
         while True:
             action = policy.act(world.pose(), contact)
             seen = world.step(action)
-            yield _row(seen, action, seen.yaw - yaw)
+            yield _row(seen, action, seen.yaw - yaw) | {"optical_flow": flow.to(seen.image)}
             contact, yaw = bool(seen.contact.any()), seen.yaw
 
 
@@ -190,6 +191,23 @@ def _row(seen: Observation, action: np.ndarray, turned: float) -> dict[str, np.n
         "joint_pos": seen.joint_position,
         "joint_vel": seen.joint_velocity,
     }
+
+
+class _OpticalFlow:
+    """Dense inverse search (Kroeger et al. 2016) from each picture to the next."""
+
+    def __init__(self) -> None:
+        cv2.setNumThreads(1)  # the estimate depends on how the picture is shared among threads
+        self._search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._previous: np.ndarray | None = None
+
+    def to(self, image: np.ndarray) -> np.ndarray:
+        """Flow (H, W, 2), float32, from the picture before to `image`, uint8 (H, W, 3)."""
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        previous, self._previous = self._previous, grey
+        if previous is None:
+            return np.zeros((*grey.shape, 2), np.float32)
+        return np.round(self._search.calc(previous, grey, None) * 16.0) / np.float32(16.0)
 
 
 def _about_z(angle: float) -> np.ndarray:
@@ -254,11 +272,15 @@ def _share(jobs: list[tuple[Any, ...]], workers: int, steps: int, report: Callab
         for path in [path for path in sizes if path.exists()]:
             report(sizes.pop(path))
 
-    with ProcessPoolExecutor(workers, context, _begin, (stop,)) as pool:
+    with _interrupt_deferred() as interrupts, ProcessPoolExecutor(workers, context, _begin, (stop,)) as pool:
         try:
-            with _interrupt_deferred():
+            # Ctrl-C reaches the whole group: workers inherit the mask, their parent stops them.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
                 pending = {pool.submit(_work, *job) for job in jobs}
-            while pending:
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            while pending and not interrupts:
                 done, pending = wait(pending, timeout=0.2, return_when="FIRST_EXCEPTION")
                 look()
                 for future in done:

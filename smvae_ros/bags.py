@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rosbags.highlevel import AnyReader
+from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from smvae_core.data.vision_touch import Trajectory, find_trajectories, read_part
 from smvae_core.errors import SMVAEError
+from smvae_ros.bindings import VECTOR, VECTOR_STAMPED
 from smvae_ros.conversions import stamp_ns
 
 STEP_NS = 50_000_000
@@ -26,8 +27,10 @@ STEP_NS = 50_000_000
 STEPS_PER_PART = 50
 """What a missing part of a trajectory is taken to have had."""
 
+_MOST_UNUSED = 32
 _START = re.compile(r"^(\d{8}_\d{6})_")
 _JAZZY = get_typestore(Stores.ROS2_JAZZY)
+_JAZZY.register(get_types_from_msg(VECTOR_STAMPED, VECTOR))
 _KEYS = ("image", "depth_data", "ee_forces_continuous", "action")
 
 
@@ -69,7 +72,7 @@ def read_bag(
                 if item is None:
                     return
                 connection, log_ns, data = item
-                message = reader.deserialize(data, connection.msgtype)
+                message = _deserialised(reader, data, connection.msgtype)
             for modality in modalities[connection.topic]:
                 yield modality, log_ns, stamp_ns(message), message
     finally:
@@ -257,6 +260,17 @@ class _Messages:
         connection = self._connections[topic]
         self._writer.write(connection, stamp_ns, _JAZZY.serialize_cdr(message, connection.msgtype))
         self.written += 1
+
+
+def _deserialised(reader: AnyReader, data: bytes, msgtype: str) -> Any:
+    # rclpy leaves unused bytes behind empty sequences, as in a JointState without efforts; rosbags takes none.
+    for unused in range(0, _MOST_UNUSED, 4):
+        try:
+            return reader.deserialize(data[: len(data) - unused], msgtype)
+        except AnyReaderError as error:
+            if "size mismatch" not in str(error):
+                raise
+    return reader.deserialize(data, msgtype)
 
 
 def _found(path: Path, reader: AnyReader, topics: Mapping[str, str], types: Mapping[str, str]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from smvae_core.cli import DeviceName, app, console, error_table, run
-from smvae_core.configuration import ConfigurationError
+from smvae_core.errors import ConfigurationError
 from smvae_core.modality import Modality
 from smvae_core.peg_scene import SceneLook
 

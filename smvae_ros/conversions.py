@@ -16,19 +16,12 @@ import cv2
 import numpy as np
 
 from smvae_core.errors import SMVAEError
-from smvae_core.modality import Modality, ModalityError
+from smvae_core.modality import ModalityError
+from smvae_ros.bindings import TWIST, VECTOR, WRENCH, Binding
 from smvae_ros.set_synchronizer import SampleSet
 
 MOST_PIXELS = 64 * 1024 * 1024
 """Larger images are refused."""
-
-MESSAGE_TYPES: dict[str, str] = {
-    "rgb": "sensor_msgs/msg/Image",
-    "depth": "sensor_msgs/msg/Image",
-    "force": "geometry_msgs/msg/WrenchStamped",
-    "vector": "geometry_msgs/msg/TwistStamped",
-}
-"""Message type of a modality, by the kind of its preprocessing."""
 
 _COLOURS: dict[str, tuple[int, int | None]] = {
     "rgb8": (3, None),
@@ -46,50 +39,68 @@ class ConversionError(SMVAEError):
     """A message that cannot be used; the sentence names what was expected and what was found."""
 
 
-def set_arrays(modalities: Iterable[Modality], sample_set: SampleSet) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def set_arrays(bindings: Iterable[Binding], sample_set: SampleSet) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays of a set's messages, ready for the engine.
 
     Returns:
         By modality, float32 (*shape) in model units; and by modality, why its messages could not be used.
     """
     arrays, rejected = {}, {}
-    for modality in modalities:
-        samples = sample_set.samples.get(modality.name)
+    for binding in bindings:
+        name = binding.modality.name
+        samples = sample_set.samples.get(name)
         if samples is not None:
             try:
-                arrays[modality.name] = modality.to_model(raw_array(modality, [sample.data for sample in samples]))
+                raw = raw_array(binding, [sample.data for sample in samples])
+                arrays[name] = binding.modality.to_model(raw)
             except (ConversionError, ModalityError) as error:
-                rejected[modality.name] = str(error)
+                rejected[name] = str(error)
     return arrays, rejected
 
 
-def raw_array(modality: Modality, messages: Sequence[Any]) -> np.ndarray:
+def raw_array(binding: Binding, messages: Sequence[Any]) -> np.ndarray:
     """What `Modality.to_model` takes, from a modality's messages in one set, oldest first.
 
     Returns:
-        rgb: uint8 (H, W, 3), RGB. depth: float32 (H, W), metres. force: float32 (T, 6), fx fy fz tx ty tz in N and
-        N·m. vector: float32 (4,), linear x y z and angular z.
+        rgb: uint8 (H, W, 3), RGB. depth: float32 (H, W), metres. force: float32 (T, C), a row for each message.
+        vector: float32 (C,), of the newest message. A WrenchStamped gives fx fy fz tx ty tz in N and N·m, a
+        TwistStamped linear x y z and angular z, or angular x y z where C is 6.
 
     Raises:
         ConversionError: a message that cannot be used.
     """
-    kind = modality.preprocessing.kind
+    name, kind = binding.modality.name, binding.modality.preprocessing.kind
     try:
         if kind == "rgb":
             return _colour(messages[-1])
         if kind == "depth":
             return _metres(messages[-1])
         if kind == "force":
-            wrenches = [message.wrench for message in messages]
-            rows = [(w.force.x, w.force.y, w.force.z, w.torque.x, w.torque.y, w.torque.z) for w in wrenches]
-            return _finite(rows, "forces and torques")
-        twist = messages[-1].twist
-        return _finite((twist.linear.x, twist.linear.y, twist.linear.z, twist.angular.z), "velocities")
+            return _finite([_numbers(binding, message) for message in messages])
+        return _finite(_numbers(binding, messages[-1]))
     except ConversionError as error:
-        raise ConversionError(f"{modality.name}: {error}") from None
+        raise ConversionError(f"{name}: {error}") from None
     except _FOREIGN as error:
-        expected = MESSAGE_TYPES[kind].split("/")[-1]
-        raise ConversionError(f"{modality.name}: expected a whole {expected}, found one with {error}") from None
+        expected = binding.type.split("/")[-1]
+        raise ConversionError(f"{name}: expected a whole {expected}, found one with {error}") from None
+
+
+def fill(binding: Binding, message: Any, physical: np.ndarray) -> None:
+    """Put a prediction in physical units, as `Modality.to_physical` gives it, into a message of the binding's type.
+
+    Of a force/torque window, it is the newest sample.
+    """
+    kind = binding.modality.preprocessing.kind
+    if kind in ("rgb", "depth"):
+        fill_image(message, physical)
+        return
+    row = physical[-1] if kind == "force" else physical
+    if binding.type == WRENCH:
+        fill_wrench(message, row)
+    elif binding.type == TWIST:
+        fill_twist(message, row)
+    else:
+        setattr(message, "values" if binding.type == VECTOR else binding.field, array("d", row.astype(np.float64)))
 
 
 def stamp_ns(message: Any) -> int:
@@ -125,9 +136,29 @@ def fill_wrench(message: Any, row: np.ndarray) -> None:
 
 
 def fill_twist(message: Any, row: np.ndarray) -> None:
-    """Put (4,), linear x y z and angular z, into a TwistStamped."""
+    """Put (4,), linear x y z and angular z, or (6,), linear and angular x y z, into a TwistStamped."""
     linear, angular = message.twist.linear, message.twist.angular
-    linear.x, linear.y, linear.z, angular.z = map(float, row)
+    linear.x, linear.y, linear.z = map(float, row[:3])
+    if len(row) == 6:
+        angular.x, angular.y = map(float, row[3:5])
+    angular.z = float(row[-1])
+
+
+def _numbers(binding: Binding, message: Any) -> Sequence[Any]:
+    """The numbers in a message, as many as the modality has."""
+    count = binding.modality.shape[0]
+    if binding.type == WRENCH:
+        force, torque = message.wrench.force, message.wrench.torque
+        return (force.x, force.y, force.z, torque.x, torque.y, torque.z)
+    if binding.type == TWIST:
+        linear, angular = message.twist.linear, message.twist.angular
+        turn = (angular.x, angular.y, angular.z) if count == 6 else (angular.z,)
+        return (linear.x, linear.y, linear.z, *turn)
+    field = "values" if binding.type == VECTOR else binding.field
+    numbers = getattr(message, field)
+    if len(numbers) != count:
+        raise ConversionError(f"expected {count} numbers in {field}, found {len(numbers)}")
+    return numbers
 
 
 def _colour(message: Any) -> np.ndarray:
@@ -182,9 +213,9 @@ def _bridged(message: Any, encoding: str, known: Mapping[str, Any]) -> np.ndarra
         raise ConversionError(f"{found}, which cv_bridge cannot convert ({error})") from None
 
 
-def _finite(values: Sequence[Any], what: str) -> np.ndarray:
+def _finite(values: Sequence[Any]) -> np.ndarray:
     with np.errstate(over="ignore"):
         values = np.array(values, np.float64).astype(np.float32)
     if not np.isfinite(values).all():
-        raise ConversionError(f"expected finite {what}, found {values[~np.isfinite(values)][0]}")
+        raise ConversionError(f"expected finite numbers, found {values[~np.isfinite(values)][0]}")
     return values

@@ -32,11 +32,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from smvae_core.cli import run as run_command
 from smvae_core.modality import Modality
+from smvae_ros.bindings import bind
 from smvae_ros.demo_report import Heard, Pass, Truth, draw, summarise, table
 from smvae_ros.msg import FusionStatus, Latent
 from smvae_ros.player import Player, Recorded, read_piece
 from smvae_ros.publications import MESSAGES
-from smvae_ros.settings import default_settings
+from smvae_ros.settings import default_topics
 
 console = Console()
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -69,7 +70,7 @@ def demo(
 
         model = checkpoints.load(checkpoint or checkpoints.default_checkpoint())
         modalities = model.metadata.model.modalities
-        topics = {name: stream.topic for name, stream in default_settings(modalities).streams.items()}
+        topics = default_topics(modalities)
         topics["camera_info"] = "depth/camera_info"
         bag = bag or _shipped_recording()
         piece = read_piece(bag, {name: f"/{topic}" for name, topic in topics.items()}, start, seconds)
@@ -140,11 +141,16 @@ def _play(
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     stop = threading.Event()
+    threads: list[threading.Thread] = []
     try:
         listener = _Listener(node, modalities)
         player = Player(node, piece, topics)
         with console.status("the fusion node loads its model"):
             _wait_until(lambda: player.matched() and listener.matched(), executor, listener, alive)
+        combinations = _combinations(modalities)
+        console.print(
+            f"The fusion node is active. Playing {seconds:g} s, {len(combinations)} times with ever fewer senses."
+        )
         passes = []
         with Progress(
             TextColumn("{task.description:>12}"),
@@ -152,11 +158,12 @@ def _play(
             TextColumn("{task.fields[latents]} latents"),
             console=console,
         ) as bar:
-            for title, subset in _combinations(modalities):
+            for title, subset in combinations:
                 start_ns = time_ns() + _PAUSE_NS
                 passes.append(Pass(title, subset, start_ns, start_ns + round(seconds * 1e9)))
                 names = {*subset, "camera_info"} if "depth" in subset else set(subset)
                 thread = threading.Thread(target=player.play, args=(names, start_ns, stop))
+                threads.append(thread)
                 thread.start()
                 task = bar.add_task(title, total=seconds, latents=0)
                 while thread.is_alive():
@@ -171,6 +178,8 @@ def _play(
         return passes, listener.heard(player)
     finally:
         stop.set()
+        for thread in threads:
+            thread.join()
         node.destroy_node()
         rclpy.shutdown()
 
@@ -206,9 +215,12 @@ class _Listener:
         self._heard = Heard()
         self._topics: list[str] = []
         self._subscribe(Latent, "latent", self._hear_latent)
-        for name, stream in default_settings(modalities).streams.items():
-            kind = next(m.preprocessing.kind for m in modalities if m.name == name)
-            self._subscribe(MESSAGES[kind], f"predicted/{stream.topic.split('/')[0]}", self._hear_prediction(name))
+        topics = default_topics(modalities)
+        for binding in bind(modalities, {}):
+            name = binding.modality.name
+            self._subscribe(
+                MESSAGES[binding.type], f"predicted/{topics[name].split('/')[0]}", self._hear_prediction(name)
+            )
         self._subscribe(FusionStatus, "status", self._hear_status)
 
     def matched(self) -> bool:

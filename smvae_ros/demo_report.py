@@ -14,6 +14,7 @@ from rich.table import Table
 
 from smvae_core.figures import depth_picture, depth_range, picture_sheet
 from smvae_core.modality import Modality
+from smvae_ros.bindings import bind
 from smvae_ros.conversions import raw_array
 from smvae_ros.player import Recorded
 
@@ -82,10 +83,9 @@ class Truth:
 
 def model_units(modality: Modality, message: Any) -> np.ndarray:
     """What one message says, in model units; of a force window its newest sample, (C,)."""
-    if modality.preprocessing.kind != "force":
-        return modality.to_model(raw_array(modality, [message]))
-    window = modality.preprocessing.window
-    return modality.to_model(raw_array(modality, [message] * window))[:, -1]
+    (binding,) = bind([modality], {})
+    array = modality.to_model(raw_array(binding, [message]))
+    return array[:, -1] if modality.preprocessing.kind == "force" else array
 
 
 def summarise(

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+import numpy as np
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.executors import SingleThreadedExecutor
@@ -24,13 +25,13 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from std_srvs.srv import Trigger
 
-from smvae_core.configuration import ConfigurationError
-from smvae_core.errors import SMVAEError
+from smvae_core.errors import ConfigurationError, SMVAEError
+from smvae_ros.bindings import Binding
+from smvae_ros.conversions import set_arrays
 from smvae_ros.diagnostics import Statistics
 from smvae_ros.fusion_worker import FusionWorker, Result
 from smvae_ros.intake import Intake
 from smvae_ros.parameters import (
-    NodeSettings,
     declare_fusion_settings,
     declare_node_settings,
     fusion_settings,
@@ -41,7 +42,7 @@ from smvae_ros.parameters import (
 )
 from smvae_ros.publications import Publications
 from smvae_ros.set_synchronizer import SampleSet
-from smvae_ros.settings import FusionSettings
+from smvae_ros.settings import FusionSettings, NodeSettings
 from smvae_ros.status import STEADY, StatusPublisher
 
 if TYPE_CHECKING:  # torch takes seconds to import; the worker does it when the node is configured
@@ -66,6 +67,7 @@ class FusionNode(LifecycleNode):
         self._settings: FusionSettings | None = None
         self._worker: FusionWorker | None = None
         self._engine: Engine | None = None
+        self._bindings: tuple[Binding, ...] = ()
         self._publications: Publications | None = None
         self._intake: Intake | None = None
         self._warned: dict[str, float] = {}
@@ -73,6 +75,7 @@ class FusionNode(LifecycleNode):
         self.create_timer(1.0, self._report, clock=STEADY)
         self.create_service(Trigger, "~/reset", self._reset)
         self.add_on_set_parameters_callback(self._consider)
+        self.add_post_set_parameters_callback(self._apply)
 
     @property
     def state(self) -> str:
@@ -136,11 +139,14 @@ class FusionNode(LifecycleNode):
     def _configure(self) -> None:
         settings = node_settings(self)
         begin = monotonic()
-        self._worker = FusionWorker(lambda: self._load(settings), self._wanted, self._publish, self._fail)
+        self._worker = FusionWorker(
+            lambda: self._load(settings), self._convert, self._wanted, self._publish, self._fail
+        )
         self._engine = self._worker.engine()
         declare_fusion_settings(self, self._engine.modalities)
         self._settings = fusion_settings(self, self._engine.modalities)
-        self._publications = Publications(self, self._engine.modalities)
+        self._bindings = self._settings.bindings(self._engine.modalities)
+        self._publications = Publications(self, self._bindings)
         for name in unknown_overrides(self):
             self.get_logger().warning(f"{name}: no such parameter; it has no effect")
         names = ", ".join(modality.name for modality in self._engine.modalities)
@@ -164,11 +170,12 @@ class FusionNode(LifecycleNode):
 
     def _activate(self) -> None:
         self._settings = fusion_settings(self, self._engine.modalities)
+        self._limit_predictions()
         self._statistics = Statistics()
         self._status.begin()
-        self._intake = Intake(self, self._engine.modalities, self._settings, self._submit, self._worker.forget)
+        self._intake = Intake(self, self._bindings, self._settings, self._submit, self._worker.forget)
         topics = ", ".join(
-            f"{name} from {topic}"
+            f"{name} from {topic} ({self._intake.bindings[name].message})"
             for name, topic in self._intake.topics.items()
             if self._settings.streams[name].enabled
         )
@@ -186,12 +193,18 @@ class FusionNode(LifecycleNode):
             self._worker.stop()
         if self._publications is not None:
             self._publications.destroy()
+        loaded = self._engine is not None
         self._worker = self._engine = self._publications = self._settings = None
-        if "torch" in sys.modules:
-            sys.modules["torch"].cuda.empty_cache()
+        if loaded:
+            import torch
+
+            torch.cuda.empty_cache()
 
     def _submit(self, sample_set: SampleSet) -> None:
         self._statistics.skipped += self._worker.submit(sample_set)
+
+    def _convert(self, sample_set: SampleSet) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        return set_arrays(self._bindings, sample_set)
 
     def _wanted(self) -> set[str] | None:
         return self._publications.wanted()
@@ -253,6 +266,22 @@ class FusionNode(LifecycleNode):
         except ConfigurationError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+    def _apply(self, parameters: list[Parameter]) -> None:
+        if self._intake is None:
+            return
+        settings = fusion_settings(self, self._engine.modalities)
+        if settings == self._settings:
+            return
+        self._settings = settings
+        self._limit_predictions()
+        try:
+            self._intake.change(settings)
+        except Exception as error:  # of a subscription: rclpy would swallow it without a word
+            self.get_logger().error(f"{type(error).__name__}: {error}")
+
+    def _limit_predictions(self) -> None:
+        self._publications.limit({name: s.prediction_rate for name, s in self._settings.streams.items()})
 
 
 def main() -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
-from smvae_ros.conversions import set_arrays
+import numpy as np
+
 from smvae_ros.set_synchronizer import SampleSet
 
 if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be configured does without
@@ -42,21 +43,24 @@ class FusionWorker:
 
     Args:
         load: builds the engine.
+        convert: the arrays of a set, as `smvae_ros.conversions.set_arrays`.
         wanted: modalities to predict from the next set, or None if nobody listens and the set need not be run.
         publish: takes each result.
         fail: takes an exception of engine or `publish`; the worker goes on with the next set.
 
-    All four are called on the worker's thread.
+    All five are called on the worker's thread.
     """
 
     def __init__(
         self,
         load: Callable[[], Engine],
+        convert: Callable[[SampleSet], tuple[dict[str, np.ndarray], dict[str, str]]],
         wanted: Callable[[], Collection[str] | None],
         publish: Callable[[Result], None],
         fail: Callable[[Exception], None],
     ) -> None:
-        self._load, self._wanted, self._publish, self._fail = load, wanted, publish, fail
+        self._load, self._convert = load, convert
+        self._wanted, self._publish, self._fail = wanted, publish, fail
         self._slot: tuple[SampleSet, int, int] | None = None
         self._generation = 0
         self._stopping = False
@@ -119,7 +123,7 @@ class FusionWorker:
         if wanted is None:
             return
         start = perf_counter_ns()
-        arrays, rejected = set_arrays(engine.modalities, sample_set)
+        arrays, rejected = self._convert(sample_set)
         converted = perf_counter_ns()
         fusion = engine.infer(arrays, wanted) if arrays else None
         inferred = perf_counter_ns()

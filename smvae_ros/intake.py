@@ -13,10 +13,10 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
-from smvae_core.modality import Modality
+from smvae_ros.bindings import Binding
 from smvae_ros.publications import MESSAGES
 from smvae_ros.set_synchronizer import SampleSet
-from smvae_ros.settings import FusionSettings
+from smvae_ros.settings import FusionSettings, nanoseconds
 
 # An image is stale when the next one is there; of a 1 kHz sensor nothing may be lost while the executor is busy.
 _QOS_DEPTH = {"rgb": 1, "depth": 1, "force": 200, "vector": 10}
@@ -31,7 +31,7 @@ class Intake:
 
     Attributes:
         synchronizer: the sets' counts and epoch.
-        modalities: by name, those of the checkpoint.
+        bindings: by modality of the checkpoint.
         settings: in force.
         topics: by modality, fully resolved.
         frames: by modality, the frame id that its sensor last gave.
@@ -42,13 +42,13 @@ class Intake:
     def __init__(
         self,
         node: Node,
-        modalities: tuple[Modality, ...],
+        bindings: tuple[Binding, ...],
         settings: FusionSettings,
         submit: Callable[[SampleSet], None],
         forget: Callable[[], None],
     ) -> None:
         self.synchronizer = settings.synchronizer()
-        self.modalities = {modality.name: modality for modality in modalities}
+        self.bindings = {binding.modality.name: binding for binding in bindings}
         self.settings = settings
         self.topics = {name: node.resolve_topic_name(stream.topic) for name, stream in settings.streams.items()}
         self.frames: dict[str, str] = {}
@@ -58,7 +58,7 @@ class Intake:
         self._submit, self._forget = submit, forget
         self._epoch = 0
         self._armed_ns: int | None = None
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: dict[str, list[Subscription]] = {}
         # On the node's clock, so that a paused or fast simulation pauses and hurries the deadlines as well.
         self._timer = node.create_timer(1.0, self._poll, clock=self._clock, autostart=False)
         self._jump = self._clock.create_jump_callback(
@@ -80,15 +80,28 @@ class Intake:
         self._arm()
         return self._epoch
 
+    def change(self, settings: FusionSettings) -> None:
+        """Go on with other values of what may change at any time."""
+        for name, stream in settings.streams.items():
+            if stream.enabled and name not in self._subscriptions:
+                self._subscribe(name, stream.topic)
+            elif not stream.enabled:
+                self._unsubscribe(name)
+        self.settings = settings
+        now_ns = self._clock.now().nanoseconds
+        max_wait_ns = nanoseconds(settings.max_wait)
+        self._hand_on(self.synchronizer.change(settings.synchronizer_streams(), max_wait_ns, now_ns))
+
     def destroy(self) -> None:
         """Unsubscribe from everything."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+        for name in list(self._subscriptions):
+            self._unsubscribe(name)
         self._node.destroy_timer(self._timer)
         self._jump.unregister()
 
     def _subscribe(self, name: str, topic: str) -> None:
-        kind = self.modalities[name].preprocessing.kind
+        binding = self.bindings[name]
+        kind = binding.modality.preprocessing.kind
 
         def receive(message: Any) -> None:
             stamp = message.header.stamp
@@ -97,12 +110,18 @@ class Intake:
             self.arrived_ns[name] = now_ns
             self._hand_on(self.synchronizer.add(name, stamp.sec * 1_000_000_000 + stamp.nanosec, message, now_ns))
 
-        self._create(MESSAGES[kind], topic, receive, _QOS_DEPTH[kind])
-        if kind == "depth":
+        self._create(name, MESSAGES[binding.type], topic, receive, _QOS_DEPTH[kind])
+        # Of several depth cameras, the first is the one whose prediction becomes points.
+        depths = [n for n, b in self.bindings.items() if b.modality.preprocessing.kind == "depth"]
+        if depths[:1] == [name]:
             # Where image_transport puts it: beside the image.
-            self._create(CameraInfo, "/".join([*topic.split("/")[:-1], "camera_info"]), self._see_camera, 1)
+            self._create(name, CameraInfo, "/".join([*topic.split("/")[:-1], "camera_info"]), self._see_camera, 1)
 
-    def _create(self, message: type, topic: str, callback: Callable[[Any], None], depth: int) -> None:
+    def _unsubscribe(self, name: str) -> None:
+        for subscription in self._subscriptions.pop(name, []):
+            self._node.destroy_subscription(subscription)
+
+    def _create(self, name: str, message: type, topic: str, callback: Callable[[Any], None], depth: int) -> None:
         def take(first: Any) -> None:
             callback(first)
             # The rest of a burst at once: going through the executor costs several times what taking a message does.
@@ -120,7 +139,7 @@ class Intake:
             QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
-        self._subscriptions.append(subscription)
+        self._subscriptions.setdefault(name, []).append(subscription)
 
     def _see_camera(self, message: CameraInfo) -> None:
         self.camera = message

@@ -1,40 +1,22 @@
 """The node's ROS parameters, declared from the same pydantic settings that the offline replay reads."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from smvae_core.configuration import ConfigurationError, explain
+from smvae_core.errors import ConfigurationError, explain
 from smvae_core.modality import Modality
-from smvae_ros.settings import FusionSettings, default_settings
+from smvae_ros.settings import ANY_TIME, READ_ONLY, UNCONFIGURED, FusionSettings, NodeSettings, default_settings, flat
 
 # ROS ranges need two ends.
 _MOST_SECONDS = 60.0
 _MOST_COUNT = 100_000
-
-
-class NodeSettings(BaseModel):
-    """What the node needs to know before it has a checkpoint."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    autostart: bool = Field(default=True, description="configure and activate at once, without a lifecycle manager")
-    checkpoint: str = Field(
-        default="", description="path of a .safetensors checkpoint; empty: the one that ships with the package"
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="where the model runs: auto (a GPU where there is one), cpu or cuda"
-    )
-    threads: NonNegativeInt = Field(
-        default=0,
-        description="threads of one inference on a processor; 0: all cores but the one that takes messages, at most 4",
-    )
 
 
 def declare_node_settings(node: Node) -> None:
@@ -43,7 +25,7 @@ def declare_node_settings(node: Node) -> None:
     Raises:
         ConfigurationError: an override of the wrong type or out of range, named.
     """
-    _declare(node, _flat(NodeSettings()), read_only={"autostart"})
+    _declare(node, flat(NodeSettings()))
 
 
 def node_settings(node: Node) -> NodeSettings:
@@ -64,7 +46,7 @@ def declare_fusion_settings(node: Node, modalities: tuple[Modality, ...]) -> Non
     Raises:
         ConfigurationError: an override of the wrong type or out of range, named; its default is in place afterwards.
     """
-    _declare(node, _flat(default_settings(modalities)))
+    _declare(node, flat(default_settings(modalities)))
 
 
 def fusion_settings(node: Node, modalities: tuple[Modality, ...], changes: Sequence[Parameter] = ()) -> FusionSettings:
@@ -74,7 +56,7 @@ def fusion_settings(node: Node, modalities: tuple[Modality, ...], changes: Seque
         ConfigurationError: a bad value, or values that do not go together.
     """
     defaults = default_settings(modalities)
-    values = {name: node.get_parameter(name).value for name, _, _ in _flat(defaults)}
+    values = {name: node.get_parameter(name).value for name, _, _ in flat(defaults)}
     values |= {parameter.name: parameter.value for parameter in changes if parameter.name in values}
     nested: dict[str, Any] = {"streams": {}}
     for name, value in values.items():
@@ -107,12 +89,16 @@ def refuse_fusion_settings(
     """Refuse changes that cannot be applied; parameters that are none of `FusionSettings` are passed over.
 
     Raises:
-        ConfigurationError: a bad value, values that do not go together, or an active node.
+        ConfigurationError: a bad value, values that do not go together, or a node past the state in which they change.
     """
-    known = {name for name, _, _ in _flat(default_settings(modalities))}
-    names = [parameter.name for parameter in changes if parameter.name in known]
-    if names and state == "active":
-        raise ConfigurationError(f"{', '.join(names)}: changes only while the node is not active")
+    fields = {name: field for name, _, field in flat(default_settings(modalities))}
+    names = [parameter.name for parameter in changes if parameter.name in fields]
+    for name in names:
+        when = fields[name].json_schema_extra
+        if when == UNCONFIGURED:
+            raise ConfigurationError(f"{name}: changes only while the node is unconfigured, and it is {state}")
+        if when != ANY_TIME and state == "active":
+            raise ConfigurationError(f"{name}: changes only while the node is not active")
     if names:
         fusion_settings(node, modalities, changes)
 
@@ -126,26 +112,13 @@ def unknown_overrides(node: Node) -> list[str]:
     ]
 
 
-def _flat(settings: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, FieldInfo]]:
-    """Name, value and field of each parameter; a modality's stand under `streams.<modality>`."""
-    for key, field in type(settings).model_fields.items():
-        value = getattr(settings, key)
-        if isinstance(value, dict):
-            for name, inner in value.items():
-                yield from _flat(inner, f"{prefix}{key}.{name}.")
-        else:
-            yield prefix + key, value, field
-
-
-def _declare(
-    node: Node, parameters: Iterator[tuple[str, Any, FieldInfo]], read_only: frozenset[str] | set[str] = frozenset()
-) -> None:
+def _declare(node: Node, parameters: Iterator[tuple[str, Any, FieldInfo]]) -> None:
     problems = []
     for name, value, field in parameters:
         if node.has_parameter(name):
             continue
         descriptor = _descriptor(value, field)
-        descriptor.read_only = name in read_only
+        descriptor.read_only = field.json_schema_extra == READ_ONLY
         try:
             node.declare_parameter(name, value, descriptor)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
@@ -166,5 +139,6 @@ def _descriptor(value: Any, field: FieldInfo) -> ParameterDescriptor:
         descriptor.integer_range.append(IntegerRange(from_value=least, to_value=_MOST_COUNT, step=0))
     elif isinstance(value, float):
         least = float(bounds[0]) if bounds else -_MOST_SECONDS
-        descriptor.floating_point_range.append(FloatingPointRange(from_value=least, to_value=_MOST_SECONDS, step=0.0))
+        most = next((float(item.le) for item in field.metadata if getattr(item, "le", None) is not None), _MOST_SECONDS)
+        descriptor.floating_point_range.append(FloatingPointRange(from_value=least, to_value=most, step=0.0))
     return descriptor

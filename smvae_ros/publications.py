@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,15 +13,15 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 from std_msgs.msg import Header
 
-from smvae_core.modality import Modality
-from smvae_ros.conversions import fill_image, fill_twist, fill_wrench
-from smvae_ros.msg import Latent
+from smvae_ros.bindings import IMAGE, JOINTS, TWIST, VECTOR, WRENCH, Binding
+from smvae_ros.conversions import fill
+from smvae_ros.msg import Latent, VectorStamped
 from smvae_ros.point_cloud import points_from_depth
 from smvae_ros.set_synchronizer import SampleSet
-from smvae_ros.settings import default_settings
+from smvae_ros.settings import default_topics
 
 try:
     from sensor_msgs_py.point_cloud2 import create_cloud_xyz32
@@ -30,8 +31,14 @@ except ImportError:
 if TYPE_CHECKING:
     from smvae_core.engine import Fusion
 
-MESSAGES: dict[str, type] = {"rgb": Image, "depth": Image, "force": WrenchStamped, "vector": TwistStamped}
-"""Message type of a modality, by the kind of its preprocessing."""
+MESSAGES: dict[str, type] = {
+    IMAGE: Image,
+    WRENCH: WrenchStamped,
+    TWIST: TwistStamped,
+    JOINTS: JointState,
+    VECTOR: VectorStamped,
+}
+"""The class of a binding's type."""
 
 
 class Publications:
@@ -40,28 +47,37 @@ class Publications:
     `wanted` and `publish` may be called from another thread than the executor's.
     """
 
-    def __init__(self, node: LifecycleNode, modalities: tuple[Modality, ...]) -> None:
+    def __init__(self, node: LifecycleNode, bindings: tuple[Binding, ...]) -> None:
         self._node = node
-        self._modalities = {modality.name: modality for modality in modalities}
+        self._bindings = {binding.modality.name: binding for binding in bindings}
+        modalities = [binding.modality for binding in bindings]
+        topics = default_topics(modalities)
         self._latent = self._publisher(Latent, "~/latent")
         self._predicted = {
-            name: self._publisher(
-                MESSAGES[self._modalities[name].preprocessing.kind], f"~/predicted/{settings.topic.split('/')[0]}"
-            )
-            for name, settings in default_settings(modalities).streams.items()
+            name: self._publisher(MESSAGES[binding.type], f"~/predicted/{topics[name].split('/')[0]}")
+            for name, binding in self._bindings.items()
         }
         self._depth = next((m.name for m in modalities if m.preprocessing.kind == "depth"), None)
+        self._periods: dict[str, float] = {}
+        self._next: dict[str, float] = {}
         self._points: LifecyclePublisher | None = None
         if self._depth is not None and create_cloud_xyz32 is None:
             node.get_logger().warning("sensor_msgs_py is not installed: ~/predicted/points is not published")
-        elif self._depth is not None:
+        elif self._depth is not None and "points" not in self._bindings:
             self._points = self._publisher(PointCloud2, "~/predicted/points")
 
+    def limit(self, rates: Mapping[str, float]) -> None:
+        """From now on make at most so many predictions of a modality per second, 0 unlimited."""
+        periods = {name: 1.0 / rate if rate else 0.0 for name, rate in rates.items()}
+        if periods != self._periods:
+            self._periods, self._next = periods, {}
+
     def wanted(self) -> set[str] | None:
-        """The modalities whose prediction somebody listens to; None if nobody listens to anything."""
+        """The modalities of which a prediction is due and listened to; None if the next set would be for nobody."""
         wanted = {name for name, publisher in self._predicted.items() if publisher.get_subscription_count()}
         if self._points is not None and self._points.get_subscription_count():
             wanted.add(self._depth)
+        wanted = {name for name in wanted if self._due(name, monotonic())}
         return wanted if wanted or self._latent.get_subscription_count() else None
 
     def publish(
@@ -90,7 +106,7 @@ class Publications:
         )
         for name, prediction in fusion.predictions.items():
             header = Header(stamp=stamp, frame_id=frames.get(name, ""))
-            self._publish_prediction(name, header, self._modalities[name].to_physical(prediction), camera)
+            self._publish_prediction(name, header, self._bindings[name].modality.to_physical(prediction), camera)
 
     def destroy(self) -> None:
         """Take all publishers off the node."""
@@ -98,17 +114,20 @@ class Publications:
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
 
+    def _due(self, name: str, now: float) -> bool:
+        period = self._periods.get(name, 0.0)
+        due = self._next.get(name, now)
+        if now < due:
+            return False
+        # From when it was due, not from now, or sets that come a little too often would miss every other turn.
+        self._next[name] = max(due + period, now)
+        return True
+
     def _publish_prediction(self, name: str, header: Header, physical: np.ndarray, camera: CameraInfo | None) -> None:
         publisher = self._predicted[name]
         if publisher.get_subscription_count():
-            kind = self._modalities[name].preprocessing.kind
-            message = MESSAGES[kind](header=header)
-            if kind == "force":
-                fill_wrench(message, physical[-1])
-            elif kind == "vector":
-                fill_twist(message, physical)
-            else:
-                fill_image(message, physical)
+            message = MESSAGES[self._bindings[name].type](header=header)
+            fill(self._bindings[name], message, physical)
             publisher.publish(message)
         if (
             name == self._depth

@@ -26,7 +26,8 @@ from smvae_core.evaluation import Evaluation, Subset, SubsetErrors, all_subsets
 from smvae_core.figures import depth_picture, depth_range, picture_sheet
 from smvae_core.modality import Modality
 from smvae_ros.bags import BagError, bag_hash, read_bag
-from smvae_ros.conversions import MESSAGE_TYPES, set_arrays
+from smvae_ros.bindings import Binding
+from smvae_ros.conversions import set_arrays
 from smvae_ros.set_synchronizer import SampleSet, SetSynchronizer
 from smvae_ros.settings import FusionSettings
 
@@ -114,9 +115,10 @@ def replay(
     engine = Engine.load(checkpoint, device)
     chosen = settings(engine.modalities)
     synchronizer = chosen.synchronizer()
-    judge = _Judge(engine)
+    bindings = chosen.bindings(engine.modalities)
+    judge = _Judge(engine, bindings)
     with _one_thread():
-        for sample_set in bag_sets(bag, engine.modalities, chosen, synchronizer):
+        for sample_set in bag_sets(bag, bindings, chosen, synchronizer):
             judge.see(sample_set)
             on_set()
     if not judge.whole:
@@ -154,7 +156,7 @@ def replay(
 
 
 def bag_sets(
-    bag: Path, modalities: Sequence[Modality], settings: FusionSettings, synchronizer: SetSynchronizer
+    bag: Path, bindings: Sequence[Binding], settings: FusionSettings, synchronizer: SetSynchronizer
 ) -> Iterator[SampleSet]:
     """The sets that a node would make of a bag, with the log time as its clock and polled at every deadline.
 
@@ -162,7 +164,7 @@ def bag_sets(
         BagError: not a bag, damaged, or without a topic.
     """
     topics = {name: "/" + stream.topic.lstrip("/") for name, stream in settings.streams.items() if stream.enabled}
-    types = {modality.name: MESSAGE_TYPES[modality.preprocessing.kind] for modality in modalities}
+    types = {binding.modality.name: binding.type for binding in bindings}
     for modality, log_ns, stamp_ns, message in read_bag(bag, topics, types):
         while (due_ns := synchronizer.next_deadline()) is not None and due_ns <= log_ns:
             yield from synchronizer.poll(due_ns)
@@ -183,6 +185,7 @@ class _Judge:
     """Runs the engine on each set and keeps what the results need; memory grows by a latent for each set, no more."""
 
     engine: Engine
+    bindings: tuple[Binding, ...]
     stamps_ns: list[int] = field(default_factory=list)
     by_subset: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
@@ -205,7 +208,7 @@ class _Judge:
         self._shown = [subset for subset in dict.fromkeys(shown) if subset]
 
     def see(self, sample_set: SampleSet) -> None:
-        arrays, rejected = set_arrays(self.engine.modalities, sample_set)
+        arrays, rejected = set_arrays(self.bindings, sample_set)
         self.rejected.update(rejected.keys())
         self.rejected_because = rejected | self.rejected_because
         # As the node does, alone and without predictions: to the bit what it would publish.

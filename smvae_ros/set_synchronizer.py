@@ -60,31 +60,14 @@ class SetSynchronizer:
             raise ValueError(f"each stream needs a name of its own, found {', '.join(names)}")
         if reference is not None and reference not in names:
             raise ValueError(f"the reference must be one of {', '.join(names)}, found {reference}")
-        for key, value, least in (
-            ("max_wait_ns", max_wait_ns, 0),
-            ("tick_ns", tick_ns, 1),
-            ("future_ns", future_ns, 0),
-        ):
+        for key, value, least in (("tick_ns", tick_ns, 1), ("future_ns", future_ns, 0)):
             if value < least:
                 raise ValueError(f"{key} must be at least {least}, found {value}")
-        self._max_wait_ns = max_wait_ns
+        self._reference_name = reference
         self._tick_ns = tick_ns
         self._future_ns = future_ns
-        # A straggler is at most about max_wait_ns late; ten times that is another pass of a bag.
-        self._jump_ns = max(10 * max_wait_ns, 500_000_000)
-        self._buffers: dict[str, StreamBuffer] = {}
-        for stream in streams:
-            if stream.name == reference:
-                if stream.window > 1:
-                    raise ValueError(
-                        f"the reference must not be windowed, found a window of {stream.window} for {reference}"
-                    )
-                # It is taken by its own stamp, exactly and once; where one more waits than may, the oldest leaves.
-                stream = replace(stream, tolerance_ns=0, hold_ns=0, depth=stream.depth + 1)
-            self._buffers[stream.name] = StreamBuffer(stream)
-        self._enabled = [buffer for buffer in self._buffers.values() if buffer.stream.enabled]
-        self._others = [buffer for buffer in self._enabled if buffer.stream.name != reference]
-        self._reference = next((buffer for buffer in self._enabled if buffer.stream.name == reference), None)
+        self._buffers = {stream.name: StreamBuffer(self._fitted(stream)) for stream in streams}
+        self._arrange(max_wait_ns, ())
         self.counts: dict[str, StreamCounts] = {name: buffer.counts for name, buffer in self._buffers.items()}
         """What became of the samples of each modality."""
         self.sets: Counter[str] = Counter()
@@ -154,6 +137,23 @@ class SetSynchronizer:
         self.resets += 1
         self._restart()
 
+    def change(self, streams: Iterable[Stream], max_wait_ns: int, now_ns: int) -> list[SampleSet]:
+        """Go on with other values for some of the streams and another wait; returns the sets that leave because of it.
+
+        Nothing is forgotten but the samples of a stream that is no longer enabled; sets that wait keep their deadline.
+
+        Raises:
+            ValueError: a stream of another name, or a value out of range.
+        """
+        fitted = [self._fitted(stream) for stream in streams]
+        if unknown := [stream.name for stream in fitted if stream.name not in self._buffers]:
+            raise ValueError(f"expected streams of {', '.join(self._buffers)}, found {', '.join(unknown)}")
+        sets = self._advance(now_ns)
+        self._arrange(max_wait_ns, fitted)
+        if self._reference is None:
+            self._pending = [pending for pending in self._pending if pending.tick]
+        return sets + self._emit(now_ns, now_ns)
+
     def alive(self, modality: str, now_ns: int) -> bool:
         """Whether a sample of the modality arrived within its timeout."""
         return self._buffers[modality].alive(now_ns)
@@ -161,6 +161,26 @@ class SetSynchronizer:
     def held(self, modality: str) -> int:
         """The samples of the modality that wait for their first set."""
         return len(self._buffers[modality])
+
+    def _fitted(self, stream: Stream) -> Stream:
+        if stream.name != self._reference_name:
+            return stream
+        if stream.window > 1:
+            raise ValueError(f"the reference must not be windowed, found a window of {stream.window} for {stream.name}")
+        # It is taken by its own stamp, exactly and once; where one more waits than may, the oldest leaves.
+        return replace(stream, tolerance_ns=0, hold_ns=0, depth=stream.depth + 1)
+
+    def _arrange(self, max_wait_ns: int, changed: Iterable[Stream]) -> None:
+        if max_wait_ns < 0:
+            raise ValueError(f"max_wait_ns must be at least 0, found {max_wait_ns}")
+        for stream in changed:
+            self._buffers[stream.name].change(stream)
+        self._max_wait_ns = max_wait_ns
+        # A straggler is at most about max_wait_ns late; ten times that is another pass of a bag.
+        self._jump_ns = max(10 * max_wait_ns, 500_000_000)
+        self._enabled = [buffer for buffer in self._buffers.values() if buffer.stream.enabled]
+        self._others = [buffer for buffer in self._enabled if buffer.stream.name != self._reference_name]
+        self._reference = next((b for b in self._enabled if b.stream.name == self._reference_name), None)
 
     def _restart(self) -> None:
         for buffer in self._buffers.values():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
@@ -12,27 +12,76 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
-from smvae_core.configuration import ConfigurationError, explain
+from smvae_core.errors import ConfigurationError, explain
 from smvae_core.modality import Modality
+from smvae_ros.bindings import Binding, bind
 from smvae_ros.set_synchronizer import SetSynchronizer, Stream
+
+# When a parameter of the node may change; without a word here, while the node is not active.
+READ_ONLY = {"changes": "never"}
+UNCONFIGURED = {"changes": "while unconfigured"}
+ANY_TIME = {"changes": "at any time"}
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class NodeSettings(_Settings):
+    """What the node needs to know before it has a checkpoint."""
+
+    autostart: bool = Field(
+        default=True,
+        description="configure and activate at once, without a lifecycle manager",
+        json_schema_extra=READ_ONLY,
+    )
+    checkpoint: str = Field(
+        default="",
+        description="path of a .safetensors checkpoint; empty: the one that ships with the package",
+        json_schema_extra=UNCONFIGURED,
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto",
+        description="where the model runs: auto (a GPU where there is one), cpu or cuda",
+        json_schema_extra=UNCONFIGURED,
+    )
+    threads: NonNegativeInt = Field(
+        default=0,
+        description="threads of one inference on a processor; 0: all cores but the one that takes messages, at most 4",
+        json_schema_extra=UNCONFIGURED,
+    )
+
+
 class StreamSettings(_Settings):
-    """How one modality reaches the sets; times in seconds. See `smvae_ros.stream.Stream` for each but the topic."""
+    """How one modality reaches the sets; times in seconds. See `smvae_ros.stream.Stream` for each but topic,
+    message and prediction_rate."""
 
     topic: str = Field(min_length=1, description="topic of the modality")
-    enabled: bool = Field(default=True, description="false leaves the modality out of every set")
-    tolerance: NonNegativeFloat = Field(default=0.025, description="how far from the reference a sample may lie (s)")
+    message: str = Field(
+        default="",
+        description="type of the topic's messages; empty: the usual one of the modality",
+        json_schema_extra=UNCONFIGURED,
+    )
+    enabled: bool = Field(
+        default=True, description="false leaves the modality out of every set", json_schema_extra=ANY_TIME
+    )
+    prediction_rate: NonNegativeFloat = Field(
+        default=0.0,
+        le=1000.0,
+        description="most predictions of the modality per second, 0 unlimited",
+        json_schema_extra=ANY_TIME,
+    )
+    tolerance: NonNegativeFloat = Field(
+        default=0.025, description="how far from the reference a sample may lie (s)", json_schema_extra=ANY_TIME
+    )
     timeout: PositiveFloat = Field(default=0.5, description="silent for so long, the modality is not waited for (s)")
     depth: PositiveInt = Field(default=16, description="most samples kept")
     window: PositiveInt = Field(
@@ -73,7 +122,9 @@ class FusionSettings(_Settings):
     reference: str = Field(
         default="rgb", description="modality whose samples open sets; empty: a tick of the clock does"
     )
-    max_wait: NonNegativeFloat = Field(default=0.05, description="longest wait of a reference for the others (s)")
+    max_wait: NonNegativeFloat = Field(
+        default=0.05, description="longest wait of a reference for the others (s)", json_schema_extra=ANY_TIME
+    )
     tick: PositiveFloat = Field(default=0.05, description="spacing of sets while there is no reference (s)")
     future: NonNegativeFloat = Field(default=0.1, description="how far ahead of the clock a stamp may be (s)")
     streams: dict[str, StreamSettings]
@@ -86,12 +137,24 @@ class FusionSettings(_Settings):
     def synchronizer(self) -> SetSynchronizer:
         """A synchroniser with these settings."""
         return SetSynchronizer(
-            [settings.stream(name) for name, settings in self.streams.items()],
+            self.synchronizer_streams(),
             reference=self.reference or None,
             max_wait_ns=nanoseconds(self.max_wait),
             tick_ns=nanoseconds(self.tick),
             future_ns=nanoseconds(self.future),
         )
+
+    def synchronizer_streams(self) -> list[Stream]:
+        """The streams of that synchroniser."""
+        return [settings.stream(name) for name, settings in self.streams.items()]
+
+    def bindings(self, modalities: Iterable[Modality]) -> tuple[Binding, ...]:
+        """Each modality with the message that brings it.
+
+        Raises:
+            ConfigurationError: a message that cannot bring its modality.
+        """
+        return bind(modalities, {name: stream.message for name, stream in self.streams.items()})
 
     def changed(self, changes: dict[str, Any]) -> FusionSettings:
         """The settings with some values replaced; under `streams` only what each modality names is.
@@ -120,11 +183,35 @@ def default_settings(modalities: Iterable[Modality]) -> FusionSettings:
     The reference is `rgb`, or else the first image, or else the clock.
     """
     modalities = list(modalities)
+    topics = default_topics(modalities)
     images = [modality.name for modality in modalities if modality.preprocessing.kind in ("rgb", "depth")]
     reference = "rgb" if "rgb" in images else next(iter(images), "")
     return FusionSettings(
-        reference=reference, streams={modality.name: _default_stream(modality) for modality in modalities}
+        reference=reference,
+        streams={modality.name: _default_stream(modality, topics[modality.name]) for modality in modalities},
     )
+
+
+def default_topics(modalities: Iterable[Modality]) -> dict[str, str]:
+    """By modality its topic, relative: images on `<name>/image`, all else on `<name>`, but `force` on `wrench`."""
+    kinds = {modality.name: modality.preprocessing.kind for modality in modalities}
+    topics = {name: f"{name}/image" if kind in ("rgb", "depth") else name for name, kind in kinds.items()}
+    if kinds.get("force") == "force" and "wrench" not in kinds:
+        topics["force"] = "wrench"
+    return topics
+
+
+def flat(
+    settings: NodeSettings | FusionSettings | StreamSettings, prefix: str = ""
+) -> Iterator[tuple[str, Any, FieldInfo]]:
+    """Name, value and field of each parameter; a modality's stand under `streams.<modality>`."""
+    for key, field in type(settings).model_fields.items():
+        value = getattr(settings, key)
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                yield from flat(inner, f"{prefix}{key}.{name}.")
+        else:
+            yield prefix + key, value, field
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
@@ -151,12 +238,12 @@ def nanoseconds(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
-def _default_stream(modality: Modality) -> StreamSettings:
-    name, preprocessing = modality.name, modality.preprocessing
+def _default_stream(modality: Modality, topic: str) -> StreamSettings:
+    preprocessing = modality.preprocessing
     if preprocessing.kind == "force":
         window = preprocessing.window
         return StreamSettings(
-            topic="wrench" if name == "force" else name,
+            topic=topic,
             timeout=0.2,
             # What arrives while a set waits must not push out the set's own window.
             depth=window + 480,
@@ -166,5 +253,5 @@ def _default_stream(modality: Modality) -> StreamSettings:
         )
     if preprocessing.kind == "vector":
         # A command stays in force until the next one.
-        return StreamSettings(topic=name, depth=64, hold=0.1, period=0.04)
-    return StreamSettings(topic=f"{name}/image", period=0.04)
+        return StreamSettings(topic=topic, depth=64, hold=0.1, period=0.04)
+    return StreamSettings(topic=topic, period=0.04)

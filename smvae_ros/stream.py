@@ -115,6 +115,14 @@ class StreamBuffer:
         self.period_ns = self._least_ns = self.stream.period_ns
         self._round = 0
 
+    def change(self, stream: Stream) -> None:
+        """Go on as another stream; one that is no longer enabled lets go of its samples."""
+        if self.stream.enabled and not stream.enabled:
+            self._drop_oldest(len(self._stamps), "disabled")
+            self.clear()
+        self.stream = stream
+        self._back_ns = max(stream.tolerance_ns, stream.hold_ns)
+
     def add(self, stamp_ns: int, data: Any, floor_ns: int) -> bool:
         """Put a sample in its place, or count why not; no set can have a stamp below `floor_ns` any more."""
         stamps = self._stamps

@@ -1,95 +1,137 @@
-"""Logs as one table of samples, in memory, ready for the model.
+"""Logs as one table of samples, ready for the model.
 
 Step t gives one sample: image and depth of step t, the force samples up to step t, and action t + 1, the command that
 follows the observation (as the public Vision&Touch loaders pair them). The last step before a gap has no such command:
-its action is absent.
+its action is absent. A trajectory whose files lack a key throughout lacks that sensor: its samples train without it.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from smvae_core.data.vision_touch import LogError, Trajectory, read_part
-from smvae_core.modality import Modality, ModalityError
+from smvae_core.data.parts import CONTACT, POSE, Chunk, Part, columns, read_columns
+from smvae_core.data.vision_touch import LogError, Trajectory
+from smvae_core.modality import Modality
 from smvae_core.model import Batch
 from smvae_core.preprocessing import Vector
 
 _FOLLOWING = "action"
 
 
+class BadLogs(LogError):
+    """Several files cannot be read; the message has a line for each."""
+
+    def __init__(self, bad: Mapping[Path, str], total: int) -> None:
+        lines = "".join(f"\n  {reason}" for _, reason in sorted(bad.items()))
+        super().__init__(
+            f"{len(bad)} of {total} files cannot be used (--skip-bad goes on without them); expected whole "
+            f"Vision&Touch logs, found:{lines}"
+        )
+
+
 @dataclass(frozen=True)
 class Samples:
-    """Samples in model units.
+    """N samples over a table of R steps, which may be memory-mapped.
 
     Attributes:
-        modalities: columns of `available`.
-        arrays: by modality (N, *shape): uint8 of 255 for RGB, float16 for depth, float32 otherwise.
+        modalities: columns of `available`, with open scales measured once `fitted`.
+        arrays: the table, by modality (R, *shape): uint8 of 255 for RGB, float16 for depth, float32 otherwise; vectors
+            in their own units. Sample i is row `rows[i]`, of actions row `following[i]`.
+        rows: (N,), int64.
+        following: (N,), int64, row of the next step; of the step itself where none follows.
+        previous: (N,), int64, row of the step before, -1 where there is none.
         available: (N, M), bool.
-        contact: (N,), bool, whether the peg touches during the next step.
+        contact: (N,), float32, whether the peg touches during the next step, 0 or 1; NaN where that is not known.
+        pose: (N, 4), float32, x y z yaw of the next step, in metres and radians; NaN where that is not known.
         trajectory: (N,), int, index into `names`.
+        step: (N,), int, number of the step in its trajectory.
         names: trajectories.
     """
 
     modalities: tuple[Modality, ...]
     arrays: dict[str, np.ndarray]
+    rows: np.ndarray
+    following: np.ndarray
+    previous: np.ndarray
     available: np.ndarray
     contact: np.ndarray
+    pose: np.ndarray
     trajectory: np.ndarray
+    step: np.ndarray
     names: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.available)
 
-    def batch(self, index: np.ndarray) -> tuple[Batch, torch.Tensor]:
-        """The rows `index` as a batch (float32) and its availability mask (B, M)."""
-        return {name: _decompressed(array[index]) for name, array in self.arrays.items()}, torch.from_numpy(
-            self.available[index]
-        )
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Names of the trajectories that these samples are of."""
+        return tuple(self.names[i] for i in np.unique(self.trajectory))
+
+    def rows_of(self, modality: Modality) -> np.ndarray:
+        """(N,), the row of each sample in that modality's array."""
+        return self.following if modality.source == _FOLLOWING else self.rows
+
+    def batch(self, index: np.ndarray) -> tuple[Batch, Tensor]:
+        """The samples `index` as a batch (float32, model units) and its availability mask (B, M)."""
+        batch = {
+            m.name: model_units(m, torch.from_numpy(self.arrays[m.name][self.rows_of(m)[index]]))
+            for m in self.modalities
+        }
+        return batch, torch.from_numpy(self.available[index])
+
+    def select(self, index: np.ndarray) -> "Samples":
+        """The samples `index` over the same table."""
+        per_sample = ("rows", "following", "previous", "available", "contact", "pose", "trajectory", "step")
+        return replace(self, **{key: getattr(self, key)[index] for key in per_sample})
 
     def mean(self) -> Batch:
         """The mean of each modality over the samples that have it, (*shape), float32: the trivial prediction."""
         means = {}
-        for column, (name, array) in enumerate(self.arrays.items()):
-            rows = np.flatnonzero(self.available[:, column])
-            total = sum(_decompressed(array[chunk]).double().sum(dim=0) for chunk in np.array_split(rows, 64))
-            means[name] = (total / max(len(rows), 1)).float()
+        for column, modality in enumerate(self.modalities):
+            rows = np.sort(self.rows_of(modality)[self.available[:, column]])
+            total = torch.zeros(modality.shape, dtype=torch.float64)
+            for chunk in np.array_split(rows, -(-len(rows) // 512) or 1):
+                stored = torch.from_numpy(self.arrays[modality.name][chunk])
+                total += model_units(modality, stored).sum(dim=0, dtype=torch.float64)
+            means[modality.name] = (total / max(len(rows), 1)).float()
         return means
 
 
-def split_by_trajectory(
-    trajectories: Sequence[Trajectory], held_out: float, seed: int
-) -> tuple[list[Trajectory], list[Trajectory]]:
-    """A training part and a held-out part; no trajectory is in both.
+def model_units(modality: Modality, stored: Tensor) -> Tensor:
+    """Stored entries (B, *shape) to float32 in model units, on their device."""
+    if stored.dtype == torch.uint8:
+        # Several times faster than the division of bytes.
+        return stored.float().div_(255.0)
+    record = modality.preprocessing
+    if isinstance(record, Vector) and record.offset is not None and record.scale is not None:
+        return (stored - stored.new_tensor(record.offset)) / stored.new_tensor(record.scale)
+    return stored.float()
+
+
+def fitted(samples: Samples) -> tuple[Modality, ...]:
+    """The modalities with open scales measured on these samples, which must be the training part.
 
     Raises:
-        LogError: a part would be empty.
+        LogError: no sample has a modality, so that nothing could be learned of it.
     """
-    order = np.random.default_rng(seed).permutation(len(trajectories))
-    count = round(held_out * len(trajectories))
-    if not 0 < count < len(trajectories):
-        raise LogError(
-            f"expected enough trajectories to hold out {held_out:.0%} of them, found {len(trajectories)}; "
-            "record more or change data.held_out"
-        )
-    return [trajectories[i] for i in sorted(order[count:])], [trajectories[i] for i in sorted(order[:count])]
-
-
-def fit_modalities(modalities: Sequence[Modality], training: Sequence[Trajectory]) -> tuple[Modality, ...]:
-    """The modalities with open scales measured on the training part.
-
-    Raises:
-        LogError: a file cannot be read.
-    """
-    fitted = []
-    for modality in modalities:
+    modalities = []
+    for column, modality in enumerate(samples.modalities):
+        rows = samples.rows_of(modality)[samples.available[:, column]]
+        if not len(rows):
+            raise LogError(
+                f"expected training logs with key '{modality.source}', found it in none; leave {modality.name} out of "
+                "model.modalities or add logs that have it"
+            )
         if isinstance(modality.preprocessing, Vector):
-            values = np.concatenate([trajectory.read([modality.source])[modality.source] for trajectory in training])
+            values = samples.arrays[modality.name][rows].astype(np.float64)
             modality = modality.model_copy(update={"preprocessing": modality.preprocessing.fitted(values)})
-        fitted.append(modality)
-    return tuple(fitted)
+        modalities.append(modality)
+    return tuple(modalities)
 
 
 def read_samples(
@@ -97,60 +139,94 @@ def read_samples(
     modalities: Sequence[Modality],
     on_part: Callable[[Path], None] = lambda path: None,
 ) -> Samples:
-    """Read and preprocess whole trajectories.
+    """Read and preprocess whole trajectories into memory.
 
     Args:
         on_part: called after each file, for progress.
 
     Raises:
-        LogError: a file is damaged or does not fit a modality; the sentence names it.
+        BadLogs: files are damaged or do not fit a modality; each is named with its reason.
     """
-    columns: dict[str, list[np.ndarray]] = {modality.name: [] for modality in modalities}
-    available, contact, owner = [], [], []
+    parts: dict[Path, Part] = {}
+    bad: dict[Path, str] = {}
+    paths = [path for trajectory in trajectories for _, path in trajectory.parts]
+    for path in paths:
+        try:
+            parts[path] = read_columns(path, modalities)
+        except LogError as error:
+            bad[path] = str(error)
+        on_part(path)
+    chunks, first = {}, 0
+    for path, part in parts.items():
+        chunks[path] = Chunk(first, part.steps, part.lacking)
+        first += part.steps
+    if bad := bad | inconsistent(trajectories, chunks):
+        raise BadLogs(bad, len(paths))
+    empty = {c.name: np.zeros((0, *c.shape), c.dtype) for c in columns(modalities)}
+    arrays = {
+        name: np.concatenate(
+            [none, *(p.columns.get(name, np.zeros((p.steps, *none.shape[1:]), none.dtype)) for p in parts.values())]
+        )
+        for name, none in empty.items()
+    }
+    return samples_of(trajectories, modalities, chunks, arrays)
+
+
+def inconsistent(trajectories: Sequence[Trajectory], chunks: Mapping[Path, Chunk]) -> dict[Path, str]:
+    """Files without a key that other files of their trajectory have: a sensor is there throughout or not at all."""
+    bad = {}
+    for trajectory in trajectories:
+        found = {path: chunks[path].lacking for _, path in trajectory.parts if path in chunks}
+        for path, lacking in found.items():
+            if missing := lacking - frozenset.intersection(*found.values()):
+                bad[path] = (
+                    f"{path}: expected what other files of trajectory {trajectory.name} have, found no data of "
+                    f"{', '.join(sorted(missing))}"
+                )
+    return bad
+
+
+def samples_of(
+    trajectories: Sequence[Trajectory],
+    modalities: Sequence[Modality],
+    chunks: Mapping[Path, Chunk],
+    arrays: Mapping[str, np.ndarray],
+) -> Samples:
+    """Samples over a table whose rows `chunks` says; files without a chunk are left out, as gaps in time.
+
+    Args:
+        arrays: by `columns(modalities)`.
+    """
+    per_sample = ("rows", "following", "previous", "available", "owner", "step")
+    pieces: dict[str, list[np.ndarray]] = {key: [] for key in per_sample}
     for index, trajectory in enumerate(trajectories):
-        for run in trajectory.runs:
-            parts = [_preprocessed(path, modalities, on_part) for path in run]
-            touching = np.concatenate([part.pop("contact") for part in parts])
-            joined = {name: np.concatenate([part[name] for part in parts]) for name in columns}
-            present = np.ones((len(touching), len(columns)), bool)
-            for column, modality in enumerate(modalities):
-                values = joined[modality.name]
-                if modality.source == _FOLLOWING:
-                    values = np.concatenate([values[1:], values[-1:]])
-                    present[-1, column] = False
-                columns[modality.name].append(values)
-            available.append(present)
-            contact.append(np.append(touching[1:], touching[-1]))
-            owner.append(np.full(len(touching), index))
+        steps = 0
+        kept = Trajectory(trajectory.name, tuple((n, path) for n, path in trajectory.parts if path in chunks))
+        for run in kept.runs:
+            spans = [chunks[path] for path in run]
+            rows = np.concatenate([np.arange(c.first, c.first + c.steps) for c in spans])
+            present = np.array([[m.name not in c.lacking for m in modalities] for c in spans for _ in range(c.steps)])
+            present[-1, [m.source == _FOLLOWING for m in modalities]] = False
+            pieces["rows"].append(rows)
+            pieces["following"].append(np.append(rows[1:], rows[-1]))
+            pieces["previous"].append(np.insert(rows[:-1], 0, -1))
+            pieces["available"].append(present)
+            pieces["owner"].append(np.full(len(rows), index))
+            pieces["step"].append(np.arange(steps, steps + len(rows)))
+            steps += len(rows)
+    joined = {key: np.concatenate([np.zeros(0, int), *values]) for key, values in pieces.items() if key != "available"}
+    available = np.concatenate([np.zeros((0, len(modalities)), bool), *pieces["available"]])
+    ends = (joined["following"] == joined["rows"])[:, None]
     return Samples(
         modalities=tuple(modalities),
-        arrays={name: np.concatenate(values) for name, values in columns.items()},
-        available=np.concatenate(available),
-        contact=np.concatenate(contact),
-        trajectory=np.concatenate(owner),
+        arrays={m.name: arrays[m.name] for m in modalities},
+        rows=joined["rows"],
+        following=joined["following"],
+        previous=joined["previous"],
+        available=available,
+        contact=np.where(ends[:, 0], np.float32(np.nan), arrays[CONTACT][joined["following"]]),
+        pose=np.where(ends, np.float32(np.nan), arrays[POSE][joined["following"]]),
+        trajectory=joined["owner"],
+        step=joined["step"],
         names=tuple(trajectory.name for trajectory in trajectories),
     )
-
-
-def _preprocessed(path: Path, modalities: Sequence[Modality], on_part: Callable[[Path], None]) -> dict[str, np.ndarray]:
-    raw = read_part(path, [*(modality.source for modality in modalities), "contact"])
-    columns = {"contact": raw["contact"].reshape(len(raw["contact"]), -1).any(axis=1)}
-    for modality in modalities:
-        try:
-            columns[modality.name] = np.stack([_compressed(modality, step) for step in raw[modality.source]])
-        except ModalityError as error:
-            raise LogError(f"{path}: key '{modality.source}': {error}") from None
-    on_part(path)
-    return columns
-
-
-def _compressed(modality: Modality, raw: np.ndarray) -> np.ndarray:
-    x = modality.to_model(raw)
-    if modality.preprocessing.kind == "rgb":
-        return np.rint(x * 255.0).astype(np.uint8)
-    return x.astype(np.float16) if modality.preprocessing.kind == "depth" else x
-
-
-def _decompressed(array: np.ndarray) -> torch.Tensor:
-    tensor = torch.from_numpy(array)
-    return tensor.float() / 255.0 if tensor.dtype == torch.uint8 else tensor.float()

@@ -87,15 +87,18 @@ def find_trajectories(folder: Path) -> list[Trajectory]:
     return [Trajectory(name, tuple(sorted(parts[name]))) for name in sorted(parts, key=_natural)]
 
 
-def read_part(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
+def read_part(path: Path, keys: Iterable[str], optional: Iterable[str] = ()) -> dict[str, np.ndarray]:
     """The named keys of one file, each (T, ...), with the dtype on disk.
+
+    Args:
+        optional: keys that are read where they are, and left out where they are not.
 
     Raises:
         LogError: not an HDF5 file, truncated, a missing key, a wrong shape, no step, or keys of different lengths.
             The sentence names the file, the key, what was expected and what was found.
     """
     with _opened(path) as file:
-        columns = {key: _column(path, file, key) for key in keys}
+        columns = {key: _column(path, file, key) for key in (*keys, *(key for key in optional if key in file))}
     lengths = {key: len(column) for key, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise LogError(f"{path}: expected keys of one length, found {lengths}")
@@ -108,7 +111,7 @@ def read_part(path: Path, keys: Iterable[str]) -> dict[str, np.ndarray]:
 def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise LogError(f"{path}: expected a whole HDF5 file, found one that cannot be opened ({error})") from None
     with file:
         yield file
@@ -125,9 +128,11 @@ def _column(path: Path, file: h5py.File, key: str) -> np.ndarray:
         raise LogError(f"{path}: key '{key}' expected shape ({shape}), found {dataset.shape}")
     if key == "image" and dataset.dtype != np.uint8:
         raise LogError(f"{path}: key 'image' expected uint8, found {dataset.dtype}")
+    if dataset.dtype.kind not in "fiub":
+        raise LogError(f"{path}: key '{key}' expected numbers, found {dataset.dtype}")
     try:
         return dataset[()]
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise LogError(f"{path}: key '{key}' cannot be read, the file is damaged ({error})") from None
 
 

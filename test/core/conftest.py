@@ -50,7 +50,7 @@ def write_log(path: Path, steps: int, seed: int = 0, **replaced: np.ndarray) -> 
         "depth_data": depth,
         "ee_forces_continuous": random.normal(0, 2, (steps, 50, 6)),
         "action": random.normal(0, 0.5, (steps, 4)) + np.arange(steps)[:, None],
-        "contact": random.integers(0, 2, (steps, 50)).astype(np.float64),
+        "contact": np.repeat(random.integers(0, 2, (steps, 1)), 50, axis=1).astype(np.float64),
         "proprio": random.normal(0, 1, (steps, 8)),
     }
     with h5py.File(path, "w") as file:
@@ -60,13 +60,23 @@ def write_log(path: Path, steps: int, seed: int = 0, **replaced: np.ndarray) -> 
     return path
 
 
-@pytest.fixture
-def logs(tmp_path: Path) -> Path:
+def write_logs(folder: Path) -> Path:
     """Four trajectories of two parts, of ten and seven steps."""
-    folder = tmp_path / "logs"
     folder.mkdir()
     for trajectory in range(4):
         for part, steps in enumerate((10, 7)):
             name = f"20190408_18304{part}_triangle_0_journal_{trajectory}_{part}_1000.h5"
             write_log(folder / name, steps, seed=10 * trajectory + part)
     return folder
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """The logs of `write_logs`, to be changed by a test."""
+    return write_logs(tmp_path / "logs")
+
+
+@pytest.fixture(scope="session")
+def shared_logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The logs of `write_logs`, for tests that only read them."""
+    return write_logs(tmp_path_factory.mktemp("shared") / "logs")

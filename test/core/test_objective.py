@@ -116,6 +116,13 @@ def test_every_subset_is_drawn_with_its_probability():
     torch.testing.assert_close(kinds[15], torch.tensor(1 / 16), rtol=0.1, atol=0)
 
 
+def test_each_modality_may_be_kept_with_its_own_probability():
+    configuration = ObjectiveConfiguration(full_set=0.0, keep={"rgb": 0.1, "force": 1.0})
+    names = ("rgb", "depth", "force", "action")
+    subset = random_subsets(all_present(20_000), configuration, torch.Generator().manual_seed(0), names)
+    torch.testing.assert_close(subset.float().mean(dim=0), torch.tensor([0.1, 0.5, 1.0, 0.5]), rtol=0, atol=0.02)
+
+
 def test_the_same_generator_state_draws_the_same_subsets():
     draws = [random_subsets(all_present(50), ObjectiveConfiguration(), torch.Generator().manual_seed(7)) for _ in "ab"]
     assert torch.equal(*draws)

@@ -12,7 +12,10 @@ import pytest
 import yaml
 
 from smvae_core import checkpoint
-from smvae_core.configuration import Configuration, ConfigurationError, load_configuration
+from smvae_core.configuration import Configuration, load_configuration
+from smvae_core.errors import ConfigurationError
+
+from .conftest import write_log
 
 ROOT = Path(__file__).parents[2]
 TINY = {"model": {"size": "tiny"}, "training": {"batch_size": 20}, "objective": {"anneal_epochs": 2}}
@@ -30,19 +33,20 @@ def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
 
 
-@pytest.fixture
-def tiny(tmp_path) -> Path:
-    path = tmp_path / "tiny.yaml"
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("configuration") / "tiny.yaml"
     path.write_text(yaml.safe_dump(TINY))
     return path
 
 
-@pytest.fixture
-def run(tmp_path, logs, tiny) -> Path:
-    finished = smvae("train", "--data", logs, "--out", tmp_path / "run", "--config", tiny, "--epochs", 2)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, shared_logs, tiny) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    finished = smvae("train", "--data", shared_logs, "--out", folder, "--config", tiny, "--epochs", 2)
     assert finished.returncode == 0, finished.stderr
     assert "epoch   2" in finished.stdout and "rgb + depth + force + action" in finished.stdout
-    return tmp_path / "run"
+    return folder
 
 
 def test_training_leaves_a_checkpoint_with_held_out_figures(run):
@@ -58,40 +62,89 @@ def test_training_leaves_a_checkpoint_with_held_out_figures(run):
     assert load_configuration(run / "configuration.yaml").training.epochs == 2
 
 
-def test_the_same_seed_trains_the_same_weights(run, tmp_path, logs):
-    again = smvae("train", "--data", logs, "--out", tmp_path / "again", "--config", run / "configuration.yaml")
+def test_the_same_seed_trains_the_same_weights(run, tmp_path, shared_logs):
+    again = smvae("train", "--data", shared_logs, "--out", tmp_path / "again", "--config", run / "configuration.yaml")
     assert again.returncode == 0, again.stderr
     first, second = (checkpoint.load(p / "last.safetensors").model.state_dict() for p in (run, tmp_path / "again"))
     assert all((first[name] == second[name]).all() for name in first)
 
 
-def test_a_trained_checkpoint_is_evaluated_and_described(run, logs, tmp_path):
-    judged = smvae("evaluate", run / "best.safetensors", "--data", logs, "--out", tmp_path / "figures.json")
+def test_the_model_card_tells_data_settings_figures_and_shows_pictures(run):
+    card = (run / "README.md").read_text()
+    assert "51 training samples of 4 trajectories" in card and "smvae train --data" in card
+    assert card.count("\n| rgb") == 8 and "batch_size: 20" in card
+    pictures = re.findall(r"!\[.*\]\((.*)\)", card)
+    assert len(pictures) == 3 and all((run / picture).stat().st_size > 1000 for picture in pictures)
+
+
+def test_tensorboard_shows_terms_by_modality_and_subset_size_and_pictures(run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"training/loss", "training/kl", "training/log p(rgb)", "learning_rate", "score"} <= set(tags["scalars"])
+    assert "training/log p(depth) from 4" in tags["scalars"] and "held_out/force from rgb" in tags["scalars"]
+    assert [point.step for point in events.Scalars("training/loss")] == [1, 2]
+    assert tags["images"] == ["predictions"] and len(events.Images("predictions")) == 2
+
+
+def test_runs_are_listed_with_their_figures(run):
+    told = smvae("runs", run.parent)
+    assert told.returncode == 0, told.stderr
+    score = min(json.loads(line)["score"] for line in (run / "metrics.jsonl").read_text().splitlines())
+    assert "run" in told.stdout and "2/2" in told.stdout and f"{score:.3f}" in told.stdout
+
+
+def test_a_trained_run_is_judged_and_described(run, shared_logs, tmp_path):
+    judged = smvae("evaluate", run, "--data", shared_logs, "--most", 40, "--out", tmp_path / "figures")
     assert judged.returncode == 0, judged.stderr
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["samples"] == 68 and len(figures["subsets"]) == 15
+    figures = json.loads((tmp_path / "figures" / "figures.json").read_text())
+    assert figures["evaluation"]["samples"] == 40 and len(figures["evaluation"]["subsets"]) == 15
+    assert len(figures["probes"]) == 15 and len(figures["robustness"]) == 4 * 3 * 10
+    assert all((tmp_path / "figures" / name).exists() for name in ("subsets.png", "robustness.png"))
+    for words in ("log-likelihood in nats", "contact accuracy", "as a step before", "depth, missing"):
+        assert words in judged.stdout
     told = smvae("info", run / "best.safetensors")
     assert told.returncode == 0 and "smvae train" in told.stdout and "3×64×64" in told.stdout
 
 
-def test_a_run_is_never_overwritten(run, logs, tiny):
+def test_a_run_is_judged_on_what_it_held_out(run, shared_logs, tmp_path):
+    arguments = ("evaluate", run, "--held-out", "--most", 10, "--draws", 1, "--out", tmp_path / "figures")
+    judged = smvae(*arguments, "--data", shared_logs)
+    assert judged.returncode == 0, judged.stderr
+    assert json.loads((tmp_path / "figures" / "figures.json").read_text())["evaluation"]["samples"] == 10
+    write_log(tmp_path / "other.h5", 5)
+    refused = smvae(*arguments, "--data", tmp_path)
+    assert refused.returncode == 2 and "of which it held out triangle_0_journal_" in refused.stderr
+
+
+def test_a_run_is_never_overwritten(run, shared_logs, tiny):
     before = (run / "best.safetensors").read_bytes()
-    again = smvae("train", "--data", logs, "--out", run, "--config", tiny, "--epochs", 1)
+    again = smvae("train", "--data", shared_logs, "--out", run, "--config", tiny, "--epochs", 1)
     assert again.returncode == 2 and "expected a folder without a run" in again.stderr
     assert (run / "best.safetensors").read_bytes() == before
 
 
-def test_ctrl_c_saves(tmp_path, logs, tiny):
-    arguments = ("train", "--data", logs, "--out", tmp_path / "run", "--config", tiny, "--epochs", 100_000)
-    process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, text=True, env=environment())
+def test_ctrl_c_saves_and_resume_goes_on(tmp_path, shared_logs, tiny):
+    arguments = ("train", "--data", shared_logs, "--out", tmp_path / "run", "--config", tiny)
+    process = subprocess.Popen(
+        command(*arguments, "--epochs", 100_000), stdout=subprocess.PIPE, text=True, env=environment()
+    )
     for line in process.stdout:
         if line.startswith("epoch   1"):
             process.send_signal(signal.SIGINT)
             break
     rest = process.stdout.read()
     assert process.wait(timeout=60) == 130
-    assert "everything learned so far is in" in rest
-    assert checkpoint.load(tmp_path / "run" / "last.safetensors").metadata.training.epochs >= 1
+    assert "everything learned so far is in" in rest and "--resume" in rest
+    epochs = checkpoint.load(tmp_path / "run" / "last.safetensors").metadata.training.epochs
+    assert epochs >= 1
+    resumed = smvae(*arguments, "--resume", "--epochs", epochs + 1)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"going on after epoch {epochs}" in resumed.stdout
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, epochs + 2))
 
 
 @pytest.mark.parametrize(
@@ -101,16 +154,18 @@ def test_ctrl_c_saves(tmp_path, logs, tiny):
         ("trainig: {}", "unknown key 'trainig'"),
         ("training: {epochs: 0}", "'training.epochs': Input should be greater than 0, found 0"),
         ("model: {size: huge}", "'model.size'"),
+        ("objective: {keep: {sonar: 0.5}}", "found ['sonar']"),
+        ("data: {missing: {'*': [sonar]}}", "found ['sonar']"),
         ("- a", "expected a mapping"),
         ("a: [", "expected YAML"),
     ],
 )
-def test_a_bad_configuration_is_told_by_file_and_key(tmp_path, logs, content, sentence):
+def test_a_bad_configuration_is_told_by_file_and_key(tmp_path, shared_logs, content, sentence):
     path = tmp_path / "bad.yaml"
     path.write_text(content)
     with pytest.raises(ConfigurationError, match=f"bad.yaml: .*{re.escape(sentence)}"):
         load_configuration(path)
-    refused = smvae("train", "--data", logs, "--out", tmp_path / "run", "--config", path)
+    refused = smvae("train", "--data", shared_logs, "--out", tmp_path / "run", "--config", path)
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert not (tmp_path / "run").exists()
 
@@ -124,6 +179,8 @@ def test_the_shipped_configuration_is_the_default():
     [
         (("train", "--data", "nowhere", "--out", "run"), "nowhere: no such file or folder"),
         (("evaluate", "nothing.safetensors", "--data", "."), "nothing.safetensors: no such checkpoint"),
+        (("runs", "nowhere"), "nowhere: no such folder"),
+        (("runs", "."), "expected runs of smvae train, found none"),
         (("info", "nothing.safetensors"), "nothing.safetensors: no such checkpoint"),
     ],
 )
@@ -134,7 +191,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, sentence
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["simulate", "train", "evaluate", "info"])
+@pytest.mark.parametrize("name", ["simulate", "train", "runs", "evaluate", "info"])
 def test_help_teaches(name):
     told = smvae(name, "--help")
     assert told.returncode == 0 and f"Example: smvae {name}" in told.stdout

@@ -14,10 +14,11 @@ launch_pytest = pytest.importorskip(
 if not hasattr(pytest.fixture(lambda: None), "_pytestfixturefunction"):
     pytest.skip(f"launch_pytest needs pytest < 8.4, found {pytest.__version__}", allow_module_level=True)
 
-from launch import LaunchContext, LaunchDescription
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_pytest.actions import ReadyToTest
+
+from launch import LaunchContext, LaunchDescription
 
 from ..ros.robot import ALL, Robot, own_domain
 

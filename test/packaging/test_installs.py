@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -20,14 +21,24 @@ def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel that pip builds from the tree."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    tracked = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=root, capture_output=True, text=True, check=True
-    ).stdout
-    for name in filter(None, tracked.split("\0")):
-        if (root / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((root / name).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(folder), str(source)]
+    # A copy, because setuptools builds in the tree, where colcon's build/ is.
+    for package in ("smvae_core", "smvae_ros"):
+        shutil.copytree(root / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "setup.cfg", "LICENSE"):
+        shutil.copy(root / name, source)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        str(folder),
+        str(source),
+    ]
     subprocess.run(command, check=True, timeout=300)
     return next(folder.glob("smvae_ros-*.whl"))
 
@@ -36,7 +47,9 @@ def test_the_wheel_holds_both_packages_the_checkpoint_and_the_commands(root: Pat
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         entry_points = next(archive.read(name).decode() for name in names if name.endswith("entry_points.txt"))
-    sources = {str(path.relative_to(root)) for top in ("smvae_core", "smvae_ros") for path in (root / top).rglob("*.py")}
+    sources = {
+        str(path.relative_to(root)) for top in ("smvae_core", "smvae_ros") for path in (root / top).rglob("*.py")
+    }
     assert sources <= names
     assert f"smvae_core/{CHECKPOINT}" in names
     assert {line.split(" = ")[0] for line in entry_points.splitlines() if " = " in line} == {"smvae", "fusion_node"}
@@ -45,7 +58,18 @@ def test_the_wheel_holds_both_packages_the_checkpoint_and_the_commands(root: Pat
 
 def test_a_pip_install_works_without_ros(wheel: Path, tmp_path: Path) -> None:
     target = tmp_path / "site"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target), str(wheel)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        str(target),
+        str(wheel),
+    ]
     subprocess.run(command, check=True, timeout=300)
     probe = "import sys; sys.modules['rclpy'] = None; import smvae_ros.cli; sys.argv = ['smvae', 'info']; smvae_ros.cli.main()"
     result = run([sys.executable, "-c", probe], tmp_path, PYTHONPATH=str(target))

@@ -3,8 +3,9 @@
 from configparser import ConfigParser
 from pathlib import Path
 
-import smvae_core
 from catkin_pkg.package import parse_package
+
+import smvae_core
 
 ROS_INTERFACES = {"sensor_msgs", "geometry_msgs", "diagnostic_msgs", "std_srvs", "lifecycle_msgs", "std_msgs"}
 ROS_LIBRARIES = {"rclpy", "launch_ros", "sensor_msgs_py", "cv_bridge"}
@@ -38,5 +39,9 @@ def test_one_version_and_one_licence(root: Path) -> None:
 def test_every_python_package_is_listed_for_pip(root: Path) -> None:
     settings = ConfigParser()
     settings.read(root / "setup.cfg")
-    on_disk = {".".join(path.parent.relative_to(root).parts) for top in ("smvae_core", "smvae_ros") for path in (root / top).rglob("__init__.py")}
+    on_disk = {
+        ".".join(path.parent.relative_to(root).parts)
+        for top in ("smvae_core", "smvae_ros")
+        for path in (root / top).rglob("__init__.py")
+    }
     assert set(settings["options"]["packages"].split()) == on_disk

@@ -1,6 +1,6 @@
 """The messages that other nodes compile against: their fields, in order, with their types."""
 
-from smvae_ros.msg import FusionStatus, Latent, ModalityStatus
+from smvae_ros.msg import FusionStatus, Latent, ModalityStatus, VectorStamped
 
 
 def test_latent() -> None:
@@ -40,3 +40,7 @@ def test_fusion_status() -> None:
         "latency_p99": "float",
         "modalities": "sequence<smvae_ros/ModalityStatus>",
     }
+
+
+def test_vector_stamped() -> None:
+    assert VectorStamped.get_fields_and_field_types() == {"header": "std_msgs/Header", "values": "sequence<double>"}

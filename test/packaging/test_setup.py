@@ -31,8 +31,12 @@ def test_a_machine_with_everything_passes_silently(root: Path, tools: Path) -> N
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize(("program", "package"), [("c++", "g++"), ("git", "git"), ("make", "make"), ("python3", "python3-venv")])
-def test_what_is_missing_is_named_with_the_line_that_installs_it(root: Path, tools: Path, program: str, package: str) -> None:
+@pytest.mark.parametrize(
+    ("program", "package"), [("c++", "g++"), ("git", "git"), ("make", "make"), ("python3", "python3-venv")]
+)
+def test_what_is_missing_is_named_with_the_line_that_installs_it(
+    root: Path, tools: Path, program: str, package: str
+) -> None:
     (tools / program).unlink()
     result = check(root, tools)
     line = next(line for line in result.stderr.splitlines() if "apt-get install" in line)
@@ -63,6 +67,8 @@ def test_make_stops_before_it_builds_where_the_compiler_is_missing(root: Path, t
 def test_a_second_setup_changes_nothing(root: Path) -> None:
     stamp = root / ".venv" / "setup-complete.json"
     before = stamp.stat().st_mtime_ns
-    result = subprocess.run(["make", "-C", str(root), "--no-print-directory", "setup"], capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        ["make", "-C", str(root), "--no-print-directory", "setup"], capture_output=True, text=True, timeout=60
+    )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert stamp.stat().st_mtime_ns == before

@@ -21,9 +21,10 @@ from smvae_core.data.vision_touch import LogError, find_trajectories
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.bags import STEP_NS, BagError, bag_hash, pick_trajectory, read_bag, write_bag
+from smvae_ros.bindings import bind
 from smvae_ros.conversions import raw_array
 
-RGB, DEPTH, FORCE, ACTION = vision_touch_modalities()
+RGB, DEPTH, FORCE, ACTION = bind(vision_touch_modalities(), {})
 TOPICS = {"rgb": "/rgb/image", "depth": "/depth/image", "force": "/wrench", "action": "/action"}
 STEPS = 21
 START_NS = int(datetime(2019, 4, 8, 18, 30, 41, tzinfo=timezone.utc).timestamp()) * 1_000_000_000
@@ -141,10 +142,11 @@ def test_a_bag_in_sqlite3_reads_the_same(bag: Path, edited: Callable[..., Path])
     copy = edited(bag, keep, plugin=StoragePlugin.SQLITE3)
     assert list(copy.glob("*.db3"))
     ours, theirs = read(copy), read(bag)
-    for modality in (RGB, DEPTH, FORCE, ACTION):
-        assert [stamp for stamp, _ in ours[modality.name]] == [stamp for stamp, _ in theirs[modality.name]]
-        some = [[message for _, message in messages[modality.name]] for messages in (ours, theirs)]
-        assert np.array_equal(raw_array(modality, some[0]), raw_array(modality, some[1]))
+    for binding in (RGB, DEPTH, FORCE, ACTION):
+        name = binding.modality.name
+        assert [stamp for stamp, _ in ours[name]] == [stamp for stamp, _ in theirs[name]]
+        some = [[message for _, message in messages[name]] for messages in (ours, theirs)]
+        assert np.array_equal(raw_array(binding, some[0]), raw_array(binding, some[1]))
 
 
 def test_a_bag_that_does_not_describe_its_messages_is_read_as_jazzys(bag: Path, edited: Callable[..., Path]) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from smvae_core.modality import vision_touch_modalities
+from smvae_ros.bindings import Binding, bind
 from smvae_ros.conversions import (
     MOST_PIXELS,
     ConversionError,
@@ -24,8 +25,8 @@ from smvae_ros.conversions import (
 )
 from smvae_ros.set_synchronizer import Sample, SampleSet
 
-MODALITIES = {modality.name: modality for modality in vision_touch_modalities()}
-RGB, DEPTH, FORCE, ACTION = MODALITIES.values()
+BINDINGS = {binding.modality.name: binding for binding in bind(vision_touch_modalities(), {})}
+RGB, DEPTH, FORCE, ACTION = BINDINGS.values()
 COLOURS = hnp.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3)))
 
 
@@ -94,7 +95,7 @@ def test_integer_depth_is_millimetres_in_either_byte_order(pixels: np.ndarray, p
 
 def test_depth_without_a_reading_is_zero_in_the_model() -> None:
     message = image("32FC1", np.full((64, 64), np.nan, np.float32))
-    assert not DEPTH.to_model(raw_array(DEPTH, [message])).any()
+    assert not DEPTH.modality.to_model(raw_array(DEPTH, [message])).any()
 
 
 @given(COLOURS)
@@ -160,16 +161,16 @@ def test_a_broken_image_is_refused_in_one_sentence(change: dict[str, Any], sente
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e300])
 def test_forces_and_commands_that_are_not_finite_are_refused(bad: float) -> None:
-    with pytest.raises(ConversionError, match="force: expected finite forces and torques, found (nan|inf)"):
+    with pytest.raises(ConversionError, match="force: expected finite numbers, found (nan|inf)"):
         raw_array(FORCE, [wrench(0, 0, 0, 0, 0, 0), wrench(0, 0, bad, 0, 0, 0)])
-    with pytest.raises(ConversionError, match="action: expected finite velocities, found (nan|inf)"):
+    with pytest.raises(ConversionError, match="action: expected finite numbers, found (nan|inf)"):
         raw_array(ACTION, [twist(0, bad, 0, 0)])
 
 
 def test_a_message_of_another_type_is_refused() -> None:
-    for modality, expected in ((RGB, "Image"), (DEPTH, "Image"), (FORCE, "WrenchStamped"), (ACTION, "TwistStamped")):
-        with pytest.raises(ConversionError, match=f"{modality.name}: expected a whole {expected}"):
-            raw_array(modality, [SimpleNamespace(data="hello")])
+    for binding, expected in ((RGB, "Image"), (DEPTH, "Image"), (FORCE, "WrenchStamped"), (ACTION, "TwistStamped")):
+        with pytest.raises(ConversionError, match=f"{binding.modality.name}: expected a whole {expected}"):
+            raw_array(binding, [SimpleNamespace(data="hello")])
 
 
 def test_another_encoding_without_cv_bridge_is_refused_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +205,7 @@ def test_a_set_leaves_out_what_cannot_be_converted_and_says_why() -> None:
     }
     messages["depth"][0].step = 1
     samples = {name: tuple(Sample(0, message) for message in some) for name, some in messages.items()}
-    arrays, rejected = set_arrays(MODALITIES.values(), SampleSet(0, 0, samples, {}, 0, "complete", 0, 0))
+    arrays, rejected = set_arrays(BINDINGS.values(), SampleSet(0, 0, samples, {}, 0, "complete", 0, 0))
     assert {name: (x.shape, x.dtype) for name, x in arrays.items()} == {"rgb": ((3, 64, 64), np.float32)}
     assert set(rejected) == {"depth", "force"}
     assert "step of at least 12" in rejected["depth"] and "found nan" in rejected["force"]
@@ -224,7 +225,7 @@ DATA = st.one_of(
 
 @settings(max_examples=500)
 @given(
-    modality=st.sampled_from([RGB, DEPTH]),
+    binding=st.sampled_from([RGB, DEPTH]),
     fields=st.fixed_dictionaries({"height": NUMBERS, "width": NUMBERS, "step": NUMBERS}),
     encoding=ENCODINGS,
     bigendian=NUMBERS,
@@ -232,25 +233,25 @@ DATA = st.one_of(
     missing=st.sets(st.sampled_from(["height", "width", "step", "encoding", "is_bigendian", "data"]), max_size=1),
 )
 def test_no_image_raises_anything_but_a_conversion_error(
-    modality: Any, fields: dict[str, Any], encoding: Any, bigendian: Any, data: Any, missing: set[str]
+    binding: Binding, fields: dict[str, Any], encoding: Any, bigendian: Any, data: Any, missing: set[str]
 ) -> None:
     content = {**fields, "encoding": encoding, "is_bigendian": bigendian, "data": data}
     message = SimpleNamespace(**{key: value for key, value in content.items() if key not in missing})
     try:
-        raw = raw_array(modality, [message])
+        raw = raw_array(binding, [message])
     except ConversionError:
         return
-    assert modality.to_model(raw).shape == modality.shape
+    assert binding.modality.to_model(raw).shape == binding.modality.shape
 
 
 @given(st.lists(st.lists(NUMBERS, max_size=7), min_size=1, max_size=3))
 def test_no_wrench_or_twist_raises_anything_but_a_conversion_error(rows: list[list[Any]]) -> None:
-    for modality, messages in (
+    for binding, messages in (
         (FORCE, [wrench(*row) for row in rows]),
         (ACTION, [twist(*(row + [0] * 4)) for row in rows]),
     ):
         try:
-            raw = raw_array(modality, messages)
+            raw = raw_array(binding, messages)
         except ConversionError:
             continue
         assert np.isfinite(raw).all()

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.diagnostics import ModalityReport, NodeReport, Statistics, diagnostic_statuses
-from smvae_ros.parameters import NodeSettings
 from smvae_ros.point_cloud import CalibrationError, points_from_depth
-from smvae_ros.settings import default_settings
+from smvae_ros.settings import NodeSettings, default_settings
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
 WELL = {

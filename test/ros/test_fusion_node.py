@@ -312,6 +312,24 @@ def test_points_are_published_where_sensor_msgs_py_is_installed_and_else_it_is_n
     assert (points[:, 2] > 0.0).all()
 
 
+def test_quality_of_service_is_overridden_by_parameter(start: Callable, checkpoint: Path) -> None:
+    robot, _ = start(**{"checkpoint": checkpoint, "qos_overrides./rgb/image.subscription.reliability": "reliable"})
+
+    def reliability(topic: str) -> str:
+        return robot.node.get_subscriptions_info_by_topic(topic)[0].qos_profile.reliability.name
+
+    robot.wait(lambda: robot.listeners("rgb/image") and robot.listeners("wrench"), "the node to subscribe")
+    assert reliability("/rgb/image") == "RELIABLE"
+    assert reliability("/wrench") == "BEST_EFFORT"
+
+
+def test_nonsense_for_a_quality_of_service_leaves_the_node_inactive(start: Callable, checkpoint: Path) -> None:
+    robot, process = start(**{"checkpoint": checkpoint, "qos_overrides./wrench.subscription.reliability": "perhaps"})
+    robot.wait_for_state("inactive")
+    assert "perhaps" in process.output()
+    assert robot.listeners("rgb/image") == 0
+
+
 def test_a_parameter_of_the_wrong_type_ends_the_start_with_one_sentence(start: Callable) -> None:
     _, process = start(threads="many")
     assert process.process.wait(60) == 2

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from smvae_core.modality import vision_touch_modalities
+from smvae_ros.bindings import bind
+from smvae_ros.conversions import set_arrays
 from smvae_ros.fusion_worker import FusionWorker, Result
 from smvae_ros.set_synchronizer import Sample, SampleSet
 
@@ -50,6 +52,11 @@ def command_set(x: float) -> SampleSet:
     return SampleSet(1, 0, {"action": (Sample(1, Command(x)),)}, {"action": 0}, 0, "complete", 1, 1)
 
 
+def convert(sample_set: SampleSet) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a set, its messages being the usual ones."""
+    return set_arrays(bind(vision_touch_modalities(), {}), sample_set)
+
+
 @dataclass
 class Worker:
     """A worker, its engine and what came out of it."""
@@ -60,7 +67,9 @@ class Worker:
     failures: Queue = field(default_factory=Queue)
 
     def __post_init__(self) -> None:
-        self.worker = FusionWorker(lambda: self.engine, lambda: self.wanted, self.results.put, self.failures.put)
+        self.worker = FusionWorker(
+            lambda: self.engine, convert, lambda: self.wanted, self.results.put, self.failures.put
+        )
         assert self.worker.engine() is self.engine
 
     def result(self) -> float:
@@ -140,7 +149,7 @@ def test_an_engine_that_cannot_be_loaded_is_the_callers_to_hear_of() -> None:
     def load() -> SlowEngine:
         raise OSError("no such file")
 
-    worker = FusionWorker(load, set, print, print)
+    worker = FusionWorker(load, convert, set, print, print)
     with pytest.raises(OSError, match="no such file"):
         worker.engine()
     worker.stop()

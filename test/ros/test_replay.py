@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smvae_core.configuration import ConfigurationError
 from smvae_core.data.vision_touch import find_trajectories
 from smvae_core.engine import Engine
+from smvae_core.errors import ConfigurationError
 from smvae_core.evaluation import all_subsets
 from smvae_core.modality import Modality
 from smvae_ros.bags import STEP_NS, BagError

@@ -4,6 +4,7 @@ import re
 import resource
 from pathlib import Path
 
+import cv2
 import h5py
 import mujoco
 import numpy as np
@@ -29,6 +30,7 @@ SCHEMA = {
     "ee_yaw_delta": ((4,), np.float64),
     "joint_pos": ((7,), np.float64),
     "joint_vel": ((7,), np.float64),
+    "optical_flow": ((128, 128, 2), np.float32),
 }
 
 
@@ -59,6 +61,18 @@ def test_every_file_has_the_data_sets_keys_shapes_and_dtypes(logs):
             assert {key: (data.shape, data.dtype) for key, data in file.items()} == {
                 key: ((steps, *shape), dtype) for key, (shape, dtype) in SCHEMA.items()
             }
+
+
+def test_the_flow_leads_from_each_picture_to_the_next(logs):
+    image, flow = read(logs[:2], "image"), read(logs[:2], "optical_flow")
+    assert not flow[0].any()
+    column, row = np.meshgrid(np.arange(128, dtype=np.float32), np.arange(128, dtype=np.float32))
+    unmoved = followed = 0.0
+    for t in range(1, len(image)):
+        target = cv2.remap(image[t], column + flow[t, ..., 0], row + flow[t, ..., 1], cv2.INTER_LINEAR)
+        unmoved += np.abs(image[t].astype(float) - image[t - 1]).sum()
+        followed += np.abs(target.astype(float) - image[t - 1]).sum()
+    assert followed < 0.8 * unmoved
 
 
 def test_same_seed_gives_the_same_bytes_for_any_number_of_trajectories(logs, tmp_path):

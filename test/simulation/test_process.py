@@ -11,11 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 from smvae_core.simulation import SimulationError, simulate
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start jobs in the background deaf to it
     out, trajectories, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     try:
         report = lambda steps: print(steps, flush=True)
@@ -64,6 +66,23 @@ def test_an_interruption_while_the_workers_start_is_as_quiet(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, complaints = process.communicate(timeout=60)
     assert process.returncode == 130 and complaints == ""
+
+
+def test_the_command_line_says_what_an_interruption_left(tmp_path):
+    command = [sys.executable, "-m", "smvae_core.cli", "simulate", "--out", "logs", "--trajectories", "50"]
+    process = subprocess.Popen(
+        ["env", "--default-signal=INT", *command],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.glob("logs/*.h5")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    told, _ = process.communicate(timeout=60)
+    kept = len(list(tmp_path.glob("logs/*.h5")))
+    assert process.returncode == 130 and f"interrupted: {kept} whole files are in logs" in told
 
 
 def test_without_mujoco_the_extra_is_named(tmp_path):

@@ -1,0 +1,68 @@
+"""RESULTS.md: one section a benchmark, each replaced by its latest run."""
+
+import os
+import platform
+import re
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+class Goal(NamedTuple):
+    """One line of a section."""
+
+    what: str
+    measured: str
+    goal: str
+    met: bool
+
+
+def report(title: str, command: str, how: str, lines: Sequence[Goal], results: Path = RESULTS) -> None:
+    """Print a section, and put it into the results in place of an earlier one of the same title.
+
+    Args:
+        command: that measures it again.
+        how: what was measured, in a few sentences.
+    """
+    rows = [f"| {line.what} | {line.measured} | {line.goal} | {'yes' if line.met else '**no**'} |" for line in lines]
+    text = "\n".join(
+        [
+            f"## {title}",
+            "",
+            f"`{command}`, {date.today()}, {_machine()}",
+            "",
+            how,
+            "",
+            "| | measured | goal | met |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+    print(text)
+    before = (
+        results.read_text() if results.exists() else "# Benchmark results\n\nEach section is written by its script.\n"
+    )
+    section = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+    if section.search(before):
+        after = section.sub(lambda _: text + "\n", before)
+    else:
+        after = f"{before.rstrip()}\n\n{text}"
+    results.write_text(after.rstrip() + "\n")
+
+
+def _machine() -> str:
+    # Not above: the reading processes of `caching` import the script, and have no use for torch.
+    import torch
+
+    model = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists() and (found := re.search(r"model name\s*:\s*(.*)", cpuinfo.read_text())):
+        model = found[1]
+    load = os.getloadavg()[0]
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    torch_version = f"torch {torch.__version__}, {torch.get_num_threads()} threads"
+    return f"{len(os.sched_getaffinity(0))} cores of {model}{gpu}, load {load:.1f}, {torch_version}"

@@ -1,0 +1,166 @@
+"""A training step, by default at paper size, batch 100, against a plain eager loop on the same networks.
+
+The plain loop encodes and decodes each modality once, from batches that lie ready in memory: what a careful person
+writes first. Ours draws subsets, gathers and decompresses the batch, and keeps the totals besides.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lightning_fabric
+import numpy as np
+import torch
+from rich.console import Console
+
+from benchmarks.report import RESULTS, Goal, report
+from smvae_core.configuration import Configuration, changed
+from smvae_core.data.parts import CONTACT, POSE, Chunk
+from smvae_core.data.samples import Samples, fitted, samples_of
+from smvae_core.data.vision_touch import Trajectory
+from smvae_core.interruption import Interruption
+from smvae_core.likelihood import log_likelihood
+from smvae_core.loop import CHECKED_EVERY, Loop
+from smvae_core.model import ModelConfiguration, MultimodalVAE
+from smvae_core.networks import SIZES
+
+_BATCH = 100
+_SAMPLES = 4000
+
+
+def synthetic_samples() -> Samples:
+    """Noise in the stored form of the four senses, one trajectory."""
+    random, modalities = np.random.default_rng(0), Configuration().model.modalities
+    arrays = {
+        "rgb": random.integers(0, 256, (_SAMPLES, 3, 64, 64), dtype=np.uint8),
+        "depth": random.random((_SAMPLES, 1, 64, 64), dtype=np.float32).astype(np.float16),
+        "force": np.tanh(random.normal(size=(_SAMPLES, 6, 32))).astype(np.float32),
+        "action": random.normal(size=(_SAMPLES, 4)).astype(np.float32),
+        CONTACT: np.zeros(_SAMPLES, np.float32),
+        POSE: np.zeros((_SAMPLES, 4), np.float32),
+    }
+    path = Path("synthetic")
+    chunks = {path: Chunk(0, _SAMPLES, frozenset())}
+    samples = samples_of([Trajectory("synthetic", ((0, path),))], modalities, chunks, arrays)
+    return Samples(**{**vars(samples), "modalities": fitted(samples)})
+
+
+def our_step(samples: Samples, device: torch.device, size: str, full_set: float) -> Callable[[], None]:
+    """One step of the trainer, again and again."""
+    configuration = changed(
+        Configuration(),
+        {
+            "model": {"size": size},
+            "objective": {"full_set": full_set},
+            "training": {"batch_size": _BATCH, "epochs": 10**6},
+        },
+    )
+    fabric = lightning_fabric.Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1)
+    torch.manual_seed(0)
+    model = MultimodalVAE(configuration.model.model_copy(update={"modalities": samples.modalities}))
+    loop = Loop(configuration, model, samples, fabric, Interruption(), Console(quiet=True))
+    steps = _steps(loop)
+    return lambda: next(steps)
+
+
+def _steps(loop: Loop) -> Iterator[None]:
+    order = np.random.default_rng(0).permutation(len(loop.samples))
+    loop.objective.train()
+    while True:
+        for rows in np.array_split(order, loop.steps):
+            loop.train_step(rows, slice(len(rows)), *loop.loader.batch(rows))
+            loop.step %= loop.steps
+            if loop.step % CHECKED_EVERY[loop.fabric.device.type] == 0:
+                loop.check()
+            yield
+
+
+def plain_step(samples: Samples, device: torch.device, size: str) -> Callable[[], None]:
+    """The plain loop: every batch has everything, and lies in memory as the model takes it."""
+    torch.manual_seed(0)
+    model = MultimodalVAE(ModelConfiguration(size=size)).to(device).train()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    batches = [samples.batch(np.arange(i, i + _BATCH))[0] for i in range(8)]
+    batches = [{name: x.to(device) for name, x in batch.items()} for batch in batches]
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        batch = batches[count % len(batches)]
+        count += 1
+        embeddings = torch.stack([model.embeddings[name](batch[name]) for name in model.names], dim=1)
+        posterior = model.fusion(embeddings, torch.ones(_BATCH, len(model.names), dtype=torch.bool, device=device))
+        decoded = model.decode(posterior.sample())
+        likelihood = sum(log_likelihood(model.modalities[name], batch[name], x) for name, x in decoded.items())
+        loss = (posterior.kl_to_prior() - likelihood).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def timed(steps: dict[str, Callable[[], None]], device: torch.device, rounds: int, each: int) -> dict[str, float]:
+    """Median seconds of a step of each, in alternating rounds after a warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(rounds + 1):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            for _ in range(each):
+                step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if number:
+                seconds[name].append((time.perf_counter() - began) / each)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def main() -> None:
+    """Measure, and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--each", type=int, default=1, help="steps of each a round")
+    parser.add_argument("--size", default="paper", choices=list(SIZES))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    device, samples = torch.device(arguments.device), synthetic_samples()
+    found = timed(
+        {
+            "plain": plain_step(samples, device, arguments.size),
+            "subsets": our_step(samples, device, arguments.size, Configuration().objective.full_set),
+            "full": our_step(samples, device, arguments.size, 1.0),
+        },
+        device,
+        arguments.rounds,
+        arguments.each,
+    )
+    gain, cost = found["plain"] / found["subsets"], found["subsets"] / found["full"]
+    goal = 8.0 if device.type == "cuda" else 1.15
+    lines = [
+        Goal("against the plain loop", f"{gain:.2f}×", f"≥ {goal}×", gain >= goal),
+        Goal("random subsets, against the full set only", f"{cost:.2f}×", "≤ 1.1×", cost <= 1.1),
+        Goal(
+            "full set only, against the plain loop", f"{found['plain'] / found['full']:.2f}×", "(for comparison)", True
+        ),
+    ]
+    if device.type == "cuda":
+        minutes = found["subsets"] * 200 * 1050 / 60
+        lines.append(Goal("200 epochs of 105,000 samples, minutes", f"{minutes:.1f}", "< 10", minutes < 10))
+    report(
+        f"Training, {device.type}",
+        f"python -m benchmarks.training --device {device.type}",
+        f"One step of the {arguments.size} networks, batch {_BATCH}: "
+        f"{1e3 * found['subsets']:.1f} ms with random "
+        f"subsets, {1e3 * found['full']:.1f} ms with the full set only, {1e3 * found['plain']:.1f} ms in a plain eager loop. "
+        f"Medians of {arguments.rounds} alternating rounds after a warm-up.",
+        lines,
+        arguments.results,
+    )
+
+
+if __name__ == "__main__":
+    main()

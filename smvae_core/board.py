@@ -1,0 +1,87 @@
+"""What TensorBoard shows of a run: a point an epoch, and a sheet of pictures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from smvae_core.data.samples import Samples
+from smvae_core.figures import depth_picture, depth_range
+from smvae_core.model import MultimodalVAE
+
+_PICTURES = 6
+
+
+class Board:
+    """Writes event files; after a crash the points of epochs that are trained again are dropped."""
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        self._writer = SummaryWriter(str(folder), purge_step=epoch + 1 if epoch else None)
+
+    def write(self, epoch: int, scalars: Mapping[str, float], pictures: np.ndarray | None) -> None:
+        """One epoch: scalars by tag, and a picture sheet (H, W, 3), uint8.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        for tag, value in scalars.items():
+            self._writer.add_scalar(tag, value, epoch)
+        if pictures is not None:
+            self._writer.add_image("predictions", pictures, epoch, dataformats="HWC")
+        self._writer.flush()
+
+    def close(self) -> None:
+        """No more epochs."""
+        self._writer.close()
+
+
+def picture_rows(model: MultimodalVAE, samples: Samples, count: int = _PICTURES) -> dict[str, list[np.ndarray]]:
+    """Rows of images (64, 64, 3), uint8, label to `count` of them: what the cameras saw, and each camera predicted from
+    everything, from everything but itself, and from the senses that are no camera.
+
+    Samples are evenly spaced among those that have everything, or among all where none has.
+    """
+    whole = np.flatnonzero(samples.available.all(axis=1))
+    whole = whole if len(whole) else np.arange(len(samples))
+    batch, available = samples.batch(whole[np.linspace(0, len(whole) - 1, count).astype(int)])
+    device = next(model.parameters()).device
+    batch, available = {name: x.to(device) for name, x in batch.items()}, available.to(device)
+    cameras = [name for name, modality in model.modalities.items() if modality.network == "image"]
+    rest = frozenset(model.names) - frozenset(cameras)
+    rows: dict[str, list[np.ndarray]] = {}
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for camera in cameras:
+            limits = _limits(model, camera, batch[camera])
+            rows[f"{camera}, seen"] = _pictures(model, camera, batch[camera], limits)
+            others = {"everything": frozenset(model.names), "the others": frozenset(model.names) - {camera}}
+            if rest:
+                others[" + ".join(name for name in model.names if name in rest)] = rest
+            for label, subset in others.items():
+                mask = available & torch.tensor([name in subset for name in model.names], device=device)
+                predicted = model.predict(model.posterior(batch, mask).mean, [camera])[camera]
+                rows[f"{camera}, from {label}"] = _pictures(model, camera, predicted, limits)
+    model.train(training)
+    return rows
+
+
+def tiled(rows: Mapping[str, list[np.ndarray]]) -> np.ndarray | None:
+    """The rows as one picture (H, W, 3), uint8, without labels; None where there are none."""
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows.values()]) if rows else None
+
+
+def _limits(model: MultimodalVAE, camera: str, images: torch.Tensor) -> tuple[float, float]:
+    modality = model.modalities[camera]
+    if modality.preprocessing.kind != "depth":
+        return 0.0, 1.0
+    return depth_range(np.stack([modality.to_physical(image) for image in images.cpu().numpy()]))
+
+
+def _pictures(model: MultimodalVAE, camera: str, images: torch.Tensor, limits: tuple[float, float]) -> list[np.ndarray]:
+    physical = [model.modalities[camera].to_physical(image) for image in images.cpu().numpy()]
+    if model.modalities[camera].preprocessing.kind == "depth":
+        return [depth_picture(metres, *limits) for metres in physical]
+    return physical

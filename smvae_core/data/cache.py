@@ -1,0 +1,268 @@
+"""Logs read once: every step, preprocessed, in one memory-mapped table on disk.
+
+A cache folder holds one plain binary file a column and `manifest.json`, which says of each log file which rows of the
+table are its steps. Rows are written first and enter the manifest afterwards, by a rename: whatever stops a build,
+the manifest names only rows that are whole, and the next build goes on from there. A log file that changed gets new
+rows. The file name of the folder is a digest of the logs' folder and of the preprocessing, so that two of either never
+meet.
+"""
+
+import fcntl
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+
+from smvae_core.data.parts import Chunk, Column, columns
+from smvae_core.data.samples import BadLogs, Samples, inconsistent, samples_of
+from smvae_core.data.vision_touch import LogError, Trajectory
+from smvae_core.data.writer import column_file, start, stop, write_rows
+from smvae_core.modality import Modality
+
+_FORMAT = 1
+_MANIFEST_EVERY = 256
+_FILES_A_WORKER = 8
+# Handed to a process together: on a busy machine each handing over waits for its turn.
+_FILES_AT_ONCE = 8
+
+Absent = Mapping[str, frozenset[str]]
+"""Trajectory name to the modalities that are declared missing for it."""
+
+
+class CacheError(LogError):
+    """The cache folder cannot be written, or not be trusted."""
+
+
+class _Entry(BaseModel):
+    """What the manifest says of one log file: its identity, and its rows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int
+    mtime_ns: int
+    absent: tuple[str, ...]
+    first: NonNegativeInt
+    steps: PositiveInt
+    lacking: tuple[str, ...]
+
+
+class _Manifest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = _FORMAT
+    files: dict[str, _Entry] = {}
+
+    @property
+    def rows(self) -> int:
+        return max((entry.first + entry.steps for entry in self.files.values()), default=0)
+
+
+class CachedLogs(NamedTuple):
+    """The samples, and the files that were left out with the reason of each."""
+
+    samples: Samples
+    skipped: dict[Path, str]
+
+
+def cache_folder(logs: Path, modalities: Sequence[Modality], cache: Path | None) -> Path:
+    """The folder of the table of these logs: in `cache`, or beside the logs."""
+    described = [
+        {
+            "source": m.source,
+            "preprocessing": m.preprocessing.model_dump(mode="json", exclude=_open_keys(m)),
+            **_named(c),
+        }
+        for m, c in zip(modalities, columns(modalities))
+    ]
+    beside = logs.parent if logs.is_file() else logs
+    key = json.dumps([_FORMAT, str(logs.resolve()), described], sort_keys=True)
+    return (cache or beside / ".smvae_cache") / hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def cached_samples(
+    trajectories: Sequence[Trajectory],
+    modalities: Sequence[Modality],
+    folder: Path,
+    absent: Absent = {},
+    skip_bad: bool = False,
+    on_part: Callable[[Path], None] = lambda path: None,
+    workers: int | None = None,
+) -> CachedLogs:
+    """The samples of these trajectories out of the cache, after reading the files that it lacks.
+
+    Args:
+        folder: from `cache_folder`.
+        skip_bad: leave out files that cannot be used, instead of raising.
+        on_part: called after each file that had to be read, for progress.
+        workers: processes that read; by default one for each processor, where there are files enough.
+
+    Raises:
+        BadLogs: files that cannot be used, each with its reason.
+        LogError: nothing is left.
+        CacheError: the folder cannot be written to.
+    """
+    paths = {path: absent.get(t.name, frozenset()) for t in trajectories for _, path in t.parts}
+    table = columns(modalities)
+    try:
+        with _locked(folder):
+            manifest = _read_manifest(folder, table)
+            entries = {path: manifest.files.get(path.name) for path in paths}
+            stale = [path for path, entry in entries.items() if entry is None or not _is(entry, path, paths[path])]
+            bad = _build(folder, table, manifest, modalities, {p: paths[p] for p in stale}, on_part, workers)
+            arrays = {column.name: _mapped(folder, column, manifest.rows) for column in table}
+    except OSError as error:
+        raise CacheError(
+            f"{folder}: the cache cannot be written ({error.strerror}); name another place with --cache"
+        ) from None
+    except BrokenProcessPool:
+        raise CacheError(f"{folder}: a process that read logs was killed; what was read so far is kept") from None
+    good = {path: manifest.files[path.name] for path in paths if path not in bad}
+    chunks = {path: Chunk(e.first, e.steps, frozenset(e.lacking)) for path, e in good.items()}
+    bad |= (unlike := inconsistent(trajectories, chunks))
+    if bad and not skip_bad:
+        raise BadLogs(bad, len(paths))
+    chunks = {path: chunk for path, chunk in chunks.items() if path not in unlike}
+    kept = [t for t in trajectories if any(path in chunks for _, path in t.parts)]
+    if not kept:
+        raise LogError(f"expected at least one whole log, found {len(bad)} files and none that can be used")
+    return CachedLogs(samples_of(kept, modalities, chunks, arrays), bad)
+
+
+def _build(
+    folder: Path,
+    table: Sequence[Column],
+    manifest: _Manifest,
+    modalities: Sequence[Modality],
+    stale: dict[Path, frozenset[str]],
+    on_part: Callable[[Path], None],
+    workers: int | None,
+) -> dict[Path, str]:
+    """Read the stale files, parallel to each other, into rows of their own; the manifest gains them."""
+    if not stale:
+        return {}
+    bad: dict[Path, str] = {}
+    identities = {path: _identity(path) for path in stale}
+    results = _written(folder, table, manifest.rows, tuple(modalities), stale, workers)
+    try:
+        for done, (path, result) in enumerate(results, start=1):
+            if isinstance(result, str):
+                bad[path] = result
+            else:
+                size, mtime_ns = identities[path]
+                manifest.files[path.name] = _Entry(
+                    size=size,
+                    mtime_ns=mtime_ns,
+                    absent=tuple(sorted(stale[path])),
+                    first=result.first,
+                    steps=result.steps,
+                    lacking=tuple(sorted(result.lacking)),
+                )
+            on_part(path)
+            if done % _MANIFEST_EVERY == 0:
+                _write_manifest(folder, table, manifest)
+    finally:
+        results.close()
+        _write_manifest(folder, table, manifest)
+    return bad
+
+
+def _written(
+    folder: Path,
+    table: Sequence[Column],
+    rows: int,
+    modalities: tuple[Modality, ...],
+    stale: dict[Path, frozenset[str]],
+    workers: int | None,
+) -> Iterator[tuple[Path, Chunk | str]]:
+    if workers is None:
+        workers = min(len(os.sched_getaffinity(0)), -(-len(stale) // _FILES_A_WORKER))
+    context = multiprocessing.get_context("spawn")
+    arguments = (folder, table, modalities, context.Value("q", rows))
+    if workers <= 1:
+        start(*arguments)
+        try:
+            yield from map(write_rows, stale.items())
+        finally:
+            stop()
+        return
+    with ProcessPoolExecutor(workers, context, start, arguments) as pool:
+        try:
+            yield from pool.map(write_rows, stale.items(), chunksize=_FILES_AT_ONCE)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_manifest(folder: Path, table: Sequence[Column], manifest: _Manifest) -> None:
+    for column in table:
+        with open(column_file(folder, column), "ab") as file:
+            if file.tell() < manifest.rows * column.row_bytes:
+                file.truncate(manifest.rows * column.row_bytes)
+            os.fsync(file.fileno())
+    part = folder / ".manifest.json.part"
+    with part.open("w") as file:
+        file.write(manifest.model_dump_json())
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(folder / "manifest.json")
+
+
+def _read_manifest(folder: Path, table: Sequence[Column]) -> _Manifest:
+    """The manifest as it is, or an empty one where there is none that can be trusted."""
+    try:
+        manifest = _Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+    except (FileNotFoundError, ValidationError):
+        manifest = _Manifest()
+    sizes = [column_file(folder, c).stat().st_size if column_file(folder, c).exists() else 0 for c in table]
+    whole = all(size >= manifest.rows * column.row_bytes for size, column in zip(sizes, table))
+    used = sum(entry.steps for entry in manifest.files.values())
+    if whole and manifest.format == _FORMAT and manifest.rows <= 2 * used:
+        return manifest
+    # Damaged, or most rows are of files that have changed since: begin anew. Who still reads the old table keeps it.
+    for path in (folder / "manifest.json", *(column_file(folder, column) for column in table)):
+        path.unlink(missing_ok=True)
+    return _Manifest()
+
+
+def _mapped(folder: Path, column: Column, rows: int) -> np.ndarray:
+    if not rows:
+        return np.zeros((0, *column.shape), column.dtype)
+    return np.memmap(column_file(folder, column), column.dtype, "r", shape=(rows, *column.shape))
+
+
+def _is(entry: _Entry, path: Path, absent: frozenset[str]) -> bool:
+    return (entry.size, entry.mtime_ns, entry.absent) == (*_identity(path), tuple(sorted(absent)))
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        # A dangling link: reading it will say so.
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
+
+
+def _open_keys(modality: Modality) -> set[str]:
+    return {"offset", "scale"} if modality.preprocessing.kind == "vector" else set()
+
+
+def _named(column: Column) -> dict[str, str]:
+    return {"name": column.name, "dtype": np.dtype(column.dtype).name}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One builder at a time; another waits, and finds the work done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,93 @@
+"""One log file as columns of stored samples: what the cache on disk, and the table in memory, hold of it.
+
+Stored is what is compact and does not depend on the training part: uint8 for RGB, float16 for depth, the squashed force
+window, a vector in its own units. This module imports no torch, so that processes that read logs start at once.
+"""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from smvae_core.data.vision_touch import LogError, read_part
+from smvae_core.modality import Modality, ModalityError
+from smvae_core.preprocessing import Vector
+
+CONTACT, POSE = "contact", "pose"
+_DTYPE = {"rgb": np.uint8, "depth": np.float16, "force": np.float32, "vector": np.float32}
+
+
+class Column(NamedTuple):
+    """Name, shape of one entry, and dtype of one column."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: type[np.generic]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one entry."""
+        return int(np.prod(self.shape, dtype=int)) * np.dtype(self.dtype).itemsize
+
+
+class Part(NamedTuple):
+    """The columns of one file, each (steps, *shape); a modality that it lacks has none, labels are NaN then."""
+
+    steps: int
+    columns: dict[str, np.ndarray]
+    lacking: frozenset[str]
+
+
+class Chunk(NamedTuple):
+    """Where the steps of one file stand in the table, and which modalities they lack."""
+
+    first: int
+    steps: int
+    lacking: frozenset[str]
+
+
+def columns(modalities: Sequence[Modality]) -> tuple[Column, ...]:
+    """The modalities, and two labels: `contact` (), 0 or 1, and `pose` (4,), x y z in metres and yaw in radians."""
+    stored = [Column(m.name, m.shape, _DTYPE[m.preprocessing.kind]) for m in modalities]
+    return (*stored, Column(CONTACT, (), np.float32), Column(POSE, (4,), np.float32))
+
+
+def read_columns(path: Path, modalities: Sequence[Modality], absent: Collection[str] = ()) -> Part:
+    """Read and preprocess one file.
+
+    Args:
+        absent: modalities declared missing; their keys are not looked at.
+
+    Raises:
+        LogError: the file is damaged, does not fit a modality, or has the key of none.
+    """
+    sources = {m.name: m.source for m in modalities if m.name not in absent}
+    raw = read_part(path, (), optional=[*sources.values(), "contact", "proprio"])
+    found = [m for m in modalities if sources.get(m.name) in raw]
+    if not found:
+        raise LogError(f"{path}: expected at least one of the keys {sorted(sources.values())}, found none of them")
+    steps = len(raw[found[0].source])
+    stored = {m.name: _stored_steps(path, m, raw[m.source]) for m in found}
+    stored[CONTACT] = np.full(steps, np.nan, np.float32)
+    stored[POSE] = np.full((steps, 4), np.nan, np.float32)
+    if "contact" in raw:
+        stored[CONTACT] = raw["contact"].reshape(steps, -1).any(axis=1).astype(np.float32)
+    if "proprio" in raw and raw["proprio"].shape[1] >= 4:
+        stored[POSE] = raw["proprio"][:, :4].astype(np.float32)
+    return Part(steps, stored, frozenset(m.name for m in modalities if m not in found))
+
+
+def _stored_steps(path: Path, modality: Modality, raw: np.ndarray) -> np.ndarray:
+    record = modality.preprocessing
+    if isinstance(record, Vector):
+        # Offset and scale are of the training part, which a file cannot know.
+        modality = modality.model_copy(update={"preprocessing": Vector(size=record.size)})
+    stored = np.empty((len(raw), *modality.shape), _DTYPE[record.kind])
+    try:
+        for step, values in enumerate(raw):
+            x = modality.to_model(values)
+            stored[step] = np.rint(x * 255.0) if record.kind == "rgb" else x
+    except ModalityError as error:
+        raise LogError(f"{path}: key '{modality.source}', step {step}: {error}") from None
+    return stored

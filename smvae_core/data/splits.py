@@ -1,0 +1,46 @@
+"""A training part and a held-out part of the samples."""
+
+import numpy as np
+
+from smvae_core.data.samples import Samples
+from smvae_core.data.vision_touch import LogError
+
+
+def split_by_trajectory(samples: Samples, held_out: float, seed: int) -> tuple[Samples, Samples]:
+    """No trajectory is in both parts.
+
+    Args:
+        held_out: share of trajectories.
+
+    Raises:
+        LogError: a part would be empty.
+    """
+    present = np.unique(samples.trajectory)
+    order = present[np.random.default_rng(seed).permutation(len(present))]
+    count = round(held_out * len(present))
+    if not 0 < count < len(present):
+        raise LogError(
+            f"expected enough trajectories to hold out {held_out:.0%} of them, found {len(present)}; "
+            "record more or change data.held_out"
+        )
+    unseen = np.isin(samples.trajectory, order[:count])
+    return samples.select(np.flatnonzero(~unseen)), samples.select(np.flatnonzero(unseen))
+
+
+def split_by_sample(samples: Samples, held_out: float, seed: int) -> tuple[Samples, Samples]:
+    """The split of the papers: single steps are held out, whose neighbours in time stand in the training part.
+
+    Args:
+        held_out: share of samples.
+
+    Raises:
+        LogError: a part would be empty.
+    """
+    order = np.random.default_rng(seed).permutation(len(samples))
+    count = round(held_out * len(samples))
+    if not 0 < count < len(samples):
+        raise LogError(
+            f"expected enough samples to hold out {held_out:.0%} of them, found {len(samples)}; "
+            "record more or change data.held_out"
+        )
+    return samples.select(np.sort(order[count:])), samples.select(np.sort(order[:count]))

@@ -1,0 +1,160 @@
+"""A run is a folder: what is in it, who may write to it, and how far it got."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from smvae_core.errors import SMVAEError
+
+
+class RunError(SMVAEError):
+    """A folder that is no run, or one that cannot be used now."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of a run, in its folder."""
+
+    folder: Path
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint of the epoch with the best held-out figures."""
+        return self.folder / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint of the last epoch, or of the moment of Ctrl-C."""
+        return self.folder / "last.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """All that is needed to go on as if nothing had happened."""
+        return self.folder / "state.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line and an epoch."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def configuration(self) -> Path:
+        """The configuration, whole: training with it gives the same run."""
+        return self.folder / "configuration.yaml"
+
+    @property
+    def board(self) -> Path:
+        """Folder for TensorBoard."""
+        return self.folder / "tensorboard"
+
+    @property
+    def card(self) -> Path:
+        """What was trained, on what, with which figures; to be read by people."""
+        return self.folder / "README.md"
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything in it that training would overwrite."""
+        return any(path.exists() for path in (self.state, self.best, self.last))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else trains in this folder meanwhile; what a killed process left half written is removed.
+
+        Raises:
+            RunError: another process trains there, or the folder cannot be written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = (self.folder / ".lock").open("w")
+        except OSError as error:
+            raise RunError(f"{self.folder}: expected a folder to write to, found none ({error.strerror})") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f"{self.folder}: another process trains in this folder") from None
+            for path in (self.best, self.last, self.state):
+                for part in self.folder.glob(f".{path.name}.*"):
+                    part.unlink()
+            yield
+
+
+class Summary(NamedTuple):
+    """One line of the list of runs.
+
+    Attributes:
+        epochs: finished.
+        planned: by its configuration.
+        finished: it has been concluded, with figures for all subsets.
+        samples: in the training part.
+        score: mean share of the training mean's error over modalities and subsets, of the best epoch.
+        full: that share by modality, predicted from everything, of the best epoch.
+    """
+
+    name: str
+    epochs: int
+    planned: int
+    finished: bool
+    samples: int
+    score: float
+    full: dict[str, float]
+
+
+def find_runs(folder: Path) -> list[Summary]:
+    """All runs in a folder, at any depth, the best first.
+
+    Raises:
+        RunError: no such folder, or no run in it.
+        CheckpointError: a checkpoint is damaged.
+    """
+    from smvae_core.checkpoint import read_metadata
+
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such folder; expected one with runs of smvae train")
+    found = []
+    # os.walk passes over folders that vanish or may not be read, which a search of a busy disk meets.
+    for parent, _, files in sorted(os.walk(folder)):
+        run = Run(Path(parent))
+        if run.best.name not in files:
+            continue
+        metadata = read_metadata(run.best)
+        record, lines = metadata.training, read_metrics(run.metrics)
+        if record is None or not lines:
+            continue
+        best = min(lines, key=lambda line: line["score"])
+        names = {modality.name for modality in metadata.model.modalities}
+        full = next(row["share"] for row in best["held_out"] if set(row["subset"]) == names)
+        found.append(
+            Summary(
+                name=str(run.folder.relative_to(folder)) if run.folder != folder else run.folder.name,
+                epochs=lines[-1]["epoch"],
+                planned=record.configuration.training.epochs,
+                finished=metadata.metrics is not None,
+                samples=record.samples,
+                score=best["score"],
+                full=full,
+            )
+        )
+    if not found:
+        raise RunError(f"{folder}: expected runs of smvae train, found none")
+    return sorted(found, key=lambda summary: summary.score)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The epochs of a run, oldest first; none where there is no such file.
+
+    Raises:
+        RunError: a line is not JSON.
+    """
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path}: expected a JSON object a line, found {error}") from None

@@ -1,0 +1,60 @@
+"""Tables of figures for the screen."""
+
+from rich.table import Table
+
+from smvae_core.evaluation import Evaluation
+from smvae_core.judgement import Judgement
+
+
+def likelihood_table(evaluation: Evaluation, names: tuple[str, ...]) -> Table:
+    """log p(x_m | set) in nats, one line a subset; bold where the modality itself was in the subset."""
+    table = Table("predicted from", *names, title="log-likelihood in nats, held out")
+    for row in evaluation.subsets:
+        nats = {name: f"{row.log_likelihood[name]:.1f}" if name in row.log_likelihood else "–" for name in names}
+        table.add_row(
+            " + ".join(row.subset), *(f"[bold]{nats[name]}[/]" if name in row.subset else nats[name] for name in names)
+        )
+    return table
+
+
+def probe_table(judgement: Judgement) -> Table:
+    """Probes by subset, and what needs no learning."""
+    table = Table("probe of the latent of", "contact accuracy", "next-pose MSE × 1e-4")
+    for row in judgement.probes:
+        table.add_row(" + ".join(row.subset), _percent(row.contact_accuracy), _e4(row.pose_mse))
+    baselines = judgement.baselines
+    table.add_section()
+    table.add_row("always the same answer", _percent(baselines.contact_majority), _e4(baselines.pose_mean))
+    table.add_row("as a step before", _percent(baselines.contact_previous), _e4(baselines.pose_previous))
+    return table
+
+
+def baseline_table(judgement: Judgement) -> Table:
+    """Error of the previous frame beside that of the model from everything, as shares of the mean's."""
+    baselines = judgement.baselines
+    whole = max(judgement.evaluation.subsets, key=lambda row: len(row.subset))
+    table = Table("share of the mean's error", *baselines.mean)
+    before = {name: baselines.previous[name] / baselines.mean[name] for name in baselines.previous}
+    for label, shares in (("from everything", whole.share), ("as a step before", before)):
+        table.add_row(label, *(f"{shares[name]:.3f}" if name in shares else "–" for name in baselines.mean))
+    return table
+
+
+def robustness_table(judgement: Judgement) -> Table:
+    """Mean share of the mean's error with one sense spoiled, at some of the levels."""
+    levels = (0.0, 0.3, 0.6, 0.9)
+    table = Table(
+        "spoiled", *(f"level {level}" for level in levels), title="share of the mean's error, over all senses"
+    )
+    found = {(p.modality, p.kind, p.level): sum(p.share.values()) / len(p.share) for p in judgement.robustness}
+    for modality, kind in dict.fromkeys((p.modality, p.kind) for p in judgement.robustness):
+        table.add_row(f"{modality}, {kind}", *(f"{found[modality, kind, level]:.3f}" for level in levels))
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _e4(error: float | None) -> str:
+    return "–" if error is None else f"{1e4 * error:.2f}"

@@ -1,0 +1,99 @@
+"""Which message brings a modality: the checkpoint says what there is, `streams.<name>.message` how it comes.
+
+No rclpy in here: the offline replay binds in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from smvae_core.errors import ConfigurationError
+from smvae_core.modality import Modality
+
+IMAGE = "sensor_msgs/msg/Image"
+WRENCH = "geometry_msgs/msg/WrenchStamped"
+TWIST = "geometry_msgs/msg/TwistStamped"
+JOINTS = "sensor_msgs/msg/JointState"
+VECTOR = "smvae_ros/msg/VectorStamped"
+
+NUMBERS: dict[str, tuple[int, ...] | None] = {
+    WRENCH: (6,),
+    TWIST: (4, 6),
+    JOINTS: None,
+    f"{JOINTS}.velocity": None,
+    f"{JOINTS}.effort": None,
+    VECTOR: None,
+}
+"""By message, how many numbers it can bring; None: any. An Image brings no numbers but pixels."""
+
+VECTOR_STAMPED = """\
+# Numbers of one moment, for senses that no standard message fits: tactile arrays, gripper openings, joint commands.
+
+std_msgs/Header header
+
+# As many as the modality has, in the order and units that the model was trained with.
+float64[] values
+"""
+"""msg/VectorStamped.msg, for bags that do not describe their messages, where there is no ROS either."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A modality and the message that brings it.
+
+    Attributes:
+        modality: of the checkpoint.
+        message: an Image, or one of `NUMBERS`.
+    """
+
+    modality: Modality
+    message: str
+
+    @property
+    def type(self) -> str:
+        """The ROS type: the message without the choice of a field."""
+        return self.message.partition(".")[0]
+
+    @property
+    def field(self) -> str:
+        """The field of a JointState that holds the numbers."""
+        return self.message.partition(".")[2] or "position"
+
+
+def bind(modalities: Iterable[Modality], messages: Mapping[str, str]) -> tuple[Binding, ...]:
+    """Bind each modality to the message chosen for it, or to its usual one where the choice is empty or missing.
+
+    Raises:
+        ConfigurationError: a message that cannot bring the modality; the sentence names those that can.
+    """
+    return tuple(_binding(modality, messages.get(modality.name, "")) for modality in modalities)
+
+
+def fitting(modality: Modality) -> list[str]:
+    """The messages that can bring a modality, its usual one first.
+
+    Images come as Image. Numbers (a vector, or each sample of a force/torque window) come as the standard message of
+    their kind where their count fits: six forces and torques as WrenchStamped, four or six velocities as TwistStamped;
+    else as VectorStamped.
+    """
+    preprocessing = modality.preprocessing
+    if preprocessing.kind in ("rgb", "depth"):
+        return [IMAGE]
+    usual = WRENCH if preprocessing.kind == "force" else TWIST
+    count = modality.shape[0]
+    return sorted(
+        (message for message, counts in NUMBERS.items() if counts is None or count in counts),
+        key=lambda message: (usual, VECTOR).index(message) if message in (usual, VECTOR) else 2,
+    )
+
+
+def _binding(modality: Modality, message: str) -> Binding:
+    possible = fitting(modality)
+    if message and message not in possible:
+        shape = " × ".join(map(str, modality.shape))
+        raise ConfigurationError(
+            f"streams.{modality.name}.message: expected one of {', '.join(possible)} "
+            f"for {modality.preprocessing.kind} of shape {shape}, found '{message}'"
+        )
+    return Binding(modality, message or possible[0])
