@@ -12,6 +12,8 @@ from smvae_ros.sample_set import Sample
 NEVER = -(1 << 63)
 """Before every stamp and every time, in nanoseconds."""
 
+_ROUND = 64
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -29,7 +31,7 @@ class Stream:
         hold_ns: 0 if a sample is used once; otherwise the age up to which it may be used again.
         offset_ns: added to each stamp, for a sensor whose clock is known to be off.
         period_ns: the least spacing between two samples, 0 if unknown. It only lets sets leave early. Where samples
-            turn out to come closer together, the spacing seen is used instead.
+            turn out to come closer together, the spacing seen is used instead, until some 100 samples later.
         ordered: whether the transport delivers the samples in the order of their stamps.
         enabled: a stream that is not enabled is counted, and in no set.
 
@@ -110,7 +112,8 @@ class StreamBuffer:
         self.lag_ns = 0
         self.newest_ns = NEVER
         self.used_ns = NEVER
-        self.period_ns = self.stream.period_ns
+        self.period_ns = self._least_ns = self.stream.period_ns
+        self._round = 0
 
     def change(self, stream: Stream) -> None:
         """Go on as another stream; one that is no longer enabled lets go of its samples."""
@@ -143,8 +146,12 @@ class StreamBuffer:
                 return False
             if place:
                 spacing = min(spacing, stamp_ns - stamps[place - 1])
-        if spacing < self.period_ns:
-            self.period_ns = spacing
+        self._least_ns = min(self._least_ns, spacing)
+        self.period_ns = min(self.period_ns, spacing)
+        self._round += 1
+        if self._round == _ROUND:
+            # The least spacing of the last round alone: one burst must not make every later set wait.
+            self.period_ns, self._least_ns, self._round = self._least_ns, self.stream.period_ns, 0
         stamps.insert(place, stamp_ns)
         self._samples.insert(place, Sample(stamp_ns, data))
         if len(stamps) > self.stream.depth:

@@ -1,0 +1,128 @@
+"""A robot's sensors, as a process of their own: `cameras` (VGA colour and depth, 30 Hz) or `touch` (wrench, action).
+
+They publish until SIGTERM, then print the stamps of what they published, by modality, as JSON. With drop-outs, each
+topic falls silent at random, about every ten seconds for up to three.
+"""
+
+import argparse
+import json
+import random
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from time import time_ns
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import TwistStamped, WrenchStamped
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.serialization import serialize_message
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from smvae_core.modality import vision_touch_modalities
+from smvae_ros.conversions import fill_image, fill_twist, fill_wrench
+from smvae_ros.player import Recorded
+from smvae_ros.settings import default_settings
+
+RATES = {"rgb": 30, "depth": 30, "force": 1000, "action": 20}
+_GROUPS = {"cameras": ("rgb", "depth"), "touch": ("force", "action")}
+_HEIGHT, _WIDTH = 480, 640
+_QUIET_EVERY_S, _QUIET_S = 10.0, 3.0
+
+
+def _message(name: str) -> object:
+    noise = np.random.default_rng(0)
+    header = Header(frame_id=name)
+    if name == "force":
+        message = WrenchStamped(header=header)
+        fill_wrench(message, noise.normal(size=6))
+    elif name == "action":
+        message = TwistStamped(header=header)
+        fill_twist(message, noise.normal(size=4))
+    else:
+        message = Image(header=header)
+        size = (_HEIGHT, _WIDTH)
+        rgb = name == "rgb"
+        fill_image(message, noise.integers(0, 256, (*size, 3), np.uint8) if rgb else noise.random(size, np.float32))
+    return message
+
+
+def _moments(names: tuple[str, ...], start_ns: int) -> Iterator[tuple[int, str]]:
+    """When to publish what: the cameras at the same moments."""
+    due = {name: start_ns for name in names}
+    index = dict.fromkeys(names, 0)
+    while True:
+        name = min(due, key=due.__getitem__)
+        yield due[name], name
+        index[name] += 1
+        due[name] = start_ns + index[name] * 1_000_000_000 // RATES[name]
+
+
+class _DropOuts:
+    """Silences at random, the same in every run."""
+
+    def __init__(self, name: str, start_ns: int) -> None:
+        self._random = random.Random(name)
+        self._from_ns = self._until_ns = start_ns
+        self._next()
+
+    def _next(self) -> None:
+        self._from_ns = self._until_ns + round(self._random.expovariate(1 / _QUIET_EVERY_S) * 1e9)
+        self._until_ns = self._from_ns + round(self._random.uniform(0.0, _QUIET_S) * 1e9)
+
+    def silent(self, due_ns: int) -> bool:
+        """Whether the topic says nothing at that moment; moments do not go back."""
+        while due_ns >= self._until_ns:
+            self._next()
+        return due_ns >= self._from_ns
+
+
+def main() -> None:
+    """Publish until told to stop."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("group", choices=_GROUPS)
+    parser.add_argument("--dropouts", action="store_true")
+    arguments = parser.parse_args()
+    names = _GROUPS[arguments.group]
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    node = Node(arguments.group)
+    streams = default_settings(vision_touch_modalities()).streams
+    publishers, contents = {}, {}
+    for name in names:
+        message = _message(name)
+        publishers[name] = node.create_publisher(type(message), streams[name].topic, qos_profile_sensor_data)
+        contents[name] = Recorded(name, 0, 0, message, serialize_message(message))
+    start_ns = time_ns()
+    dropouts = {name: _DropOuts(name, start_ns) for name in names} if arguments.dropouts else {}
+    stamps: dict[str, list[int]] = {name: [] for name in names}
+    frame_due_ns = frame_ns = 0
+    for due_ns, name in _moments(names, start_ns):
+        if stop.wait(max(0, due_ns - time_ns()) / 1e9):
+            break
+        if name in dropouts and dropouts[name].silent(due_ns):
+            continue
+        # A camera stamps what it has just taken, colour and depth alike; the wrench is sampled by its own clock, and
+        # what this process was late for comes in a burst.
+        if name == "force":
+            stamp_ns = due_ns
+        elif name == "action":
+            stamp_ns = time_ns()
+        else:
+            if frame_due_ns != due_ns:
+                frame_due_ns, frame_ns = due_ns, time_ns()
+            stamp_ns = frame_ns
+        publishers[name].publish(contents[name].stamped(stamp_ns))
+        stamps[name].append(stamp_ns)
+    json.dump(stamps, sys.stdout)
+    node.destroy_node()
+    rclpy.shutdown()
+
+
+if __name__ == "__main__":
+    main()

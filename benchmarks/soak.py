@@ -1,0 +1,71 @@
+"""The node for half an hour at full rates, while its sensors fall silent at random: memory, lost sets, warnings."""
+
+import argparse
+import statistics
+from pathlib import Path
+from time import monotonic, time_ns
+
+import numpy as np
+
+from benchmarks.report import RESULTS, Goal, report
+from benchmarks.rig import FUSION_NODE, rig
+
+_DRAIN_S = 2.0
+# A tick stamped that shortly before or after an image stands for it, when the camera is just back.
+_TICK_NS = 50_000_000
+
+
+def main() -> None:
+    """Measure, and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    memory: list[float] = []
+    with rig(FUSION_NODE, dropouts=True) as (sensors, node, ear):
+        ear.wait_for_latent(node)
+        ear.listen(2.0)
+        skipped = ear.skipped
+        from_ns, began, busy_s = time_ns(), monotonic(), node.processor_s()
+        while monotonic() - began < 60 * arguments.minutes:
+            ear.listen(1.0)
+            node.check()
+            memory.append(node.memory_mb())
+        share = (node.processor_s() - busy_s) / (monotonic() - began)
+        until_ns, skipped = time_ns(), ear.skipped - skipped
+        ear.listen(_DRAIN_S)
+        images = sensors.end()["rgb"]
+        warnings = sum("[WARN]" in line for line in node.output().splitlines())
+    images = images[(images >= from_ns) & (images < until_ns)]
+    latents = np.array(sorted(ear.arrived_ns), np.int64)
+    missed = images[~np.isin(images, latents)]
+    after = np.searchsorted(latents, missed)
+    before, behind = latents[np.maximum(after - 1, 0)], latents[np.minimum(after, len(latents) - 1)]
+    near = np.minimum(np.abs(missed - before), np.abs(behind - missed))
+    returns = np.diff(images, prepend=from_ns)[~np.isin(images, latents)] > _TICK_NS * 2
+    ticked = int((returns & (near < _TICK_NS)).sum())
+    lost = len(missed) - ticked
+    # After the first minute; a shorter run has no more than its end to compare.
+    settled = memory[60:] or memory
+    fifth = max(1, len(settled) // 5)
+    first, last = statistics.median(settled[:fifth]), statistics.median(settled[-fifth:])
+    growth, warned = last / first - 1, warnings / arguments.minutes
+    report(
+        "Soak",
+        f"make bench BENCHMARKS=soak (--minutes {arguments.minutes:g})",
+        f"{arguments.minutes:g} minutes at full rates; each topic falls silent at random, about every 10 s for up to "
+        f"3 s. {len(images)} images, {len(latents)} latents; {ticked} images were the first after a silence and came "
+        "just after the tick that stood in for them, which is the moment's set. Memory is the node's own (anonymous), "
+        f"the median of the last fifth ({last:.1f} MB) against that of the first ({first:.1f} MB) after the first "
+        f"minute. {skipped} sets were overtaken by a newer one in the node. It took {100 * share:.0f} % of a core.",
+        [
+            Goal("growth of memory", f"{100 * growth:+.2f} %", "< 1 %", growth < 0.01),
+            Goal(f"sets lost of {len(images)}", str(lost), "0", not lost),
+            Goal("warnings a minute", f"{warned:.2f}", "≤ 12", warned <= 12),
+        ],
+        arguments.results,
+    )
+
+
+if __name__ == "__main__":
+    main()
