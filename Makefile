@@ -6,7 +6,7 @@ SHELL := bash
 # The Python that .venv is made from: make PYTHON=python3.12 demo
 PYTHON ?= python3
 
-BENCHMARKS ?= loader caching training
+BENCHMARKS ?= loader caching training engine
 
 # The demo and the tests keep to this machine, and hand large images over whole.
 demo test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST

@@ -1,4 +1,4 @@
-"""The `smvae` command: simulate, train, runs, evaluate, info. The robot side adds `bag` and `replay`."""
+"""The `smvae` command: simulate, train, runs, evaluate, info, export. The robot side adds `bag` and `replay`."""
 
 import os
 import shlex
@@ -300,3 +300,27 @@ def info(
 
 if __name__ == "__main__":
     main()
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors).")],
+    onnx: Annotated[Path, typer.Option(help="The file to write.")],
+) -> None:
+    """The whole model as one ONNX graph for other runtimes, checked against PyTorch first (needs the extra 'onnx').
+
+    Example: smvae export runs/first/best.safetensors --onnx model.onnx
+    """
+    from smvae_core.checkpoint import load
+    from smvae_core.onnx_export import export_onnx
+
+    exported = export_onnx(load(checkpoint), onnx)
+    table = Table("", "name", "shape (B: batch)")
+    for kind, shapes in (("input", exported.inputs), ("output", exported.outputs)):
+        for name, shape in shapes.items():
+            table.add_row(kind, name, shape)
+    console.print(table)
+    console.print(
+        f"{escape(str(onnx))}: {onnx.stat().st_size / 1e6:.1f} MB; "
+        f"differs from PyTorch by {exported.difference:.1g} at most over {exported.subsets} subsets"
+    )

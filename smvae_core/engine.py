@@ -1,12 +1,16 @@
 """Inference for one set at a time: arrays of whatever arrived in, latent and predictions out.
 
 >>> engine = Engine.load(None)
+>>> engine.warm_up()                # measures the back ends that are there and takes the fastest
 >>> fusion = engine.infer({"depth": depth, "force": force}, predict=["rgb"])
 >>> picture = engine.modality("rgb").to_physical(fusion.predictions["rgb"])
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import copy
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -14,11 +18,16 @@ import numpy as np
 import torch
 
 from smvae_core import checkpoint
+from smvae_core.backends import TOLERANCE, Backend, BackendError, TorchBackend, difference, measure, trial
 from smvae_core.errors import SMVAEError
-from smvae_core.evaluation import subset_mask
 from smvae_core.modality import Modality
+from smvae_core.model import MultimodalVAE
+from smvae_core.onnx_backend import OnnxBackend
 
 Device = Literal["auto", "cpu", "cuda"]
+BackendName = Literal["eager", "channels_last", "onnx"]
+
+_log = logging.getLogger(__name__)
 
 
 class EngineError(SMVAEError):
@@ -45,25 +54,54 @@ class Fusion:
 
 
 class Engine:
-    """A loaded model, ready to run. One thread at a time may use it."""
+    """A loaded model, ready to run. One thread at a time may use it.
 
-    def __init__(self, loaded: checkpoint.Checkpoint, device: Device = "auto") -> None:
+    Attributes:
+        backend: that runs it now. With `auto` that is eager until `warm_up` has measured.
+        timings: seconds for one whole set with everything predicted, by back end; empty until measured.
+        device: where it runs.
+        metadata: what the checkpoint says.
+        modalities: in the order of the model.
+        latent: dimensions of z.
+        mean: of each modality over the training data, model units.
+    """
+
+    def __init__(
+        self, loaded: checkpoint.Checkpoint, device: Device = "auto", backend: BackendName | Literal["auto"] = "auto"
+    ) -> None:
         self.device = torch_device(device)
         self.metadata = loaded.metadata
         self.mean = {name: x.numpy() for name, x in loaded.mean.items()}
-        self._model = loaded.model.to(self.device, memory_format=torch.channels_last).eval()
         self.modalities: tuple[Modality, ...] = loaded.metadata.model.modalities
         self.latent = loaded.metadata.model.latent
+        self.timings: dict[BackendName, float] = {}
+        self._names = tuple(modality.name for modality in self.modalities)
+        eager = TorchBackend(loaded.model, self.device, torch.contiguous_format)
+        self._undecided = eager if backend == "auto" else None
+        self.backend: BackendName = "eager" if backend == "auto" else backend
+        self._running: Backend = eager if self.backend == "eager" else _agreeing(self.backend, eager, self.device)
 
     @classmethod
-    def load(cls, path: str | Path | None, device: Device = "auto") -> "Engine":
+    def load(
+        cls,
+        path: str | Path | None,
+        device: Device = "auto",
+        backend: BackendName | Literal["auto"] = "auto",
+    ) -> "Engine":
         """Load a checkpoint; None takes the one that ships with the package.
+
+        Args:
+            device: `auto` takes a GPU where there is one.
+            backend: a fixed one gives the same bytes for the same set on the same machine; `auto` takes the fastest
+                at `warm_up`, which another time may be another one.
 
         Raises:
             CheckpointError: missing, damaged, foreign or newer.
             EngineError: `cuda` was asked for and is not there.
+            BackendError: the back end that was asked for is not installed, or does not agree with eager to 1e-4.
         """
-        return cls(checkpoint.load(checkpoint.default_checkpoint() if path is None else Path(path)), device)
+        loaded = checkpoint.load(checkpoint.default_checkpoint() if path is None else Path(path))
+        return cls(loaded, device, backend)
 
     def modality(self, name: str) -> Modality:
         """The modality of that name.
@@ -77,10 +115,29 @@ class Engine:
         raise EngineError(f"expected a modality among {[m.name for m in self.modalities]}, found '{name}'")
 
     def warm_up(self) -> None:
-        """Run every modality in and out once, so that the first real set is not the slow one."""
+        """Choose the back end, if it is not fixed, and run every modality in and out, so that no real set is slow."""
+        if self._undecided is not None:
+            self._choose(self._undecided)
+            self._undecided = None
         zeros = {modality.name: np.zeros(modality.shape, np.float32) for modality in self.modalities}
         for _ in range(3):
             self.infer(zeros, predict=list(zeros))
+
+    def _choose(self, eager: TorchBackend) -> None:
+        found: dict[BackendName, Backend] = {"eager": eager}
+        others: list[BackendName] = ["channels_last"]
+        if self.device.type == "cpu" and find_spec("onnx") and find_spec("onnxruntime"):
+            others.append("onnx")
+        for name in others:
+            try:
+                found[name] = _agreeing(name, eager, self.device)
+            except BackendError as error:
+                _log.warning("%s; doing without", error)
+        self.timings = measure(found, self.metadata.model)
+        self.backend = min(found, key=lambda name: self.timings[name])
+        self._running = found[self.backend]
+        compared = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in self.timings.items())
+        _log.info("runs with %s (%s a set)", self.backend, compared)
 
     def infer(self, arrays: Mapping[str, np.ndarray], predict: Collection[str] = ()) -> Fusion:
         """Fuse one set.
@@ -94,7 +151,6 @@ class Engine:
         """
         return self.infer_subsets(arrays, [tuple(arrays)], predict)[0]
 
-    @torch.inference_mode()
     def infer_subsets(
         self, arrays: Mapping[str, np.ndarray], subsets: Sequence[Collection[str]], predict: Collection[str] = ()
     ) -> list[Fusion]:
@@ -108,16 +164,11 @@ class Engine:
                 raise EngineError(f"{name}: expected shape {self.modality(name).shape}, found {array.shape}")
         if missing := set().union(*subsets) - set(arrays):
             raise EngineError(f"subsets: expected modalities among {sorted(arrays)}, found {sorted(missing)}")
-        batch = {
-            name: torch.from_numpy(np.ascontiguousarray(array, np.float32))[None].to(self.device)
-            for name, array in arrays.items()
-        }
-        names = self._model.names
-        embeddings = self._model.embed(batch, subset_mask(names, [tuple(arrays)], self.device))
-        masks = subset_mask(names, [tuple(subset) for subset in subsets], self.device)
-        posterior = self._model.fusion(embeddings.expand(len(subsets), -1, -1), masks)
-        predictions = {name: x.cpu().numpy() for name, x in self._model.predict(posterior.mean, predict).items()}
-        mean, log_variance, attention = (x.cpu().numpy() for x in posterior)
+        for name in predict:
+            self.modality(name)
+        names = self._names
+        masks = np.array([[name in subset for name in names] for subset in subsets])
+        mean, log_variance, attention, predictions = self._running.run(arrays, masks, predict)
         return [
             Fusion(
                 modalities=tuple(name for name in names if name in subset),
@@ -141,3 +192,30 @@ def torch_device(device: Device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
+
+
+def _agreeing(name: BackendName, eager: TorchBackend, device: torch.device) -> Backend:
+    backend = _BUILD[name](eager.model, device)
+    arrays, masks = trial(eager.model.configuration)
+    # Everything, one sense alone, and nothing: the rest are built of the same graphs.
+    masks = masks[[0, -2, -1]]
+    worst = difference(backend.run(arrays, masks, list(arrays)), eager.run(arrays, masks, list(arrays)))
+    if not worst <= TOLERANCE:
+        raise BackendError(f"backend: expected '{name}' to agree with eager to {TOLERANCE:g}, found {worst:.2g}")
+    return backend
+
+
+def _channels_last(model: MultimodalVAE, device: torch.device) -> Backend:
+    return TorchBackend(copy.deepcopy(model), device, torch.channels_last)
+
+
+def _onnx(model: MultimodalVAE, device: torch.device) -> Backend:
+    if device.type != "cpu":
+        raise BackendError(f"backend: 'onnx' runs on a processor, but the device is '{device}'; choose 'auto'")
+    return OnnxBackend(model)
+
+
+_BUILD: dict[BackendName, Callable[[MultimodalVAE, torch.device], Backend]] = {
+    "channels_last": _channels_last,
+    "onnx": _onnx,
+}

@@ -46,6 +46,7 @@ class SetAttention(nn.Module):
         super().__init__()
         if embedding % heads:
             raise ValueError(f"embedding must be a multiple of heads, found {embedding} and {heads}")
+        self.embedding = embedding
         self.heads = heads
         self.query = nn.Parameter(torch.randn(embedding) / math.sqrt(embedding))
         self.key = nn.Sequential(nn.Linear(embedding, embedding), nn.SiLU())
@@ -63,8 +64,8 @@ class SetAttention(nn.Module):
             embeddings: (B, M, d); what stands in absent slots must be finite and has no influence.
             mask: (B, M), bool, True where the modality is in the set. A row without any gives the prior N(0, I).
         """
-        rows, slots, width = embeddings.shape
-        split = (rows, slots, self.heads, width // self.heads)
+        rows, slots, _ = embeddings.shape
+        split = (rows, slots, self.heads, self.embedding // self.heads)
         key = self.key(embeddings).view(split)
         value = self.value(embeddings).view(split)
         query = self.query.view(self.heads, -1)
@@ -73,7 +74,7 @@ class SetAttention(nn.Module):
         score = score.masked_fill(~mask[:, None], -math.inf)
         # Softmax over no slot at all is 0/0; such rows become the prior below.
         weight = score.softmax(dim=-1).masked_fill(~mask[:, None], 0.0)
-        attended = torch.einsum("bhm,bmhd->bhd", weight, value).reshape(rows, width)
+        attended = torch.einsum("bhm,bmhd->bhd", weight, value).reshape(rows, self.embedding)
 
         hidden = self.norm(self.query + self.output(attended))
         summary = hidden + self.feed_forward(hidden)

@@ -53,7 +53,13 @@ class ModelConfiguration(BaseModel):
 
 
 class MultimodalVAE(nn.Module):
-    """A set of senses in, one Gaussian latent out, and every sense predicted from it."""
+    """A set of senses in, one Gaussian latent out, and every sense predicted from it.
+
+    Attributes:
+        configuration: what it was built from.
+        modalities: by name, in the order of the mask's columns.
+        width: dimensions of one embedding, d.
+    """
 
     def __init__(self, configuration: ModelConfiguration) -> None:
         super().__init__()
@@ -63,7 +69,7 @@ class MultimodalVAE(nn.Module):
         self.embeddings = nn.ModuleDict({n: embedding_network(m, sizes) for n, m in self.modalities.items()})
         self.fusion = SetAttention(sizes.embedding, configuration.latent, sizes.heads)
         self.decoders = nn.ModuleDict({n: decoder(m, configuration.latent, sizes) for n, m in self.modalities.items()})
-        self._width = sizes.embedding
+        self.width = sizes.embedding
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,7 +89,7 @@ class MultimodalVAE(nn.Module):
         device = next(self.parameters()).device
         embeddings = []
         for name, present in zip(self.names, mask.cpu().unbind(dim=1)):
-            embedding = torch.zeros(len(mask), self._width, device=device)
+            embedding = torch.zeros(len(mask), self.width, device=device)
             rows = present.nonzero()[:, 0]
             if name in batch and len(rows) == len(mask):
                 embedding = self.embeddings[name](batch[name])

@@ -1,23 +1,41 @@
 """One set in, latent and predictions out."""
 
+import logging
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from smvae_core import checkpoint
+from smvae_core.backends import BackendError
 from smvae_core.checkpoint import TrainingRecord
 from smvae_core.configuration import Configuration
 from smvae_core.engine import Engine, EngineError, torch_device
 from smvae_core.evaluation import all_subsets, subset_mask
+from smvae_core.onnx_backend import OnnxBackend
 
 
 @pytest.fixture
-def engine(tmp_path, model):
+def path(tmp_path, model) -> Path:
     record = TrainingRecord(data="none", commands=(), configuration=Configuration(), epochs=0, samples=0, held_out=())
     checkpoint.save(tmp_path / "model.safetensors", model, {}, record, None)
-    engine = Engine.load(tmp_path / "model.safetensors", "cpu")
+    return tmp_path / "model.safetensors"
+
+
+@pytest.fixture(params=["auto", "eager", "channels_last", "onnx"])
+def engine(request, path):
+    engine = Engine.load(path, "cpu", request.param)
     engine.warm_up()
     return engine
+
+
+@pytest.fixture
+def inaccurate_onnx(monkeypatch):
+    """ONNX Runtime, a little off."""
+    run = OnnxBackend.run
+    monkeypatch.setattr(OnnxBackend, "run", lambda *given: (found := run(*given))._replace(mean=found.mean + 2e-4))
 
 
 def arrays_of(batch, *names):
@@ -69,6 +87,53 @@ def test_only_what_is_asked_for_is_predicted(engine, batch):
 def test_arrays_that_do_not_fit_are_told_in_words(engine, arrays, sentence):
     with pytest.raises(EngineError, match=sentence):
         engine.infer(arrays)
+
+
+def test_a_prediction_of_an_unknown_modality_is_told_in_words(engine):
+    with pytest.raises(EngineError, match="found 'sonar'"):
+        engine.infer({}, ["sonar"])
+
+
+@pytest.mark.parametrize("backend", ["eager", "channels_last", "onnx"])
+def test_a_fixed_back_end_is_the_one_that_runs_and_gives_the_same_bytes_again(path, batch, backend):
+    arrays = arrays_of(batch, "rgb", "force")
+    fusions = []
+    for _ in range(2):
+        engine = Engine.load(path, "cpu", backend)
+        engine.warm_up()
+        assert engine.backend == backend and engine.timings == {}
+        fusions.append(engine.infer(arrays, ["depth"]))
+    assert fusions[0].mean.tobytes() == fusions[1].mean.tobytes()
+    assert fusions[0].predictions["depth"].tobytes() == fusions[1].predictions["depth"].tobytes()
+
+
+def test_warming_up_takes_the_fastest_back_end_and_says_which(path, caplog):
+    engine = Engine.load(path, "cpu")
+    assert engine.backend == "eager" and engine.timings == {}
+    with caplog.at_level(logging.INFO, logger="smvae_core.engine"):
+        engine.warm_up()
+    assert set(engine.timings) == {"eager", "channels_last", "onnx"}
+    assert engine.timings[engine.backend] == min(engine.timings.values())
+    assert f"runs with {engine.backend}" in caplog.text
+
+
+def test_a_back_end_that_does_not_agree_with_eager_is_not_taken(path, inaccurate_onnx, caplog):
+    engine = Engine.load(path, "cpu")
+    engine.warm_up()
+    assert set(engine.timings) == {"eager", "channels_last"}
+    assert "expected 'onnx' to agree with eager to 0.0001, found 0.0002" in caplog.text
+    with pytest.raises(BackendError, match="agree with eager"):
+        Engine.load(path, "cpu", "onnx")
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_without_the_packages_the_engine_runs_and_names_them_to_who_asks(path, monkeypatch, caplog, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    engine = Engine.load(path, "cpu")
+    engine.warm_up()
+    assert set(engine.timings) == {"eager", "channels_last"} and not caplog.records
+    with pytest.raises(BackendError, match=rf"'{package}' is not installed: pip install 'smvae_ros\[onnx\]'"):
+        Engine.load(path, "cpu", "onnx")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so it is never missing")
