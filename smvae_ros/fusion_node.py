@@ -152,7 +152,7 @@ class FusionNode(LifecycleNode):
         names = ", ".join(modality.name for modality in self._engine.modalities)
         self.get_logger().info(
             f"configured: {settings.checkpoint or 'the shipped checkpoint'} ({names}) "
-            f"on {self._engine.device}, loaded and warm in {monotonic() - begin:.1f} s"
+            f"on {self._engine.device} by {self._engine.backend}, loaded and warm in {monotonic() - begin:.1f} s"
         )
 
     def _load(self, settings: NodeSettings) -> Engine:

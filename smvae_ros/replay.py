@@ -112,7 +112,7 @@ def replay(
     checkpoint = default_checkpoint() if checkpoint is None else checkpoint
     if out.exists() and not out.is_dir():
         raise ReplayError(f"{out}: expected a folder or nothing, found a file")
-    engine = Engine.load(checkpoint, device)
+    engine = Engine.load(checkpoint, device, backend="eager")
     chosen = settings(engine.modalities)
     synchronizer = chosen.synchronizer()
     bindings = chosen.bindings(engine.modalities)

@@ -129,10 +129,6 @@ def test_references_out_of_order_never_turn_the_sets_around(robot: Robot, ordere
     stamps = [stamp_ns(latent) for latent in robot.wait_for_new_latents(20)]
     assert stamps == sorted(set(stamps))
     assert robot.status.epoch == 0
-    robot.new_status()
-    late, received = robot.dropped("rgb").get("late", 0), robot.modality("rgb").received
-    # Half of the images are the earlier ones; on a starved machine a few miss their deadline all the same.
-    assert (late > received / 4) == ordered, "only a stream said to be ordered leaves without the earlier one"
     robot.restart(streams__rgb__ordered=True)
 
 
