@@ -52,7 +52,7 @@ def main() -> None:
     growth, warned = last / first - 1, warnings / arguments.minutes
     report(
         "Soak",
-        f"make bench BENCHMARKS=soak (--minutes {arguments.minutes:g})",
+        f"python -m benchmarks.soak --minutes {arguments.minutes:g}",
         f"{arguments.minutes:g} minutes at full rates; each topic falls silent at random, about every 10 s for up to "
         f"3 s. {len(images)} images, {len(latents)} latents; {ticked} images were the first after a silence and came "
         "just after the tick that stood in for them, which is the moment's set. Memory is the node's own (anonymous), "
