@@ -6,7 +6,8 @@ SHELL := bash
 # The Python that .venv is made from: make PYTHON=python3.12 demo
 PYTHON ?= python3
 
-BENCHMARKS ?= loader caching training engine
+# make bench BENCHMARKS="engine startup"; all of them where none is named.
+BENCHMARKS ?=
 
 # The demo and the tests keep to this machine, and hand large images over whole.
 demo test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
@@ -34,7 +35,7 @@ test: build ## Run every test; a part: make test TESTS=test/core
 
 # Measures: on a quiet machine, or the figures are not worth keeping.
 bench: build ## Run the benchmarks; each writes its section of benchmarks/RESULTS.md
-	@. .venv/ros-env.sh && for script in $(BENCHMARKS); do python -m benchmarks.$$script; done
+	@. .venv/ros-env.sh && python -m benchmarks.run $(BENCHMARKS)
 
 clean: ## Remove what build, test and demo made
 	@rm -rf build install log demo .pytest_cache .hypothesis
