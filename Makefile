@@ -35,7 +35,7 @@ test: build ## Run every test; a part: make test TESTS=test/core
 
 # Measures: on a quiet machine, or the figures are not worth keeping.
 bench: build ## Run the benchmarks; each writes its section of benchmarks/RESULTS.md
-	@. .venv/ros-env.sh && python -m benchmarks.run $(BENCHMARKS)
+	@. .venv/ros-env.sh && cd install && PYTHONPATH="$$PYTHONPATH:$(CURDIR)" python -m benchmarks.run $(BENCHMARKS)
 
 clean: ## Remove what build, test and demo made
 	@rm -rf build install log demo .pytest_cache .hypothesis
