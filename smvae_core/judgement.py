@@ -29,6 +29,8 @@ class Baselines(BaseModel):
         contact_previous: of contact staying as it is.
         pose_mean: mean squared error of always giving the mean pose.
         pose_previous: of the pose staying as it is.
+        position_mean: as `pose_mean`, of the position alone.
+        position_previous: likewise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,6 +41,8 @@ class Baselines(BaseModel):
     contact_previous: float | None
     pose_mean: float | None
     pose_previous: float | None
+    position_mean: float | None
+    position_previous: float | None
 
 
 class Judgement(BaseModel):
@@ -153,11 +157,14 @@ def baselines_of(samples: Samples, loaded: Checkpoint, most: int | None) -> Base
     stays = (samples.contact[follows], samples.contact[follows - 1])
     still = np.square(samples.pose[follows] - samples.pose[follows - 1])
     stays_known, still_known = ~np.isnan(stays[0] + stays[1]), ~np.isnan(still).any(axis=1)
+    spread = np.square(pose - pose.mean(axis=0)) if len(pose) else pose
     return Baselines(
         mean=mean,
         previous=previous,
         contact_majority=float(max(contact.mean(), 1 - contact.mean())) if len(contact) else None,
         contact_previous=float((stays[0] == stays[1])[stays_known].mean()) if stays_known.any() else None,
-        pose_mean=float(np.square(pose - pose.mean(axis=0)).mean()) if len(pose) else None,
+        pose_mean=float(spread.mean()) if len(pose) else None,
         pose_previous=float(still[still_known].mean()) if still_known.any() else None,
+        position_mean=float(spread[:, :3].mean()) if len(pose) else None,
+        position_previous=float(still[still_known, :3].mean()) if still_known.any() else None,
     )

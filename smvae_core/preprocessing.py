@@ -38,11 +38,19 @@ class RGB(_Record):
         Raises:
             PreprocessingError: not a non-empty uint8 (H, W, 3) array.
         """
+        return self.resized(raw).astype(np.float32) / 255.0
+
+    def resized(self, raw: np.ndarray) -> np.ndarray:
+        """Resize by area alone: uint8 (3, size, size), 255 times what `apply` gives.
+
+        Raises:
+            PreprocessingError: as `apply`.
+        """
         if raw.dtype != np.uint8 or raw.ndim != 3 or raw.shape[2] != 3 or 0 in raw.shape:
             raise PreprocessingError(f"expected a uint8 image (H, W, 3), found {raw.dtype} {raw.shape}")
         if raw.shape[:2] != (self.size, self.size):
             raw = cv2.resize(raw, (self.size, self.size), interpolation=cv2.INTER_AREA)
-        return raw.transpose(2, 0, 1).astype(np.float32) / 255.0
+        return raw.transpose(2, 0, 1)
 
     def invert(self, x: np.ndarray) -> np.ndarray:
         """Float32 (3, size, size) to uint8 (size, size, 3)."""
@@ -75,9 +83,10 @@ class Depth(_Record):
         """
         if raw.dtype.kind != "f" or raw.ndim not in (2, 3) or raw.shape[2:] not in ((), (1,)) or 0 in raw.shape:
             raise PreprocessingError(f"expected a depth image in metres, float (H, W), found {raw.dtype} {raw.shape}")
-        metres = raw.reshape(raw.shape[:2]).astype(np.float32)
+        metres = raw.reshape(raw.shape[:2]).astype(np.float32, copy=False)
         reading = (metres > 1e-7) & (metres < self.max_depth)
-        valid, metres = reading.astype(np.float32), np.where(reading, metres, np.float32(0.0))
+        # Zero where there is no reading; twice as fast as np.where.
+        valid, metres = reading.astype(np.float32), cv2.copyTo(metres, reading.view(np.uint8))
         if metres.shape != (self.size, self.size):
             target = (self.size, self.size)
             metres = cv2.resize(metres, target, interpolation=cv2.INTER_AREA)

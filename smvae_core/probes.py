@@ -24,7 +24,8 @@ class ProbeScores(BaseModel):
         subset: modalities that the posterior saw.
         samples: judged.
         contact_accuracy: share of right answers to whether the peg will touch.
-        pose_mse: mean squared error over x, y, z in metres and yaw in radians.
+        pose_mse: mean squared error over x, y, z in metres and yaw in radians, as the papers mix them; yaw weighs most.
+        position_mse: over x, y, z alone, in m².
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +34,7 @@ class ProbeScores(BaseModel):
     samples: int
     contact_accuracy: float | None
     pose_mse: float | None
+    position_mse: float | None
 
 
 class Probe:
@@ -56,14 +58,21 @@ class Probe:
 
     def scores(self, subset: Subset, means: np.ndarray, contact: np.ndarray, pose: np.ndarray) -> ProbeScores:
         """Judge on other samples, as the constructor takes them."""
-        accuracy = error = None
+        accuracy = pose_mse = position_mse = None
         known = ~np.isnan(contact)
         if self._contact is not None and known.any():
             accuracy = float((self._contact.predict(means[known]) == contact[known]).mean())
         known = ~np.isnan(pose).any(axis=1)
         if self._pose is not None and known.any():
-            error = float(np.square(self._pose.predict(means[known]) - pose[known]).mean())
-        return ProbeScores(subset=subset, samples=len(means), contact_accuracy=accuracy, pose_mse=error)
+            error = np.square(self._pose.predict(means[known]) - pose[known])
+            pose_mse, position_mse = float(error.mean()), float(error[:, :3].mean())
+        return ProbeScores(
+            subset=subset,
+            samples=len(means),
+            contact_accuracy=accuracy,
+            pose_mse=pose_mse,
+            position_mse=position_mse,
+        )
 
 
 def fit_probes(

@@ -19,13 +19,16 @@ def likelihood_table(evaluation: Evaluation, names: tuple[str, ...]) -> Table:
 
 def probe_table(judgement: Judgement) -> Table:
     """Probes by subset, and what needs no learning."""
-    table = Table("probe of the latent of", "contact accuracy", "next-pose MSE × 1e-4")
+    table = Table("probe of the latent of", "contact accuracy", "next-pose MSE × 1e-4", "next-position MSE, mm²")
     for row in judgement.probes:
-        table.add_row(" + ".join(row.subset), _percent(row.contact_accuracy), _e4(row.pose_mse))
+        table.add_row(" + ".join(row.subset), _percent(row.contact_accuracy), _e4(row.pose_mse), _mm2(row.position_mse))
     baselines = judgement.baselines
     table.add_section()
-    table.add_row("always the same answer", _percent(baselines.contact_majority), _e4(baselines.pose_mean))
-    table.add_row("as a step before", _percent(baselines.contact_previous), _e4(baselines.pose_previous))
+    for label, contact, pose, position in (
+        ("always the same answer", baselines.contact_majority, baselines.pose_mean, baselines.position_mean),
+        ("as a step before", baselines.contact_previous, baselines.pose_previous, baselines.position_previous),
+    ):
+        table.add_row(label, _percent(contact), _e4(pose), _mm2(position))
     return table
 
 
@@ -58,3 +61,7 @@ def _percent(share: float | None) -> str:
 
 def _e4(error: float | None) -> str:
     return "–" if error is None else f"{1e4 * error:.2f}"
+
+
+def _mm2(error: float | None) -> str:
+    return "–" if error is None else f"{1e6 * error:.1f}"

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from smvae_core.data.vision_touch import LogError, read_part
-from smvae_core.modality import Modality, ModalityError
-from smvae_core.preprocessing import Vector
+from smvae_core.modality import Modality
+from smvae_core.preprocessing import RGB, PreprocessingError, Vector
 
 CONTACT, POSE = "contact", "pose"
 _DTYPE = {"rgb": np.uint8, "depth": np.float16, "force": np.float32, "vector": np.float32}
@@ -82,12 +82,12 @@ def _stored_steps(path: Path, modality: Modality, raw: np.ndarray) -> np.ndarray
     record = modality.preprocessing
     if isinstance(record, Vector):
         # Offset and scale are of the training part, which a file cannot know.
-        modality = modality.model_copy(update={"preprocessing": Vector(size=record.size)})
+        record = Vector(size=record.size)
+    stored_form = record.resized if isinstance(record, RGB) else record.apply
     stored = np.empty((len(raw), *modality.shape), _DTYPE[record.kind])
     try:
         for step, values in enumerate(raw):
-            x = modality.to_model(values)
-            stored[step] = np.rint(x * 255.0) if record.kind == "rgb" else x
-    except ModalityError as error:
-        raise LogError(f"{path}: key '{modality.source}', step {step}: {error}") from None
+            stored[step] = stored_form(values)
+    except PreprocessingError as error:
+        raise LogError(f"{path}: key '{modality.source}', step {step}: {modality.name}: {error}") from None
     return stored

@@ -77,12 +77,13 @@ def test_probes_find_what_is_linear_in_the_latent():
     contact[::10], pose[::7] = np.nan, np.nan
     scores = Probe(means[:300], contact[:300], pose[:300]).scores(NAMES, means[300:], contact[300:], pose[300:])
     assert scores.contact_accuracy > 0.95 and scores.pose_mse < 1e-3 and scores.samples == 100
+    assert 0.0 < scores.position_mse < 1e-3
 
 
 def test_a_probe_without_labels_says_nothing():
     means, none = np.zeros((5, 8), np.float32), np.full(5, np.nan, np.float32)
     scores = Probe(means, none, np.full((5, 4), np.nan)).scores(NAMES, means, none, np.full((5, 4), np.nan))
-    assert scores.contact_accuracy is None and scores.pose_mse is None
+    assert scores.contact_accuracy is None and scores.pose_mse is None and scores.position_mse is None
 
 
 def test_robustness_begins_unspoiled_and_a_missing_sense_is_as_if_it_were_not_there(model, samples):
@@ -117,6 +118,8 @@ def testbaselines_of_need_no_model(loaded, samples):
     assert 0.5 <= baselines.contact_majority <= 1.0
     pose = samples.pose[samples.trajectory == 0][:16]
     assert baselines.pose_previous is not None and baselines.pose_previous > 0.1 * float(np.square(pose).mean())
+    every = samples.pose[~np.isnan(samples.pose).any(axis=1), :3]
+    assert baselines.position_mean == pytest.approx(float(every.var(axis=0).mean()), rel=1e-4)
 
 
 def test_one_trajectory_is_judged_without_probes(loaded, samples):
