@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import signal
 import threading
@@ -16,17 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import h5py
 import numpy as np
 
+from smvae_core.data.log_file import STEPS_PER_FILE, write_log
 from smvae_core.peg_policy import PegPolicy
 from smvae_core.peg_scene import PEGS, Peg, SceneLook
 from smvae_core.peg_world import Observation, PegWorld, SimulationError
 
 __all__ = ["SimulationError", "simulate"]
-
-STEPS_PER_FILE = 50
-_IMAGES = ("image", "depth_data", "optical_flow")
 
 
 def simulate(
@@ -215,34 +211,10 @@ def _about_z(angle: float) -> np.ndarray:
 
 
 def _write(path: Path, rows: list[dict[str, np.ndarray]]) -> None:
-    content = _hdf5({key: np.stack([row[key] for row in rows]) for key in rows[0]})
-    unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            unfinished.write_bytes(content)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_log(path, rows)
     except OSError as error:
         raise SimulationError(f"{path} could not be written: {error}") from error
-
-
-def _hdf5(arrays: dict[str, np.ndarray]) -> bytes:
-    """An HDF5 file, in memory: on a full disk HDF5 itself crashes."""
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
-        for key, data in arrays.items():
-            file.create_dataset(
-                key,
-                data=data,
-                chunks=(1, *data.shape[1:]) if key in _IMAGES else data.shape,  # single pictures can be read
-                compression="gzip",
-                compression_opts=1,
-                shuffle=True,
-                track_times=False,  # or the bytes would differ from run to run
-            )
-    return content.getvalue()
 
 
 # In a worker: the parent's wish that it stop after the file at hand.

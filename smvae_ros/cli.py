@@ -1,10 +1,10 @@
-"""The `smvae` command with the robot side's commands: bag and replay."""
+"""The `smvae` command with the robot side's commands: bag, log and replay."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,6 +14,9 @@ from smvae_core.cli import DeviceName, app, console, error_table, run
 from smvae_core.errors import ConfigurationError
 from smvae_core.modality import Modality
 from smvae_core.peg_scene import SceneLook
+
+if TYPE_CHECKING:  # torch takes seconds to import; --help does without
+    from smvae_ros.settings import FusionSettings
 
 
 def main() -> None:
@@ -47,6 +50,48 @@ def bag(
 
 
 @app.command()
+def log(
+    bag: Annotated[list[Path], typer.Argument(help="Rosbag2 recordings of a robot: folders, or .mcap or .db3 files.")],
+    out: Annotated[Path, typer.Option(help="Folder for the logs; made if it is not there.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="The configuration to train with: its modalities are written; by default the usual four."),
+    ] = None,
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(help="Another topic of a modality, as MODALITY:=TOPIC; may be given several times."),
+    ] = None,
+    params_file: Annotated[
+        Path | None, typer.Option(help="The node's parameter file (as config/fusion.yaml), for how sets are made.")
+    ] = None,
+) -> None:
+    """Turn recordings of a robot into logs to train on: the sets that the node would make of them.
+
+    A sensor that comes and goes, or a pause, ends a trajectory and begins another.
+
+    Example: smvae log monday.bag tuesday.bag --out logs --config config/second_camera.yaml
+    """
+    from smvae_core.configuration import Configuration, load_configuration
+    from smvae_core.data.vision_touch import find_trajectories
+    from smvae_ros.bag_logs import write_logs
+
+    modalities = (load_configuration(config) if config else Configuration()).model.modalities
+    settings = _settings(params_file, topic or [])(modalities)
+    columns = (SpinnerColumn(), TextColumn("writing set"), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        files = [
+            file for one in bag for file in write_logs(one, modalities, settings, out, lambda: progress.advance(task))
+        ]
+        sets = int(progress.tasks[0].completed)
+    written = [t for t in find_trajectories(out) if t.parts[0][1] in files]
+    console.print(
+        f"{sets} sets, {len(written)} {'trajectory' if len(written) == 1 else 'trajectories'}, "
+        f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB, in {escape(str(out))}"
+    )
+
+
+@app.command()
 def replay(
     bag: Annotated[Path, typer.Argument(help="A rosbag2: its folder, or one .mcap or .db3 file.")],
     out: Annotated[Path, typer.Option(help="Folder for summary.json, latents.npz and predictions.png.")],
@@ -69,17 +114,8 @@ def replay(
     Example: smvae replay recordings/peg_insertion --out results --topic rgb:=/camera/image_raw
     """
     from smvae_ros.replay import replay as judge
-    from smvae_ros.settings import FusionSettings, default_settings, read_parameters
 
-    changes: list[dict[str, Any]] = [read_parameters(params_file)] if params_file else []
-    changes.append({"streams": _topics(topic or [])})
-
-    def settings(modalities: Sequence[Modality]) -> FusionSettings:
-        chosen = default_settings(modalities)
-        for change in changes:
-            chosen = chosen.changed(change)
-        return chosen
-
+    settings = _settings(params_file, topic or [])
     with console.status("replaying") as status:
         seen = 0
 
@@ -94,6 +130,22 @@ def replay(
         ", ".join(f"{number} sets of {subset or 'nothing'}" for subset, number in summary.sets_by_subset.items())
     )
     console.print(f"summary.json, latents.npz and predictions.png in {escape(str(out))}")
+
+
+def _settings(params_file: Path | None, topics: Sequence[str]) -> Callable[[Sequence[Modality]], FusionSettings]:
+    """The settings of the node for a checkpoint's modalities, with a parameter file's changes and other topics."""
+    from smvae_ros.settings import default_settings, read_parameters
+
+    changes: list[dict[str, Any]] = [read_parameters(params_file)] if params_file else []
+    changes.append({"streams": _topics(topics)})
+
+    def chosen(modalities: Sequence[Modality]) -> FusionSettings:
+        settings = default_settings(modalities)
+        for change in changes:
+            settings = settings.changed(change)
+        return settings
+
+    return chosen
 
 
 def _topics(options: Iterable[str]) -> dict[str, dict[str, str]]:
