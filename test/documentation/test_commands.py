@@ -1,0 +1,77 @@
+"""Every command in the README and in docs/ does what it says: those of `smvae` are run, on less data; of others what they
+name is looked up."""
+
+import configparser
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .bags import write_two_camera_bag
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
+
+LESS = {
+    r"--trajectories \d+ --steps \d+": "--trajectories 4 --steps 12",
+    r"--epochs \d+": "--epochs 1",
+    r"(smvae evaluate .*)": r"\1 --most 8",
+    r"(smvae train (?!.*--epochs).*)": r"\1 --epochs 1",
+}
+"""What a test leaves of a long command."""
+
+OF_OTHERS = ("mkdir", "cd", "git", "rosdep", "colcon", "source", "export")
+"""Steps of a ROS 2 workspace, which are not ours to test."""
+
+
+def commands(page: str) -> list[list[str]]:
+    """The commands of a page's bash blocks in their order, as words."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    words = [shlex.split(part, comments=True) for line in lines for part in line.split(" && ")]
+    return [command for command in words if command]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(c[0] == "smvae" for c in commands(page))])
+def test_the_commands_of_a_page_run_one_after_the_other(page: str, tmp_path: Path) -> None:
+    for name in ("config", "recordings"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    if page == "docs/your-robot.md":
+        for day in ("monday", "tuesday"):
+            write_two_camera_bag(tmp_path / "bags" / day)
+    for command in (shlex.join(c) for c in commands(page) if c[0] == "smvae"):
+        for long, short in LESS.items():
+            command = re.sub(long, short, command)
+        done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
+def test_what_other_commands_name_is_there(page: str) -> None:
+    extras = configparser.ConfigParser()
+    extras.read(ROOT / "setup.cfg")
+    for program, *words in commands(page):
+        if program == "make":
+            targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert words[0] in targets, words
+        elif program == "pip":
+            for extra in re.findall(r"\.\[(\w+)\]", " ".join(words)):
+                assert extra in extras["options.extras_require"], words
+        elif program == "ros2":
+            assert words[:2] == ["launch", "smvae_ros"]
+            launched = (ROOT / "launch" / words[2]).read_text() + (ROOT / "launch" / "fusion.launch.py").read_text()
+            for argument in words[3:]:
+                name = argument.partition(":=")[0]
+                assert argument == "--show-args" or f'DeclareLaunchArgument(\n                "{name}"' in launched, (
+                    words
+                )
+        else:
+            assert program == "smvae" or program in OF_OTHERS, f"{page}: nothing tests {program}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGES[page]):
+        assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
