@@ -82,9 +82,9 @@ def test_rows_of_one_mixture_may_have_other_components():
     together = experts.mixture(mask, singles)
     z = torch.randn(5, 4, 3, dtype=torch.float64)
     for row in range(3):
-        weight = Categorical(mask[row] / mask[row].sum())
-        each = Independent(Normal(experts.mean[row], (0.5 * experts.log_variance[row]).exp()), 1)
-        alone = MixtureSameFamily(weight, each)
+        held = mask[row]
+        each = Independent(Normal(experts.mean[row, held], (0.5 * experts.log_variance[row, held]).exp()), 1)
+        alone = MixtureSameFamily(Categorical(torch.ones(int(held.sum()), dtype=torch.float64)), each)
         torch.testing.assert_close(together.log_prob(z)[:, row], alone.log_prob(z[:, row]))
         torch.testing.assert_close(together.mean[row], alone.mean)
         torch.testing.assert_close(together.log_variance[row].exp(), alone.variance)
