@@ -119,7 +119,9 @@ def test_mmvae_has_the_stratified_elbo_of_the_mixture(batch):
         experts = [sample.expert(name) for name in sample.has]
         for name, q in zip(sample.has, experts):
             z = at(q, draws.noise["xy".index(name), row])
-            together = gaussian(torch.stack([e.mean for e in experts]), torch.stack([e.variance for e in experts]).log())
+            together = gaussian(
+                torch.stack([e.mean for e in experts]), torch.stack([e.variance for e in experts]).log()
+            )
             mixture = MixtureSameFamily(Choice(torch.ones(len(experts))), together)
             kl = mixture.log_prob(z) - PRIOR.log_prob(z)
             elbo = elbo + (sample.log_p(z, sample.has) - BETA * kl) / len(experts)
@@ -166,7 +168,10 @@ def test_jmvae_draws_the_unimodal_encoders_to_the_joint_one(batch):
         if sample.has:
             # One layer over both embeddings side by side, zeros for what is absent.
             side_by_side = torch.cat(
-                [model.embeddings[n](batch[n][row][None])[0] if n in sample.has else torch.zeros(model.width) for n in "xy"]
+                [
+                    model.embeddings[n](batch[n][row][None])[0] if n in sample.has else torch.zeros(model.width)
+                    for n in "xy"
+                ]
             )
             weight = torch.cat([fusion.hidden["x"].weight, fusion.hidden["y"].weight], dim=1)
             hidden = torch.nn.functional.silu(weight @ side_by_side + fusion.bias)
@@ -224,9 +229,14 @@ def test_where_samples_have_one_modality_mopoe_and_crmvae_are_plain_vaes(batch):
         expected.append(sample.log_p(at(q, noise[0, row]), ["x"]) - BETA * kl_divergence(q, PRIOR))
     draws = Draws(available[None], available[None], one, noise)
     assert_loss(bound_of(models["mopoe"], x, draws), expected)
-    both = Draws(*(y.expand(2, -1, -1) for y in (available[None], available[None])), one.expand(2, -1), noise.expand(2, -1, -1))
+    both = Draws(
+        *(y.expand(2, -1, -1) for y in (available[None], available[None])), one.expand(2, -1), noise.expand(2, -1, -1)
+    )
     # π (2 log p - KL), since the joint posterior is the unimodal one, and their KL nothing.
-    halved = [(2 * e + BETA * kl_divergence(ByHand(models["mopoe"], batch, r).expert("x"), PRIOR)) / 2 for r, e in enumerate(expected)]
+    halved = [
+        (2 * e + BETA * kl_divergence(ByHand(models["mopoe"], batch, r).expert("x"), PRIOR)) / 2
+        for r, e in enumerate(expected)
+    ]
     assert_loss(bound_of(models["crmvae"], x, both), halved)
 
 
