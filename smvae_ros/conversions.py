@@ -82,7 +82,7 @@ def raw_array(binding: Binding, messages: Sequence[Any]) -> np.ndarray:
         raise ConversionError(f"{name}: {error}") from None
     except _FOREIGN as error:
         expected = binding.type.split("/")[-1]
-        raise ConversionError(f"{name}: expected a whole {expected}, found one with {error}") from None
+        raise ConversionError(f"{name}: expected a whole {expected}, found one with {str(error)[:100]}") from None
 
 
 def fill(binding: Binding, message: Any, physical: np.ndarray) -> None:
@@ -113,7 +113,7 @@ def stamp_ns(message: Any) -> int:
         stamp = message.header.stamp
         return index(stamp.sec) * 1_000_000_000 + index(stamp.nanosec)
     except _FOREIGN as error:
-        raise ConversionError(f"expected a message with a header, found one with {error}") from None
+        raise ConversionError(f"expected a message with a header, found one with {str(error)[:100]}") from None
 
 
 def fill_image(message: Any, image: np.ndarray) -> None:
@@ -215,7 +215,7 @@ def _bridged(message: Any, encoding: str, known: Mapping[str, Any]) -> np.ndarra
 
 
 def _finite(values: Sequence[Any]) -> np.ndarray:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         values = np.array(values, np.float64).astype(np.float32)
     if not np.isfinite(values).all():
         raise ConversionError(f"expected finite numbers, found {values[~np.isfinite(values)][0]}")
