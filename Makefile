@@ -9,10 +9,11 @@ PYTHON ?= python3
 # make bench BENCHMARKS="engine startup"; all of them where none is named.
 BENCHMARKS ?=
 
-# The demo and the tests keep to this machine, and hand large images over whole.
+# The demo and the tests keep to this machine, with shared memory that holds large images.
 demo test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 demo test: export ROS_DOMAIN_ID ?= 83
-demo test: export FASTDDS_BUILTIN_TRANSPORTS ?= LARGE_DATA
+demo test: export FASTRTPS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
+demo test: export FASTDDS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
 test: export OMP_NUM_THREADS ?= 1
 
 help: ## List the targets

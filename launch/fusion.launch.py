@@ -22,11 +22,16 @@ from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.srv import GetState
 
 BAG_TOPICS = ("rgb/image", "depth/image", "depth/camera_info", "wrench", "action")
+# The first is Jazzy's, the second Kilted's.
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 def generate_launch_description() -> LaunchDescription:
     """What `ros2 launch smvae_ros fusion.launch.py` starts."""
-    default_parameters = PathJoinSubstitution([FindPackageShare("smvae_ros"), "config", "fusion.yaml"])
+    config = PathJoinSubstitution([FindPackageShare("smvae_ros"), "config"])
+    default_parameters = PathJoinSubstitution([config, "fusion.yaml"])
+    # Fast DDS loses large best-effort images by default: its shared memory holds half a megabyte.
+    profile = PathJoinSubstitution([config, "fastdds.xml"])
     return LaunchDescription(
         [
             DeclareLaunchArgument(
@@ -68,10 +73,9 @@ def generate_launch_description() -> LaunchDescription:
                 choices=["debug", "info", "warn", "error", "fatal"],
                 description="Least severity that the node logs.",
             ),
-            # Fast DDS loses large best-effort images by default: its shared memory holds half a megabyte.
-            SetEnvironmentVariable(
-                "FASTDDS_BUILTIN_TRANSPORTS",
-                EnvironmentVariable("FASTDDS_BUILTIN_TRANSPORTS", default_value="LARGE_DATA"),
+            *(
+                SetEnvironmentVariable(variable, EnvironmentVariable(variable, default_value=profile))
+                for variable in PROFILE_VARIABLES
             ),
             OpaqueFunction(function=_start),
         ]

@@ -76,10 +76,10 @@ class Engine:
         self.latent = loaded.metadata.model.latent
         self.timings: dict[BackendName, float] = {}
         self._names = tuple(modality.name for modality in self.modalities)
-        eager = TorchBackend(loaded.model, self.device, torch.contiguous_format)
-        self._undecided = eager if backend == "auto" else None
+        self._model = loaded.model
+        self._undecided = backend == "auto"
         self.backend: BackendName = "eager" if backend == "auto" else backend
-        self._running: Backend = eager if self.backend == "eager" else _agreeing(self.backend, eager, self.device)
+        self._running: Backend | None = self._build()
 
     @classmethod
     def load(
@@ -116,14 +116,30 @@ class Engine:
 
     def warm_up(self) -> None:
         """Choose the back end, if it is not fixed, and run every modality in and out, so that no real set is slow."""
-        if self._undecided is not None:
-            self._choose(self._undecided)
-            self._undecided = None
+        if self._running is None:
+            self._running = self._build()
+        if self._undecided:
+            self._choose()
+            self._undecided = False
         zeros = {modality.name: np.zeros(modality.shape, np.float32) for modality in self.modalities}
         for _ in range(3):
             self.infer(zeros, predict=list(zeros))
 
-    def _choose(self, eager: TorchBackend) -> None:
+    def release(self) -> None:
+        """Free the device's memory: the weights wait on the host, and nothing can be inferred, until `warm_up`."""
+        self._running = None
+        self._model.cpu()
+        torch.cuda.empty_cache()
+
+    def _build(self) -> Backend:
+        eager = self._eager()
+        return eager if self.backend == "eager" else _agreeing(self.backend, eager, self.device)
+
+    def _eager(self) -> TorchBackend:
+        return TorchBackend(self._model, self.device, torch.contiguous_format)
+
+    def _choose(self) -> None:
+        eager = self._eager()
         found: dict[BackendName, Backend] = {"eager": eager}
         others: list[BackendName] = ["channels_last"]
         if self.device.type == "cpu" and find_spec("onnx") and find_spec("onnxruntime"):
@@ -147,7 +163,7 @@ class Engine:
             predict: modalities to predict, present or not.
 
         Raises:
-            EngineError: an unknown modality or a wrong shape.
+            EngineError: an unknown modality, a wrong shape, or a released engine.
         """
         return self.infer_subsets(arrays, [tuple(arrays)], predict)[0]
 
@@ -157,8 +173,11 @@ class Engine:
         """Fuse several subsets of the same arrays, embedding each modality once.
 
         Raises:
-            EngineError: an unknown modality, a wrong shape, or a subset that names what `arrays` lacks.
+            EngineError: an unknown modality, a wrong shape, a subset that names what `arrays` lacks, or a released
+                engine.
         """
+        if self._running is None:
+            raise EngineError("the engine is released: warm_up() takes it back to the device")
         for name, array in arrays.items():
             if array.shape != self.modality(name).shape:
                 raise EngineError(f"{name}: expected shape {self.modality(name).shape}, found {array.shape}")

@@ -82,7 +82,7 @@ def raw_array(binding: Binding, messages: Sequence[Any]) -> np.ndarray:
         raise ConversionError(f"{name}: {error}") from None
     except _FOREIGN as error:
         expected = binding.type.split("/")[-1]
-        raise ConversionError(f"{name}: expected a whole {expected}, found one with {error}") from None
+        raise ConversionError(f"{name}: expected a whole {expected}, found one with {str(error)[:100]}") from None
 
 
 def fill(binding: Binding, message: Any, physical: np.ndarray) -> None:
@@ -113,7 +113,7 @@ def stamp_ns(message: Any) -> int:
         stamp = message.header.stamp
         return index(stamp.sec) * 1_000_000_000 + index(stamp.nanosec)
     except _FOREIGN as error:
-        raise ConversionError(f"expected a message with a header, found one with {error}") from None
+        raise ConversionError(f"expected a message with a header, found one with {str(error)[:100]}") from None
 
 
 def fill_image(message: Any, image: np.ndarray) -> None:
@@ -180,24 +180,25 @@ def _metres(message: Any) -> np.ndarray:
 
 def _pixels(message: Any, dtype: np.dtype, channels: int) -> np.ndarray:
     """The pixels (H, W, channels) of an image, a view where the rows have no padding."""
-    height, width = _size(message)
-    step, row = index(message.step), width * channels * dtype.itemsize
+    height, width, step, data = _rows(message)
+    row = width * channels * dtype.itemsize
     if step < row:
         raise ConversionError(
             f"expected a step of at least {row} for {width} pixels of {message.encoding}, found {step}"
         )
-    data = np.frombuffer(message.data, np.uint8)
-    if data.size < step * height:
-        raise ConversionError(f"expected {step * height} bytes for {height} rows of {step}, found {data.size}")
-    rows = data[: step * height].reshape(height, step)[:, :row]
+    rows = data.reshape(height, step)[:, :row]
     return rows.view(dtype).reshape(height, width, channels)
 
 
-def _size(message: Any) -> tuple[int, int]:
-    height, width = index(message.height), index(message.width)
+def _rows(message: Any) -> tuple[int, int, int, np.ndarray]:
+    """Height, width, step, and a view of `height` times `step` bytes: sizes that can be trusted."""
+    height, width, step = index(message.height), index(message.width), index(message.step)
     if height <= 0 or width <= 0 or height * width > MOST_PIXELS:
         raise ConversionError(f"expected an image of 1 to {MOST_PIXELS} pixels, found {width} × {height}")
-    return height, width
+    data = np.frombuffer(message.data, np.uint8)
+    if not 0 <= step * height <= data.size:
+        raise ConversionError(f"expected {step * height} bytes for {height} rows of {step}, found {data.size}")
+    return height, width, step, data[: step * height]
 
 
 def _bridged(message: Any, encoding: str, known: Mapping[str, Any]) -> np.ndarray:
@@ -206,7 +207,7 @@ def _bridged(message: Any, encoding: str, known: Mapping[str, Any]) -> np.ndarra
         from cv_bridge import CvBridge
     except (ImportError, AttributeError):
         raise ConversionError(f"{found}, which needs cv_bridge, and that is not installed or does not load") from None
-    _size(message)
+    _rows(message)
     try:
         return np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding=encoding))
     except Exception as error:  # its own errors and OpenCV's have no base class in common
@@ -214,7 +215,7 @@ def _bridged(message: Any, encoding: str, known: Mapping[str, Any]) -> np.ndarra
 
 
 def _finite(values: Sequence[Any]) -> np.ndarray:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         values = np.array(values, np.float64).astype(np.float32)
     if not np.isfinite(values).all():
         raise ConversionError(f"expected finite numbers, found {values[~np.isfinite(values)][0]}")

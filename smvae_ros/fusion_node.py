@@ -104,13 +104,13 @@ class FusionNode(LifecycleNode):
         return super().on_activate(state) if done == _SUCCESS else done
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe; the engine stays loaded."""
+        """Unsubscribe and free the GPU; the checkpoint stays loaded."""
         self._quiet()
         self.get_logger().info("inactive: unsubscribed")
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Free the engine and its memory."""
+        """Let go of the checkpoint."""
         self._free()
         self.get_logger().info("unconfigured: the model is freed")
         return _SUCCESS
@@ -139,10 +139,7 @@ class FusionNode(LifecycleNode):
     def _configure(self) -> None:
         settings = node_settings(self)
         begin = monotonic()
-        self._worker = FusionWorker(
-            lambda: self._load(settings), self._convert, self._wanted, self._publish, self._fail
-        )
-        self._engine = self._worker.engine()
+        self._engine = self._work(lambda: self._load(settings))
         declare_fusion_settings(self, self._engine.modalities)
         self._settings = fusion_settings(self, self._engine.modalities)
         self._bindings = self._settings.bindings(self._engine.modalities)
@@ -154,6 +151,10 @@ class FusionNode(LifecycleNode):
             f"configured: {settings.checkpoint or 'the shipped checkpoint'} ({names}) "
             f"on {self._engine.device} by {self._engine.backend}, loaded and warm in {monotonic() - begin:.1f} s"
         )
+
+    def _work(self, load: Callable[[], Engine]) -> Engine:
+        self._worker = FusionWorker(load, self._convert, self._wanted, self._publish, self._fail)
+        return self._worker.engine()
 
     def _load(self, settings: NodeSettings) -> Engine:
         import torch
@@ -171,6 +172,8 @@ class FusionNode(LifecycleNode):
     def _activate(self) -> None:
         self._settings = fusion_settings(self, self._engine.modalities)
         self._limit_predictions()
+        if self._worker is None:
+            self._work(lambda: self._engine)
         self._statistics = Statistics()
         self._status.begin()
         self._intake = Intake(self, self._bindings, self._settings, self._submit, self._worker.forget)
@@ -185,20 +188,18 @@ class FusionNode(LifecycleNode):
         if self._intake is not None:
             self._intake.destroy()
             self._intake = None
-            self._worker.forget()
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+        # A processor's memory is not worth the time that loading it again would take.
+        if self._engine is not None and self._engine.device.type == "cuda":
+            self._engine.release()
 
     def _free(self) -> None:
         self._quiet()
-        if self._worker is not None:
-            self._worker.stop()
         if self._publications is not None:
             self._publications.destroy()
-        loaded = self._engine is not None
-        self._worker = self._engine = self._publications = self._settings = None
-        if loaded:
-            import torch
-
-            torch.cuda.empty_cache()
+        self._engine = self._publications = self._settings = None
 
     def _submit(self, sample_set: SampleSet) -> None:
         self._statistics.skipped += self._worker.submit(sample_set)

@@ -1,8 +1,9 @@
-"""The one thread that owns the engine. Sets go in through a slot of one, where the newest wins."""
+"""The one thread that owns the engine. Two sets may wait for it, so that two that leave together are both fused."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Result:
         sample_set: as the synchroniser emitted it.
         fusion: latent, and the predictions that were asked for; None if every sample was rejected.
         rejected: by modality, why its samples could not be used.
-        waited_ns: in the slot.
+        waited_ns: for the worker.
         conversion_ns: messages to arrays.
         inference_ns: arrays to latent and predictions.
     """
@@ -40,6 +41,9 @@ class Result:
 
 class FusionWorker:
     """Loads the engine, warms it up and runs it, all on one thread: a model is never used by two.
+
+    Where a sensor falls silent, two sets leave together; both are run, the older first. Where the network is slower than
+    the sets, the newest wins: once a set was run while a newer one waited, only one may wait until none does.
 
     Args:
         load: builds the engine.
@@ -61,7 +65,8 @@ class FusionWorker:
     ) -> None:
         self._load, self._convert = load, convert
         self._wanted, self._publish, self._fail = wanted, publish, fail
-        self._slot: tuple[SampleSet, int, int] | None = None
+        self._waiting: deque[tuple[SampleSet, int, int]] = deque()
+        self._behind = False
         self._generation = 0
         self._stopping = False
         self._changed = threading.Condition()
@@ -78,21 +83,23 @@ class FusionWorker:
         return self._engine.result()
 
     def submit(self, sample_set: SampleSet) -> bool:
-        """Put a set into the slot; returns whether it overwrote one that still waited there."""
+        """Let a set wait its turn; returns whether it overtook one that waited already, which is not run."""
         with self._changed:
-            overwrote = self._slot is not None
-            self._slot = (sample_set, self._generation, perf_counter_ns())
+            overtook = len(self._waiting) == (1 if self._behind else 2)
+            if overtook:
+                self._waiting.popleft()
+            self._waiting.append((sample_set, self._generation, perf_counter_ns()))
             self._changed.notify()
-        return overwrote
+        return overtook
 
     def forget(self) -> None:
-        """Drop the set that waits; the result of the one that runs is never published."""
+        """Drop the sets that wait; the result of the one that runs is never published."""
         with self._changed:
             self._generation += 1
-            self._slot = None
+            self._waiting.clear()
 
     def stop(self) -> None:
-        """Let the set that runs finish, drop the one that waits, and join the thread."""
+        """Let the set that runs finish, drop those that wait, and join the thread."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -114,9 +121,15 @@ class FusionWorker:
 
     def _take(self) -> tuple[SampleSet, int, int] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._slot is not None)
-            taken, self._slot = self._slot, None
-            return None if self._stopping else taken
+            if not self._waiting:
+                self._behind = False
+            self._changed.wait_for(lambda: self._stopping or self._waiting)
+            if self._stopping:
+                return None
+            taken = self._waiting.popleft()
+            if self._waiting:
+                self._behind = True
+            return taken
 
     def _process(self, engine: Engine, sample_set: SampleSet, generation: int, submitted_ns: int) -> None:
         wanted = self._wanted()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.clock import JumpThreshold
+from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
@@ -145,15 +145,24 @@ class Intake:
             QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=lambda event: self._warn_of_publisher(self._node.resolve_topic_name(topic), event)
+                incompatible_qos=lambda event: self._note_publisher(self._node.resolve_topic_name(topic), event)
             ),
         )
         loss = MessageLoss(subscription.get_publisher_count)
         self._subscriptions.setdefault(name, []).append(subscription)
         return loss
 
-    def _warn_of_publisher(self, topic: str, event: QoSRequestedIncompatibleQoSInfo) -> None:
+    def _note_publisher(self, topic: str, event: QoSRequestedIncompatibleQoSInfo) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
+
+        def warn() -> None:
+            self._node.destroy_timer(timer)
+            self._warn_of_publisher(topic, policy)
+
+        # The name of its node is known a little later than the publisher.
+        timer = self._node.create_timer(0.5, warn, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _warn_of_publisher(self, topic: str, policy: str) -> None:
         # Nothing but reliability can be asked for, so nothing else can be too little.
         publishers = ", ".join(
             f"{one.node_namespace.rstrip('/')}/{one.node_name} ({one.qos_profile.reliability.name.lower()})"

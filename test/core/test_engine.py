@@ -136,6 +136,30 @@ def test_without_the_packages_the_engine_runs_and_names_them_to_who_asks(path, m
         Engine.load(path, "cpu", "onnx")
 
 
+@pytest.mark.parametrize("backend", ["eager", "channels_last", "onnx"])
+def test_a_released_engine_runs_again_once_it_is_warm(path, batch, backend):
+    engine = Engine.load(path, "cpu", backend)
+    before = engine.infer(arrays_of(batch, "rgb"), ["force"])
+    engine.release()
+    with pytest.raises(EngineError, match="released"):
+        engine.infer(arrays_of(batch, "rgb"))
+    engine.warm_up()
+    after = engine.infer(arrays_of(batch, "rgb"), ["force"])
+    assert engine.backend == backend
+    assert after.mean.tobytes() == before.mean.tobytes()
+    assert after.predictions["force"].tobytes() == before.predictions["force"].tobytes()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU, whose memory could be freed")
+def test_a_released_engine_leaves_the_gpu_as_it_found_it(path):
+    before = torch.cuda.memory_allocated()
+    engine = Engine.load(path, "cuda")
+    engine.warm_up()
+    assert torch.cuda.memory_allocated() > before
+    engine.release()
+    assert torch.cuda.memory_allocated() == before
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so it is never missing")
 def test_a_gpu_that_is_not_there_is_named():
     with pytest.raises(EngineError, match="'cuda' was asked for"):

@@ -11,7 +11,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from sensor_msgs.msg import Image, PointCloud2
 
-from .robot import ALL, FRAMES, FusionProcess, Robot, image, own_domain, stamp_ns
+from .robot import ALL, FRAMES, FusionProcess, Robot, own_domain, stamp_ns
 
 
 @pytest.fixture(scope="module")
@@ -101,34 +101,6 @@ def test_a_prediction_carries_the_stamp_of_its_set_and_the_frame_of_its_sensor(r
     assert (depth.encoding, depth.height, depth.width, len(depth.data)) == ("32FC1", 64, 64, 64 * 64 * 4)
     metres = np.frombuffer(depth.data, np.float32)
     assert (metres >= 0.0).all() and (metres <= 2.0).all()
-
-
-def test_a_wrong_encoding_is_counted_and_survived(running: tuple[Robot, FusionProcess], robot: Robot) -> None:
-    _, process = running
-    good = robot.rgb
-    robot.rgb = image(np.zeros((48, 64, 3), np.uint8))
-    robot.rgb.encoding = "yuv_nonsense"
-    robot.wait_for_set("depth", "force", "action")
-    robot.wait(lambda: robot.dropped("rgb").get("rejected", 0) > 0, "the count of rejected images")
-    robot.wait(
-        lambda: "/rgb/image" in process.output() and "yuv_nonsense" in process.output(),
-        "a warning that names topic and encoding",
-    )
-    warned = process.output().count("yuv_nonsense")
-    robot.wait_for_new_latents(20)
-    assert process.output().count("yuv_nonsense") == warned, "the warning is throttled"
-    robot.rgb = good
-    robot.wait_for_set(*ALL)
-
-
-def test_an_image_with_less_data_than_it_says_is_counted_and_survived(robot: Robot) -> None:
-    good = robot.depth
-    robot.depth = image(np.ones((48, 64), np.float32))
-    robot.depth.height = 4800
-    robot.wait_for_set("rgb", "force", "action")
-    robot.wait(lambda: robot.dropped("depth").get("rejected", 0) > 0, "the count of rejected images")
-    robot.depth = good
-    robot.wait_for_set(*ALL)
 
 
 def test_status_and_diagnostics_tell_of_each_sense(robot: Robot) -> None:

@@ -1,0 +1,78 @@
+"""The SROS 2 policy allows what the running node does, and nothing else."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from ..ros.robot import FusionProcess, Robot, own_domain
+
+POLICY = Path("config") / "sros2" / "fusion.policy.xml"
+NODE = "fusion"
+
+
+@pytest.fixture(scope="module")
+def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
+    """A robot beside an active node of the shipped checkpoint, in simulated time."""
+    with own_domain() as domain:
+        process = FusionProcess(tmp_path_factory.mktemp("fusion") / "log", {"use_sim_time": True})
+        robot = Robot(domain)
+        try:
+            robot.clock(start_s=1.0)
+            robot.wait_for_state("active")
+            yield robot
+        finally:
+            robot.close()
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def profile(root: Path) -> ElementTree.Element:
+    """What the policy says of the node."""
+    policy = ElementTree.parse(root / POLICY).getroot()
+    assert policy.get("version") == "0.2.0"
+    (profile,) = policy.findall("enclaves/enclave/profiles/profile")
+    assert (profile.get("ns"), profile.get("node")) == ("/", NODE)
+    return profile
+
+
+def allowed(profile: ElementTree.Element, kind: str, right: str) -> list[str]:
+    """The full names in a list of the policy."""
+    (group,) = profile.findall(f"{kind}[@{right}]")
+    assert group.attrib == {right: "ALLOW"}
+    names = [str(element.text) for element in group]
+    return sorted(name.replace("~", f"/{NODE}") if name[0] in "~/" else f"/{name}" for name in names)
+
+
+def real(robot: Robot, ask: str) -> list[str]:
+    """The full names of the running node."""
+    return sorted(name for name, _ in getattr(robot.node, f"get_{ask}_names_and_types_by_node")(NODE, "/"))
+
+
+def test_the_topics_that_it_may_subscribe_to_are_those_that_it_subscribes_to(
+    robot: Robot, profile: ElementTree.Element
+) -> None:
+    expected = allowed(profile, "topics", "subscribe")
+    robot.wait(lambda: real(robot, "subscriber") == expected, f"subscriptions of {expected}")
+
+
+def test_the_topics_that_it_may_publish_are_those_that_it_publishes(robot: Robot, profile: ElementTree.Element) -> None:
+    expected = allowed(profile, "topics", "publish")
+    if find_spec("sensor_msgs_py") is None:
+        expected.remove(f"/{NODE}/predicted/points")
+    robot.wait(lambda: real(robot, "publisher") == expected, f"publishers of {expected}")
+
+
+def test_the_services_that_it_may_answer_are_those_that_it_offers(robot: Robot, profile: ElementTree.Element) -> None:
+    expected = allowed(profile, "services", "reply")
+    robot.wait(lambda: real(robot, "service") == expected, f"services {expected}")
+    assert real(robot, "client") == []
+
+
+def test_the_policy_is_installed_and_the_page_names_the_commands_in_it(root: Path) -> None:
+    commands = [line.strip() for line in (root / POLICY).read_text().splitlines() if "ros2 " in line]
+    assert len(commands) == 3
+    page = (root / "docs" / "security.md").read_text()
+    assert all(command in page for command in commands)
