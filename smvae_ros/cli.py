@@ -35,7 +35,7 @@ def bag(
 
     Example: smvae bag logs/20190408_183047_triangle_0_journal_0_1_1000.h5 --out peg_insertion
     """
-    from smvae_ros.bags import pick_trajectory, write_bag
+    from smvae_ros.bags_from_logs import pick_trajectory, write_bag
 
     chosen = pick_trajectory(log, trajectory)
     columns = (SpinnerColumn(), TextColumn("writing step"), MofNCompleteColumn())

@@ -20,7 +20,8 @@ from rosbags.rosbag2 import StoragePlugin
 from smvae_core.data.vision_touch import LogError, find_trajectories
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import vision_touch_modalities
-from smvae_ros.bags import STEP_NS, BagError, bag_hash, pick_trajectory, read_bag, write_bag
+from smvae_ros.bags import BagError, bag_hash, read_bag
+from smvae_ros.bags_from_logs import STEP_NS, pick_trajectory, write_bag
 from smvae_ros.bindings import bind
 from smvae_ros.conversions import raw_array
 

@@ -17,7 +17,8 @@ from smvae_core.engine import Engine
 from smvae_core.errors import ConfigurationError
 from smvae_core.evaluation import all_subsets
 from smvae_core.modality import Modality
-from smvae_ros.bags import STEP_NS, BagError
+from smvae_ros.bags import BagError
+from smvae_ros.bags_from_logs import STEP_NS
 from smvae_ros.cli import main
 from smvae_ros.replay import ReplayError, ReplaySummary, replay
 from smvae_ros.settings import FusionSettings, default_settings
