@@ -145,13 +145,13 @@ class BatchInference:
             kept = []
             for part in torch.arange(len(owner)).split(_ROWS):
                 x = self._model.predict(z[part.to(self._device)], [name])[name]
-                difference = (x - truth[owner[part].to(self._device)]).flatten(1)
-                errors[part.numpy(), column] = difference.square().mean(dim=1).cpu().numpy()
                 if name not in self._images:
                     kept.append(x.cpu().numpy())
                 elif self._pictures:
                     here = first[(first >= part[0]) & (first <= part[-1])] - part[0]
                     kept.append(x[here.to(self._device)].cpu().numpy())
+                difference = (x - truth[owner[part].to(self._device)]).flatten(1)
+                errors[part.numpy(), column] = difference.square_().mean(dim=1).cpu().numpy()
             if kept:
                 decoded[name] = np.concatenate(kept)
             errors[~known, column] = np.nan
