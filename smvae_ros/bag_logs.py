@@ -16,9 +16,12 @@ from smvae_core.data.log_file import STEPS_PER_FILE, write_log
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
 from smvae_core.preprocessing import Preprocessing, PreprocessingError
+from smvae_ros.bags import open_bag
 from smvae_ros.bindings import Binding
 from smvae_ros.conversions import ConversionError, raw_array
-from smvae_ros.replay import bag_sets
+from smvae_ros.replay_faults import Faults
+from smvae_ros.replay_sets import RecordedSets
+from smvae_ros.replay_summary import WhatIf
 from smvae_ros.set_synchronizer import SampleSet
 from smvae_ros.settings import FusionSettings, nanoseconds
 
@@ -60,11 +63,16 @@ def write_logs(
         LogWriteError: no two sets in a row, or `out` cannot be written.
     """
     bindings = settings.bindings(modalities)
+    topics = {name: "/" + stream.topic.lstrip("/") for name, stream in settings.streams.items() if stream.enabled}
+    types = {binding.modality.name: binding.type for binding in bindings}
     writer = _Writer(out, bag.resolve().stem, nanoseconds(settings.tick) * LONGEST_GAP)
     try:
-        for sample_set in bag_sets(bag, bindings, settings, settings.synchronizer()):
-            writer.add(sample_set.epoch, sample_set.stamp_ns, _row(bindings, sample_set))
-            on_set()
+        with open_bag(bag, topics, types) as opened:
+            no_faults = Faults(WhatIf(), modalities)
+            for recorded in RecordedSets(opened, settings.synchronizer(), settings.synchronizer_streams(), no_faults):
+                sample_set = recorded.sample_set
+                writer.add(sample_set.epoch, sample_set.stamp_ns, _row(bindings, sample_set))
+                on_set()
         writer.end_trajectory()
     except OSError as error:
         raise LogWriteError(f"{out}: the logs cannot be written ({error.strerror or error})") from None

@@ -13,7 +13,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from smvae_core.checkpoint import save
 from smvae_core.data.vision_touch import find_trajectories
 from smvae_core.model import ModelConfiguration, MultimodalVAE
-from smvae_ros.bags import write_bag
+from smvae_ros.bags_from_logs import write_bag
 
 torch.set_num_threads(1)
 

@@ -13,7 +13,7 @@ from smvae_core.data.vision_touch import find_trajectories
 from smvae_core.modality import Modality, vision_touch_modalities
 from smvae_core.preprocessing import RGB, Vector
 from smvae_ros.bag_logs import LogWriteError, write_logs
-from smvae_ros.bags import STEP_NS
+from smvae_ros.bags_from_logs import STEP_NS
 from smvae_ros.settings import default_settings
 
 MODALITIES = vision_touch_modalities()

@@ -1,0 +1,105 @@
+"""sets.parquet: one row a set.
+
+| column | type | |
+|---|---|---|
+| `stamp_ns` | int64 | stamp of the set |
+| `epoch` | int64 | how often time had jumped back |
+| `log_ns` | int64 | when the set went out, on the bag's clock; `BagExtent.begin_ns` is the bag's start |
+| `reason` | string | complete, deadline, tick or overflow |
+| `wait_ns` | int64 | from the arrival of the reference until the set went out |
+| `spread_ns` | int64 | from the oldest to the youngest of the newest samples |
+| `present_<m>` | bool | in the set, and usable |
+| `age_<m>` | float64 | how much older than the stamp (s), null where absent |
+| `attention_<m>` | float32 | 0 where absent |
+| `mean`, `log_variance` | list<float32>[L] | the posterior of what the set held |
+| `error_<m>_from_set` | float32 | mean squared error against what was recorded, model units; null where nothing was |
+| `error_<m>_from_<subset>` | float32 | the same from a subset (`rgb+force`), null where the set did not hold all of it |
+| `seen_<m>` | list<float32> | newest sample recorded, physical units; null where none was. This and the next: no images |
+| `predicted_<m>` | list<float32> | the same, predicted from what the set held |
+| `predicted_<m>_without` | list<float32> | from what it held without m; null where that is nothing |
+
+The file's metadata holds `modalities`, `bag_sha256`, `checkpoint_sha256` and `settings_sha256`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from smvae_core.evaluation import all_subsets
+from smvae_core.modality import Modality
+
+_ROWS = 1024
+
+
+class SetTable:
+    """Writes the table group by group, so that its length costs no memory. A context manager.
+
+    Args:
+        latent: dimensions of z.
+        origin: the file's metadata besides the modalities.
+    """
+
+    def __init__(self, path: Path, modalities: Sequence[Modality], latent: int, origin: Mapping[str, str]) -> None:
+        names = ",".join(modality.name for modality in modalities)
+        self._schema = table_schema(modalities, latent).with_metadata({"modalities": names, **origin})
+        self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._rows: list[dict[str, Any]] = []
+
+    def __enter__(self) -> SetTable:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Add a row; a column that it lacks is null."""
+        self._rows.append(row)
+        if len(self._rows) == _ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+            self._rows.clear()
+
+
+def table_schema(modalities: Sequence[Modality], latent: int) -> pa.Schema:
+    """The columns, in their order."""
+    names = [modality.name for modality in modalities]
+    distribution = pa.list_(pa.float32(), latent)
+    columns: list[tuple[str, pa.DataType]] = [
+        ("stamp_ns", pa.int64()),
+        ("epoch", pa.int64()),
+        ("log_ns", pa.int64()),
+        ("reason", pa.string()),
+        ("wait_ns", pa.int64()),
+        ("spread_ns", pa.int64()),
+    ]
+    for name in names:
+        columns += [
+            (f"present_{name}", pa.bool_()),
+            (f"age_{name}", pa.float64()),
+            (f"attention_{name}", pa.float32()),
+        ]
+    columns += [("mean", distribution), ("log_variance", distribution)]
+    for name in names:
+        columns.append((f"error_{name}_from_set", pa.float32()))
+        columns += [(f"error_{name}_from_{'+'.join(subset)}", pa.float32()) for subset in all_subsets(names)]
+    for modality in modalities:
+        if modality.network != "image":
+            name = modality.name
+            numbers = pa.list_(pa.float32(), modality.shape[0])
+            columns += [
+                (column, numbers) for column in (f"seen_{name}", f"predicted_{name}", f"predicted_{name}_without")
+            ]
+    return pa.schema(columns)
