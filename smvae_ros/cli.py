@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.markup import escape
-from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from smvae_core.cli import DeviceName, app, console, error_table, run
 from smvae_core.errors import ConfigurationError
-from smvae_core.modality import Modality
 from smvae_core.peg_scene import SceneLook
+
+if TYPE_CHECKING:  # torch takes seconds to import; --help does without
+    from smvae_ros.replay_many import ReplayJob
 
 
 def main() -> None:
@@ -48,8 +52,13 @@ def bag(
 
 @app.command()
 def replay(
-    bag: Annotated[Path, typer.Argument(help="A rosbag2: its folder, or one .mcap or .db3 file.")],
-    out: Annotated[Path, typer.Option(help="Folder for summary.json, latents.npz and predictions.png.")],
+    bags: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BAG...", help="A rosbag2: its folder, or one .mcap or .db3 file; several; or folders of them."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results; of several bags each has a folder in it.")],
     checkpoint: Annotated[
         Path | None, typer.Option(help="A checkpoint (.safetensors); by default the one that ships.")
     ] = None,
@@ -60,40 +69,96 @@ def replay(
     params_file: Annotated[
         Path | None, typer.Option(help="The node's parameter file (as config/fusion.yaml), for how sets are made.")
     ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What if a sense were gone: SENSE altogether, SENSE@START:END in seconds from the bag's start; several "
+            "by commas. A sense is a modality or a topic."
+        ),
+    ] = None,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(help="What if it were noisy: SENSE=STANDARD DEVIATION in model units; images run from 0 to 1."),
+    ] = None,
+    delay: Annotated[
+        list[str] | None, typer.Option(help="What if it came later: SENSE=SECONDS; stamps stay as they are.")
+    ] = None,
+    write_bag: Annotated[
+        bool, typer.Option("--write-bag", help="Also write latents and predictions as a rosbag2 (MCAP).")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes for several bags; by default as many as cores.")
+    ] = None,
     device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
 ) -> None:
-    """Evaluate on a recording, offline: the errors of every modality predicted from each of the 15 subsets.
+    """Evaluate on recordings, offline: the errors of every modality predicted from each of the 15 subsets.
 
-    The bag goes through the node's own synchroniser and engine; the same bag gives the same bytes twice.
+    A bag goes through the node's own synchroniser and model; the same bag gives the same bytes twice. Of several bags
+    the bad ones are listed at the end, and the exit code is 3.
 
-    Example: smvae replay recordings/peg_insertion --out results --topic rgb:=/camera/image_raw
+    Example: smvae replay recordings/peg_insertion --out results --drop rgb@10:20
     """
-    from smvae_ros.replay import replay as judge
-    from smvae_ros.settings import FusionSettings, default_settings, read_parameters
+    from smvae_ros.replay_many import ReplayJob, named_bags
+    from smvae_ros.settings import read_parameters
 
     changes: list[dict[str, Any]] = [read_parameters(params_file)] if params_file else []
-    changes.append({"streams": _topics(topic or [])})
+    job = ReplayJob(
+        checkpoint=checkpoint,
+        changes=(*changes, {"streams": _topics(topic or [])}),
+        device=device.value,
+        drop=tuple(drop or ()),
+        noise=tuple(noise or ()),
+        delay=tuple(delay or ()),
+        write_bag=write_bag,
+    )
+    named = named_bags(bags)
+    if len(named) == 1:
+        _replay_one(*named.values(), out, job)
+    else:
+        _replay_several(named, out, job, workers)
 
-    def settings(modalities: Sequence[Modality]) -> FusionSettings:
-        chosen = default_settings(modalities)
-        for change in changes:
-            chosen = chosen.changed(change)
-        return chosen
 
-    with console.status("replaying") as status:
-        seen = 0
-
-        def count() -> None:
-            nonlocal seen
-            seen += 1
-            status.update(f"replaying: {seen} sets")
-
-        summary = judge(bag, checkpoint, out, settings, device.value, count)
+def _replay_one(bag: Path, out: Path, job: ReplayJob) -> None:
+    columns = (SpinnerColumn(), TextColumn("replaying"), BarColumn(), TextColumn("{task.completed:.0f} s"))
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        summary = job.run(
+            bag,
+            out,
+            len(os.sched_getaffinity(0)),
+            lambda seconds, of: progress.update(task, completed=seconds, total=of),
+        )
     console.print(error_table(summary.evaluation.subsets, list(summary.streams)))
     console.print(
         ", ".join(f"{number} sets of {subset or 'nothing'}" for subset, number in summary.sets_by_subset.items())
     )
-    console.print(f"summary.json, latents.npz and predictions.png in {escape(str(out))}")
+    for sentence in (*summary.extent.damage, *summary.warnings):
+        console.print(f"[yellow]note:[/] {escape(sentence)}", soft_wrap=True)
+    console.print(f"{', '.join(sorted(file.name for file in out.iterdir()))} in {escape(str(out))}", soft_wrap=True)
+
+
+def _replay_several(named: dict[str, Path], out: Path, job: ReplayJob, workers: int | None) -> None:
+    from smvae_ros.replay_many import replay_many
+
+    workers = min(len(named), workers or len(os.sched_getaffinity(0)))
+    columns = (SpinnerColumn(), TextColumn("replaying bag"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(named))
+        summary = replay_many(named, out, job, workers, lambda result: progress.advance(task))
+    if summary.evaluation is not None:
+        console.print(error_table(summary.evaluation.subsets, list(summary.evaluation.subsets[0].subset)))
+    for result in summary.bags:
+        if result.error is None:
+            cut = f"; {'; '.join(result.damage)}" if result.damage else ""
+            console.print(escape(f"{result.bag}: {result.sets} sets{cut}"), soft_wrap=True)
+    console.print(f"summary.json of all, and a folder for each bag, in {escape(str(out))}", soft_wrap=True)
+    bad = [result for result in summary.bags if result.error is not None]
+    if bad:
+        errors = Console(stderr=True, soft_wrap=True)
+        errors.print(f"[bold red]error:[/] {len(bad)} of {len(named)} bags could not be replayed:")
+        for result in bad:
+            errors.print(escape(f"  {result.error}"))
+        raise typer.Exit(3)
 
 
 def _topics(options: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Offline evaluation: a bag through the node's own synchroniser, conversions and engine, the same way every time.
+"""Offline evaluation: a bag through the node's own synchroniser, conversions and model, the same way every time.
 
 Time is the bag's log time, so nothing depends on how fast the machine is: the same bag gives the same bytes.
 """
@@ -6,84 +6,46 @@ Time is the bag's log time, so nothing depends on how fast the machine is: the s
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
+from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 
 import smvae_core
-from smvae_core.checkpoint import default_checkpoint
-from smvae_core.engine import Engine, Fusion
+from smvae_core import checkpoint as checkpoints
+from smvae_core.engine import Device, Engine
 from smvae_core.errors import SMVAEError
-from smvae_core.evaluation import Evaluation, Subset, SubsetErrors, all_subsets
-from smvae_core.figures import depth_picture, depth_range, picture_sheet
 from smvae_core.modality import Modality
-from smvae_ros.bags import BagError, bag_hash, read_bag
-from smvae_ros.bindings import Binding
-from smvae_ros.conversions import set_arrays
-from smvae_ros.set_synchronizer import SampleSet, SetSynchronizer
+from smvae_ros.bags import Bag, BagError, bag_hash, open_bag
+from smvae_ros.replay_bag import FusionBag
+from smvae_ros.replay_faults import Faults, dropped_altogether
+from smvae_ros.replay_inference import BATCH, BatchInference, Judged
+from smvae_ros.replay_judge import Judge, Prepared, prepare
+from smvae_ros.replay_pictures import draw_sheet, pictures
+from smvae_ros.replay_sets import RecordedSets
+from smvae_ros.replay_summary import BagExtent, ReplaySummary, StreamSummary, Timing, WhatIf
+from smvae_ros.replay_table import SetTable
+from smvae_ros.set_synchronizer import SetSynchronizer
 from smvae_ros.settings import FusionSettings
 
-PICTURES = 8
-"""Moments on the picture sheet."""
+FUSION_BAG = "fusion"
+"""Folder of the bag with latents and predictions, beside the other results."""
+
+_OTHER_CLOCK_NS = 10_000_000_000
 
 
 class ReplayError(SMVAEError):
     """The results cannot be written."""
-
-
-class StreamSummary(BaseModel):
-    """What became of one modality's messages; see `smvae_ros.stream.StreamCounts`.
-
-    Attributes:
-        rejected: sets that had to do without it, because its messages could not be converted.
-        rejected_because: the first time.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    topic: str
-    received: int
-    used: int
-    sets: int
-    zero_stamp: int
-    dropped: dict[str, int]
-    rejected: int
-    rejected_because: str | None
-
-
-class ReplaySummary(BaseModel):
-    """All that a replay found, and what it came from.
-
-    Attributes:
-        versions: of what computed it.
-        sets_by_subset: number of sets by their modalities, joined by `+`.
-        evaluation: errors of the predictions from every subset, over the sets that had all modalities.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    bag: str
-    bag_sha256: str
-    checkpoint: str
-    checkpoint_sha256: str
-    versions: dict[str, str]
-    device: str
-    settings: FusionSettings
-    streams: dict[str, StreamSummary]
-    sets: int
-    sets_by_reason: dict[str, int]
-    sets_by_subset: dict[str, int]
-    empty_ticks: int
-    resets: int
-    evaluation: Evaluation
 
 
 def replay(
@@ -91,196 +53,145 @@ def replay(
     checkpoint: Path | None,
     out: Path,
     settings: Callable[[Sequence[Modality]], FusionSettings],
-    device: str = "auto",
-    on_set: Callable[[], None] = lambda: None,
+    device: Device = "auto",
+    on_set: Callable[[float, float | None], None] = lambda seconds, of: None,
+    what_if: Callable[[FusionSettings], WhatIf] = lambda settings: WhatIf(),
+    write_bag: bool = False,
+    threads: int = 1,
 ) -> ReplaySummary:
-    """Evaluate a checkpoint on a bag.
+    """Evaluate a checkpoint on a bag, as far as it can be read.
 
-    Writes into `out`: summary.json (`ReplaySummary`), latents.npz (a row for each set) and predictions.png. The same
-    bag, checkpoint, settings and machine give the same bytes.
+    Writes into `out`: summary.json (`ReplaySummary`), sets.parquet (`replay_table`), pictures.npz and predictions.png
+    (`replay_pictures`), timing.json (`Timing`), and on request a bag (`replay_bag`). The same bag, checkpoint, settings
+    and machine give the same bytes, timing.json apart.
 
     Args:
         checkpoint: None takes the one that ships.
         settings: for the checkpoint's modalities; topics are resolved at the root.
-        on_set: called after each set, for progress.
+        on_set: called after each set with the seconds of the bag done and, where its metadata tells, its length.
+        what_if: the faults to put on top.
+        write_bag: also write latents and predictions as a rosbag2 into `out`/fusion.
+        threads: that compute; the results do not depend on it.
 
     Raises:
-        BagError: not a bag, a topic missing, or no set that has all modalities.
-        CheckpointError, EngineError, ConfigurationError: as the engine and the settings.
+        BagError: not a bag, nothing in it can be read, a topic missing, or no set in it.
+        CheckpointError, EngineError, ConfigurationError, WhatIfError: as the engine, the settings and `what_if`.
         ReplayError: `out` cannot be written.
     """
-    checkpoint = default_checkpoint() if checkpoint is None else checkpoint
+    checkpoint = checkpoints.default_checkpoint() if checkpoint is None else checkpoint
     if out.exists() and not out.is_dir():
         raise ReplayError(f"{out}: expected a folder or nothing, found a file")
-    engine = Engine.load(checkpoint, device, backend="eager")
+    loaded = checkpoints.load(checkpoint)
+    engine = Engine(loaded, device, backend="eager")
     chosen = settings(engine.modalities)
-    synchronizer = chosen.synchronizer()
+    faults = what_if(chosen)
+    inference = BatchInference(loaded.model, engine.mean, engine.device, pictures=write_bag)
+    hashes = {
+        "bag_sha256": bag_hash(bag) if bag.exists() else "",
+        "checkpoint_sha256": sha256(checkpoint.read_bytes()).hexdigest(),
+        "settings_sha256": sha256((chosen.model_dump_json() + faults.model_dump_json()).encode()).hexdigest(),
+    }
     bindings = chosen.bindings(engine.modalities)
-    judge = _Judge(engine, bindings)
-    with _one_thread():
-        for sample_set in bag_sets(bag, bindings, chosen, synchronizer):
-            judge.see(sample_set)
-            on_set()
-    if not judge.whole:
-        found = (
-            ", ".join(f"{count} of {subset or 'nothing'}" for subset, count in judge.by_subset.most_common()) or "none"
+    topics = {name: "/" + stream.topic.lstrip("/") for name, stream in chosen.streams.items()}
+    types = {binding.modality.name: binding.type for binding in bindings}
+    absent = dropped_altogether(faults) | {name for name, stream in chosen.streams.items() if not stream.enabled}
+    with _results(out) as folder, _one_thread():
+        began = perf_counter()
+        with ExitStack() as stack:
+            opened = stack.enter_context(open_bag(bag, topics, types, optional=absent))
+            synchronizer = chosen.synchronizer()
+            streams = chosen.synchronizer_streams()
+            sets = RecordedSets(opened, synchronizer, streams, Faults(faults, engine.modalities))
+            table = SetTable(folder / "sets.parquet", engine.modalities, engine.latent, hashes)
+            judge = Judge(engine.modalities, stack.enter_context(table))
+            fusion_bag = stack.enter_context(FusionBag(folder / FUSION_BAG, bindings)) if write_bag else None
+            prepared = (prepare(recorded, bindings, sets.faults) for recorded in sets)
+            for one, judged in _judged(prepared, inference, threads):
+                judge.see(one, judged, opened.begin_ns or 0)
+                if fusion_bag is not None:
+                    fusion_bag.write(one.sample_set, judged, one.frames)
+                on_set((one.sample_set.emitted_ns - (opened.begin_ns or 0)) / 1e9, opened.recorded_seconds)
+            if not judge.sets:
+                raise BagError(f"{bag}: expected sets, found none: {_fates(synchronizer)}")
+        moments = judge.moments.chosen()
+        content = pictures(moments, engine.modalities, inference)
+        np.savez_compressed(folder / "pictures.npz", **content)
+        draw_sheet(folder / "predictions.png", content, engine.modalities)
+        extent = BagExtent(
+            whole=not opened.damage,
+            damage=tuple(opened.damage),
+            begin_ns=opened.begin_ns or 0,
+            seconds=((opened.end_ns or 0) - (opened.begin_ns or 0)) / 1e9,
+            recorded_seconds=opened.recorded_seconds,
+            messages=opened.messages_read,
         )
-        raise BagError(f"{bag}: expected sets of {' + '.join(judge.names)} to evaluate, found {found}")
-    summary = ReplaySummary(
-        bag=bag.resolve().name,
-        bag_sha256=bag_hash(bag),
-        checkpoint=checkpoint.name,
-        checkpoint_sha256=sha256(checkpoint.read_bytes()).hexdigest(),
-        versions={"smvae": smvae_core.__version__, "torch": torch.__version__, "numpy": np.__version__},
-        device=engine.device.type,
-        settings=chosen,
-        streams={name: _stream_summary(name, chosen, synchronizer, judge) for name in chosen.streams},
-        sets=len(judge.stamps_ns),
-        sets_by_reason=dict(sorted(synchronizer.sets.items())),
-        sets_by_subset=dict(judge.by_subset.most_common()),
-        empty_ticks=synchronizer.empty_ticks,
-        resets=synchronizer.resets,
-        evaluation=judge.evaluation(),
-    )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".replay.") as folder:
-            (Path(folder) / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n")
-            np.savez(Path(folder) / "latents.npz", **judge.latents())
-            judge.draw(Path(folder) / "predictions.png")
-            for file in Path(folder).iterdir():
-                os.replace(file, out / file.name)
-    except OSError as error:
-        raise ReplayError(f"{out}: cannot be written ({error.strerror})") from None
+        summary = ReplaySummary(
+            bag=bag.resolve().name,
+            checkpoint=checkpoint.name,
+            **hashes,
+            versions={
+                "smvae": smvae_core.__version__,
+                **{name: version(name) for name in ("mcap", "numpy", "pyarrow", "rosbags", "torch")},
+            },
+            device=engine.device.type,
+            settings=chosen,
+            what_if=faults,
+            extent=extent,
+            warnings=tuple(_warnings(opened, sets, synchronizer, topics)),
+            modalities=judge.names,
+            streams={name: _stream_summary(name, opened, sets, synchronizer, judge, topics) for name in topics},
+            sets=judge.sets,
+            sets_by_reason=dict(sorted(synchronizer.sets.items())),
+            sets_by_subset=dict(judge.by_subset.most_common()),
+            empty_ticks=synchronizer.empty_ticks,
+            resets=synchronizer.resets,
+            evaluation=judge.evaluation(),
+        )
+        (folder / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n")
+        timing = _timing(engine, [moment.held for moment in moments], extent.seconds, perf_counter() - began)
+        (folder / "timing.json").write_text(timing.model_dump_json(indent=2) + "\n")
     return summary
 
 
-def bag_sets(
-    bag: Path, bindings: Sequence[Binding], settings: FusionSettings, synchronizer: SetSynchronizer
-) -> Iterator[SampleSet]:
-    """The sets that a node would make of a bag, with the log time as its clock and polled at every deadline.
-
-    Raises:
-        BagError: not a bag, damaged, or without a topic.
-    """
-    topics = {name: "/" + stream.topic.lstrip("/") for name, stream in settings.streams.items() if stream.enabled}
-    types = {binding.modality.name: binding.type for binding in bindings}
-    for modality, log_ns, stamp_ns, message in read_bag(bag, topics, types):
-        while (due_ns := synchronizer.next_deadline()) is not None and due_ns <= log_ns:
-            yield from synchronizer.poll(due_ns)
-        yield from synchronizer.add(modality, stamp_ns, message, log_ns)
-    while (due_ns := synchronizer.next_deadline()) is not None:
-        yield from synchronizer.poll(due_ns)
+def _judged(prepared: Iterator[Prepared], inference: BatchInference, threads: int) -> Iterator[tuple[Prepared, Judged]]:
+    """Each set with what the model says of it, in order; batches are computed while the next ones are read."""
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        under_way: deque[tuple[list[Prepared], Future[list[Judged]]]] = deque()
+        while batch := list(islice(prepared, BATCH)):
+            sets, truths = [one.arrays for one in batch], [one.truth for one in batch]
+            under_way.append((batch, pool.submit(inference.run, sets, truths)))
+            if len(under_way) > threads:
+                done, future = under_way.popleft()
+                yield from zip(done, future.result())
+        for done, future in under_way:
+            yield from zip(done, future.result())
 
 
-@dataclass(frozen=True)
-class _Moment:
-    seconds: float
-    seen: dict[str, np.ndarray]
-    predicted: dict[Subset, dict[str, np.ndarray]]
-
-
-@dataclass
-class _Judge:
-    """Runs the engine on each set and keeps what the results need; memory grows by a latent for each set, no more."""
-
-    engine: Engine
-    bindings: tuple[Binding, ...]
-    stamps_ns: list[int] = field(default_factory=list)
-    by_subset: Counter[str] = field(default_factory=Counter)
-    rejected: Counter[str] = field(default_factory=Counter)
-    rejected_because: dict[str, str] = field(default_factory=dict)
-    whole: int = 0
-
-    def __post_init__(self) -> None:
-        self.names = tuple(modality.name for modality in self.engine.modalities)
-        self._subsets = all_subsets(self.names)
-        self._squared = np.zeros((len(self._subsets), len(self.names)))
-        self._trivial = np.zeros(len(self.names))
-        self._epochs: list[int] = []
-        self._fusions: list[Fusion] = []
-        self._moments: list[_Moment] = []
-        self._spacing = 1
-        self._images = [m for m in self.engine.modalities if m.preprocessing.kind in ("rgb", "depth")]
-        sight = {m.name for m in self._images}
-        without = [{m.name} for m in self._images] + [sight]
-        shown = [self.names, *(tuple(name for name in self.names if name not in left_out) for left_out in without)]
-        self._shown = [subset for subset in dict.fromkeys(shown) if subset]
-
-    def see(self, sample_set: SampleSet) -> None:
-        arrays, rejected = set_arrays(self.bindings, sample_set)
-        self.rejected.update(rejected.keys())
-        self.rejected_because = rejected | self.rejected_because
-        # As the node does, alone and without predictions: to the bit what it would publish.
-        fusion = self.engine.infer(arrays)
-        self.stamps_ns.append(sample_set.stamp_ns)
-        self._epochs.append(sample_set.epoch)
-        self._fusions.append(fusion)
-        self.by_subset["+".join(fusion.modalities)] += 1
-        if len(arrays) == len(self.names):
-            self._score(sample_set.stamp_ns, arrays)
-
-    def _score(self, stamp_ns: int, arrays: dict[str, np.ndarray]) -> None:
-        fusions = dict(zip(self._subsets, self.engine.infer_subsets(arrays, self._subsets, self.names)))
-        for column, name in enumerate(self.names):
-            self._trivial[column] += _mean_square(arrays[name] - self.engine.mean[name])
-            for row, fusion in enumerate(fusions.values()):
-                self._squared[row, column] += _mean_square(arrays[name] - fusion.predictions[name])
-        if self.whole % self._spacing == 0:
-            shown = {subset: fusions[subset].predictions for subset in self._shown}
-            self._moments.append(_Moment((stamp_ns - self.stamps_ns[0]) / 1e9, arrays, shown))
-            if len(self._moments) == 4 * PICTURES:
-                self._moments = self._moments[::2]
-                self._spacing *= 2
-        self.whole += 1
-
-    def evaluation(self) -> Evaluation:
-        errors = [
-            SubsetErrors(
-                subset=subset,
-                samples=self.whole,
-                mse=dict(zip(self.names, (squared / self.whole).tolist())),
-                share=dict(zip(self.names, (squared / self._trivial.clip(min=1e-12)).tolist())),
-            )
-            for subset, squared in zip(self._subsets, self._squared)
-        ]
-        return Evaluation(samples=self.whole, subsets=tuple(errors))
-
-    def latents(self) -> dict[str, np.ndarray]:
-        return {
-            "modalities": np.array(self.names),
-            "stamp_ns": np.array(self.stamps_ns, np.int64),
-            "epoch": np.array(self._epochs, np.int64),
-            "present": np.array([[name in fusion.modalities for name in self.names] for fusion in self._fusions]),
-            "mean": np.stack([fusion.mean for fusion in self._fusions]),
-            "log_variance": np.stack([fusion.log_variance for fusion in self._fusions]),
-            "attention": np.array(
-                [[f.attention.get(name, 0.0) for name in self.names] for f in self._fusions], np.float32
-            ),
-        }
-
-    def draw(self, path: Path) -> None:
-        places = np.unique(np.linspace(0, len(self._moments) - 1, PICTURES).round().astype(int))
-        moments = [self._moments[place] for place in places]
-        rows: dict[str, list[np.ndarray]] = {}
-        for modality in self._images:
-            name = modality.name
-            seen = [modality.to_physical(moment.seen[name]) for moment in moments]
-            rows[f"camera saw: {name}"] = seen
-            for subset in self._shown:
-                predicted = [modality.to_physical(moment.predicted[subset][name]) for moment in moments]
-                rows[f"{name} predicted from\n{' + '.join(subset)}"] = predicted
-            if modality.preprocessing.kind == "depth":
-                limits = depth_range(np.stack(seen))
-                for label in [label for label in rows if label.endswith(f": {name}") or label.startswith(f"{name} ")]:
-                    rows[label] = [depth_picture(metres, *limits) for metres in rows[label]]
-        if rows:
-            picture_sheet(path, rows, [f"{moment.seconds:.1f} s" for moment in moments])
+@contextmanager
+def _results(out: Path) -> Iterator[Path]:
+    """A folder to write into, whose content moves to `out` at the end; where that does not come, nothing is left."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(dir=out, prefix=".replay.") as folder:
+                yield Path(folder)
+                for result in sorted(Path(folder).iterdir()):
+                    if (out / result.name).is_dir():
+                        shutil.rmtree(out / result.name)
+                    os.replace(result, out / result.name)
+        except BaseException:
+            for folder in made:
+                with suppress(OSError):
+                    folder.rmdir()
+            raise
+    except OSError as error:
+        raise ReplayError(f"{out}: cannot be written ({error.strerror})") from None
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    # The number of threads changes the last bits of a sum; for networks this small it hardly changes the time.
+    # The number of threads changes the last bits of a sum; batches run beside each other instead.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -289,10 +200,21 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _stream_summary(name: str, settings: FusionSettings, synchronizer: SetSynchronizer, judge: _Judge) -> StreamSummary:
+def _stream_summary(
+    name: str,
+    bag: Bag,
+    sets: RecordedSets,
+    synchronizer: SetSynchronizer,
+    judge: Judge,
+    topics: Mapping[str, str],
+) -> StreamSummary:
     counts = synchronizer.counts[name]
+    lags_ns = sets.lags_ns.get(name)
     return StreamSummary(
-        topic=settings.streams[name].topic,
+        topic=topics[name],
+        recorded=sets.recorded[name],
+        publishers=bag.publishers[name],
+        lag_s=None if lags_ns is None else (lags_ns[0] / 1e9, lags_ns[1] / 1e9),
         received=counts.received,
         used=counts.used,
         sets=counts.sets,
@@ -303,5 +225,41 @@ def _stream_summary(name: str, settings: FusionSettings, synchronizer: SetSynchr
     )
 
 
-def _mean_square(difference: np.ndarray) -> float:
-    return float(np.mean(np.square(difference, dtype=np.float64)))
+def _warnings(bag: Bag, sets: RecordedSets, synchronizer: SetSynchronizer, topics: Mapping[str, str]) -> Iterator[str]:
+    for name, topic in topics.items():
+        if not sets.recorded[name]:
+            yield f"{topic}: no messages, so {name} is never judged"
+        if bag.publishers[name] > 1:
+            yield f"{topic}: {bag.publishers[name]} publishers, whose messages went into one stream"
+        if unstamped := synchronizer.counts[name].zero_stamp:
+            yield f"{topic}: {unstamped} of {sets.recorded[name]} messages without a stamp; their log time took its place"
+        if name in sets.lags_ns and min(map(abs, sets.lags_ns[name])) > _OTHER_CLOCK_NS:
+            yield f"{topic}: stamps are {sets.lags_ns[name][0] / 1e9:.1f} s off the bag's clock, as if of another one"
+    if synchronizer.resets:
+        yield f"time jumped back {synchronizer.resets} times"
+
+
+def _fates(synchronizer: SetSynchronizer) -> str:
+    """What became of all messages, in a sentence."""
+    return ", ".join(
+        f"{name}: {counts.received} received"
+        + "".join(f", {number} dropped as {reason}" for reason, number in sorted(counts.dropped.items()))
+        for name, counts in synchronizer.counts.items()
+    )
+
+
+def _timing(engine: Engine, sets: Sequence[dict[str, np.ndarray]], bag_seconds: float, wall_seconds: float) -> Timing:
+    engine.warm_up()
+    names = [modality.name for modality in engine.modalities]
+    taken = []
+    for arrays in sets:
+        began = perf_counter()
+        engine.infer(arrays, names)
+        taken.append(perf_counter() - began)
+    return Timing(
+        wall_seconds=wall_seconds,
+        bag_seconds_per_wall_second=bag_seconds / wall_seconds,
+        inference_median_s=float(np.median(taken)),
+        inference_p99_s=float(np.percentile(taken, 99)),
+        inference_sets=len(taken),
+    )

@@ -18,9 +18,133 @@ posterior: of rgb the mean of the three channels' (0 to 255), of depth metres |
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from smvae_core.backends import Arrays
+from smvae_core.figures import depth_picture, depth_range, picture_sheet
+from smvae_core.modality import Modality
+from smvae_ros.replay_inference import BatchInference
+
 MOMENTS = 24
 """The most in pictures.npz."""
 SHEET = 8
 """The most on predictions.png."""
 DRAWS = 8
 """Of z, for the uncertainty."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One set that may become a picture.
+
+    Attributes:
+        row: of sets.parquet.
+        seconds: from the bag's start to when it went out.
+        held: what the set held, model units.
+        truth: what the bag holds for it, model units.
+    """
+
+    row: int
+    seconds: float
+    held: Arrays
+    truth: Arrays
+
+
+class Moments:
+    """Sets spread evenly over a bag whose length is not known before; at most twice `MOMENTS` are kept at a time."""
+
+    def __init__(self) -> None:
+        self._kept: list[Moment] = []
+        self._spacing = 1
+
+    def see(self, moment: Moment) -> None:
+        """Keep it, or not."""
+        if moment.row % self._spacing == 0:
+            self._kept.append(moment)
+            if len(self._kept) == 2 * MOMENTS:
+                self._kept = self._kept[::2]
+                self._spacing *= 2
+
+    def chosen(self) -> list[Moment]:
+        """At most `MOMENTS`, in order."""
+        places = np.unique(np.linspace(0, len(self._kept) - 1, min(MOMENTS, len(self._kept))).round().astype(int))
+        return [self._kept[place] for place in places]
+
+
+def pictures(
+    moments: Sequence[Moment], modalities: Sequence[Modality], inference: BatchInference
+) -> dict[str, np.ndarray]:
+    """What pictures.npz holds: the same moments and model give the same numbers."""
+    images = [modality for modality in modalities if modality.preprocessing.kind in ("rgb", "depth")]
+    shown = _shown(images)
+    names = [modality.name for modality in modalities]
+    content: dict[str, np.ndarray] = {
+        "seconds": np.array([moment.seconds for moment in moments]),
+        "row": np.array([moment.row for moment in moments], np.int64),
+        "shown": np.array(list(shown)),
+    }
+    for modality in images:
+        truths = [moment.truth.get(modality.name) for moment in moments]
+        content[f"recorded_{modality.name}"] = np.array([truth is not None for truth in truths])
+        blank = np.zeros_like(modality.to_physical(np.zeros(modality.shape, np.float32)))
+        seen = [blank if truth is None else modality.to_physical(truth) for truth in truths]
+        content[f"seen_{modality.name}"] = np.stack(seen)
+    noise = torch.randn(DRAWS, len(moments), inference.latent, generator=torch.Generator().manual_seed(0))
+    for label, left_out in shown.items():
+        sets = [{n: x for n, x in moment.held.items() if n not in left_out} for moment in moments]
+        content[f"used_{label}"] = np.array(["+".join(n for n in names if n in arrays) for arrays in sets])
+        posterior = inference.posterior(sets)
+        drawn = torch.cat([posterior.sample(draw.to(posterior.mean.device)) for draw in noise])
+        for modality in images:
+            key = f"{modality.name}_from_{label}"
+            predicted = inference.predict(posterior.mean, modality.name)
+            draws = inference.predict(drawn, modality.name).reshape(DRAWS, *predicted.shape)
+            deviation = draws.std(axis=0).mean(axis=1) * _unit(modality)
+            for place, arrays in enumerate(sets):
+                if not arrays:
+                    predicted[place], deviation[place] = 0.0, 0.0
+            content[f"predicted_{key}"] = np.stack([modality.to_physical(x) for x in predicted])
+            content[f"uncertainty_{key}"] = deviation.astype(np.float32)
+    return content
+
+
+def draw_sheet(path: Path, content: dict[str, np.ndarray], modalities: Sequence[Modality]) -> None:
+    """predictions.png: some of the moments, seen and predicted; nothing without an image modality."""
+    places = np.unique(np.linspace(0, len(content["row"]) - 1, SHEET).round().astype(int))
+    rows: dict[str, list[np.ndarray]] = {}
+    for modality in modalities:
+        name, kind = modality.name, modality.preprocessing.kind
+        if kind not in ("rgb", "depth"):
+            continue
+        of_modality = {f"camera saw: {name}": content[f"seen_{name}"][places]}
+        for label in content["shown"].tolist():
+            words = "all" if label == "all" else f"all {label.replace('_', ' ')}"
+            of_modality[f"{name} predicted from\n{words}"] = content[f"predicted_{name}_from_{label}"][places]
+        if kind == "depth":
+            limits = depth_range(content[f"seen_{name}"])
+            rows |= {label: [depth_picture(x, *limits) for x in metres] for label, metres in of_modality.items()}
+        else:
+            rows |= {label: list(x) for label, x in of_modality.items()}
+    if rows:
+        picture_sheet(path, rows, [f"{seconds:.1f} s" for seconds in content["seconds"][places]])
+
+
+def _shown(images: Sequence[Modality]) -> dict[str, set[str]]:
+    """By label what is left out of the sets."""
+    if not images:
+        return {}
+    shown: dict[str, set[str]] = {"all": set()}
+    if len(images) > 1:
+        shown |= {f"without_{modality.name}": {modality.name} for modality in images}
+    return shown | {"without_vision": {modality.name for modality in images}}
+
+
+def _unit(modality: Modality) -> float:
+    """What 1 in model units is in physical ones."""
+    preprocessing = modality.preprocessing
+    return preprocessing.max_depth if preprocessing.kind == "depth" else 255.0

@@ -1,0 +1,162 @@
+"""What a replay learns from its sets: rows of the table, errors by subset, moments for the pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from smvae_core.evaluation import Evaluation, SubsetErrors, all_subsets
+from smvae_core.modality import Modality
+from smvae_ros.bindings import Binding
+from smvae_ros.conversions import set_arrays
+from smvae_ros.replay_faults import Faults
+from smvae_ros.replay_inference import Judged
+from smvae_ros.replay_pictures import Moment, Moments
+from smvae_ros.replay_sets import RecordedSet
+from smvae_ros.replay_table import SetTable
+from smvae_ros.set_synchronizer import Sample, SampleSet
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A set on its way to the model, without its messages.
+
+    Attributes:
+        sample_set: its samples are left out.
+        arrays: what reached the set and could be used, with its noise, model units.
+        truth: what the bag holds, model units.
+        rejected: by modality, why its messages could not be used.
+        frames: by modality in the set, the frame of its newest message.
+    """
+
+    sample_set: SampleSet
+    arrays: dict[str, np.ndarray]
+    truth: dict[str, np.ndarray]
+    rejected: dict[str, str]
+    frames: dict[str, str]
+
+
+def prepare(recorded: RecordedSet, bindings: Sequence[Binding], faults: Faults) -> Prepared:
+    """Messages to arrays, those of the set and those of the truth."""
+    sample_set = recorded.sample_set
+    arrays, rejected = set_arrays(bindings, sample_set)
+    others = {
+        name: samples
+        for name, samples in recorded.recorded.items()
+        if name not in rejected and _stamps(samples) != _stamps(sample_set.samples.get(name, ()))
+    }
+    truth, _ = set_arrays(bindings, replace(sample_set, samples=others))
+    truth |= {name: arrays[name] for name in recorded.recorded if name in arrays and name not in others}
+    return Prepared(
+        sample_set=replace(sample_set, samples={}),
+        arrays={name: faults.disturbed(name, array, sample_set.samples[name]) for name, array in arrays.items()},
+        truth=truth,
+        rejected=rejected,
+        frames={name: samples[-1].data.header.frame_id for name, samples in sample_set.samples.items()},
+    )
+
+
+class Judge:
+    """Sums up judged sets; their number costs no memory.
+
+    Attributes:
+        sets: seen so far.
+        by_subset: how many held what, joined by `+`.
+        rejected: by modality, sets that had to do without it because its messages could not be used.
+        rejected_because: the first time.
+        names: of the modalities.
+        moments: for the pictures.
+    """
+
+    def __init__(self, modalities: Sequence[Modality], table: SetTable) -> None:
+        self.sets = 0
+        self.by_subset: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.rejected_because: dict[str, str] = {}
+        self.moments = Moments()
+        self._modalities, self._table = modalities, table
+        self.names = tuple(modality.name for modality in modalities)
+        self._subsets = all_subsets(self.names)
+        shape = (len(self._subsets), len(self.names))
+        self._squared, self._trivial, self._scored = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
+        self._held = np.zeros(len(self._subsets), np.int64)
+
+    def see(self, prepared: Prepared, judged: Judged, begin_ns: int) -> None:
+        """Take one set, in the order in which they went out, from a bag that begins at `begin_ns` on its own clock."""
+        self.by_subset["+".join(judged.held)] += 1
+        self.rejected.update(prepared.rejected.keys())
+        self.rejected_because = prepared.rejected | self.rejected_because
+        known = ~np.isnan(judged.errors)
+        self._squared += np.where(known, judged.errors, 0.0)
+        self._trivial += np.where(known, judged.trivial, 0.0)
+        self._scored += known
+        self._held += [set(subset) <= set(judged.held) for subset in self._subsets]
+        seconds = (prepared.sample_set.emitted_ns - begin_ns) / 1e9
+        self.moments.see(Moment(self.sets, seconds, prepared.arrays, prepared.truth))
+        self._table.write(self._row(prepared, judged))
+        self.sets += 1
+
+    def evaluation(self) -> Evaluation:
+        """The errors of all subsets; a modality without truth beside any set of a subset is left out of its row."""
+        rows = []
+        for s, subset in enumerate(self._subsets):
+            scored = [(m, name) for m, name in enumerate(self.names) if self._scored[s, m]]
+            rows.append(
+                SubsetErrors(
+                    subset=subset,
+                    samples=int(self._held[s]),
+                    mse={name: float(self._squared[s, m] / self._scored[s, m]) for m, name in scored},
+                    share={name: float(self._squared[s, m] / max(self._trivial[s, m], 1e-12)) for m, name in scored},
+                )
+            )
+        return Evaluation(samples=self.sets, subsets=tuple(rows))
+
+    def _row(self, prepared: Prepared, judged: Judged) -> dict[str, Any]:
+        sample_set = prepared.sample_set
+        row: dict[str, Any] = {
+            "stamp_ns": sample_set.stamp_ns,
+            "epoch": sample_set.epoch,
+            "log_ns": sample_set.emitted_ns,
+            "reason": sample_set.reason,
+            "wait_ns": sample_set.emitted_ns - sample_set.opened_ns,
+            "spread_ns": sample_set.spread_ns,
+            "mean": judged.mean,
+            "log_variance": judged.log_variance,
+        }
+        for m, modality in enumerate(self._modalities):
+            name = modality.name
+            row[f"present_{name}"] = name in judged.held
+            row[f"attention_{name}"] = judged.attention[m]
+            if name in judged.held:
+                row[f"age_{name}"] = sample_set.ages_ns[name] / 1e9
+            if name not in prepared.truth:
+                continue
+            row[f"error_{name}_from_set"] = judged.from_set[m]
+            for subset, error in zip(self._subsets, judged.errors[:, m]):
+                if not np.isnan(error):
+                    row[f"error_{name}_from_{'+'.join(subset)}"] = error
+        for modality in self._modalities:
+            if modality.network == "image":
+                continue
+            name = modality.name
+            for column, array in (
+                (f"seen_{name}", prepared.truth.get(name)),
+                (f"predicted_{name}", judged.predicted[name]),
+                (f"predicted_{name}_without", judged.without.get(name)),
+            ):
+                if array is not None:
+                    row[column] = _newest(modality, array)
+        return row
+
+
+def _stamps(samples: Sequence[Sample]) -> list[int]:
+    return [sample.stamp_ns for sample in samples]
+
+
+def _newest(modality: Modality, array: np.ndarray) -> np.ndarray:
+    physical = modality.to_physical(array)
+    return physical[-1] if modality.network == "sequence" else physical
