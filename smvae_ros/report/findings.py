@@ -17,10 +17,11 @@ SILENCE_S = 0.5
 
 @dataclass(frozen=True)
 class Finding:
-    """One question and its answer; `verdict` is good, fair, weak, bad or none."""
+    """One question and its answer; `verdict` is good, fair, weak, bad or none, `word` what is shown of it."""
 
     question: str
     verdict: str
+    word: str
     answer: str
     details: list[str]
 
@@ -93,8 +94,10 @@ def duration(seconds: float) -> str:
 
 
 def percent(share: float) -> str:
-    """As `8.1 %`; few digits."""
-    return f"{100 * share:.1f} %" if share < 0.0995 else f"{100 * share:.0f} %"
+    """As `8.1 %`; few digits, and only the whole is 100 %."""
+    if 0.99 < share < 1.0:
+        return f"{min(100 * share, 99.9):.1f}\N{NO-BREAK SPACE}%"
+    return f"{100 * share:.{1 if share < 0.0995 else 0}f}\N{NO-BREAK SPACE}%"
 
 
 def verdict(worst: float) -> str:
@@ -106,7 +109,7 @@ def _goodness(results: Results) -> Finding:
     question = "How good was the fusion?"
     whole = shares(results, results.names)
     if not whole:
-        return Finding(question, "none", "No set had all senses, so nothing could be judged against it.", [])
+        return Finding(question, "none", "", "No set had all senses, so nothing could be judged against it.", [])
     ranked = sorted(whole, key=lambda name: whole[name])
     best, worst = ranked[0], ranked[-1]
     samples = results.summary.evaluation.of(*results.names).samples
@@ -123,7 +126,8 @@ def _goodness(results: Results) -> Finding:
         if came is not None and name in trivial and np.isfinite(came).any():
             line += f", {percent(float(np.nanmean(came)) / trivial[name])} from the sets as they came"
         details.append(line)
-    return Finding(question, verdict(whole[worst]), answer, details)
+    word = verdict(whole[worst])
+    return Finding(question, word, word, answer, details)
 
 
 def _absences(sets: Sets) -> Finding:
@@ -143,7 +147,7 @@ def _absences(sets: Sets) -> Finding:
         )
     question = "Which sense was out, and when?"
     if not found:
-        return Finding(question, "good", "None: every set had every sense.", [])
+        return Finding(question, "good", "none", "None: every set had every sense.", [])
     worst = max(missing, key=lambda name: missing[name])
     first = next(outage for outage in found if outage.name == worst)
     whole = float(np.mean(np.all(list(sets.present.values()), axis=0)))
@@ -151,7 +155,7 @@ def _absences(sets: Sets) -> Finding:
         f"{worst} was missing most, from {percent(missing[worst])} of the sets, for up to "
         f"{duration(first.end - first.start)} from {clock(first.start)}. {percent(whole)} of the sets had every sense."
     )
-    return Finding(question, verdict(1 - whole) if whole else "bad", answer, details)
+    return Finding(question, verdict(1 - whole), f"{percent(1 - whole)} incomplete", answer, details)
 
 
 def _without_cameras(results: Results) -> Finding:
@@ -160,7 +164,7 @@ def _without_cameras(results: Results) -> Finding:
     whole = shares(results, results.names)
     rest = [name for name in results.names if name not in cameras]
     if not cameras or not whole:
-        return Finding(question, "none", "There is no camera, or no set that had all senses.", [])
+        return Finding(question, "none", "", "There is no camera, or no set that had all senses.", [])
     cases = [(f"without {name}", [n for n in results.names if n != name]) for name in cameras]
     if len(cameras) > 1 and rest:
         cases.append((f"without any camera, by {' + '.join(rest)}", rest))
@@ -171,11 +175,11 @@ def _without_cameras(results: Results) -> Finding:
             judged.append((title, found))
             details.append(f"{title}: " + ", ".join(f"{name} {percent(found[name])}" for name in found))
     if not judged:
-        return Finding(question, "none", "There are no senses but the camera.", [])
+        return Finding(question, "none", "", "There are no senses but the camera.", [])
     sentences = [f"{title[0].upper()}{title[1:]}, {_how_it_held(found)}" for title, found in (judged[0], judged[-1])]
-    return Finding(
-        question, verdict(max(judged[0][1].values())), " ".join(dict.fromkeys(sentences)), [*details, _in_full(whole)]
-    )
+    # Of the worst case: one device often brings colour and depth, so that both go at once.
+    word = verdict(max(judged[-1][1].values()))
+    return Finding(question, word, word, " ".join(dict.fromkeys(sentences)), [*details, _in_full(whole)])
 
 
 def _how_it_held(found: dict[str, float]) -> str:

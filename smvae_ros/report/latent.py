@@ -13,7 +13,7 @@ POINTS = 1500
 
 PERPLEXITY = 30.0
 
-CONTACT_NEWTONS = 5.0
+CONTACT_NEWTONS = 2.0
 """Force beyond which the page says contact; it can be changed there. Bags hold no label of it."""
 
 

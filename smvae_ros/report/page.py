@@ -56,8 +56,8 @@ def page(results: Results) -> str:
         findings=_findings(results),
         verdicts=(
             f"In percent of the squared error of always guessing the training mean, of the sense that it is worst for: "
-            f"good up to {percent(GOOD)}, fair up to {percent(FAIR)}, weak below 100 %, bad from there on. Of the absences: "
-            "the same, of the sets that lacked a sense."
+            f"good up to {percent(GOOD)}, fair up to {percent(FAIR)}, weak below 100 %, bad from there on. Without the "
+            "camera: of the case without any."
         ),
         outages=outage_table(results),
         pictures=_pictures(results),
@@ -198,10 +198,9 @@ def _findings(results: Results) -> str:
     text = ""
     for finding in findings(results):
         items = "".join(f"<li>{escape(detail)}</li>" for detail in finding.details)
-        word = "" if finding.verdict == "none" else finding.verdict
         text += (
             f'<article class="finding {finding.verdict}"><h3>{escape(finding.question)} '
-            f'<span class="verdict">{word}</span></h3><p>{escape(finding.answer)}</p>'
+            f'<span class="verdict">{finding.word}</span></h3><p>{escape(finding.answer)}</p>'
             f"{f'<ul>{items}</ul>' if items else ''}</article>"
         )
     return text

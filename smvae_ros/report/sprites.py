@@ -27,7 +27,7 @@ def picture_strips(pictures: Pictures, touch: bool) -> dict[str, Any]:
     for name, seen in pictures.seen.items():
         limits = depth_range(seen) if seen.ndim == 3 else None
         predicted, spread = pictures.predicted[name], pictures.uncertainty[name]
-        most = max((float(np.percentile(images, 99.5)) for images in spread.values()), default=0.0)
+        most = max((float(np.percentile(images, 99)) for images in spread.values()), default=0.0)
         strips.append(
             {
                 "name": name,

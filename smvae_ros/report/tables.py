@@ -129,7 +129,7 @@ def latency_table(results: Results) -> str:
             f"<p>One set through the engine, everything predicted, one thread: {1000 * timing.inference_median_s:.1f} ms "
             f"(median), {1000 * timing.inference_p99_s:.1f} ms (99 % of {timing.inference_sets:,} sets), on "
             f"{escape(results.summary.device)}. The replay took {duration(timing.wall_seconds)}, "
-            f"{timing.bag_seconds_per_wall_second:.0f} times as fast as it was recorded.</p>"
+            f"{timing.bag_seconds_per_wall_second:.1f} times as fast as it was recorded.</p>"
         )
     return text
 
