@@ -20,6 +20,7 @@ from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
 from rosbags.rosbag2 import Reader
+from rosbags.rosbag2.storage_mcap import McapReader
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of whatever is compressed with zstd."""
@@ -51,7 +52,7 @@ def sources(path: Path, stack: ExitStack) -> tuple[list[Source], list[str], int 
         elif path.is_dir():
             damage.append(reason_of(error))
     else:
-        if not _needs_repair(path, reader):
+        if not _needs_repair(reader):
             return [Source(path.name, reader)], [], _recorded_ns(path)
     files = storage_files(path) if path.is_dir() else [path]
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="smvae_bag_")))
@@ -100,7 +101,7 @@ def _source(file: Path, place: Path, stack: ExitStack) -> tuple[Source | None, s
         file, cut = _decompressed(file, place)
     try:
         reader = stack.enter_context(Reader(file))
-        if not _needs_repair(file, reader):
+        if not _needs_repair(reader):
             return Source(name, reader), cut
     except Exception:  # whatever it was, what follows meets it again and tells
         pass
@@ -111,16 +112,24 @@ def _source(file: Path, place: Path, stack: ExitStack) -> tuple[Source | None, s
     return Source(name, stack.enter_context(Reader(whole))), reason or cut
 
 
-def _needs_repair(path: Path, reader: Reader) -> bool:
-    """Whether it opens and yet cannot be read right: rosbags takes MCAP without an index only if it is in order, and
-    leaves out what SQLite still has in a write-ahead log."""
-    storages = getattr(reader.storage, "storages", [reader.storage])
-    if any(
-        hasattr(storage, "chunks") and not storage.chunks and storage.metadata.message_count for storage in storages
-    ):
-        return True
-    logs = list(path.glob("*.db3-wal")) if path.is_dir() else [_log_of(path)]
-    return any(log.exists() and log.stat().st_size for log in logs)
+def _needs_repair(reader: Reader) -> bool:
+    """Whether it opens and yet cannot be read right: rosbags takes MCAP without an index only if it is in order, leaves
+    out what SQLite still has in a write-ahead log, and meets the end of a database that was cut off too late."""
+    for storage in getattr(reader.storage, "storages", [reader.storage]):
+        if isinstance(storage, McapReader):
+            if not storage.chunks and storage.metadata.message_count:
+                return True
+        elif _is_cut(storage.path) or (_log_of(storage.path).exists() and _log_of(storage.path).stat().st_size):
+            return True
+    return False
+
+
+def _is_cut(database: Path) -> bool:
+    """Whether a database has fewer pages than its header tells (https://www.sqlite.org/fileformat2.html, 1.3)."""
+    with database.open("rb") as file:
+        header = file.read(100)
+    size, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+    return database.stat().st_size < pages * (65536 if size == 1 else size)
 
 
 def _log_of(database: Path) -> Path:

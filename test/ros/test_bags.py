@@ -1,34 +1,28 @@
-"""Logs into bags and bags into messages: the stamps, the contents, and one clear error for whatever is broken."""
+"""Bags into messages: whoever wrote them and however they are packed; and one clear error for what is no bag."""
 
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import pytest
+import numpy as np
 import yaml
 from rosbags.highlevel import AnyReader
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from smvae_core.data.vision_touch import LogError, find_trajectories
-from smvae_core.errors import SMVAEError
 from smvae_core.modality import vision_touch_modalities
-from smvae_ros.bags import BagError, bag_hash, read_bag
-from smvae_ros.bags_from_logs import STEP_NS, pick_trajectory, write_bag
-from smvae_ros.bindings import bind
+from smvae_ros.bags import BagError, find_bags, open_bag, read_bag
+from smvae_ros.bindings import VECTOR, bind
 from smvae_ros.conversions import raw_array
 
 RGB, DEPTH, FORCE, ACTION = bind(vision_touch_modalities(), {})
 TOPICS = {"rgb": "/rgb/image", "depth": "/depth/image", "force": "/wrench", "action": "/action"}
 STEPS = 21
-START_NS = int(datetime(2019, 4, 8, 18, 30, 41, tzinfo=timezone.utc).timestamp()) * 1_000_000_000
 
 
 def read(bag: Path, **changes: str) -> dict[str, list[tuple[int, Any]]]:
@@ -37,103 +31,6 @@ def read(bag: Path, **changes: str) -> dict[str, list[tuple[int, Any]]]:
         assert log_ns == stamp_ns
         messages[modality].append((stamp_ns, message))
     return messages
-
-
-def test_images_bear_the_end_of_their_step_and_are_the_logs(bag: Path, logs: Path) -> None:
-    log = find_trajectories(logs)[0].read(["image", "depth_data"])
-    messages = read(bag)
-    ends = [START_NS + (step + 1) * STEP_NS for step in range(STEPS)]
-    assert [stamp for stamp, _ in messages["rgb"]] == ends == [stamp for stamp, _ in messages["depth"]]
-    assert np.array_equal([raw_array(RGB, [message]) for _, message in messages["rgb"]], log["image"])
-    metres = np.stack([raw_array(DEPTH, [message]) for _, message in messages["depth"]])
-    np.testing.assert_allclose(metres, np.nan_to_num(log["depth_data"][..., 0]), atol=0.00051)
-    assert not metres[:, :4].any(), "no reading is 0"
-    assert {message.header.frame_id for _, message in messages["rgb"] + messages["depth"]} == {"camera"}
-
-
-def test_forces_come_at_1_khz_and_the_newest_of_a_step_bears_its_end(bag: Path, logs: Path) -> None:
-    log = find_trajectories(logs)[0].read(["ee_forces_continuous"])["ee_forces_continuous"].reshape(-1, 6)
-    messages = read(bag)["force"]
-    assert [stamp for stamp, _ in messages] == [START_NS + (i + 1) * 1_000_000 for i in range(50 * STEPS)]
-    np.testing.assert_allclose(raw_array(FORCE, [message for _, message in messages]), log, rtol=1e-6)
-
-
-def test_the_command_that_follows_an_observation_bears_its_stamp(bag: Path, logs: Path) -> None:
-    log = find_trajectories(logs)[0].read(["action"])["action"]
-    messages = read(bag)["action"]
-    assert [stamp for stamp, _ in messages] == [START_NS + (step + 1) * STEP_NS for step in range(STEPS - 1)]
-    np.testing.assert_allclose([raw_array(ACTION, [message]) for _, message in messages], log[1:], rtol=1e-6)
-
-
-def test_the_camera_info_fits_the_depth(bag: Path) -> None:
-    infos = [message for *_, message in read_bag(bag, {"info": "/depth/camera_info"})]
-    assert len(infos) == STEPS
-    assert (infos[0].height, infos[0].width) == (128, 128)
-    assert 2 * np.degrees(np.arctan(64 / infos[0].k[4])) == pytest.approx(26.5)
-
-
-def test_a_missing_part_leaves_a_gap_and_no_command_across_it(logs: Path, tmp_path: Path) -> None:
-    for path in logs.iterdir():
-        shutil.copy(path, tmp_path / path.name.replace("_7_2_", "_7_3_"))
-    write_bag(find_trajectories(tmp_path)[0], tmp_path / "bag", fov=26.5)
-    messages = read(tmp_path / "bag")
-    stamps = [stamp for stamp, _ in messages["rgb"]]
-    assert stamps[12] - stamps[11] == 51 * STEP_NS
-    assert len(messages["action"]) == STEPS - 2
-
-
-def test_a_bag_is_what_ros2_bag_play_takes(bag: Path) -> None:
-    metadata = yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
-    assert (metadata["version"], metadata["storage_identifier"], metadata["compression_mode"]) == (9, "mcap", "")
-    assert metadata["relative_file_paths"] == ["peg.mcap"]
-    types = {
-        one["topic_metadata"]["name"]: one["topic_metadata"]["type"] for one in metadata["topics_with_message_count"]
-    }
-    assert types == {
-        "/rgb/image": "sensor_msgs/msg/Image",
-        "/depth/image": "sensor_msgs/msg/Image",
-        "/depth/camera_info": "sensor_msgs/msg/CameraInfo",
-        "/wrench": "geometry_msgs/msg/WrenchStamped",
-        "/action": "geometry_msgs/msg/TwistStamped",
-    }
-    content = (bag / "peg.mcap").read_bytes()
-    assert content.startswith(b"\x89MCAP0\r\n") and b"\x04\x00\x00\x00zstd" in content
-
-
-def test_the_same_trajectory_gives_the_same_bytes(bag: Path, logs: Path, tmp_path: Path) -> None:
-    write_bag(find_trajectories(logs)[0], tmp_path / "peg", fov=26.5)
-    assert bag_hash(tmp_path / "peg") == bag_hash(bag)
-
-
-def test_a_damaged_log_leaves_nothing_behind(logs: Path, tmp_path: Path) -> None:
-    for path in logs.iterdir():
-        shutil.copy(path, tmp_path)
-    second = sorted(tmp_path.iterdir())[1]
-    second.write_bytes(second.read_bytes()[:5000])
-    with pytest.raises(LogError, match=second.name):
-        write_bag(find_trajectories(tmp_path)[0], tmp_path / "bag", fov=26.5)
-    assert [path.suffix for path in tmp_path.iterdir()] == [".h5", ".h5"]
-
-
-def test_a_bag_that_is_there_is_not_overwritten(bag: Path, logs: Path) -> None:
-    before = bag_hash(bag)
-    with pytest.raises(BagError, match="is there already"):
-        write_bag(find_trajectories(logs)[0], bag, fov=26.5)
-    assert bag_hash(bag) == before
-
-
-def test_a_trajectory_is_picked_by_one_of_its_files_or_by_name(logs: Path, tmp_path: Path) -> None:
-    for path in logs.iterdir():
-        shutil.copy(path, tmp_path)
-        shutil.copy(path, tmp_path / path.name.replace("_7_", "_8_"))
-    one = sorted(tmp_path.glob("*_8_*"))[1]
-    assert [path for _, path in pick_trajectory(one).parts] == sorted(tmp_path.glob("*_8_*"))
-    assert pick_trajectory(tmp_path, "triangle_0_journal_7").name == "triangle_0_journal_7"
-    for name in (None, "square_0_journal_7"):
-        with pytest.raises(
-            BagError, match=f"one trajectory among triangle_0_journal_7, triangle_0_journal_8, found {name or 'none'}"
-        ):
-            pick_trajectory(tmp_path, name)
 
 
 def test_a_bag_in_sqlite3_reads_the_same(bag: Path, edited: Callable[..., Path]) -> None:
@@ -201,59 +98,151 @@ def test_an_empty_topic_is_a_missing_one(bag: Path, edited: Callable[..., Path])
 def test_what_is_no_bag_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "fake.mcap").write_text("hello")
+    (tmp_path / "fake.db3").write_text("hello")
+    (tmp_path / "empty.mcap").write_bytes(b"")
+    (tmp_path / "nested").mkdir()
     for name, found in (
         ("nothing", "no such bag"),
-        (".", "expected a whole rosbag2"),
-        ("notes.txt", "'.txt'"),
-        ("fake.mcap", "expected a whole"),
+        ("nested", "expected a rosbag2 .a folder with metadata.yaml, .mcap or .db3., found: none of them"),
+        ("notes.txt", "expected .mcap or .db3, found '.txt'"),
+        ("fake.mcap", "fake.mcap: is cut off or damaged after 0 messages"),
+        ("fake.db3", "file is not a database"),
+        ("empty.mcap", "empty.mcap: is empty"),
     ):
         with pytest.raises(BagError, match=found):
             next(read_bag(tmp_path / name, TOPICS))
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.001, 0.3, 0.7, 0.99, 0.9999])
-def test_a_truncated_bag_is_refused(bag: Path, tmp_path: Path, kept: float) -> None:
-    copy = shutil.copytree(bag, tmp_path / "peg")
-    whole = (copy / "peg.mcap").read_bytes()
-    (copy / "peg.mcap").write_bytes(whole[: int(kept * len(whole))])
-    with pytest.raises(BagError, match="expected a whole rosbag2"):
-        list(read_bag(copy, TOPICS))
+PACKED = [
+    (StoragePlugin.SQLITE3, CompressionMode.NONE),
+    (StoragePlugin.SQLITE3, CompressionMode.FILE),
+    (StoragePlugin.SQLITE3, CompressionMode.MESSAGE),
+    (StoragePlugin.MCAP, CompressionMode.NONE),
+    (StoragePlugin.MCAP, CompressionMode.FILE),
+    (StoragePlugin.MCAP, CompressionMode.MESSAGE),
+]
 
 
-def test_a_bag_with_flipped_bits_gives_messages_or_one_clear_error(bag: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(bag, tmp_path / "peg")
-    whole = (copy / "peg.mcap").read_bytes()
-    random = np.random.default_rng(0)
-    refused = 0
-    for place in random.integers(0, len(whole), 40):
-        content = bytearray(whole)
-        content[place] ^= 1 << int(random.integers(8))
-        (copy / "peg.mcap").write_bytes(content)
-        try:
-            list(read_bag(copy, TOPICS))
-        except SMVAEError as error:
-            refused += 1
-            assert str(error)
-    assert refused
+@pytest.mark.parametrize(("plugin", "mode"), PACKED)
+@pytest.mark.parametrize("described", [True, False], ids=["metadata", "no metadata"])
+def test_a_bag_reads_the_same_however_it_is_packed_with_or_without_its_metadata(
+    plugin: StoragePlugin, mode: CompressionMode, described: bool, bag: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    repacked(bag, copy, plugin, mode)
+    if not described:
+        (copy / "metadata.yaml").unlink()
+    with open_bag(copy, TOPICS) as opened:
+        stamps = [(modality, stamp) for modality, _, stamp, _ in opened.messages()]
+        missing = [] if described else ["metadata.yaml is missing: the recorder did not come to its end"]
+        assert opened.damage == missing
+        assert opened.recorded_seconds == (pytest.approx(STEPS * 0.05 - 0.001) if described else None)
+    assert sorted(stamps) == sorted((modality, stamp) for modality, _, stamp, _ in read_bag(bag, TOPICS))
 
 
-def smvae(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from smvae_ros.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+def repacked(bag: Path, out: Path, plugin: StoragePlugin, mode: CompressionMode, **options: Any) -> None:
+    with AnyReader([bag]) as reader:
+        writer = Writer(out, version=9, storage_plugin=plugin)
+        writer.set_compression(mode, CompressionFormat.ZSTD)
+        with writer:
+            connections = {
+                c.topic: writer.add_connection(c.topic, c.msgtype, typestore=reader.typestore, **options)
+                for c in reader.connections
+            }
+            for connection, log_ns, content in reader.messages():
+                writer.write(connections[connection.topic], log_ns, content)
 
 
-def test_the_command_writes_a_bag(logs: Path, bag: Path, tmp_path: Path) -> None:
-    done = smvae("bag", sorted(logs.iterdir())[0], "--out", tmp_path / "new" / "peg")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "triangle_0_journal_7: 1133 messages" in done.stdout
-    assert bag_hash(tmp_path / "new" / "peg") == bag_hash(bag)
+@pytest.mark.parametrize("version", [4, 5, 6, 7, 8])
+def test_bags_of_earlier_releases_are_read(version: int, bag: Path, tmp_path: Path) -> None:
+    """Humble writes version 5: no hash of a type, no definitions, no distribution; Iron 6, and so on."""
+    copy = tmp_path / "copy"
+    repacked(bag, copy, StoragePlugin.SQLITE3, CompressionMode.NONE)
+    content = yaml.safe_load((copy / "metadata.yaml").read_text())
+    about = content["rosbag2_bagfile_information"]
+    about["version"] = version
+    if version < 8:
+        del about["ros_distro"]
+    if version < 6:
+        del about["custom_data"]
+    if version < 5:
+        del about["files"]
+    for topic in about["topics_with_message_count"]:
+        topic["topic_metadata"]["offered_qos_profiles"] = ""
+        if version < 7:
+            del topic["topic_metadata"]["type_description_hash"]
+    (copy / "metadata.yaml").write_text(yaml.safe_dump(content))
+    if version < 7:
+        with sqlite3.connect(copy / "copy.db3") as database:
+            database.executescript(
+                "DROP TABLE schema; DROP TABLE metadata; DROP TABLE message_definitions;"
+                "ALTER TABLE topics DROP COLUMN type_description_hash; UPDATE topics SET offered_qos_profiles = '';"
+            )
+        database.close()
+    assert {name: len(messages) for name, messages in read(copy).items()} == {
+        name: len(messages) for name, messages in read(bag).items()
+    }
 
 
-def test_the_command_refuses_a_foreign_log_in_one_sentence(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "log.h5", "w") as file:
-        file["image"] = np.zeros((3, 64, 64), np.uint8)
-    done = smvae("bag", tmp_path / "log.h5", "--out", tmp_path / "peg")
-    assert done.returncode == 2
-    assert "log.h5: key 'image' expected shape (T, any, any, 3), found (3, 64, 64)" in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["log.h5"]
+def test_two_publishers_on_a_topic_are_seen(bag: Path, tmp_path: Path) -> None:
+    forever = QosTime(0, 0)
+    qos = Qos(
+        QosHistory.KEEP_LAST,
+        10,
+        QosReliability.RELIABLE,
+        QosDurability.VOLATILE,
+        forever,
+        forever,
+        QosLiveliness.AUTOMATIC,
+        forever,
+        False,
+    )
+    for plugin in StoragePlugin:
+        copy = tmp_path / plugin.name
+        repacked(bag, copy, plugin, CompressionMode.NONE, offered_qos_profiles=[qos, qos])
+        with open_bag(copy, TOPICS) as opened:
+            assert opened.publishers == dict.fromkeys(TOPICS, 2)
+    with open_bag(bag, TOPICS) as opened:
+        assert opened.publishers == dict.fromkeys(TOPICS, 1)
+
+
+def test_a_type_that_nobody_knows_matters_only_where_it_is_needed(bag: Path, tmp_path: Path) -> None:
+    store = get_typestore(Stores.EMPTY)
+    store.register(get_types_from_msg("float64 sound", "lab_msgs/msg/Sonar"))
+    store.register(get_types_from_msg("float64 sound", VECTOR))
+    jazzy = get_typestore(Stores.ROS2_JAZZY)
+    with AnyReader([bag]) as reader, Writer(tmp_path / "sonar", version=9) as writer:
+        sonar = writer.add_connection("/sonar", "lab_msgs/msg/Sonar", typestore=store)
+        ours = writer.add_connection("/tactile", VECTOR, typestore=store)
+        rgb = writer.add_connection("/rgb/image", "sensor_msgs/msg/Image", typestore=jazzy)
+        for connection, log_ns, content in reader.messages():
+            if connection.topic == "/rgb/image":
+                writer.write(rgb, log_ns, content)
+                writer.write(sonar, log_ns, b"\0\1\0\0" + 8 * b"\0")
+                writer.write(ours, log_ns, b"\0\1\0\0" + 8 * b"\0")
+    assert len(list(read_bag(tmp_path / "sonar", {"rgb": "/rgb/image"}))) == STEPS
+    with pytest.raises(
+        BagError, match="/sonar: expected a type of ROS 2's common interfaces, found lab_msgs/msg/Sonar"
+    ):
+        next(read_bag(tmp_path / "sonar", {"sonar": "/sonar"}))
+    with pytest.raises(BagError, match=f"/tactile: expected {VECTOR} as it is defined here, found another of the name"):
+        next(read_bag(tmp_path / "sonar", {"tactile": "/tactile"}, {"tactile": VECTOR}))
+
+
+def test_bags_are_found_in_folders(tmp_path: Path) -> None:
+    for name in (
+        "day/b/metadata.yaml",
+        "day/b/b_0.mcap",
+        "day/a/a_0.db3",
+        "day/a/a_1.db3",
+        "day/loose/x.mcap",
+        "day/loose/y.mcap.zstd",
+        "day/notes.txt",
+        "day/.hidden/z.mcap",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(path.relative_to(tmp_path)) for path in find_bags(tmp_path)]
+    assert found == ["day/a", "day/b", "day/loose/x.mcap", "day/loose/y.mcap.zstd"]
+    assert find_bags(tmp_path / "day" / "a") == [tmp_path / "day" / "a"]
+    assert find_bags(tmp_path / "day" / "loose" / "x.mcap") == [tmp_path / "day" / "loose" / "x.mcap"]

@@ -35,6 +35,6 @@ def test_the_checkpoint_is_small_and_says_how_it_was_made():
 
 def test_the_recording_is_small_and_the_checkpoint_meets_its_goals_on_it(tmp_path):
     assert sum(file.stat().st_size for file in RECORDING.iterdir()) <= 12_000_000
-    summary = replay(RECORDING, None, tmp_path / "results", default_settings, "cpu", lambda: None)
+    summary = replay(RECORDING, None, tmp_path / "results", default_settings, "cpu")
     assert summary.evaluation.samples > 700
     meets_its_goals(summary.evaluation)
