@@ -10,12 +10,15 @@ import os
 import tempfile
 from pathlib import Path
 
+from smvae_ros.replay_summary import ReplaysSummary
+from smvae_ros.report.index import index
 from smvae_ros.report.page import page
-from smvae_ros.report.results import ReportError, read_results
+from smvae_ros.report.results import ReportError, read_results, read_summary
 
-__all__ = ["ReportError", "write_report"]
+__all__ = ["ReportError", "write_index", "write_report"]
 
 NAME = "report.html"
+INDEX = "index.html"
 
 
 def write_report(folder: Path) -> Path:
@@ -24,12 +27,23 @@ def write_report(folder: Path) -> Path:
     Raises:
         ReportError: the results cannot be read, or the page cannot be written.
     """
-    text = page(read_results(folder))
-    path = folder / NAME
+    return _write(folder / NAME, page(read_results(folder)))
+
+
+def write_index(folder: Path) -> Path:
+    """Write the page that leads to the reports of several bags, beside the summary.json of all of them.
+
+    Raises:
+        ReportError: that summary cannot be read, or the page cannot be written.
+    """
+    return _write(folder / INDEX, index(read_summary(folder / "summary.json", ReplaysSummary), NAME))
+
+
+def _write(path: Path, text: str) -> Path:
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".report.") as part:
-            (Path(part) / NAME).write_text(text, encoding="utf-8")
-            os.replace(Path(part) / NAME, path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".report.") as part:
+            (Path(part) / path.name).write_text(text, encoding="utf-8")
+            os.replace(Path(part) / path.name, path)
     except OSError as error:
         raise ReportError(f"{path}: cannot be written ({error.strerror})") from None
     return path

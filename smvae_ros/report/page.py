@@ -13,15 +13,15 @@ import numpy as np
 
 import smvae_core
 from smvae_core.evaluation import Subset
+from smvae_ros.replay_summary import Drop
 from smvae_ros.report.findings import FAIR, GOOD, duration, findings, percent, silences, trivial_errors
 from smvae_ros.report.latent import PERPLEXITY, latent_plane
 from smvae_ros.report.results import SET, Results
 from smvae_ros.report.series import Spans
 from smvae_ros.report.sprites import picture_strips
 from smvae_ros.report.tables import errors_table, latency_table, outage_table, pairs, sets_tables
-from smvae_ros.replay_summary import Drop
 
-_SCRIPTS = ("view.js", "chart.js", "senses.js", "latent.js", "pictures.js", "page.js")
+_SCRIPTS = ("view.js", "chart.js", "senses.js", "latent.js", "pictures.js", "sorting.js", "page.js")
 
 _CHANNELS = {
     6: ("x force (N)", "y force (N)", "z force (N)", "x torque (N·m)", "y torque (N·m)", "z torque (N·m)"),
@@ -43,11 +43,11 @@ def page(results: Results) -> str:
     sections |= {f"section-{name}": name.capitalize() for name in results.sets.seen}
     sections |= {"latent": "Latent", "attention": "Attention", "sets": "Sets", "latency": "Latency"}
     sections |= {"provenance": "Provenance"}
-    return Template(_read("page.html")).substitute(
+    return Template(template("page.html")).substitute(
         title=escape(summary.bag),
         lead=escape(lead),
-        style=_read("style.css"),
-        script="\n".join(_read(name) for name in _SCRIPTS),
+        style=template("style.css"),
+        script="\n".join(template(name) for name in _SCRIPTS),
         # A "<" in a string must not end the script element.
         data=json.dumps(_data(results), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         links="".join(f'<li><a href="#{key}">{escape(word)}</a></li>' for key, word in sections.items()),
@@ -61,8 +61,7 @@ def page(results: Results) -> str:
         ),
         outages=outage_table(results),
         pictures=_pictures(results),
-        errors_note=_errors_note(results),
-        errors_table=errors_table(results),
+        errors_table=errors_table(results.summary.evaluation, results.names),
         compare="".join(_choice(subset, results) for subset in _subsets(results)),
         vectors="".join(_vector_section(name) for name in results.sets.seen),
         latent_note=_latent_note(results),
@@ -190,7 +189,9 @@ def _tiles(results: Results) -> str:
         (f"{np.quantile(sets.wait_ms, 0.99):.0f} ms", "wait of all but 1 % of the sets"),
     ]
     if results.timing:
-        tiles.append((f"{1000 * results.timing.inference_median_s:.1f} ms", f"for a set in the engine, {summary.device}"))
+        tiles.append(
+            (f"{1000 * results.timing.inference_median_s:.1f} ms", f"for a set in the engine, {summary.device}")
+        )
     return "".join(f'<div class="tile"><b>{escape(big)}</b><span>{escape(small)}</span></div>' for big, small in tiles)
 
 
@@ -225,14 +226,6 @@ def _pictures(results: Results) -> str:
         '<label for="scrubber">Moment</label><input type="range" id="scrubber" min="0" value="0" step="1">'
         '<button type="button" id="after" aria-label="Moment after">›</button><output id="moment" for="scrubber"></output></div>'
         + body
-    )
-
-
-def _errors_note(results: Results) -> str:
-    return (
-        "Squared error of each sense (columns) predicted from each subset of the senses (rows), as a share of that of "
-        f"always guessing the training mean: less is better. A row is over the sets that held all of its senses. "
-        "<i>Italic</i>: the sense itself was not given. <b>Bold</b>: no better than the mean."
     )
 
 
@@ -274,5 +267,6 @@ def _provenance(results: Results) -> str:
     return pairs(rows) + f"<details><summary>All settings</summary><pre>{escape(settings)}</pre></details>"
 
 
-def _read(name: str) -> str:
+def template(name: str) -> str:
+    """A file of this package."""
     return (files("smvae_ros.report") / name).read_text(encoding="utf-8")

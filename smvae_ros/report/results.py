@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from smvae_core.errors import SMVAEError, explain
 from smvae_ros.replay_summary import ReplaySummary, Timing
+
+Record = TypeVar("Record", bound=BaseModel)
 
 SET = "set"
 """Stands for the set as it came, where other errors name the subset that they were predicted from."""
@@ -105,7 +109,7 @@ class Results:
         """The modality whose first three values are a force in newtons, by its message, topic or name."""
         for name, values in self.sets.seen.items():
             stream = self.summary.settings.streams[name]
-            words = " ".join((name, stream.topic, stream.message)).lower()
+            words = f"{name} {stream.topic} {stream.message}".lower()
             if values.shape[1] == 6 and ("wrench" in words or "force" in words):
                 return name
         return None
@@ -117,24 +121,34 @@ def read_results(folder: Path) -> Results:
     Raises:
         ReportError: a file is missing, damaged, or lacks what the page needs.
     """
-    path = folder / "summary.json"
+    summary = read_summary(folder / "summary.json", ReplaySummary)
+    timing = folder / "timing.json"
+    path = folder / "sets.parquet"
     try:
-        summary = ReplaySummary.model_validate_json(path.read_bytes())
-        path = folder / "sets.parquet"
         sets = _sets(pq.read_table(path), list(summary.modalities), summary.extent.begin_ns)
         path = folder / "pictures.npz"
         pictures = _pictures(path) if path.exists() else None
-        path = folder / "timing.json"
-        timing = Timing.model_validate_json(path.read_bytes()) if path.exists() else None
     except OSError as error:
         raise ReportError(f"{path}: cannot be read ({error.strerror or error})") from None
     except KeyError as error:
         raise ReportError(f"{path}: expected {error}, found none") from None
+    except (ValueError, zipfile.BadZipFile, pa.ArrowException) as error:
+        raise ReportError(f"{path}: expected the results of `smvae replay`, found: {error}") from None
+    return Results(summary, sets, pictures, read_summary(timing, Timing) if timing.exists() else None)
+
+
+def read_summary(path: Path, kind: type[Record]) -> Record:
+    """Read a JSON file of `smvae_ros.replay_summary`.
+
+    Raises:
+        ReportError: it is missing, or something else.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
         raise ReportError(f"{path}: {explain(error)}") from None
-    except (ValueError, pa.ArrowException) as error:
-        raise ReportError(f"{path}: expected the results of `smvae replay`, found: {error}") from None
-    return Results(summary, sets, pictures, timing)
 
 
 def _sets(table: pa.Table, names: list[str], begin_ns: int) -> Sets:

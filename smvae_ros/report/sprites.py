@@ -38,7 +38,9 @@ def picture_strips(pictures: Pictures, touch: bool) -> dict[str, Any]:
                 "recorded": pictures.recorded[name].tolist(),
                 "seen": _sheet(_coloured(seen, limits), columns),
                 "predicted": {key: _sheet(_coloured(images, limits), columns) for key, images in predicted.items()},
-                "uncertainty": {key: _sheet(_heat(images / max(most, 1e-12)), columns) for key, images in spread.items()},
+                "uncertainty": {
+                    key: _sheet(_heat(images / max(most, 1e-12)), columns) for key, images in spread.items()
+                },
             }
         )
     return {

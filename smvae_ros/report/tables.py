@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 
+from smvae_core.evaluation import Evaluation
 from smvae_ros.report.findings import clock, duration, outages, percent, silences
 from smvae_ros.report.results import Results
 
@@ -36,31 +37,35 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
     return f'<div class="scroll"><table class="plain"><tbody>{body}</tbody></table></div>'
 
 
-def errors_table(results: Results) -> str:
+def errors_table(evaluation: Evaluation, names: Sequence[str]) -> str:
     """A row for each subset, sortable: shares of the training mean's error; italics where the sense was not given."""
-    names = results.names
-    heads = ["Predicted from", "Sets", *(escape(name) for name in names)]
-    heading = "".join(
-        f'<th scope="col" aria-sort="none"{" class=text" if not i else ""}><button type="button">{head}</button></th>'
-        for i, head in enumerate(heads)
-    )
     body = []
-    for number, row in enumerate(results.summary.evaluation.subsets):
+    for number, row in enumerate(evaluation.subsets):
         cells = [f'<th scope="row" class="text" data-value="{number}">{escape(" + ".join(row.subset))}</th>']
         cells.append(f'<td data-value="{row.samples}">{row.samples:,}</td>')
         for name in names:
-            share = row.share.get(name)
-            if share is None:
-                cells.append("<td>–</td>")
-                continue
-            kinds = "heat" + ("" if name in row.subset else " unseen") + (" lost" if share >= 1 else "")
-            cells.append(
-                f'<td class="{kinds}" style="--share:{share:.3f}" data-value="{share:.6g}">{percent(share)}</td>'
-            )
+            cells.append(share_cell(row.share.get(name), given=name in row.subset))
         body.append(f"<tr>{''.join(cells)}</tr>")
+    return sortable_table(["Predicted from", "Sets", *names], body, "errors-table")
+
+
+def share_cell(share: float | None, given: bool = True) -> str:
+    """A cell whose colour tells a share of the training mean's error."""
+    if share is None:
+        return "<td>–</td>"
+    kinds = "heat" + ("" if given else " unseen") + (" lost" if share >= 1 else "")
+    return f'<td class="{kinds}" style="--share:{share:.3f}" data-value="{share:.6g}">{percent(share)}</td>'
+
+
+def sortable_table(head: Sequence[str], rows: Sequence[str], name: str) -> str:
+    """A table with buttons for headings; its cells sort by their `data-value`. `head` is text, `rows` are HTML."""
+    heading = "".join(
+        f'<th scope="col" aria-sort="none"{"" if i else " class=text"}><button type="button">{escape(word)}</button></th>'
+        for i, word in enumerate(head)
+    )
     return (
-        '<div class="scroll"><table class="sortable" id="errors-table"><thead><tr>'
-        f"{heading}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        f'<div class="scroll"><table class="sortable" id="{name}"><thead><tr>{heading}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -72,7 +77,8 @@ def outage_table(results: Results) -> str:
     if not found:
         return "<p>Every set had every sense.</p>"
     rows = [
-        [escape(name), clock(start), clock(end), duration(end - start), sets] for name, start, end, sets in found[:LISTED]
+        [escape(name), clock(start), clock(end), duration(end - start), sets]
+        for name, start, end, sets in found[:LISTED]
     ]
     more = f'<p class="note">{len(found) - LISTED:,} shorter ones are not listed.</p>' if len(found) > LISTED else ""
     return "<h3>Longest outages</h3>" + table(["Out", "From", "To", "For", "Sets"], rows) + more
@@ -105,7 +111,17 @@ def sets_tables(results: Results) -> str:
             + [f"{n:,}" for n in (stream.recorded, stream.received, stream.used, stream.sets)]
             + [dropped or "none", late, wrong]
         )
-    head = ["Sense", "Topic", "Recorded", "Let through", "Used", "In sets", "Dropped", "Logged late by (ms)", "Unusable"]
+    head = [
+        "Sense",
+        "Topic",
+        "Recorded",
+        "Let through",
+        "Used",
+        "In sets",
+        "Dropped",
+        "Logged late by (ms)",
+        "Unusable",
+    ]
     return (
         "<h3>Why they went out</h3>"
         + table(["Reason", "Sets", "Share", "That is"], by_reason, "reasons", text=(0, 3))

@@ -29,8 +29,15 @@ SHOWN = {
 TRIVIAL = {"rgb": 0.02, "depth": 0.03, "force": 0.5, "action": 0.2}
 
 
-def write_results(folder: Path, sets: int = 750, moments: int = 24, **changes: Any) -> Path:
-    """Write summary.json, sets.parquet, pictures.npz and timing.json; `changes` are of the summary."""
+def write_results(
+    folder: Path, sets: int = 750, moments: int = 24, names: tuple[str, ...] = NAMES, **changes: Any
+) -> Path:
+    """Write summary.json, sets.parquet, pictures.npz and timing.json.
+
+    Args:
+        names: of the robot's modalities, the first of `NAMES` left out; without a camera there are no pictures.
+        changes: of the summary.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     t = (np.arange(sets) + 1) / RATE
@@ -39,11 +46,15 @@ def write_results(folder: Path, sets: int = 750, moments: int = 24, **changes: A
     present["rgb"] &= ~((share >= 0.2) & (share < 0.3))
     present["force"] &= ~((share >= 0.5) & (share < 0.55))
     columns = _columns(t, present, random)
-    schema = table_schema(MODALITIES, LATENT)
+    schema = table_schema([modality for modality in MODALITIES if modality.name in names], LATENT)
     pq.write_table(pa.table({name: columns[name] for name in schema.names}, schema=schema), folder / "sets.parquet")
-    _write_pictures(folder / "pictures.npz", t, present, moments, random)
-    summary = _summary(t, present, columns["reason"])
-    changed = ReplaySummary.model_validate(summary.model_dump() | changes)
+    if "rgb" in names:
+        _write_pictures(folder / "pictures.npz", t, present, moments, random)
+    summary = _summary(t, present, columns["reason"]).model_dump()
+    summary["modalities"] = names
+    summary["streams"] = {name: summary["streams"][name] for name in names}
+    summary["evaluation"]["subsets"] = [row for row in summary["evaluation"]["subsets"] if set(row["subset"]) <= set(names)]
+    changed = ReplaySummary.model_validate(summary | changes)
     (folder / "summary.json").write_text(changed.model_dump_json())
     timing = Timing(
         wall_seconds=2.0,
