@@ -19,6 +19,7 @@ from smvae_ros.bags import BagError, find_bags
 from smvae_ros.replay import ReplayError, replay
 from smvae_ros.replay_faults import parse_what_if
 from smvae_ros.replay_summary import BagResult, ReplaysSummary, ReplaySummary, WhatIf
+from smvae_ros.report import write_index, write_report
 from smvae_ros.settings import FusionSettings, default_settings
 
 
@@ -63,10 +64,12 @@ class ReplayJob:
     def run(
         self, bag: Path, out: Path, threads: int, on_set: Callable[[float, float | None], None] = lambda _, of: None
     ) -> ReplaySummary:
-        """Replay one bag; see `smvae_ros.replay.replay`."""
-        return replay(
+        """Replay one bag and write its report; see `smvae_ros.replay.replay`."""
+        summary = replay(
             bag, self.checkpoint, out, self.settings, self.device, on_set, self.what_if, self.write_bag, threads
         )
+        write_report(out)
+        return summary
 
 
 def named_bags(paths: Sequence[Path]) -> dict[str, Path]:
@@ -126,6 +129,7 @@ def replay_many(
         (out / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n")
     except OSError as error:
         raise ReplayError(f"{out}: cannot be written ({error.strerror})") from None
+    write_index(out)
     return summary
 
 

@@ -1,0 +1,201 @@
+"""The three questions that the report answers first, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from smvae_ros.report.results import SET, Results, Sets
+
+GOOD, FAIR = 0.25, 0.5
+"""Shares of the training mean's squared error up to which a prediction is called good, and fair; below 1, weak."""
+
+SILENCE_S = 0.5
+"""Shorter times without any set are taken for the usual spacing."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One question and its answer; `verdict` is good, fair, weak, bad or none, `word` what is shown of it."""
+
+    question: str
+    verdict: str
+    word: str
+    answer: str
+    details: list[str]
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A time without a modality, in seconds as of `Sets`."""
+
+    name: str
+    start: float
+    end: float
+    sets: int
+
+
+def findings(results: Results) -> list[Finding]:
+    """What a robotics engineer asks first."""
+    return [_goodness(results), _absences(results.sets), _without_cameras(results)]
+
+
+def outages(sets: Sets) -> list[Outage]:
+    """Every run of sets without a modality, longest first; a run lasts until the set after it."""
+    found = []
+    ends = np.append(sets.seconds[1:], sets.seconds[-1:])
+    for name, present in sets.present.items():
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], ~present, [0]))))
+        for first, after in zip(edges[::2], edges[1::2]):
+            found.append(Outage(name, float(sets.seconds[first]), float(ends[after - 1]), int(after - first)))
+    return sorted(found, key=lambda outage: outage.start - outage.end)
+
+
+def silences(sets: Sets) -> list[tuple[float, float]]:
+    """Times, in seconds, in which no set went out at all: `SILENCE_S` and more, and ten times the usual spacing."""
+    spacing = np.diff(sets.seconds)
+    if not len(spacing):
+        return []
+    long = np.flatnonzero(spacing > max(SILENCE_S, 10 * float(np.median(spacing))))
+    return [(float(sets.seconds[i]), float(sets.seconds[i + 1])) for i in long]
+
+
+def trivial_errors(results: Results) -> dict[str, float]:
+    """By modality, the mean squared error of always predicting the training mean, over the largest sets judged."""
+    trivial: dict[str, float] = {}
+    for row in results.summary.evaluation.subsets:
+        for name, share in row.share.items():
+            if share > 0:
+                trivial.setdefault(name, row.mse[name] / share)
+    return trivial
+
+
+def shares(results: Results, subset: list[str]) -> dict[str, float]:
+    """By modality, the error of predictions from one subset as a share of the training mean's."""
+    for row in results.summary.evaluation.subsets:
+        if set(row.subset) == set(subset):
+            return row.share
+    return {}
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, as `1:02.5`."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    return f"{int(minutes)}:{rest:04.1f}"
+
+
+def duration(seconds: float) -> str:
+    """As `4.2 s` or `3 min 05 s`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(share: float) -> str:
+    """As `8.1 %`; few digits, and only the whole is 100 %."""
+    if 0.99 < share < 1.0:
+        return f"{min(100 * share, 99.9):.1f}\N{NO-BREAK SPACE}%"
+    return f"{100 * share:.{1 if share < 0.0995 else 0}f}\N{NO-BREAK SPACE}%"
+
+
+def verdict(worst: float) -> str:
+    """The word for a share of the training mean's error."""
+    return "good" if worst <= GOOD else "fair" if worst <= FAIR else "weak" if worst < 1.0 else "bad"
+
+
+def _goodness(results: Results) -> Finding:
+    question = "How good was the fusion?"
+    whole = shares(results, results.names)
+    if not whole:
+        return Finding(question, "none", "", "No set had all senses, so nothing could be judged against it.", [])
+    ranked = sorted(whole, key=lambda name: whole[name])
+    best, worst = ranked[0], ranked[-1]
+    samples = results.summary.evaluation.of(*results.names).samples
+    answer = (
+        f"From all senses together, {best} is predicted best and {worst} worst: what is left is {percent(whole[best])} "
+        f"and {percent(whole[worst])} of the squared error of always guessing the training mean, "
+        f"over the {samples:,} sets that had everything."
+    )
+    trivial = trivial_errors(results)
+    details = []
+    for name in results.names:
+        line = f"{name}: {percent(whole[name])} from all senses" if name in whole else f"{name}: not judged"
+        came = results.sets.errors[name].get(SET)
+        if came is not None and name in trivial and np.isfinite(came).any():
+            line += f", {percent(float(np.nanmean(came)) / trivial[name])} from the sets as they came"
+        details.append(line)
+    word = verdict(whole[worst])
+    return Finding(question, word, word, answer, details)
+
+
+def _absences(sets: Sets) -> Finding:
+    found = outages(sets)
+    missing = {name: float(np.mean(~present)) for name, present in sets.present.items()}
+    details = []
+    for name, share in missing.items():
+        mine = [outage for outage in found if outage.name == name]
+        if not mine:
+            details.append(f"{name}: never")
+            continue
+        longest = mine[0]
+        times = "once" if len(mine) == 1 else f"{len(mine):,} times"
+        details.append(
+            f"{name}: {times}, in {percent(share)} of the sets; longest {duration(longest.end - longest.start)} "
+            f"({longest.sets:,} sets) from {clock(longest.start)}"
+        )
+    question = "Which sense was out, and when?"
+    if not found:
+        return Finding(question, "good", "none", "None: every set had every sense.", [])
+    worst = max(missing, key=lambda name: missing[name])
+    first = next(outage for outage in found if outage.name == worst)
+    whole = float(np.mean(np.all(list(sets.present.values()), axis=0)))
+    answer = (
+        f"{worst} was missing most, from {percent(missing[worst])} of the sets, for up to "
+        f"{duration(first.end - first.start)} from {clock(first.start)}. {percent(whole)} of the sets had every sense."
+    )
+    return Finding(question, verdict(1 - whole), f"{percent(1 - whole)} incomplete", answer, details)
+
+
+def _without_cameras(results: Results) -> Finding:
+    cameras = results.cameras
+    question = "Would it have held without the camera?"
+    whole = shares(results, results.names)
+    rest = [name for name in results.names if name not in cameras]
+    if not cameras or not whole:
+        return Finding(question, "none", "", "There is no camera, or no set that had all senses.", [])
+    cases = [(f"without {name}", [n for n in results.names if n != name]) for name in cameras]
+    if len(cameras) > 1 and rest:
+        cases.append((f"without any camera, by {' + '.join(rest)}", rest))
+    details, judged = [], []
+    for title, subset in cases:
+        found = shares(results, subset)
+        if found:
+            judged.append((title, found))
+            details.append(f"{title}: " + ", ".join(f"{name} {percent(found[name])}" for name in found))
+    if not judged:
+        return Finding(question, "none", "", "There are no senses but the camera.", [])
+    sentences = [f"{title[0].upper()}{title[1:]}, {_how_it_held(found)}" for title, found in (judged[0], judged[-1])]
+    # Of the worst case: one device often brings colour and depth, so that both go at once.
+    word = verdict(max(judged[-1][1].values()))
+    return Finding(question, word, word, " ".join(dict.fromkeys(sentences)), [*details, _in_full(whole)])
+
+
+def _how_it_held(found: dict[str, float]) -> str:
+    lost = [name for name, share in found.items() if share >= 1.0]
+    weak = [name for name, share in found.items() if FAIR < share < 1.0]
+    if lost:
+        return f"{_and(lost)} would have been no better than guessing the mean."
+    if weak:
+        return f"only weakly: {_and(weak)} would have kept more than {percent(FAIR)} of the mean's error."
+    worst = max(found, key=lambda name: found[name])
+    return f"it would: every sense stays below {percent(FAIR)} of the mean's error (worst {worst}, {percent(found[worst])})."
+
+
+def _in_full(whole: dict[str, float]) -> str:
+    return "for comparison, from all senses: " + ", ".join(f"{name} {percent(share)}" for name, share in whole.items())
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,55 @@
+"""The page that leads to the reports of several bags."""
+
+from __future__ import annotations
+
+from html import escape
+from string import Template
+from urllib.parse import quote
+
+import smvae_core
+from smvae_ros.replay_summary import BagResult, ReplaysSummary
+from smvae_ros.report.findings import percent
+from smvae_ros.report.page import template
+from smvae_ros.report.tables import errors_table, share_cell, sortable_table
+
+
+def index(summary: ReplaysSummary, report: str) -> str:
+    """The page as HTML.
+
+    Args:
+        report: name of the report in each bag's folder.
+    """
+    names = list(summary.evaluation.subsets[0].subset) if summary.evaluation else []
+    bad = sum(bag.error is not None for bag in summary.bags)
+    lead = f"{summary.sets:,} sets of {len(summary.bags) - bad} bags" + (
+        f"; {bad} could not be replayed" if bad else ""
+    )
+    rows = [_row(number, bag, names, report) for number, bag in enumerate(summary.bags)]
+    return Template(template("index.html")).substitute(
+        title=f"Replay of {len(summary.bags)} bags",
+        lead=escape(lead),
+        style=template("style.css"),
+        script=template("sorting.js"),
+        bags=sortable_table(["Bag", "Sets", *names, "Whole sets", "Notes"], rows, "bags-table"),
+        errors=errors_table(summary.evaluation, names) if summary.evaluation else "<p>No bag could be replayed.</p>",
+        version=escape(smvae_core.__version__),
+    )
+
+
+def _row(number: int, bag: BagResult, names: list[str], report: str) -> str:
+    name = escape(bag.bag)
+    if bag.folder is None or bag.evaluation is None:
+        nothing = "<td>–</td>" * (len(names) + 2)
+        return (
+            f'<tr><th scope="row" class="text" data-value="{number}">{name}</th>{nothing}'
+            f'<td class="text lost">{escape(bag.error or "")}</td></tr>'
+        )
+    whole = next((row for row in bag.evaluation.subsets if set(row.subset) == set(names)), None)
+    shares = whole.share if whole else {}
+    full = whole.samples / max(bag.sets, 1) if whole else 0.0
+    link = quote(f"{bag.folder}/{report}")
+    return (
+        f'<tr><th scope="row" class="text" data-value="{number}"><a href="{link}">{name}</a></th>'
+        f'<td data-value="{bag.sets}">{bag.sets:,}</td>{"".join(share_cell(shares.get(n)) for n in names)}'
+        f'<td data-value="{full}">{percent(full)}</td><td class="text">{escape("; ".join(bag.damage))}</td></tr>'
+    )

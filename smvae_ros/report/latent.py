@@ -1,0 +1,76 @@
+"""The latent means in the plane: at most `POINTS` of them, evenly spaced in the bag."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from smvae_ros.report.results import Sets
+
+POINTS = 1500
+"""Keeps t-SNE to some seconds."""
+
+PERPLEXITY = 30.0
+
+CONTACT_NEWTONS = 2.0
+"""Force beyond which the page says contact; it can be changed there. Bags hold no label of it."""
+
+
+def latent_plane(sets: Sets, force: str | None) -> dict[str, Any]:
+    """Places of the points by principal components and by t-SNE, and what colours them.
+
+    Args:
+        force: the modality whose first three values are a force in newtons; None where there is none.
+    """
+    rows = np.linspace(0, len(sets.seconds) - 1, min(POINTS, len(sets.seconds))).round().astype(int)
+    subsets = sets.subsets()
+    ordered = sorted(set(subsets), key=lambda subset: (-int(np.sum(subsets == subset)), subset))
+    places, explained = _principal(sets.mean, rows)
+    return {
+        "seconds": _short(sets.seconds[rows], 2),
+        "pca": {"x": _short(places[:, 0]), "y": _short(places[:, 1]), "explained": _short(explained)},
+        "tsne": _tsne(sets.mean[rows]),
+        "newtons": _newtons(sets, force, rows),
+        "contact_newtons": CONTACT_NEWTONS,
+        "subsets": ordered,
+        "subset": [ordered.index(subset) for subset in subsets[rows]],
+    }
+
+
+def _principal(mean: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, 2) along the two principal components of all of `mean`, (N, L), and their shares of its variance."""
+    centred = mean - mean.mean(axis=0)
+    variances, axes = np.linalg.eigh(centred.T @ centred / max(len(mean) - 1, 1))
+    axes = axes[:, ::-1][:, :2]
+    # An axis has no sign of its own: the largest entry is positive, so that the same bag looks the same.
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])])
+    places = np.zeros((len(rows), 2))
+    places[:, : axes.shape[1]] = centred[rows] @ axes
+    explained = np.zeros(2)
+    explained[: axes.shape[1]] = variances[::-1][:2] / max(float(variances.sum()), 1e-30)
+    return places, explained
+
+
+def _tsne(mean: np.ndarray) -> dict[str, list[float]] | None:
+    """t-SNE of (P, L); None of fewer points than it can tell neighbours of."""
+    if len(mean) < 10 or np.ptp(mean, axis=0).max() == 0:
+        return None
+    from sklearn.manifold import TSNE
+
+    perplexity = min(PERPLEXITY, (len(mean) - 1) / 3)
+    places = TSNE(perplexity=perplexity, init="pca", random_state=0, n_jobs=1).fit_transform(mean.astype(np.float32))
+    return {"x": _short(places[:, 0]), "y": _short(places[:, 1])}
+
+
+def _newtons(sets: Sets, force: str | None, rows: np.ndarray) -> list[float | None]:
+    if force is None:
+        return [None] * len(rows)
+    # What was recorded; where the sensor was out, what the others say of it.
+    values = np.where(np.isnan(sets.seen[force]), sets.predicted[force], sets.seen[force])
+    magnitude = np.linalg.norm(values[rows, :3], axis=1)
+    return [None if np.isnan(value) else round(float(value), 2) for value in magnitude]
+
+
+def _short(values: np.ndarray, digits: int = 3) -> list[float]:
+    return [round(float(value), digits) for value in values]

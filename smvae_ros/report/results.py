@@ -1,0 +1,211 @@
+"""A replay's results folder, read back for the report."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
+
+from smvae_core.errors import SMVAEError, explain
+from smvae_ros.replay_summary import ReplaySummary, Timing
+
+Record = TypeVar("Record", bound=BaseModel)
+
+SET = "set"
+"""Stands for the set as it came, where other errors name the subset that they were predicted from."""
+
+
+class ReportError(SMVAEError):
+    """The results cannot be read, or the page cannot be written."""
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The rows of sets.parquet; N sets, in the order in which they went out. NaN where there is nothing.
+
+    Attributes:
+        seconds: from the bag's start until the set went out, on the bag's clock, (N,).
+        jumps: of `seconds` at which the stamps jumped back.
+        wait_ms: from the reference's arrival to the set's leaving, (N,).
+        present: by modality, (N,) bool; so the others.
+        age_ms: of the sample against the set's stamp.
+        errors: by modality and by what it was predicted from, mean squared error in model units, (N,).
+        seen, predicted, without: by modality that is no image, physical units, (N, C): what was recorded, what the
+            set gave, and what the set without that modality gave.
+    """
+
+    seconds: np.ndarray
+    jumps: list[float]
+    reason: np.ndarray
+    wait_ms: np.ndarray
+    spread_ms: np.ndarray
+    present: dict[str, np.ndarray]
+    age_ms: dict[str, np.ndarray]
+    attention: dict[str, np.ndarray]
+    mean: np.ndarray
+    errors: dict[str, dict[str, np.ndarray]]
+    seen: dict[str, np.ndarray]
+    predicted: dict[str, np.ndarray]
+    without: dict[str, np.ndarray]
+
+    def subsets(self) -> np.ndarray:
+        """Modalities of each set, joined by `+`, (N,) of str."""
+        names = list(self.present)
+        code = sum(self.present[name].astype(int) << i for i, name in enumerate(names))
+        words = ["+".join(name for i, name in enumerate(names) if c >> i & 1) for c in range(1 << len(names))]
+        return np.array(words, object)[code]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The moments of pictures.npz; K of them.
+
+    Attributes:
+        seconds: as of `Sets`, (K,).
+        shown: what predictions were made from: `all`, `without_rgb`, …
+        used: by that, the modalities that it was at each moment, joined by `+`.
+        recorded: by modality, whether there is a picture of that moment, (K,) bool.
+        seen: by modality, uint8 (K, H, W, 3) or metres (K, H, W).
+        predicted: by modality and `shown`, the same.
+        uncertainty: by modality and `shown`, standard deviation in the same units, (K, H, W).
+    """
+
+    seconds: np.ndarray
+    shown: list[str]
+    used: dict[str, list[str]]
+    recorded: dict[str, np.ndarray]
+    seen: dict[str, np.ndarray]
+    predicted: dict[str, dict[str, np.ndarray]]
+    uncertainty: dict[str, dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All of a folder; without pictures or timing where the replay left none."""
+
+    summary: ReplaySummary
+    sets: Sets
+    pictures: Pictures | None
+    timing: Timing | None
+
+    @property
+    def names(self) -> list[str]:
+        """The modalities, in the model's order."""
+        return list(self.summary.modalities)
+
+    @property
+    def cameras(self) -> list[str]:
+        """The modalities that are images."""
+        return [name for name in self.names if name not in self.sets.seen]
+
+    @property
+    def force(self) -> str | None:
+        """The modality whose first three values are a force in newtons, by its message, topic or name."""
+        for name, values in self.sets.seen.items():
+            stream = self.summary.settings.streams[name]
+            words = f"{name} {stream.topic} {stream.message}".lower()
+            if values.shape[1] == 6 and ("wrench" in words or "force" in words):
+                return name
+        return None
+
+
+def read_results(folder: Path) -> Results:
+    """Read what `smvae replay` left in a folder.
+
+    Raises:
+        ReportError: a file is missing, damaged, or lacks what the page needs.
+    """
+    summary = read_summary(folder / "summary.json", ReplaySummary)
+    timing = folder / "timing.json"
+    path = folder / "sets.parquet"
+    try:
+        sets = _sets(pq.read_table(path), list(summary.modalities), summary.extent.begin_ns)
+        path = folder / "pictures.npz"
+        pictures = _pictures(path) if path.exists() else None
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except KeyError as error:
+        raise ReportError(f"{path}: expected {error}, found none") from None
+    except (ValueError, zipfile.BadZipFile, pa.ArrowException) as error:
+        raise ReportError(f"{path}: expected the results of `smvae replay`, found: {error}") from None
+    return Results(summary, sets, pictures, read_summary(timing, Timing) if timing.exists() else None)
+
+
+def read_summary(path: Path, kind: type[Record]) -> Record:
+    """Read a JSON file of `smvae_ros.replay_summary`.
+
+    Raises:
+        ReportError: it is missing, or something else.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValidationError as error:
+        raise ReportError(f"{path}: {explain(error)}") from None
+
+
+def _sets(table: pa.Table, names: list[str], begin_ns: int) -> Sets:
+    if not table.num_rows:
+        raise ValueError("no set")
+    seconds = (table["log_ns"].to_numpy() - begin_ns) / 1e9
+    vectors = [name for name in names if f"seen_{name}" in table.column_names]
+    return Sets(
+        seconds=seconds,
+        jumps=seconds[1:][np.diff(table["epoch"].to_numpy()) != 0].tolist(),
+        reason=np.array(table["reason"].to_pylist(), object),
+        wait_ms=_column(table, "wait_ns") / 1e6,
+        spread_ms=_column(table, "spread_ns") / 1e6,
+        present={name: table[f"present_{name}"].to_numpy() for name in names},
+        age_ms={name: _column(table, f"age_{name}") * 1e3 for name in names},
+        attention={name: _column(table, f"attention_{name}") for name in names},
+        mean=_lists(table, "mean"),
+        errors={name: _errors(table, name) for name in names},
+        seen={name: _lists(table, f"seen_{name}") for name in vectors},
+        predicted={name: _lists(table, f"predicted_{name}") for name in vectors},
+        without={name: _lists(table, f"predicted_{name}_without") for name in vectors},
+    )
+
+
+def _errors(table: pa.Table, name: str) -> dict[str, np.ndarray]:
+    start = f"error_{name}_from_"
+    return {c.removeprefix(start): _column(table, c) for c in table.column_names if c.startswith(start)}
+
+
+def _column(table: pa.Table, name: str) -> np.ndarray:
+    return table[name].cast(pa.float64()).to_numpy()
+
+
+def _lists(table: pa.Table, name: str) -> np.ndarray:
+    """(N, C) of a column of lists of C; a null is a row of NaN."""
+    column = table[name].combine_chunks()
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    values = column.drop_null().flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)
+    width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else len(values) // max(valid.sum(), 1)
+    rows = np.full((len(valid), width), np.nan)
+    rows[valid] = values.reshape(-1, width)
+    return rows
+
+
+def _pictures(path: Path) -> Pictures | None:
+    with np.load(path) as file:
+        content = {key: file[key] for key in file.files}
+    shown = content["shown"].tolist()
+    names = [key.removeprefix("seen_") for key in content if key.startswith("seen_")]
+    if not names or not len(content["seconds"]):
+        return None
+    return Pictures(
+        seconds=content["seconds"],
+        shown=shown,
+        used={s: content[f"used_{s}"].tolist() for s in shown},
+        recorded={name: content[f"recorded_{name}"] for name in names},
+        seen={name: content[f"seen_{name}"] for name in names},
+        predicted={name: {s: content[f"predicted_{name}_from_{s}"] for s in shown} for name in names},
+        uncertainty={name: {s: content[f"uncertainty_{name}_from_{s}"] for s in shown} for name in names},
+    )
