@@ -29,6 +29,7 @@ from smvae_core.errors import ConfigurationError, SMVAEError
 from smvae_ros.bindings import Binding
 from smvae_ros.conversions import set_arrays
 from smvae_ros.diagnostics import Statistics
+from smvae_ros.farewell import farewell
 from smvae_ros.fusion_worker import FusionWorker, Result
 from smvae_ros.intake import Intake
 from smvae_ros.parameters import (
@@ -89,9 +90,10 @@ class FusionNode(LifecycleNode):
 
     def end(self) -> None:
         """Leave every state in good order: unsubscribe, join the worker, say farewell."""
+        synchronizer = self._intake.synchronizer if self._intake is not None else None
         if self.state != "finalized":
             self.trigger_shutdown()
-        self.get_logger().info(f"farewell after {self._statistics.published} latents")
+        self.get_logger().info(farewell(self._statistics, synchronizer))
         self.destroy_node()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -100,9 +100,7 @@ def test_with_all_dead_the_sets_stop_and_begin_again(robot: Robot) -> None:
     robot.sending = set()
     robot.wait(lambda: robot.new_status().sets == robot.new_status().sets, "the sets to stop")
     assert not any(robot.modality(name).alive for name in ALL)
-    robot.wait(
-        lambda: robot.diagnostics["fusion: fusion"].level == DiagnosticStatus.STALE, "the diagnostics to say so"
-    )
+    robot.wait(lambda: robot.diagnostics["fusion: fusion"].level == DiagnosticStatus.STALE, "the diagnostics to say so")
     robot.latents.clear()
     sets = robot.new_status().sets
     assert robot.latents == []

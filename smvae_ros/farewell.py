@@ -1,0 +1,32 @@
+"""The node's last words: what became of its sets, as the summary of a session or of a replayed bag."""
+
+from __future__ import annotations
+
+from smvae_ros.diagnostics import Statistics
+from smvae_ros.set_synchronizer import SetSynchronizer
+
+
+def farewell(statistics: Statistics, synchronizer: SetSynchronizer | None) -> str:
+    """One line: latents, sets, the share of the sets that each modality was in, latency, and what was dropped.
+
+    Args:
+        synchronizer: None where the node was not active; only the latents are told then.
+    """
+    words = f"farewell after {statistics.published} latents"
+    sets = synchronizer.sets.total() if synchronizer is not None else 0
+    if synchronizer is None or not sets:
+        return words
+    shares = ", ".join(f"{name} in {count.sets / sets:.0%}" for name, count in synchronizer.counts.items())
+    words += (
+        f" of {sets} sets: {shares}; latency p50 {1e3 * statistics.percentile('latency', 50):.0f} ms, "
+        f"p99 {1e3 * statistics.percentile('latency', 99):.0f} ms"
+    )
+    if statistics.skipped:
+        words += f"; {statistics.skipped} sets skipped"
+    dropped = [
+        f"{name} {count} {reason}"
+        for name, counts in synchronizer.counts.items()
+        for reason, count in sorted(counts.dropped.items())
+        if count
+    ]
+    return words + (f"; dropped: {', '.join(dropped)}" if dropped else "")
