@@ -1,6 +1,6 @@
 """Ways to run a trained model on one set at a time. The engine measures them and takes the fastest.
 
-PyTorch's own is here; `onnx_backend` has ONNX Runtime's.
+PyTorch's own is here; `onnx_backend` has ONNX Runtime's, `cuda_graph` the one for GPUs.
 """
 
 import time
@@ -15,7 +15,7 @@ from smvae_core.evaluation import all_subsets
 from smvae_core.model import ModelConfiguration, MultimodalVAE
 
 TOLERANCE = 1e-4
-"""How far any back end's output may lie from eager's: absolute below 1, relative above."""
+"""How far a back end's output in single precision may lie from eager's: absolute below 1, relative above."""
 
 Arrays = Mapping[str, np.ndarray]
 """Modality name to float32 (*shape), model units."""

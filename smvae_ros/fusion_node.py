@@ -169,7 +169,8 @@ class FusionNode(LifecycleNode):
             device = "cpu"
         # More threads than cores, or one on the executor's core, delay the callbacks.
         torch.set_num_threads(settings.threads or min(4, max(1, (os.cpu_count() or 1) - 1)))
-        return Engine.load(Path(settings.checkpoint) if settings.checkpoint else None, device)
+        path = Path(settings.checkpoint) if settings.checkpoint else None
+        return Engine.load(path, device, precision=settings.precision)
 
     def _activate(self) -> None:
         self._settings = fusion_settings(self, self._engine.modalities)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 Reason = Literal["complete", "deadline", "tick", "overflow"]
@@ -15,17 +14,13 @@ class Sample(NamedTuple):
     data: Any
 
 
-@dataclass(frozen=True)
-class SampleSet:
+class SampleSet(NamedTuple):
     """The samples that belong to one reference. All times are integer nanoseconds.
 
     Attributes:
         stamp_ns: the stamp of the reference, or of the tick. Strictly increasing within an epoch.
         epoch: how often the synchroniser had been reset.
         samples: of each modality that is present its samples, oldest first.
-        ages_ns: of each modality that is present how much older than the reference its newest sample is; negative
-            where it is younger.
-        spread_ns: from the oldest to the youngest of these newest samples.
         reason: complete: nothing that was waited for was missing. deadline: `max_wait_ns` had passed. tick: there
             was no reference. overflow: more references waited than the reference's depth.
         opened_ns: when the reference arrived.
@@ -35,8 +30,18 @@ class SampleSet:
     stamp_ns: int
     epoch: int
     samples: dict[str, tuple[Sample, ...]]
-    ages_ns: dict[str, int]
-    spread_ns: int
     reason: Reason
     opened_ns: int
     emitted_ns: int
+
+    @property
+    def ages_ns(self) -> dict[str, int]:
+        """Of each modality that is present how much older than the reference its newest sample is; negative where it
+        is younger."""
+        return {name: self.stamp_ns - samples[-1].stamp_ns for name, samples in self.samples.items()}
+
+    @property
+    def spread_ns(self) -> int:
+        """From the oldest to the youngest of these newest samples."""
+        ages_ns = self.ages_ns.values()
+        return max(ages_ns) - min(ages_ns)

@@ -6,24 +6,16 @@ offline bag go through the same code and get the same sets.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from smvae_ros.references import FOREVER, NEVER, Reference, References
 from smvae_ros.sample_set import Reason, Sample, SampleSet
-from smvae_ros.stream import NEVER, Stream, StreamBuffer, StreamCounts
+from smvae_ros.stream import Stream, StreamBuffer, StreamCounts
 
 __all__ = ["Reason", "Sample", "SampleSet", "SetSynchronizer", "Stream", "StreamCounts"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    stamp_ns: int
-    opened_ns: int
-    deadline_ns: int
-    tick: bool
 
 
 class SetSynchronizer:
@@ -67,6 +59,7 @@ class SetSynchronizer:
         self._tick_ns = tick_ns
         self._future_ns = future_ns
         self._buffers = {stream.name: StreamBuffer(self._fitted(stream)) for stream in streams}
+        self._first_ns: int | None = None
         self._arrange(max_wait_ns, ())
         self.counts: dict[str, StreamCounts] = {name: buffer.counts for name, buffer in self._buffers.items()}
         """What became of the samples of each modality."""
@@ -76,7 +69,7 @@ class SetSynchronizer:
         """The ticks that had nothing to go out with."""
         self.resets = 0
         """How often time jumped back or `reset()` was called; the epoch of the sets to come."""
-        self._pending: list[_Pending] = []
+        self._references = References()
         self._restart()
 
     def add(self, modality: str, stamp_ns: int, sample: Any, now_ns: int) -> list[SampleSet]:
@@ -91,9 +84,11 @@ class SetSynchronizer:
         if buffer is None:
             raise ValueError(f"expected a sample of {', '.join(self._buffers)}, found {modality}")
         sets: list[SampleSet] = []
-        if now_ns < self._now_ns or self._wake_ns is None or self._wake_ns <= now_ns:
+        if now_ns < self._now_ns or self._wake_ns <= now_ns:
             sets = self._advance(now_ns)
-        self._now_ns = now_ns = max(now_ns, self._now_ns)
+        if now_ns < self._now_ns:
+            now_ns = self._now_ns
+        self._now_ns = now_ns
         stream, counts = buffer.stream, buffer.counts
         counts.received += 1
         if not stream.enabled:
@@ -112,11 +107,14 @@ class SetSynchronizer:
             self._now_ns = now_ns
         if self._first_ns is None:
             self._first_ns = now_ns
+            for each in self._enabled:
+                each.wait(now_ns)
         if buffer is self._reference:
             return sets + self._add_reference(buffer, stamp_ns, sample, now_ns)
         revived = not buffer.alive(now_ns)
-        buffer.arrived_ns = now_ns
-        buffer.lag_ns = now_ns - stamp_ns
+        buffer.arrive(stamp_ns, now_ns)
+        if self._alive_until_ns < buffer.dead_ns:
+            self._alive_until_ns = buffer.dead_ns
         buffer.add(stamp_ns, sample, self._stamp_ns + 1)
         if buffer is self._blocker:
             sets += self._emit(now_ns, now_ns)
@@ -130,7 +128,7 @@ class SetSynchronizer:
 
     def next_deadline(self) -> int | None:
         """When to poll next, in nanoseconds; None when nothing happens before the next sample."""
-        return self._wake_ns
+        return self._wake_ns if self._wake_ns < FOREVER else None
 
     def reset(self) -> None:
         """Forget everything but the counts and start a new epoch."""
@@ -151,7 +149,7 @@ class SetSynchronizer:
         sets = self._advance(now_ns)
         self._arrange(max_wait_ns, fitted)
         if self._reference is None:
-            self._pending = [pending for pending in self._pending if pending.tick]
+            self._references.keep(ticks=True)
         return sets + self._emit(now_ns, now_ns)
 
     def alive(self, modality: str, now_ns: int) -> bool:
@@ -181,26 +179,33 @@ class SetSynchronizer:
         self._enabled = [buffer for buffer in self._buffers.values() if buffer.stream.enabled]
         self._others = [buffer for buffer in self._enabled if buffer.stream.name != self._reference_name]
         self._reference = next((b for b in self._enabled if b.stream.name == self._reference_name), None)
+        if self._first_ns is not None:
+            for buffer in self._enabled:
+                buffer.wait(self._first_ns)
+        seen = [buffer for buffer in self._others if buffer.arrived_ns != NEVER]
+        self._alive_until_ns = max((buffer.dead_ns for buffer in seen), default=NEVER)
 
     def _restart(self) -> None:
         for buffer in self._buffers.values():
             buffer.clear()
-        self._pending.clear()
+        self._references.clear()
         self._blocker: StreamBuffer | None = None
-        self._first_ns: int | None = None
+        self._first_ns = None
         self._now_ns = NEVER
         self._stamp_ns = NEVER
-        self._wake_ns: int | None = None
+        self._wake_ns = self._tick_due_ns = FOREVER
+        # When the last of the streams dies that could fill a tick.
+        self._alive_until_ns = NEVER
 
     def _add_reference(self, buffer: StreamBuffer, stamp_ns: int, sample: Any, now_ns: int) -> list[SampleSet]:
         # One that is later than its own timeout does not catch up in time: it is as good as silent, and ticks go on.
         if stamp_ns > self._stamp_ns - buffer.stream.timeout_ns:
-            buffer.arrived_ns = now_ns
-            if self._pending and self._pending[-1].tick:
+            buffer.arrive(stamp_ns, now_ns)
+            if (newest := self._references.newest) is not None and newest.tick:
                 # What they would take belongs to the reference that is back.
-                self._pending = [pending for pending in self._pending if not pending.tick]
+                self._references.keep(ticks=False)
         if buffer.add(stamp_ns, sample, self._stamp_ns + 1):
-            self._open(_Pending(stamp_ns, now_ns, now_ns + self._max_wait_ns, tick=False))
+            self._references.open(Reference(stamp_ns, now_ns, now_ns + self._max_wait_ns, False))
         return self._emit(now_ns, now_ns)
 
     def _advance(self, now_ns: int) -> list[SampleSet]:
@@ -208,9 +213,9 @@ class SetSynchronizer:
         if now_ns < self._now_ns - self._max_wait_ns:
             self.reset()
         sets: list[SampleSet] = []
-        while self._wake_ns is not None and self._wake_ns <= now_ns:
+        while self._wake_ns <= now_ns:
             at_ns = self._wake_ns
-            if at_ns == self._tick_due():
+            if at_ns == self._tick_due_ns:
                 self._tick(at_ns)
             self._now_ns = at_ns
             sets += self._emit(at_ns, now_ns)
@@ -222,96 +227,79 @@ class SetSynchronizer:
         if not lags_ns:
             return
         # Where all that arrives lies further back than a tick waits, a tick at the clock's own time would find nothing.
-        stamp_ns = at_ns - min(lags_ns) if min(lags_ns) > self._max_wait_ns else at_ns
-        newest_ns = self._pending[-1].stamp_ns if self._pending else self._stamp_ns
-        if stamp_ns > newest_ns:
-            self._open(_Pending(stamp_ns, at_ns, at_ns + self._max_wait_ns, tick=True))
-
-    def _tick_due(self) -> int | None:
-        """The first tick still to come; None while everything that could fill it is dead."""
-        if self._first_ns is None or not any(buffer.alive(self._now_ns) for buffer in self._others):
-            return None
-        start_ns = self._first_ns if self._reference is None else self._dead_ns(self._reference)
-        return -(-max(start_ns, self._now_ns + 1) // self._tick_ns) * self._tick_ns
-
-    def _open(self, pending: _Pending) -> None:
-        self._pending.insert(bisect_left(self._pending, pending.stamp_ns, key=lambda other: other.stamp_ns), pending)
+        lag_ns = min(lags_ns)
+        stamp_ns = at_ns - lag_ns if lag_ns > self._max_wait_ns else at_ns
+        newest = self._references.newest
+        if stamp_ns > (self._stamp_ns if newest is None else newest.stamp_ns):
+            self._references.open(Reference(stamp_ns, at_ns, at_ns + self._max_wait_ns, True))
 
     def _emit(self, at_ns: int, now_ns: int) -> list[SampleSet]:
         """Release the references that need not wait at `at_ns`, oldest first."""
         sets: list[SampleSet] = []
-        reference = self._reference
-        while self._pending:
-            self._blocker = self._blocking(self._pending[0], at_ns)
+        references = self._references
+        self._blocker = None
+        while references.first is not None:
+            self._blocker = self._blocking(references.first, at_ns)
             reason: Reason = "complete"
             if self._blocker is not None:
                 # An earlier reference may not hold up a later one beyond its deadline.
-                if min(pending.deadline_ns for pending in self._pending) <= at_ns:
+                if references.due_ns <= at_ns:
                     reason = "deadline"
-                elif reference is not None and len(reference) == reference.stream.depth:
+                elif self._reference is not None and len(self._reference) == self._reference.stream.depth:
                     reason = "overflow"
                 else:
                     break
+                self._blocker = None
             released = self._release(reason, now_ns)
             if released is not None:
                 sets.append(released)
-        else:
-            self._blocker = None
         self._schedule()
         return sets
 
-    def _blocking(self, pending: _Pending, at_ns: int) -> StreamBuffer | None:
+    def _blocking(self, first: Reference, at_ns: int) -> StreamBuffer | None:
         """A live stream from which something may yet arrive that changes the set."""
         reference = self._reference
         if (
             reference is not None
             and not reference.stream.ordered
-            and not pending.tick
-            and at_ns < self._dead_ns(reference)
-        ):
+            and not first.tick
+            and at_ns < reference.dead_ns
             # An earlier reference may come between this one and the last, unless they are too close for that.
-            if pending.stamp_ns - reference.used_ns >= max(2, 2 * reference.period_ns):
-                return reference
+            and first.stamp_ns - reference.used_ns >= max(2, 2 * reference.period_ns)
+        ):
+            return reference
         for buffer in self._others:
-            if not buffer.settled(pending.stamp_ns) and at_ns < self._dead_ns(buffer):
+            if at_ns < buffer.dead_ns and not buffer.settled(first.stamp_ns):
                 return buffer
         return None
 
-    def _dead_ns(self, buffer: StreamBuffer) -> int:
-        """When the stream counts as dead; one never seen, its timeout after the first sample of any."""
-        assert self._first_ns is not None
-        return max(buffer.arrived_ns, self._first_ns) + buffer.stream.timeout_ns
-
     def _release(self, reason: Reason, now_ns: int) -> SampleSet | None:
-        pending = self._pending.pop(0)
+        reference = self._references.pop()
+        stamp_ns = reference.stamp_ns
         samples: dict[str, tuple[Sample, ...]] = {}
         for buffer in self._enabled:
-            if taken := buffer.take(pending.stamp_ns):
+            if taken := buffer.take(stamp_ns):
                 samples[buffer.stream.name] = taken
         if not samples:
             self.empty_ticks += 1
             return None
-        if pending.tick:
+        if reference.tick:
             reason = "tick"
-        self._stamp_ns = pending.stamp_ns
+        self._stamp_ns = stamp_ns
         self.sets[reason] += 1
-        newest = {name: taken[-1].stamp_ns for name, taken in samples.items()}
-        return SampleSet(
-            stamp_ns=pending.stamp_ns,
-            epoch=self.resets,
-            samples=samples,
-            ages_ns={name: pending.stamp_ns - stamp_ns for name, stamp_ns in newest.items()},
-            spread_ns=max(newest.values()) - min(newest.values()),
-            reason=reason,
-            opened_ns=pending.opened_ns,
-            emitted_ns=now_ns,
-        )
+        return SampleSet(stamp_ns, self.resets, samples, reason, reference.opened_ns, now_ns)
 
     def _schedule(self) -> None:
-        wake_ns = self._tick_due()
-        if self._pending:
-            due_ns = min(pending.deadline_ns for pending in self._pending)
-            if self._blocker is not None:
-                due_ns = min(due_ns, self._dead_ns(self._blocker))
-            wake_ns = due_ns if wake_ns is None else min(wake_ns, due_ns)
+        """Note the next tick, if anything that could fill it is alive, and when something happens by itself."""
+        if self._now_ns < self._alive_until_ns and self._first_ns is not None:
+            start_ns = self._first_ns if self._reference is None else self._reference.dead_ns
+            if start_ns <= self._now_ns:
+                start_ns = self._now_ns + 1
+            wake_ns = self._tick_due_ns = -(-start_ns // self._tick_ns) * self._tick_ns
+        else:
+            wake_ns = self._tick_due_ns = FOREVER
+        if self._references.due_ns < wake_ns:
+            wake_ns = self._references.due_ns
+        if self._blocker is not None and self._blocker.dead_ns < wake_ns:
+            wake_ns = self._blocker.dead_ns
         self._wake_ns = wake_ns

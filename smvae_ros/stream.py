@@ -7,10 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from smvae_ros.references import NEVER
 from smvae_ros.sample_set import Sample
-
-NEVER = -(1 << 63)
-"""Before every stamp and every time, in nanoseconds."""
 
 _ROUND = 64
 
@@ -89,12 +87,20 @@ class StreamCounts:
 
 
 class StreamBuffer:
-    """The waiting samples of one stream, in the order of their stamps, at most `depth` of them."""
+    """The waiting samples of one stream, in the order of their stamps, at most `depth` of them.
+
+    Attributes:
+        arrived_ns: when the last sample arrived; NEVER before the first.
+        dead_ns: when the stream is dead, unless another sample arrives.
+        lag_ns: how far the last sample's stamp lay behind its arrival.
+        newest_ns: the newest stamp.
+        used_ns: the newest stamp that was in a set.
+        period_ns: the least spacing of samples, as declared or seen.
+    """
 
     def __init__(self, stream: Stream) -> None:
-        self.stream = stream
         self.counts = StreamCounts()
-        self._back_ns = max(stream.tolerance_ns, stream.hold_ns)
+        self._adopt(stream)
         self._stamps: list[int] = []
         self._samples: list[Sample] = []
         # The first `_reused` samples have been in a set and wait for another; every one after them is fresh.
@@ -108,7 +114,7 @@ class StreamBuffer:
     def clear(self) -> None:
         """Forget all samples, counted as `reset`, and all that was learned of the stream's times."""
         self._drop_oldest(len(self._stamps), "reset")
-        self.arrived_ns = NEVER
+        self.arrived_ns = self.dead_ns = NEVER
         self.lag_ns = 0
         self.newest_ns = NEVER
         self.used_ns = NEVER
@@ -120,8 +126,17 @@ class StreamBuffer:
         if self.stream.enabled and not stream.enabled:
             self._drop_oldest(len(self._stamps), "disabled")
             self.clear()
-        self.stream = stream
-        self._back_ns = max(stream.tolerance_ns, stream.hold_ns)
+        self._adopt(stream)
+
+    def wait(self, first_ns: int) -> None:
+        """Count the stream as dead its timeout after its last sample, or after `first_ns` if that is later."""
+        self.dead_ns = max(self.arrived_ns, first_ns) + self.stream.timeout_ns
+
+    def arrive(self, stamp_ns: int, now_ns: int) -> None:
+        """Note that the stream lives."""
+        self.arrived_ns = now_ns
+        self.dead_ns = now_ns + self.stream.timeout_ns
+        self.lag_ns = now_ns - stamp_ns
 
     def add(self, stamp_ns: int, data: Any, floor_ns: int) -> bool:
         """Put a sample in its place, or count why not; no set can have a stamp below `floor_ns` any more."""
@@ -129,7 +144,7 @@ class StreamBuffer:
         if stamp_ns <= self.used_ns:
             self.counts.dropped["duplicate" if stamp_ns == self.used_ns else "late"] += 1
             return False
-        if self.stream.window == 1 and stamp_ns < floor_ns - self._back_ns:
+        if self._window == 1 and stamp_ns < floor_ns - self._back_ns:
             self.counts.dropped["late"] += 1
             return False
         if stamp_ns > self.newest_ns:
@@ -146,8 +161,10 @@ class StreamBuffer:
                 return False
             if place:
                 spacing = min(spacing, stamp_ns - stamps[place - 1])
-        self._least_ns = min(self._least_ns, spacing)
-        self.period_ns = min(self.period_ns, spacing)
+        if spacing < self._least_ns:
+            self._least_ns = spacing
+        if spacing < self.period_ns:
+            self.period_ns = spacing
         self._round += 1
         if self._round == _ROUND:
             # The least spacing of the last round alone: one burst must not make every later set wait.
@@ -160,64 +177,74 @@ class StreamBuffer:
 
     def alive(self, now_ns: int) -> bool:
         """Whether a sample arrived within the timeout."""
-        return now_ns < self.arrived_ns + self.stream.timeout_ns
+        return now_ns < self.dead_ns and self.arrived_ns != NEVER
 
     def settled(self, reference_ns: int) -> bool:
         """Whether nothing that can still arrive would change what the reference gets from this stream."""
-        stream, period = self.stream, self.period_ns
+        period = self.period_ns
         # In an ordered stream, nothing below this stamp can come any more.
-        next_ns = self.newest_ns + (period or 1) if stream.ordered else NEVER
-        if stream.window == 1:
+        next_ns = self.newest_ns + (period or 1) if self._ordered else NEVER
+        if self._window == 1:
             nearest = self._nearest(reference_ns)
             if nearest is None:
-                return next_ns > reference_ns + stream.tolerance_ns
+                return next_ns > reference_ns + self._tolerance_ns
             distance = abs(self._stamps[nearest] - reference_ns)
             return (
                 distance == 0
                 or 2 * distance < period
-                or next_ns >= reference_ns + min(distance, stream.tolerance_ns + 1)
+                or next_ns >= reference_ns + min(distance, self._tolerance_ns + 1)
             )
-        if stream.ordered:
+        if self._ordered:
             return next_ns > reference_ns
         end = bisect_right(self._stamps, reference_ns)
-        window = self._stamps[max(0, end - stream.window) : end]
+        window = self._stamps[max(0, end - self._window) : end]
         return (
-            len(window) == stream.window
+            len(window) == self._window
             and reference_ns - window[-1] < period
             and all(later - earlier < 2 * period for earlier, later in zip(window, window[1:]))
         )
 
     def take(self, reference_ns: int) -> tuple[Sample, ...]:
         """What the reference gets, oldest first, () if nothing; forgets what no later reference can get."""
-        if self.stream.window == 1:
+        if not self._stamps:
+            return ()
+        if self._window == 1:
             nearest = self._nearest(reference_ns)
             if nearest is None:
                 self._drop_oldest(bisect_right(self._stamps, reference_ns - self._back_ns), "unused")
                 return ()
             return self._use(nearest, nearest + 1)
         end = bisect_right(self._stamps, reference_ns)
-        self._drop_oldest(max(0, end - self.stream.window), "unused")
-        end = min(end, self.stream.window)
+        self._drop_oldest(max(0, end - self._window), "unused")
+        end = min(end, self._window)
         start = self._window_start(end)
         fresh = end > self._reused
-        reach_ns = self._back_ns if fresh else self.stream.hold_ns
+        reach_ns = self._back_ns if fresh else self._hold_ns
         if (
             end - start < self.stream.least
             or reference_ns - self._stamps[end - 1] > reach_ns
-            or not (fresh or self.stream.hold_ns)
+            or not (fresh or self._hold_ns)
         ):
             return ()
         return self._use(start, end)
+
+    def _adopt(self, stream: Stream) -> None:
+        self.stream = stream
+        # What is read for every sample, without the way through the stream.
+        self._window, self._ordered = stream.window, stream.ordered
+        self._tolerance_ns, self._hold_ns = stream.tolerance_ns, stream.hold_ns
+        self._back_ns = max(stream.tolerance_ns, stream.hold_ns)
 
     def _nearest(self, reference_ns: int) -> int | None:
         """The place of the nearest sample that the reference may have; of two as near, the earlier."""
         stamps = self._stamps
         after = bisect_left(stamps, reference_ns)
-        nearest = None
-        if after < len(stamps) and stamps[after] - reference_ns <= self.stream.tolerance_ns:
-            nearest = after
-        if after and reference_ns - stamps[after - 1] <= self._back_ns:
-            if nearest is None or reference_ns - stamps[after - 1] <= stamps[after] - reference_ns:
+        nearest, distance = None, self._tolerance_ns + 1
+        if after < len(stamps) and stamps[after] - reference_ns < distance:
+            nearest, distance = after, stamps[after] - reference_ns
+        if after:
+            age = reference_ns - stamps[after - 1]
+            if age <= self._back_ns and (nearest is None or age <= distance):
                 nearest = after - 1
         return nearest
 
@@ -231,13 +258,17 @@ class StreamBuffer:
 
     def _use(self, start: int, end: int) -> tuple[Sample, ...]:
         used = tuple(self._samples[start:end])
-        self._drop_oldest(start, "unused")
-        self.counts.used += max(0, len(used) - self._reused)
-        self.counts.sets += 1
-        self._reused = max(self._reused, len(used))
+        if start:
+            self._drop_oldest(start, "unused")
+        counts = self.counts
+        counts.sets += 1
         self.used_ns = used[-1].stamp_ns
-        if self.stream.window == 1 and not self.stream.hold_ns:
-            self._drop_oldest(1, "unused")
+        if len(used) > self._reused:
+            counts.used += len(used) - self._reused
+            self._reused = len(used)
+        if self._window == 1 and not self._hold_ns:
+            self._reused -= 1
+            del self._stamps[0], self._samples[0]
         return used
 
     def _drop_oldest(self, number: int, reason: str) -> None:

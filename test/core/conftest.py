@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from smvae_core.checkpoint import TrainingRecord, save
+from smvae_core.configuration import Configuration
 from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
 
 torch.set_num_threads(1)
@@ -22,6 +24,14 @@ def model() -> MultimodalVAE:
             module.running_mean.uniform_(-0.2, 0.2)
             module.running_var.uniform_(0.5, 2.0)
     return model.eval()
+
+
+@pytest.fixture
+def path(tmp_path: Path, model: MultimodalVAE) -> Path:
+    """A checkpoint of that model."""
+    record = TrainingRecord(data="none", commands=(), configuration=Configuration(), epochs=0, samples=0, held_out=())
+    save(tmp_path / "model.safetensors", model, {}, record, None)
+    return tmp_path / "model.safetensors"
 
 
 @pytest.fixture

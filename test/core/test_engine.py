@@ -2,26 +2,15 @@
 
 import logging
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from smvae_core import checkpoint
 from smvae_core.backends import BackendError
-from smvae_core.checkpoint import TrainingRecord
-from smvae_core.configuration import Configuration
 from smvae_core.engine import Engine, EngineError, torch_device
 from smvae_core.evaluation import all_subsets, subset_mask
 from smvae_core.onnx_backend import OnnxBackend
-
-
-@pytest.fixture
-def path(tmp_path, model) -> Path:
-    record = TrainingRecord(data="none", commands=(), configuration=Configuration(), epochs=0, samples=0, held_out=())
-    checkpoint.save(tmp_path / "model.safetensors", model, {}, record, None)
-    return tmp_path / "model.safetensors"
 
 
 @pytest.fixture(params=["auto", "eager", "channels_last", "onnx"])

@@ -205,7 +205,7 @@ def test_a_set_leaves_out_what_cannot_be_converted_and_says_why() -> None:
     }
     messages["depth"][0].step = 1
     samples = {name: tuple(Sample(0, message) for message in some) for name, some in messages.items()}
-    arrays, rejected = set_arrays(BINDINGS.values(), SampleSet(0, 0, samples, {}, 0, "complete", 0, 0))
+    arrays, rejected = set_arrays(BINDINGS.values(), SampleSet(0, 0, samples, "complete", 0, 0))
     assert {name: (x.shape, x.dtype) for name, x in arrays.items()} == {"rgb": ((3, 64, 64), np.float32)}
     assert set(rejected) == {"depth", "force"}
     assert "step of at least 12" in rejected["depth"] and "found nan" in rejected["force"]

@@ -49,7 +49,7 @@ class Command:
 
 def command_set(x: float) -> SampleSet:
     """A set of one command."""
-    return SampleSet(1, 0, {"action": (Sample(1, Command(x)),)}, {"action": 0}, 0, "complete", 1, 1)
+    return SampleSet(1, 0, {"action": (Sample(1, Command(x)),)}, "complete", 1, 1)
 
 
 def convert(sample_set: SampleSet) -> tuple[dict[str, np.ndarray], dict[str, str]]:

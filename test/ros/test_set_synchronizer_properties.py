@@ -166,7 +166,7 @@ def test_when_and_how_often_it_is_polled_changes_nothing(
     polls = data.draw(st.lists(st.integers(0, 900).map(lambda ms: START + ms * MS), max_size=30))
     rarely, _ = run(mortal, arrivals, reference)
     often, _ = run(mortal, arrivals, reference, polls)
-    assert [replace(one, emitted_ns=0) for one in rarely] == [replace(one, emitted_ns=0) for one in often]
+    assert [one._replace(emitted_ns=0) for one in rarely] == [one._replace(emitted_ns=0) for one in often]
 
 
 @settings(max_examples=200, deadline=None)
