@@ -18,6 +18,7 @@ BENCHMARKS = (
     "startup",
     "node_latency",
     "soak",
+    "replay",
 )
 
 
