@@ -7,7 +7,7 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("loader", "caching", "training", "engine", "synchronizer", "startup", "node_latency", "soak")
+BENCHMARKS = ("loader", "caching", "training", "engine", "synchronizer", "startup", "node_latency", "soak", "report_page")
 
 
 def main() -> None:
