@@ -17,8 +17,9 @@ BENCHMARKS = (
     "synchronizer",
     "startup",
     "node_latency",
-    "soak",
     "replay",
+    "report_page",
+    "soak",
 )
 
 

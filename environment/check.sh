@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Names what this machine lacks for the set-up, and the line that installs it. Exit code 2 when something is missing.
 #   check.sh [--rendering] [--packages] [PYTHON]
-# --rendering: off-screen rendering too (smvae simulate).  --packages: print only the names of the Debian packages.
+# --rendering: what renders too: off-screen for smvae simulate, and a browser for the tests of the report.
+# --packages: print only the names of the Debian packages.
 set -u
 
 python=python3
@@ -54,6 +55,9 @@ if [ $rendering = yes ]; then
         *_dri.so* | *libEGL_nvidia*) ;;
         *) lacks "a software renderer, for off-screen rendering in the simulator" libgl1-mesa-dri ;;
     esac
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
+        command -v google-chrome-stable >/dev/null ||
+        lacks "a browser (Chromium or Chrome), for the tests of the replay's report" chromium
 fi
 
 if [ $names_only = yes ]; then

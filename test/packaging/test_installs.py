@@ -48,9 +48,12 @@ def test_the_wheel_holds_both_packages_the_checkpoint_and_the_commands(root: Pat
         names = set(archive.namelist())
         entry_points = next(archive.read(name).decode() for name in names if name.endswith("entry_points.txt"))
     sources = {
-        str(path.relative_to(root)) for top in ("smvae_core", "smvae_ros") for path in (root / top).rglob("*.py")
+        str(path.relative_to(root))
+        for top in ("smvae_core", "smvae_ros")
+        for kind in ("*.py", "*.html", "*.css", "*.js")
+        for path in (root / top).rglob(kind)
     }
-    assert sources <= names
+    assert "smvae_ros/report/page.html" in sources and sources <= names
     assert f"smvae_core/{CHECKPOINT}" in names
     assert {line.split(" = ")[0] for line in entry_points.splitlines() if " = " in line} == {"smvae", "fusion_node"}
     assert not [name for name in names if name.startswith("test")]
@@ -92,6 +95,7 @@ def test_the_colcon_install_holds_what_the_launch_files_need() -> None:
     assert (share / "launch" / "fusion.launch.py").is_file()
     assert list((share / "recordings" / "peg_insertion").glob("*.mcap"))
     assert (files("smvae_core") / CHECKPOINT).is_file()
+    assert (files("smvae_ros.report") / "page.html").is_file()
 
 
 def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -45,6 +45,15 @@ def test_what_is_missing_is_named_with_the_line_that_installs_it(
     assert check(root, tools, "--packages").stdout.split() == line.split("install -y ")[1].split()
 
 
+def test_a_missing_browser_is_named_for_the_tests(root: Path, tools: Path) -> None:
+    result = check(root, tools, "--rendering")
+    assert result.returncode == 2
+    assert "a browser (Chromium or Chrome)" in result.stderr
+    assert "chromium" in check(root, tools, "--rendering", "--packages").stdout.split()
+    (tools / "chromium").symlink_to(tools / "git")
+    assert "browser" not in check(root, tools, "--rendering").stderr
+
+
 def test_an_old_python_is_named_with_its_version(root: Path, tools: Path) -> None:
     (tools / "python3").unlink()
     (tools / "python3").write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.8.10" && exit 0\nexit 1\n')

@@ -53,7 +53,9 @@ def write_results(
     summary = _summary(t, present, columns["reason"]).model_dump()
     summary["modalities"] = names
     summary["streams"] = {name: summary["streams"][name] for name in names}
-    summary["evaluation"]["subsets"] = [row for row in summary["evaluation"]["subsets"] if set(row["subset"]) <= set(names)]
+    summary["evaluation"]["subsets"] = [
+        row for row in summary["evaluation"]["subsets"] if set(row["subset"]) <= set(names)
+    ]
     changed = ReplaySummary.model_validate(summary | changes)
     (folder / "summary.json").write_text(changed.model_dump_json())
     timing = Timing(
