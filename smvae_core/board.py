@@ -38,7 +38,7 @@ class Board:
 
 
 def picture_rows(model: MultimodalVAE, samples: Samples, count: int = _PICTURES) -> dict[str, list[np.ndarray]]:
-    """Rows of images (64, 64, 3), uint8, label to `count` of them: what the cameras saw, and each camera predicted from
+    """Rows of images (S, S, 3), uint8, label to `count` of them: what the cameras saw, and each camera predicted from
     everything, from everything but itself, and from the senses that are no camera.
 
     Samples are evenly spaced among those that have everything, or among all where none has.
@@ -48,7 +48,7 @@ def picture_rows(model: MultimodalVAE, samples: Samples, count: int = _PICTURES)
     batch, available = samples.batch(whole[np.linspace(0, len(whole) - 1, count).astype(int)])
     device = next(model.parameters()).device
     batch, available = {name: x.to(device) for name, x in batch.items()}, available.to(device)
-    cameras = [name for name, modality in model.modalities.items() if modality.network == "image"]
+    cameras = [name for name, modality in model.modalities.items() if len(modality.shape) == 3]
     rest = frozenset(model.names) - frozenset(cameras)
     rows: dict[str, list[np.ndarray]] = {}
     training = model.training
@@ -84,4 +84,4 @@ def _pictures(model: MultimodalVAE, camera: str, images: torch.Tensor, limits: t
     physical = [model.modalities[camera].to_physical(image) for image in images.cpu().numpy()]
     if model.modalities[camera].preprocessing.kind == "depth":
         return [depth_picture(metres, *limits) for metres in physical]
-    return physical
+    return [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in physical]
