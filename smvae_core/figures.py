@@ -99,6 +99,25 @@ def curves(
     _save(figure, path)
 
 
+def scatter(
+    path: Path, panels: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequence[str], title: str = ""
+) -> None:
+    """Write a PNG with a panel for each heading: points (N, 2), coloured by class (N,), an index into `names`."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 1.4, 3.6), squeeze=False)
+    colours = matplotlib.colormaps["tab10"]
+    for axis, (heading, (points, classes)) in zip(axes[0], panels.items()):
+        for number, name in enumerate(names):
+            here = points[classes == number]
+            axis.scatter(here[:, 0], here[:, 1], s=6, color=colours(number % 10), label=name)
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(heading, fontsize=9)
+    axes[0][-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2.0)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    figure.tight_layout(pad=0.5)
+    _save(figure, path)
+
+
 def _save(figure: plt.Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -1,0 +1,62 @@
+"""Judges one system on an image and its label or attributes: Table 1 and Fig. 2 to 5 of the SMVAE paper."""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from smvae_core.board import picture_rows
+from smvae_core.checkpoint import Checkpoint
+from smvae_core.coherence import classifier, coherence
+from smvae_core.conditional_samples import from_values
+from smvae_core.data.pictures import ATTRIBUTES
+from smvae_core.data.samples import Samples
+from smvae_core.estimator import estimate
+from smvae_core.evaluation import evaluate, evenly
+from smvae_core.figures import picture_sheet, scatter
+from smvae_core.latent_map import latent_map
+from smvae_core.modality import Modality
+from smvae_core.reproduce.experiments import Scale
+from smvae_core.reproduce.results import Figure, Likelihoods
+
+_COLUMNS = 10
+# Two of Fig. 2 to 5's attributes are coloured and drawn; all would be unreadable.
+_SHOWN = ("Black_Hair", "Blond_Hair", "Eyeglasses", "Male", "Smiling", "Wearing_Hat")
+_COLOURED = "Male"
+
+
+def judged(
+    given: tuple[str, str],
+    scale: Scale,
+    loaded: Checkpoint,
+    parts: tuple[Samples, Samples],
+    out: Path,
+    device: torch.device,
+    console: Console,
+) -> dict[str, object]:
+    """Likelihoods, coherence and errors; pictures go to `out`.
+
+    Args:
+        given: names of x and y.
+        parts: trained on, and held out.
+        out: folder of the system; the classifier, which is the same for all, goes beside it.
+
+    Returns:
+        What of `SystemResult` is found out here, by name.
+    """
+    model, (seen, unseen) = loaded.model, parts
+    likelihoods = tuple(_likelihoods(loaded, unseen, given, q, scale) for q in (given, given[:1]))
+    epochs = 2 if scale.size == "compact" else 5
+    judge = classifier(out.parent / "classifier.safetensors", seen, given, epochs, device, console)
+    found = coherence(model, judge, unseen, scale.test_points)
+    picture_sheet(out / "predictions.png", picture_rows(model, unseen, _COLUMNS), title="held-out samples")
+    values = _values(judge.label)
+    rows = from_values(model, given[1], values, given[0], _COLUMNS)
+    picture_sheet(out / "conditional.png", rows, title=f"{given[0]} drawn from {given[1]} alone")
+    _map(scale, loaded, unseen, judge.label, given, out)
+    return {
+        "likelihoods": likelihoods,
+        "coherence": found,
+        "evaluation": evaluate(model, unseen, loaded.mean, most=scale.test_points),
+    }
