@@ -30,6 +30,17 @@ app = typer.Typer(
 console = Console()
 
 
+class SystemName(str, Enum):
+    """Which paper's posterior and objective."""
+
+    smvae = "smvae"
+    mvae = "mvae"
+    mmvae = "mmvae"
+    mopoe = "mopoe"
+    jmvae = "jmvae"
+    crmvae = "crmvae"
+
+
 class Size(str, Enum):
     """Widths of the networks."""
 
@@ -152,6 +163,7 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="YAML configuration; by default the paper's (config/vision_touch.yaml).")
     ] = None,
+    system: Annotated[SystemName | None, typer.Option(help="Which paper's posterior and objective.")] = None,
     size: Annotated[Size | None, typer.Option(help="Networks: 'paper', or 'compact' for processors.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs, instead of the configuration's.")] = None,
     device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
@@ -183,7 +195,11 @@ def train(
         config = begun
     configuration = load_configuration(config) if config else Configuration()
     configuration = changed(
-        configuration, {"model": {"size": size.value if size else None}, "training": {"epochs": epochs}}
+        configuration,
+        {
+            "model": {"system": system.value if system else None, "size": size.value if size else None},
+            "training": {"epochs": epochs},
+        },
     )
     command = shlex.join(["smvae", *sys.argv[1:]])
     job = Job(data, out, configuration, command, device.value, precision.value, cache, skip_bad, resume)

@@ -17,7 +17,7 @@ from pydantic import (
 
 from smvae_core.errors import ConfigurationError, explain
 from smvae_core.model import ModelConfiguration
-from smvae_core.objective import ObjectiveConfiguration
+from smvae_core.objective_configuration import ObjectiveConfiguration
 
 
 class _Section(BaseModel):
@@ -79,6 +79,13 @@ class Configuration(_Section):
         kept = set(self.objective.keep) if isinstance(self.objective.keep, dict) else set()
         if unknown := kept.union(*self.data.missing.values()) - names:
             raise ValueError(f"expected modalities among {sorted(names)}, found {sorted(unknown)}")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_are_used(self) -> "Configuration":
+        if idle := self.objective.without_effect(self.model.system):
+            keys = ", ".join(f"objective.{key}" for key in idle)
+            raise ValueError(f"expected only settings that system '{self.model.system}' uses, found {keys}")
         return self
 
 

@@ -88,7 +88,7 @@ def evaluate(
     device = next(model.parameters()).device
     masks = subset_mask(model.names, subsets, device)
     index = evenly(len(samples), most)
-    generator = torch.Generator().manual_seed(0)
+    generator, chooser = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
 
     sums = torch.zeros(4, len(subsets), len(model.names), dtype=torch.float64)
     squared, trivial, likelihood, scored = sums
@@ -102,12 +102,13 @@ def evaluate(
             embeddings = model.embed(batch, available)
             base = {name: _mean_square(x - mean[name].to(device)) for name, x in batch.items()}
             noise = torch.randn(draws, len(rows), model.configuration.latent, generator=generator).to(device)
+            choices = torch.rand(draws, len(rows), generator=chooser).to(device)
             for s, mask in enumerate(masks):
                 whole = (available | ~mask).all(dim=1)
                 held[s] += int(whole.sum())
                 posterior = model.fusion(embeddings, mask.expand_as(available))
                 predicted = model.predict(posterior.mean)
-                log_p = [_log_p(model, batch, posterior.sample(draw)) for draw in noise]
+                log_p = [_log_p(model, batch, posterior.sample(*drawn)) for drawn in zip(noise, choices)]
                 for m, name in enumerate(model.names):
                     here = whole & available[:, m]
                     squared[s, m] += _mean_square(predicted[name] - batch[name])[here].sum().cpu()

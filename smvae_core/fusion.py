@@ -1,34 +1,27 @@
-"""The posterior of a set: from the embeddings of whatever is present to one Gaussian over the latent."""
+"""The posterior of a set: from the embeddings of whatever is present to what they say of the latent."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from smvae_core.experts import JointAndUnimodal, MixtureOfProducts, ProductOfExperts
+from smvae_core.networks import NetworkSizes
+from smvae_core.posterior import Posterior
 
-class Posterior(NamedTuple):
-    """q(z | X_s), a diagonal Gaussian.
+System = Literal["smvae", "mvae", "mmvae", "mopoe", "jmvae", "crmvae"]
+"""The papers' names of their models; each is a posterior of a set, here, and an objective, in `bounds`."""
 
-    Attributes:
-        mean: μ, (B, L).
-        log_variance: log σ², (B, L).
-        attention: (B, M), how much each modality weighed, averaged over heads; 0 where absent, each row sums to 1,
-            or to 0 for the empty set.
+
+def fusion_network(system: System, names: Sequence[str], latent: int, sizes: NetworkSizes) -> nn.Module:
+    """Embeddings (B, M, d) of a set and its mask (B, M) to the set's `Posterior`.
+
+    Args:
+        names: of the modalities, in the order of the mask's columns.
     """
-
-    mean: Tensor
-    log_variance: Tensor
-    attention: Tensor
-
-    def sample(self, noise: Tensor | None = None) -> Tensor:
-        """z = μ + σ ⊙ ε (Eq. 6), (B, L); ε is `noise` (B, L), drawn where it is not given."""
-        noise = torch.randn_like(self.mean) if noise is None else noise
-        return self.mean + (0.5 * self.log_variance).exp() * noise
-
-    def kl_to_prior(self) -> Tensor:
-        """KL(q ‖ N(0, I)) in closed form, (B,), in nats."""
-        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance).sum(dim=1)
+    return _FUSION[system](names, latent, sizes)
 
 
 class SetAttention(nn.Module):
@@ -80,7 +73,17 @@ class SetAttention(nn.Module):
         summary = hidden + self.feed_forward(hidden)
         observed = mask.any(dim=1, keepdim=True)
         return Posterior(
-            mean=torch.where(observed, self.mean(summary), 0.0),
-            log_variance=torch.where(observed, self.log_variance(summary), 0.0),
-            attention=weight.mean(dim=1),
+            mean=torch.where(observed, self.mean(summary).float(), 0.0),
+            log_variance=torch.where(observed, self.log_variance(summary).float(), 0.0),
+            attention=weight.mean(dim=1).float(),
         )
+
+
+_FUSION: dict[System, Callable[[Sequence[str], int, NetworkSizes], nn.Module]] = {
+    "smvae": lambda names, latent, sizes: SetAttention(sizes.embedding, latent, sizes.heads),
+    "mvae": lambda names, latent, sizes: ProductOfExperts(names, sizes.embedding, latent, prior=True),
+    "mmvae": lambda names, latent, sizes: MixtureOfProducts(names, sizes.embedding, latent, most=1),
+    "mopoe": lambda names, latent, sizes: MixtureOfProducts(names, sizes.embedding, latent, most=len(names)),
+    "jmvae": lambda names, latent, sizes: JointAndUnimodal(names, sizes.embedding, latent),
+    "crmvae": lambda names, latent, sizes: ProductOfExperts(names, sizes.embedding, latent, prior=False),
+}

@@ -19,12 +19,13 @@ def log_likelihood(modality: Modality, x: Tensor, parameters: Tensor) -> Tensor:
     Args:
         modality: says which likelihood, and its scale.
         x: observations (B, *shape), float32, model units. Bernoulli takes [0, 1], not only {0, 1}.
-        parameters: decoder output (B, *shape).
+        parameters: decoder output (..., B, *shape).
 
     Returns:
-        (B,), in nats.
+        (..., B), in nats.
     """
-    return _LOG_DENSITY[modality.likelihood](x.flatten(1), parameters.flatten(1), modality.scale)
+    entries = -len(modality.shape)
+    return _LOG_DENSITY[modality.likelihood](x.flatten(entries), parameters.flatten(entries), modality.scale)
 
 
 def expectation(modality: Modality, parameters: Tensor) -> Tensor:
@@ -37,20 +38,20 @@ def expectation(modality: Modality, parameters: Tensor) -> Tensor:
 
 
 def _bernoulli(x: Tensor, logits: Tensor, _: float) -> Tensor:
-    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(dim=1)
+    return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(dim=-1)
 
 
 def _normal(x: Tensor, location: Tensor, scale: float) -> Tensor:
     constant = 0.5 * math.log(2 * math.pi) + math.log(scale)
-    return -(0.5 * ((x - location) / scale).square() + constant).sum(dim=1)
+    return -(0.5 * ((x - location) / scale).square() + constant).sum(dim=-1)
 
 
 def _laplace(x: Tensor, location: Tensor, scale: float) -> Tensor:
-    return -((x - location).abs() / scale + math.log(2 * scale)).sum(dim=1)
+    return -((x - location).abs() / scale + math.log(2 * scale)).sum(dim=-1)
 
 
 def _categorical(x: Tensor, logits: Tensor, _: float) -> Tensor:
-    return (x * F.log_softmax(logits, dim=1)).sum(dim=1)
+    return (x * F.log_softmax(logits, dim=-1)).sum(dim=-1)
 
 
 _LOG_DENSITY: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {

@@ -14,10 +14,11 @@ from torch import Tensor
 from smvae_core.configuration import Configuration
 from smvae_core.data.loader import Loader
 from smvae_core.data.samples import Samples
+from smvae_core.draws import draw
 from smvae_core.errors import SMVAEError
 from smvae_core.interruption import Interruption
 from smvae_core.model import Batch, MultimodalVAE
-from smvae_core.objective import Bound, SubsetObjective, random_subsets
+from smvae_core.objective import Bound, Objective
 from smvae_core.progress import progress_bar
 from smvae_core.state import epoch_order, optimizer_tensors, restore_optimizer, step_generator
 
@@ -50,12 +51,12 @@ class Totals:
         shape = (modalities + 1, modalities)
         return cls(*(torch.zeros(s, dtype=torch.float64, device=device) for s in (shape, shape, (3,))))
 
-    def add(self, bound: Bound, subset: Tensor) -> None:
-        """One step; `subset` (B, M) says what each posterior saw."""
-        sizes = subset.sum(dim=1).to(self.log_p.device, non_blocking=True)
-        self.log_p.index_add_(0, sizes, bound.rows.double())
-        self.count.index_add_(0, sizes, bound.scored.double())
-        rows = len(subset)
+    def add(self, bound: Bound, subsets: Tensor) -> None:
+        """One step; `subsets` (T, B, M) says what each posterior saw."""
+        sizes = subsets.sum(dim=2).flatten().to(self.log_p.device, non_blocking=True)
+        self.log_p.index_add_(0, sizes, bound.rows.flatten(0, 1).double())
+        self.count.index_add_(0, sizes, bound.scored.flatten(0, 1).double())
+        rows = subsets.shape[1]
         self.terms += torch.stack([bound.loss.detach() * rows, bound.kl * rows, bound.kl.new_tensor(rows)]).double()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -100,7 +101,7 @@ class Loop:
                 f"found {settings.batch_size}"
             )
         device = self.fabric.device
-        objective = SubsetObjective(self.model.to(memory_format=torch.channels_last), self.configuration.objective)
+        objective = Objective(self.model.to(memory_format=torch.channels_last), self.configuration.objective)
         optimizer = torch.optim.Adam(objective.parameters(), settings.learning_rate, fused=True)
         self.objective, self.optimizer = self.fabric.setup(objective, optimizer)
         self.loader = Loader(self.samples, device)
@@ -188,12 +189,12 @@ class Loop:
         # interruption, changes nothing.
         generator = step_generator(settings.training.seed, self.epoch, self.step)
         everything = torch.from_numpy(self.samples.available[rows])
-        subsets = random_subsets(everything, settings.objective, generator, self.model.names)
-        noise = torch.randn(len(rows), self.model.configuration.latent, generator=generator)
+        model = self.model.configuration
+        drawn = draw(model.system, settings.objective, everything, model.latent, self.model.names, generator).part(part)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(now)
         beta = settings.objective.annealed_beta(now)
-        bound = self.objective(batch, available, subsets[part], beta, noise[part].to(self.fabric.device))
+        bound = self.objective(batch, drawn, beta)
         self._unchecked.append((self.step, rows[part], bound))
         if self.fabric.device.type == "cpu":
             self._check_finite()
@@ -205,7 +206,7 @@ class Loop:
                 self.objective, self.optimizer, max_norm=settings.training.clip, error_if_nonfinite=False
             )
         self.optimizer.step()
-        self.totals.add(bound, subsets[part])
+        self.totals.add(bound, drawn.subsets)
         self.step += 1
 
     def _part(self, count: int) -> slice:
@@ -225,7 +226,7 @@ class Loop:
         if bool(torch.stack([bound.loss.detach() for _, _, bound in self._unchecked]).isfinite().all()):
             return
         step, rows, bound = next(item for item in self._unchecked if not bool(item[2].loss.isfinite()))
-        bad = (~bound.rows.isfinite()).cpu().numpy()
+        bad = (~bound.rows.isfinite()).any(dim=0).cpu().numpy()
         suspects = rows[bad.any(axis=1)] if bad.any() else rows
         names = [name for name, found in zip(self.model.names, bad.any(axis=0)) if found]
         told = ", ".join(map(self._told, suspects[:_NAMED_SAMPLES]))

@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
 from torch import Tensor, nn
 
 from smvae_core.errors import SMVAEError
-from smvae_core.fusion import Posterior, SetAttention
+from smvae_core.fusion import System, fusion_network
 from smvae_core.likelihood import expectation
 from smvae_core.modality import Modality, vision_touch_modalities
 from smvae_core.networks import SIZES, decoder, embedding_network
+from smvae_core.posterior import Posterior
 
 Batch = dict[str, Tensor]
 """Modality name to (B, *shape), float32, model units. A modality absent from the whole batch may be left out."""
@@ -38,7 +39,7 @@ class ModelConfiguration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    system: Literal["smvae"] = "smvae"
+    system: System = "smvae"
     size: Literal["paper", "compact", "tiny"] = "paper"
     latent: PositiveInt = 64
     modalities: tuple[Modality, ...] = vision_touch_modalities()
@@ -67,7 +68,7 @@ class MultimodalVAE(nn.Module):
         self.modalities = {modality.name: modality for modality in configuration.modalities}
         sizes = SIZES[configuration.size]
         self.embeddings = nn.ModuleDict({n: embedding_network(m, sizes) for n, m in self.modalities.items()})
-        self.fusion = SetAttention(sizes.embedding, configuration.latent, sizes.heads)
+        self.fusion = fusion_network(configuration.system, self.names, configuration.latent, sizes)
         self.decoders = nn.ModuleDict({n: decoder(m, configuration.latent, sizes) for n, m in self.modalities.items()})
         self.width = sizes.embedding
 
