@@ -32,6 +32,7 @@ class Interrupted(Exception):
     """Ctrl-C: all that was learned is in the run."""
 
     def __init__(self, epochs: int, path: Path) -> None:
+        self.epochs, self.path = epochs, path
         super().__init__(
             f"stopped after {epochs} whole epochs; everything learned so far is in {path}; "
             "the same command with --resume goes on"

@@ -21,7 +21,7 @@ from smvae_core.reproduce.experiments import Scale
 from smvae_core.reproduce.results import Figure, Likelihoods
 
 _COLUMNS = 10
-# Two of Fig. 2 to 5's attributes are coloured and drawn; all would be unreadable.
+# Of 18 attributes those that are drawn (Fig. 5), and the one that colours the map: all would be unreadable.
 _SHOWN = ("Black_Hair", "Blond_Hair", "Eyeglasses", "Male", "Smiling", "Wearing_Hat")
 _COLOURED = "Male"
 
@@ -60,3 +60,42 @@ def judged(
         "coherence": found,
         "evaluation": evaluate(model, unseen, loaded.mean, most=scale.test_points),
     }
+
+
+def _likelihoods(
+    loaded: Checkpoint, unseen: Samples, given: tuple[str, str], q: tuple[str, ...], scale: Scale
+) -> Likelihoods:
+    index = evenly(len(unseen), scale.test_points)
+    found = estimate(
+        loaded.model, unseen, index, x=given[:1], y=given[1:], given=q, draws=scale.draws, prior_draws=scale.prior_draws
+    )
+    figures = {
+        key: Figure(mean=mean, error=error)
+        for key, mean, error in (
+            ("joint", found.joint, found.joint_error),
+            ("marginal", found.marginal, found.marginal_error),
+            ("conditional", found.conditional, found.conditional_error),
+        )
+    }
+    return Likelihoods(given="x,y" if len(q) == 2 else "x", **figures)
+
+
+def _values(label: Modality) -> dict[str, Tensor]:
+    """A row of pictures for each: every class, or some attributes by themselves."""
+    size = label.shape[0]
+    if label.likelihood == "categorical":
+        return {str(number): torch.eye(size)[number] for number in range(size)}
+    return {name: torch.eye(size)[ATTRIBUTES.index(name)] for name in _SHOWN}
+
+
+def _map(
+    scale: Scale, loaded: Checkpoint, unseen: Samples, label: Modality, given: tuple[str, str], out: Path
+) -> None:
+    found = latent_map(loaded.model, unseen, [given, given[:1], given[1:]], scale.map_points)
+    truth = unseen.batch(found.index)[0][label.name]
+    if label.likelihood == "categorical":
+        classes, names = truth.argmax(dim=1), [str(number) for number in range(label.shape[0])]
+    else:
+        classes, names = truth[:, ATTRIBUTES.index(_COLOURED)].long(), [f"not {_COLOURED}", _COLOURED]
+    panels = {" + ".join(subset): (points, classes.numpy()) for subset, points in zip(found.subsets, found.points)}
+    scatter(out / "latent.png", panels, names, f"{loaded.model.configuration.system}: posterior means by t-SNE")

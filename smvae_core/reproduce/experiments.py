@@ -3,21 +3,23 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from smvae_core.configuration import Configuration, DataConfiguration, TrainingConfiguration
 from smvae_core.data.formats import FORMATS
 from smvae_core.data.pictures import ATTRIBUTES
 from smvae_core.data.vision_touch import LogError
 from smvae_core.errors import SMVAEError
+from smvae_core.fusion import System
 from smvae_core.modality import Modality, vision_touch_modalities
 from smvae_core.model import ModelConfiguration
-from smvae_core.objective import ObjectiveConfiguration
+from smvae_core.objective_configuration import ObjectiveConfiguration
 from smvae_core.preprocessing import RGB, Grey, Vector
 
 Name = Literal["fashion-mnist", "mnist", "celeba", "vision", "vision-touch"]
-System = Literal["smvae", "mvae", "mmvae", "mopoe", "jmvae", "crmvae"]
-SYSTEMS: tuple[System, ...] = ("smvae", "mvae", "mmvae", "mopoe", "jmvae", "crmvae")
+
+
+SYSTEMS: tuple[System, ...] = get_args(System)
 
 
 class ReproductionError(SMVAEError):
