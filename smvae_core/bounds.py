@@ -13,7 +13,7 @@ from smvae_core.draws import Draws
 from smvae_core.experts import Experts
 from smvae_core.fusion import System
 from smvae_core.objective_configuration import ObjectiveConfiguration
-from smvae_core.posterior import Posterior
+from smvae_core.posterior import Posterior, gaussian_kl
 
 
 class Terms(NamedTuple):
@@ -107,7 +107,7 @@ def _crmvae(fusion: nn.Module, embeddings: Tensor, draws: Draws, beta: float, co
 def _apart(joint: Posterior, experts: Experts, available: Tensor) -> Tensor:
     """Σ_m KL(joint ‖ q(z | x_m)) over the modalities that each sample has, (B,)."""
     each = Posterior(experts.mean.transpose(0, 1), experts.log_variance.transpose(0, 1), available)
-    return torch.where(available.T, joint.kl_to(each), 0.0).sum(dim=0)
+    return torch.where(available.T, gaussian_kl(joint, each), 0.0).sum(dim=0)
 
 
 def _mean(values: Tensor, has: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ All take the embeddings (B, M, d) of a set and its mask (B, M), as `fusion.SetAt
 prior N(0, I).
 """
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -33,19 +34,30 @@ class Experts(NamedTuple):
         """
         # A loop, since the modalities are few: no tensor has both the subsets' and the modalities' dimension, and mixed
         # precision, which takes half of it for matrix products, leaves sums alone.
-        precisions = (-self.log_variance).exp().unbind(dim=1)
-        means, present = self.mean.unbind(dim=1), subset.unsqueeze(-1).unbind(dim=-2)
-        total, weighted = 1.0 * prior, 0.0
-        for mean, precision, here in zip(means, precisions, present):
-            total = total + here * precision
-            weighted = weighted + here * (precision * mean)
+        total, weighted, precisions = 1.0 * prior, 0.0, []
+        for mean, log_variance, here in zip(
+            self.mean.unbind(dim=1), self.log_variance.unbind(dim=1), subset.unsqueeze(-1).unbind(dim=-2)
+        ):
+            precision = torch.where(here, -log_variance, -math.inf).exp()
+            total, weighted = total + precision, weighted + precision * mean
+            precisions.append(precision)
         total = torch.where(subset.any(dim=-1, keepdim=True), total, 1.0)
-        share = [(here * precision / total).mean(dim=-1) for precision, here in zip(precisions, present)]
-        share = torch.stack(share, dim=-1)
-        # What the prior has of the precision is no modality's.
+        share = torch.stack([(precision / total).mean(dim=-1) for precision in precisions], dim=-1)
         if prior:
+            # What the prior has of the precision is no modality's.
             share = share / share.sum(dim=-1, keepdim=True).clamp(min=1e-30)
         return Posterior(weighted / total, -total.log(), share)
+
+    def mixture(self, mask: Tensor, subsets: Tensor) -> Mixture:
+        """The mixture with equal weights of the products of those subsets that lie within each row's set.
+
+        Args:
+            mask: (B, M), bool; a row without any gives the prior.
+            subsets: (K, M), bool, among them those of one modality.
+        """
+        # A row without any has every component, each of them the prior.
+        within = ~(subsets[:, None] & ~mask).any(dim=-1) | ~mask.any(dim=-1)
+        return Mixture.of(self.product(subsets[:, None] & mask), within)
 
 
 class UnimodalEncoders(nn.Module):
@@ -97,10 +109,7 @@ class MixtureOfProducts(nn.Module):
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Mixture:
         """The posterior of each row's set, in components of latent size: M of MMVAE, 2^M - 1 of MoPoE."""
-        subsets = self.subsets[:, None]
-        # A row without any has every component, each of them the prior.
-        within = ~(subsets & ~mask).any(dim=-1) | ~mask.any(dim=-1)
-        return Mixture.of(self.experts(embeddings).product(subsets & mask), within)
+        return self.experts(embeddings).mixture(mask, self.subsets)
 
 
 class JointAndUnimodal(nn.Module):

@@ -7,6 +7,7 @@ location for normal and Laplace, whose scale is the modality's own and fixed.
 import math
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,7 +20,7 @@ def log_likelihood(modality: Modality, x: Tensor, parameters: Tensor) -> Tensor:
     Args:
         modality: says which likelihood, and its scale.
         x: observations (B, *shape), float32, model units. Bernoulli takes [0, 1], not only {0, 1}.
-        parameters: decoder output (..., B, *shape).
+        parameters: decoder output (..., B, *shape), or anything that broadcasts with x.
 
     Returns:
         (..., B), in nats.
@@ -38,7 +39,7 @@ def expectation(modality: Modality, parameters: Tensor) -> Tensor:
 
 
 def _bernoulli(x: Tensor, logits: Tensor, _: float) -> Tensor:
-    return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(dim=-1)
+    return -F.binary_cross_entropy_with_logits(*torch.broadcast_tensors(logits, x), reduction="none").sum(dim=-1)
 
 
 def _normal(x: Tensor, location: Tensor, scale: float) -> Tensor:

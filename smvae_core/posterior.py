@@ -45,11 +45,12 @@ class Posterior(NamedTuple):
         its KL from above (Eq. 6 of the MoPoE paper)."""
         return 0.5 * (self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance).sum(dim=-1)
 
-    def kl_to(self, other: "Posterior") -> Tensor:
-        """KL(q ‖ other) of two Gaussians in closed form, (..., B), in nats."""
-        ratio = self.log_variance - other.log_variance
-        square = (self.mean - other.mean).square() * (-other.log_variance).exp()
-        return 0.5 * (ratio.exp() + square - 1.0 - ratio).sum(dim=-1)
+
+def gaussian_kl(q: Posterior, p: Posterior) -> Tensor:
+    """KL(q ‖ p) of two Gaussians in closed form, (..., B), in nats."""
+    ratio = q.log_variance - p.log_variance
+    square = (q.mean - p.mean).square() * (-p.log_variance).exp()
+    return 0.5 * (ratio.exp() + square - 1.0 - ratio).sum(dim=-1)
 
 
 class Mixture(Posterior):
@@ -67,7 +68,7 @@ class Mixture(Posterior):
     @classmethod
     def of(cls, components: Posterior, present: Tensor) -> "Mixture":
         """The mixture of `components` (K, B, ...) of which each row has those `present` (K, B), bool, at least one."""
-        weight = present / present.sum(dim=0)
+        weight = present.to(components.mean.dtype) / present.sum(dim=0)
         each = weight[..., None]
         mean = (each * components.mean).sum(dim=0)
         variance = (each * (components.log_variance.exp() + (components.mean - mean).square())).sum(dim=0)
@@ -94,11 +95,3 @@ class Mixture(Posterior):
     def kl_to_prior(self) -> Tensor:
         """As `Posterior.kl_to_prior`."""
         return (self.weight * self.components.kl_to_prior()).sum(dim=0)
-
-    def kl_to(self, other: Posterior) -> Tensor:
-        """Not in closed form.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError("the KL from a mixture has no closed form")

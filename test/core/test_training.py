@@ -119,6 +119,16 @@ def test_a_run_is_judged_on_what_it_held_out(run, shared_logs, tmp_path):
     assert refused.returncode == 2 and "of which it held out triangle_0_journal_" in refused.stderr
 
 
+def test_the_command_line_names_the_system(tmp_path, shared_logs, tiny):
+    arguments = ("--data", shared_logs, "--out", tmp_path / "run", "--config", tiny, "--epochs", 1)
+    finished = smvae("train", "--system", "mmvae", *arguments)
+    assert finished.returncode == 0, finished.stderr
+    assert "system mmvae, tiny networks" in finished.stdout
+    assert checkpoint.load(tmp_path / "run" / "best.safetensors").metadata.model.system == "mmvae"
+    refused = smvae("train", "--system", "vae", *arguments)
+    assert refused.returncode == 2 and "crmvae" in refused.stderr
+
+
 def test_a_run_is_never_overwritten(run, shared_logs, tiny):
     before = (run / "best.safetensors").read_bytes()
     again = smvae("train", "--data", shared_logs, "--out", run, "--config", tiny, "--epochs", 1)
