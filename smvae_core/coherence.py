@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
+from rich.console import Console
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
@@ -21,7 +22,6 @@ from smvae_core.modality import Modality
 from smvae_core.model import MultimodalVAE
 from smvae_core.networks import SIZES, embedding_network
 from smvae_core.progress import progress_bar
-from rich.console import Console
 
 _BATCH = 100
 
@@ -107,15 +107,15 @@ def coherence(
         batch = {name: x.to(device) for name, x in samples.batch(rows)[0].items()}
         noise = torch.randn(2, len(rows), model.configuration.latent, generator=generator).to(device)
         choice = torch.rand(len(rows), generator=generator).to(device)
-
-        def drawn(given: str) -> Tensor:
-            return model.posterior(batch, columns[given].expand(len(rows), -1)).sample(noise[0], choice)
-
+        drawn = {
+            given: model.posterior(batch, mask.expand(len(rows), -1)).sample(noise[0], choice)
+            for given, mask in columns.items()
+        }
         prior = model.predict(noise[1], [image, label])
         answers = (
             (judge(batch[image]), batch[label]),
-            (judge(model.predict(drawn(label), [image])[image]), batch[label]),
-            (model.decode(drawn(image), [label])[label], batch[label]),
+            (judge(model.predict(drawn[label], [image])[image]), batch[label]),
+            (model.decode(drawn[image], [label])[label], batch[label]),
             (judge(prior[image]), prior[label]),
         )
         right += torch.stack([_right(judge.label, *answer) for answer in answers]).cpu()
@@ -144,7 +144,9 @@ def _train(network: Classifier, samples: Samples, epochs: int, console: Console)
             for rows in np.array_split(order, batches):
                 batch = {name: x.to(device) for name, x in samples.batch(np.sort(rows))[0].items()}
                 logits, truth = network(batch[network.image.name]), batch[network.label.name]
-                loss = F.cross_entropy(logits, truth) if categorical else F.binary_cross_entropy_with_logits(logits, truth)
+                loss = (
+                    F.cross_entropy(logits, truth) if categorical else F.binary_cross_entropy_with_logits(logits, truth)
+                )
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()

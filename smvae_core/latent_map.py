@@ -26,7 +26,9 @@ class LatentMap(NamedTuple):
     index: np.ndarray
 
 
-def latent_map(model: MultimodalVAE, samples: Samples, subsets: Sequence[Subset], most: int, seed: int = 0) -> LatentMap:
+def latent_map(
+    model: MultimodalVAE, samples: Samples, subsets: Sequence[Subset], most: int, seed: int = 0
+) -> LatentMap:
     """Map the posterior means from each subset of at most `most` samples, evenly spaced among those that have all."""
     names = sorted({name for subset in subsets for name in subset})
     columns = [model.names.index(name) for name in names]

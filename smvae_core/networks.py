@@ -25,7 +25,6 @@ from smvae_core.bimodal_networks import (
 from smvae_core.modality import Modality
 from smvae_core.network_sizes import NetworkError, NetworkSizes
 
-
 SIZES: dict[Literal["paper", "compact", "tiny"], NetworkSizes] = {
     "paper": NetworkSizes(
         embedding=512, hidden=512, image_channels=(32, 64, 128, 256), sequence_channels=(16, 32, 64, 128), heads=8

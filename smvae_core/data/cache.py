@@ -16,16 +16,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
-from smvae_core.data.parts import Chunk, Column, Reader, columns
+from smvae_core.data.parts import Chunk, Column, Reader, columns, read_log
 from smvae_core.data.samples import BadLogs, Samples, inconsistent, samples_of
-from smvae_core.data.vision_touch import LogError, Trajectory, read_part
+from smvae_core.data.vision_touch import LogError, Trajectory
 from smvae_core.data.writer import column_file, start, stop, write_rows
 from smvae_core.modality import Modality
 
@@ -98,7 +97,7 @@ def cached_samples(
     skip_bad: bool = False,
     on_part: Callable[[Path], None] = lambda path: None,
     workers: int | None = None,
-    read: Reader = partial(read_part, keys=()),
+    read: Reader = read_log,
 ) -> CachedLogs:
     """The samples of these trajectories out of the cache, after reading the files that it lacks.
 

@@ -1,14 +1,13 @@
 """The formats of data on disk: how the files of a folder are found, and how one is read. Imports no torch."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from smvae_core.data.idx import find_idx, read_idx
-from smvae_core.data.parts import Reader
+from smvae_core.data.parts import Reader, read_log
 from smvae_core.data.pictures import find_faces, find_pictures, read_face, read_picture
-from smvae_core.data.vision_touch import Trajectory, find_trajectories, read_part
+from smvae_core.data.vision_touch import Trajectory, find_trajectories
 
 
 class Format(NamedTuple):
@@ -24,7 +23,7 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {
-    "logs": Format(find_trajectories, partial(read_part, keys=())),
+    "logs": Format(find_trajectories, read_log),
     "idx": Format(find_idx, read_idx),
     "celeba": Format(find_faces, read_face),
     "pictures": Format(find_pictures, read_picture),

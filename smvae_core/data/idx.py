@@ -41,7 +41,9 @@ def read_idx(path: Path, optional: Collection[str]) -> dict[str, np.ndarray]:
     beside = _file(path.parent, f"{prefix}-labels", 1)
     labels = _read(beside, _LABELS)
     if len(labels) != len(images):
-        raise LogError(f"{beside}: expected {len(images)} labels, as many as images in {path.name}, found {len(labels)}")
+        raise LogError(
+            f"{beside}: expected {len(images)} labels, as many as images in {path.name}, found {len(labels)}"
+        )
     if labels.max(initial=0) >= CLASSES:
         raise LogError(f"{beside}: expected labels below {CLASSES}, found {labels.max()}")
     found = {"image": images, "label": np.eye(CLASSES, dtype=np.float32)[labels]}
@@ -49,9 +51,7 @@ def read_idx(path: Path, optional: Collection[str]) -> dict[str, np.ndarray]:
 
 
 def _file(folder: Path, begin: str, dimensions: int) -> Path:
-    names = [
-        f"{begin}{joint}idx{dimensions}-ubyte{suffix}" for joint in ("-", ".") for suffix in ("", ".gz")
-    ]
+    names = [f"{begin}{joint}idx{dimensions}-ubyte{suffix}" for joint in ("-", ".") for suffix in ("", ".gz")]
     for name in names:
         if (folder / name).is_file():
             return folder / name

@@ -32,6 +32,9 @@ class Reader(Protocol):
         ...
 
 
+read_log: Reader = partial(read_part, keys=())
+
+
 class Column(NamedTuple):
     """Name, shape of one entry, and dtype of one column."""
 
@@ -71,7 +74,7 @@ def read_columns(
     path: Path,
     modalities: Sequence[Modality],
     absent: Collection[str] = (),
-    read: Reader = partial(read_part, keys=()),
+    read: Reader = read_log,
 ) -> Part:
     """Read and preprocess one file.
 
@@ -88,9 +91,7 @@ def read_columns(
     if not found:
         raise LogError(f"{path}: expected at least one of the keys {sorted(sources.values())}, found none of them")
     steps = len(raw[sources[found[0].name]])
-    stored = {
-        m.name: _stored_steps(path, m, looked_at(m.source, raw[sources[m.name]], m.shape[-1])) for m in found
-    }
+    stored = {m.name: _stored_steps(path, m, looked_at(m.source, raw[sources[m.name]], m.shape[-1])) for m in found}
     stored[CONTACT] = np.full(steps, np.nan, np.float32)
     stored[POSE] = np.full((steps, 4), np.nan, np.float32)
     if "contact" in raw:

@@ -120,7 +120,9 @@ def _attributes(path: Path) -> dict[str, tuple[bool, ...]]:
     for number, line in enumerate(lines[2:], start=3):
         name, *values = line.split() or [""]
         if len(values) != len(names) or not set(values) <= {"-1", "1"}:
-            raise LogError(f"{path}: line {number}: expected a file name and {len(names)} values -1 or 1, found '{line}'")
+            raise LogError(
+                f"{path}: line {number}: expected a file name and {len(names)} values -1 or 1, found '{line}'"
+            )
         table[name] = tuple(values[column] == "1" for column in columns)
     return table
 

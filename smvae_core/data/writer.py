@@ -32,9 +32,7 @@ class _Writer(NamedTuple):
 _writer: _Writer
 
 
-def start(
-    folder: Path, table: Sequence[Column], modalities: tuple[Modality, ...], next_row: Any, read: Reader
-) -> None:
+def start(folder: Path, table: Sequence[Column], modalities: tuple[Modality, ...], next_row: Any, read: Reader) -> None:
     """Open the columns' files, in this process.
 
     Args:

@@ -1,7 +1,9 @@
 """Judges one system on an image and its label or attributes: Table 1 and Fig. 2 to 5 of the SMVAE paper."""
 
+import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
@@ -12,7 +14,7 @@ from smvae_core.coherence import classifier, coherence
 from smvae_core.conditional_samples import from_values
 from smvae_core.data.pictures import ATTRIBUTES
 from smvae_core.data.samples import Samples
-from smvae_core.estimator import estimate
+from smvae_core.estimator import log_likelihoods
 from smvae_core.evaluation import evaluate, evenly
 from smvae_core.figures import picture_sheet, scatter
 from smvae_core.latent_map import latent_map
@@ -21,6 +23,8 @@ from smvae_core.reproduce.experiments import Scale
 from smvae_core.reproduce.results import Figure, Likelihoods
 
 _COLUMNS = 10
+# Test points in memory at once, as float32.
+_TOGETHER = 1000
 # Of 18 attributes those that are drawn (Fig. 5), and the one that colours the map: all would be unreadable.
 _SHOWN = ("Black_Hair", "Blond_Hair", "Eyeglasses", "Male", "Smiling", "Wearing_Hat")
 _COLOURED = "Male"
@@ -63,21 +67,23 @@ def judged(
 
 
 def _likelihoods(
-    loaded: Checkpoint, unseen: Samples, given: tuple[str, str], q: tuple[str, ...], scale: Scale
+    loaded: Checkpoint, unseen: Samples, given: tuple[str, str], proposal: tuple[str, ...], scale: Scale
 ) -> Likelihoods:
     index = evenly(len(unseen), scale.test_points)
-    found = estimate(
-        loaded.model, unseen, index, x=given[:1], y=given[1:], given=q, draws=scale.draws, prior_draws=scale.prior_draws
-    )
-    figures = {
-        key: Figure(mean=mean, error=error)
-        for key, mean, error in (
-            ("joint", found.joint, found.joint_error),
-            ("marginal", found.marginal, found.marginal_error),
-            ("conditional", found.conditional, found.conditional_error),
+    parts = []
+    for rows in np.array_split(index, -(-len(index) // _TOGETHER)):
+        batch = unseen.batch(rows)[0]
+        found = log_likelihoods(
+            loaded.model, batch, given[:1], given[1:], proposal, scale.draws, scale.prior_draws, seed=int(rows[0])
         )
-    }
-    return Likelihoods(given="x,y" if len(q) == 2 else "x", **figures)
+        parts.append(torch.stack([estimate.value for estimate in found]).cpu())
+    values = torch.cat(parts, dim=1)
+    marginal, joint, conditional = (
+        Figure(mean=float(x.mean()), error=float(x.std() / math.sqrt(len(index)))) for x in values
+    )
+    return Likelihoods(
+        given="x,y" if len(proposal) == 2 else "x", joint=joint, marginal=marginal, conditional=conditional
+    )
 
 
 def _values(label: Modality) -> dict[str, Tensor]:
@@ -88,9 +94,7 @@ def _values(label: Modality) -> dict[str, Tensor]:
     return {name: torch.eye(size)[ATTRIBUTES.index(name)] for name in _SHOWN}
 
 
-def _map(
-    scale: Scale, loaded: Checkpoint, unseen: Samples, label: Modality, given: tuple[str, str], out: Path
-) -> None:
+def _map(scale: Scale, loaded: Checkpoint, unseen: Samples, label: Modality, given: tuple[str, str], out: Path) -> None:
     found = latent_map(loaded.model, unseen, [given, given[:1], given[1:]], scale.map_points)
     truth = unseen.batch(found.index)[0][label.name]
     if label.likelihood == "categorical":

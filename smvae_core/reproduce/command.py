@@ -26,7 +26,9 @@ class ExperimentName(str, Enum):
 def reproduce(
     name: Annotated[ExperimentName, typer.Argument(help="Which experiment.")],
     out: Annotated[Path, typer.Option(help="Folder for the table, figures, JSON, and a run for each system.")],
-    data: Annotated[Path | None, typer.Option(help="Folder with the data; an error says which, and where from.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the data; an error says which, and where from.")
+    ] = None,
     systems: Annotated[
         list[SystemName] | None, typer.Option("--systems", help="A system to compare, again for more; all by default.")
     ] = None,
@@ -73,6 +75,10 @@ def reproduce(
     try:
         report = run(request, console)
     except Interrupted as stop:
-        console.print(f"stopped after {stop.epochs} whole epochs of {stop.path.parent}; the same command goes on", soft_wrap=True, markup=False)
+        console.print(
+            f"stopped after {stop.epochs} whole epochs of {stop.path.parent}; the same command goes on",
+            soft_wrap=True,
+            markup=False,
+        )
         raise typer.Exit(130) from None
     console.print(f"{escape(str(report))} holds the table", soft_wrap=True)

@@ -165,7 +165,9 @@ def _looks(form: str, data: Path) -> tuple[Modality, ...]:
     )
 
 
-_FOUR = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (.gz or not)"
+_FOUR = (
+    "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (.gz or not)"
+)
 
 EXPERIMENTS: dict[Name, Experiment] = {
     experiment.name: experiment
@@ -183,7 +185,7 @@ EXPERIMENTS: dict[Name, Experiment] = {
             rates=(5e-4, 1e-3),
             annealed=0.5,
             paper=Scale("paper", 200, None, 1000, 5000, 1000),
-            quick=Scale("compact", 5, 500, 100, 1000, 300),
+            quick=Scale("compact", 3, 500, 100, 1000, 300),
         ),
         Experiment(
             name="mnist",
@@ -198,7 +200,7 @@ EXPERIMENTS: dict[Name, Experiment] = {
             rates=(5e-4, 1e-3),
             annealed=0.5,
             paper=Scale("paper", 200, None, 1000, 5000, 1000),
-            quick=Scale("compact", 5, 500, 100, 1000, 300),
+            quick=Scale("compact", 3, 500, 100, 1000, 300),
         ),
         Experiment(
             name="celeba",
@@ -244,7 +246,7 @@ EXPERIMENTS: dict[Name, Experiment] = {
             rates=(1e-3, 1e-3),
             annealed=0.75,
             paper=Scale("paper", 200, None, 0, 0, 1000),
-            quick=Scale("compact", 8, 500, 0, 0, 300),
+            quick=Scale("compact", 6, 200, 0, 0, 200),
         ),
     )
 }

@@ -132,8 +132,8 @@ def _senses(results: Sequence[SystemResult]) -> list[str]:
     ]
     if results[0].probes:
         told += [
-            "Linear probes of the latent, fitted on training trajectories, judged on held-out ones: whether the next step "
-            "is in contact, and its pose.",
+            "Linear probes of the latent, fitted on training trajectories and judged on held-out ones: contact of the next "
+            + "step, and its pose.",
             by_subset("contact accuracy, from", lambda r, row: r.probes[row].contact_accuracy, ".3f", "probes"),
             by_subset(
                 "next-pose MSE × 1e-4, from",
