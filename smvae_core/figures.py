@@ -22,21 +22,22 @@ def picture_sheet(
         columns: heading of each column.
     """
     width = max(len(images) for images in rows.values())
+    # One axis a row, not a picture: matplotlib needs a tenth of a second for each.
     figure, axes = plt.subplots(
         len(rows),
-        width,
+        1,
         figsize=(1.25 * width + 1.9, 1.28 * len(rows) + (0.6 if title or columns else 0.1)),
         squeeze=False,
     )
-    for line, (label, images) in zip(axes, rows.items()):
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
-        for axis, image in zip(line, [*images, *[None] * (width - len(images))]):
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
-            if image is not None:
-                axis.imshow(image)
-    for axis, heading in zip(axes[0], columns):
-        axis.set_title(heading, fontsize=8)
+    for axis, (label, images) in zip(axes[:, 0], rows.items()):
+        axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        row, starts, side = _side_by_side(images, width)
+        axis.imshow(row)
+        if axis is axes[0, 0]:
+            for start, heading in zip(starts, columns):
+                axis.text(start + side / 2, -0.06 * len(row), heading, ha="center", va="bottom", fontsize=8)
     if title:
         figure.suptitle(title, fontsize=11)
     # The title has a strip of its own above the headings.
@@ -116,6 +117,17 @@ def scatter(
         figure.suptitle(title, fontsize=10)
     figure.tight_layout(pad=0.5)
     _save(figure, path)
+
+
+def _side_by_side(images: Sequence[np.ndarray | None], width: int) -> tuple[np.ndarray, list[int], int]:
+    """The images of a row as one, where each begins, and how wide each is; white where there is none."""
+    height, side = (max((x.shape[axis] for x in images if x is not None), default=1) for axis in (0, 1))
+    step = side + max(1, side // 20)
+    row = np.full((height, step * width - (step - side), 3), 255, np.uint8)
+    for number, image in enumerate(images):
+        if image is not None:
+            row[: image.shape[0], number * step : number * step + image.shape[1]] = image
+    return row, [number * step for number in range(width)], side
 
 
 def _save(figure: plt.Figure, path: Path) -> None:
