@@ -80,7 +80,7 @@ class SystemResult(_Record):
         parameters: numbers in the weights.
         likelihoods: none of an experiment over subsets.
         coherence: None of an experiment over subsets.
-        evaluation: errors and log-likelihoods by subset.
+        evaluation: errors by subset.
         probes: by subset; none where there are no labels of contact and pose.
     """
 

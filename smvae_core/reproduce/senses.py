@@ -20,7 +20,7 @@ _PROBE_SAMPLES = 4
 
 
 def judged(scale: Scale, loaded: Checkpoint, parts: tuple[Samples, Samples], out: Path) -> dict[str, object]:
-    """Errors, log-likelihoods and probes of all subsets; pictures go to `out`.
+    """Errors and probes of all subsets; pictures go to `out`.
 
     Args:
         parts: trained on, and held out.
@@ -30,7 +30,7 @@ def judged(scale: Scale, loaded: Checkpoint, parts: tuple[Samples, Samples], out
     """
     model, (seen, unseen) = loaded.model, parts
     subsets = all_subsets(model.names)
-    evaluation = evaluate(model, unseen, loaded.mean, subsets, scale.test_points, draws=4)
+    evaluation = evaluate(model, unseen, loaded.mean, subsets, scale.test_points)
     probes = ()
     if not np.isnan(unseen.contact).all():
         most = None if scale.test_points is None else _PROBE_SAMPLES * scale.test_points
