@@ -43,7 +43,8 @@ def picture_sheet(
     # The title has a strip of its own above the headings.
     top = 1.0 - 0.3 / figure.get_figheight() if title else 1.0
     figure.tight_layout(pad=0.3, h_pad=0.35, w_pad=0.25, rect=(0.0, 0.0, 1.0, top))
-    _save(figure, path)
+    # Rows are centred by their pictures, so that long labels may reach beyond the figure.
+    _save(figure, path, bbox_inches="tight", pad_inches=0.05)
 
 
 def depth_picture(metres: np.ndarray, near: float, far: float) -> np.ndarray:
@@ -109,6 +110,8 @@ def scatter(
     for axis, (heading, (points, classes)) in zip(axes[0], panels.items()):
         for number, name in enumerate(names):
             here = points[classes == number]
+            if not (classes == number).any():
+                continue
             axis.scatter(here[:, 0], here[:, 1], s=6, color=colours(number % 10), label=name)
         axis.set(xticks=[], yticks=[])
         axis.set_title(heading, fontsize=9)
@@ -130,10 +133,10 @@ def _side_by_side(images: Sequence[np.ndarray | None], width: int) -> tuple[np.n
     return row, [number * step for number in range(width)], side
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def _save(figure: plt.Figure, path: Path, **options: str | float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         whole = Path(folder) / path.name
-        figure.savefig(whole, dpi=110, metadata={"Software": None})
+        figure.savefig(whole, dpi=110, metadata={"Software": None}, **options)
         whole.replace(path)
     plt.close(figure)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from smvae_core.checkpoint import write_atomically
+from smvae_core.evaluation import Subset
 from smvae_core.reproduce.experiments import Experiment
 from smvae_core.reproduce.published import TABLE_1
 from smvae_core.reproduce.results import Likelihoods, SystemResult
@@ -27,7 +28,9 @@ def write_report(out: Path, experiment: Experiment, results: Sequence[SystemResu
     Raises:
         OSError: they cannot be written.
     """
-    text = "\n\n".join([f"# {experiment.title}", f"`{command}`", *sections(experiment, results), _pictures(results)])
+    details = [] if experiment.given else _each_sense(results)
+    told = [f"# {experiment.title}", f"`{command}`", *sections(experiment, results), *details, _pictures(results)]
+    text = "\n\n".join(told)
     write_atomically(out / "README.md", (text + "\n").encode())
     content = {
         "experiment": experiment.name,
@@ -105,44 +108,61 @@ _COHERENCE = {
 
 
 def _senses(results: Sequence[SystemResult]) -> list[str]:
-    names = [m.name for m in results[0].settings.configuration.model.modalities]
-    systems = [system for system, _ in _by_system(results)]
-
-    def by_subset(title: str, cell: Callable[[SystemResult, int], float | None], shown: str, kind: str) -> str:
-        count = len(getattr(results[0], kind).subsets if kind == "evaluation" else results[0].probes)
-        lines = []
-        for row in range(count):
-            subset = (results[0].evaluation.subsets if kind == "evaluation" else results[0].probes)[row].subset
-            cells = [_spread([cell(r, row) for r in of], shown) for _, of in _by_system(results)]
-            lines.append([" + ".join(subset), *cells])
-        return _table([title, *systems], lines)
-
-    def share(name: str | None) -> Callable[[SystemResult, int], float | None]:
-        def cell(result: SystemResult, row: int) -> float | None:
-            found = result.evaluation.subsets[row].share
-            return statistics.fmean(found.values()) if name is None else found.get(name)
-
-        return cell
-
     told = [
-        "Mean squared error as a share of that of the training mean; below 1 something was learned. First the mean over "
-        f"all {len(names)} senses, then each of them." + (f" {_spread_told(results)}" if _spread_told(results) else ""),
-        by_subset("all senses, predicted from", share(None), ".3f", "evaluation"),
-        *(by_subset(f"{name}, predicted from", share(name), ".3f", "evaluation") for name in names),
+        "Mean squared error as a share of that of the training mean, averaged over the senses; below 1 something was "
+        f"learned. {_spread_told(results)}".strip(),
+        _by_subset("all senses, predicted from", results, ".3f", lambda result: _shares(result, None)),
     ]
-    if results[0].probes:
+    if any(result.probes for result in results):
         told += [
             "Linear probes of the latent, fitted on training trajectories and judged on held-out ones: contact of the next "
             + "step, and its pose.",
-            by_subset("contact accuracy, from", lambda r, row: r.probes[row].contact_accuracy, ".3f", "probes"),
-            by_subset(
-                "next-pose MSE × 1e-4, from",
-                lambda r, row: None if r.probes[row].pose_mse is None else 1e4 * r.probes[row].pose_mse,
-                ".2f",
-                "probes",
+            _by_subset(
+                "contact accuracy, from",
+                results,
+                ".3f",
+                lambda r: {row.subset: row.contact_accuracy for row in r.probes},
             ),
+            _by_subset("next-pose MSE × 1e-4, from", results, ".2f", _pose_errors),
         ]
     return told
+
+
+def _each_sense(results: Sequence[SystemResult]) -> list[str]:
+    names = [modality.name for modality in results[0].settings.configuration.model.modalities]
+    return [
+        "The same share of each sense:",
+        *(
+            _by_subset(f"{name}, predicted from", results, ".3f", lambda result, name=name: _shares(result, name))
+            for name in names
+        ),
+    ]
+
+
+def _shares(result: SystemResult, name: str | None) -> dict[Subset, float | None]:
+    """By subset: of one sense, or the mean over all of them."""
+    rows = result.evaluation.subsets
+    return {row.subset: statistics.fmean(row.share.values()) if name is None else row.share.get(name) for row in rows}
+
+
+def _pose_errors(result: SystemResult) -> dict[Subset, float | None]:
+    return {row.subset: None if row.pose_mse is None else 1e4 * row.pose_mse for row in result.probes}
+
+
+def _by_subset(
+    title: str,
+    results: Sequence[SystemResult],
+    shown: str,
+    figures: Callable[[SystemResult], dict[Subset, float | None]],
+) -> str:
+    """A line a subset, a column a system."""
+    grouped = [(system, [figures(result) for result in of]) for system, of in _by_system(results)]
+    subsets = dict.fromkeys(subset for _, of in grouped for found in of for subset in found)
+    lines = [
+        [" + ".join(subset), *(_spread([found.get(subset) for found in of], shown) for _, of in grouped)]
+        for subset in subsets
+    ]
+    return _table([title, *(system for system, _ in grouped)], lines)
 
 
 def _costs(results: Sequence[SystemResult]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from smvae_core.checkpoint import load
+from smvae_core.cli import app
 from smvae_core.engine import Engine
+from smvae_core.loop import TrainingError
+from smvae_core.reproduce.experiments import ReproductionError
 from smvae_core.reproduce.published import TABLE_1
 from smvae_core.reproduce.results import SystemResult
-from smvae_core.run import Run, find_runs
+from smvae_core.run import Run, find_runs, read_metrics
 
 from .made_data import write_faces, write_idx, write_pictures
 
@@ -21,25 +25,34 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONPAT
 SMALLEST = ("--quick", "--epochs", "1", "--test-points", "6", "--draws", "2", "--device", "cpu")
 
 
-def smvae(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "smvae_core.cli", *map(str, arguments)]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+def command(name: str, data: Path, out: Path, *more: str) -> list[str]:
+    return ["reproduce", name, "--data", str(data), "--out", str(out), *SMALLEST, *more]
+
+
+def smvae(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "smvae_core.cli", *arguments]
+
+
+def results_of(out: Path) -> list[SystemResult]:
+    return [SystemResult.model_validate(x) for x in json.loads((out / "results.json").read_text())["results"]]
 
 
 def reproduce(name: str, data: Path, out: Path, *systems: str) -> list[SystemResult]:
-    chosen = [word for system in systems for word in ("--systems", system)]
-    done = smvae("reproduce", name, "--data", data, "--out", out, *SMALLEST, *chosen)
-    assert done.returncode == 0, done.stdout + done.stderr
-    results = json.loads((out / "results.json").read_text())["results"]
-    return [SystemResult.model_validate(result) for result in results]
+    """In this process, which has imported everything already."""
+    app(
+        command(name, data, out, *(word for system in systems for word in ("--systems", system))), standalone_mode=False
+    )
+    return results_of(out)
 
 
 @pytest.fixture(scope="module")
 def mnist(tmp_path_factory) -> tuple[Path, Path, list[SystemResult]]:
     """All six systems on MNIST's files."""
     folder = tmp_path_factory.mktemp("mnist")
-    data = write_idx(folder / "data")
-    return data, folder / "out", reproduce("mnist", data, folder / "out")
+    data, out = write_idx(folder / "data"), folder / "out"
+    done = subprocess.run(smvae(*command("mnist", data, out)), env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return data, out, results_of(out)
 
 
 def test_all_six_systems_are_trained_judged_and_set_beside_the_published_rows(mnist):
@@ -87,6 +100,54 @@ def test_a_judgement_that_was_lost_is_made_again_without_training(mnist):
     assert (out / "mvae-seed0" / "metrics.jsonl").read_text() == before
 
 
+def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
+    data, out = write_idx(tmp_path / "data"), tmp_path / "out"
+    arguments = [*command("mnist", data, out), "--epochs", "40", "--systems", "mopoe"]
+    process = subprocess.Popen(smvae(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    told = ""
+    for line in process.stdout:
+        told += line
+        if line.startswith("epoch"):
+            process.send_signal(signal.SIGINT)
+            break
+    told += process.stdout.read()
+    assert process.wait() == 130
+    assert "the same command goes on" in told
+    assert 1 <= len(read_metrics(out / "mopoe-seed0" / "metrics.jsonl")) < 40
+    app(arguments, standalone_mode=False)
+    assert len(read_metrics(out / "mopoe-seed0" / "metrics.jsonl")) == 40
+    assert results_of(out)[0].settings.configuration.training.epochs == 40
+
+
+def test_other_settings_than_a_folder_was_begun_with_are_refused(mnist):
+    data, out, _ = mnist
+    with pytest.raises(TrainingError, match="expected the configuration that the run began with, found changed"):
+        app([word for word in command("mnist", data, out) if word != "--quick"], standalone_mode=False)
+
+
+def test_a_judged_run_can_be_judged_by_the_usual_command_too(mnist, tmp_path):
+    data, out, _ = mnist
+    arguments = ["evaluate", out / "jmvae-seed0", "--data", data, "--held-out", "--cache", out / "cache", "--most", 8]
+    app([*map(str, arguments), "--out", str(tmp_path)], standalone_mode=False)
+    found = json.loads((tmp_path / "figures.json").read_text())["evaluation"]
+    assert [set(row["subset"]) for row in found["subsets"]] == [{"image", "label"}, {"image"}, {"label"}]
+
+
+def test_the_tables_go_into_the_results_of_the_benchmarks(mnist, tmp_path):
+    _, out, _ = mnist
+    path = tmp_path / "RESULTS.md"
+    path.write_text("# Benchmark results\n\n## Other\n\nkept\n")
+    for _ in range(2):
+        arguments = [sys.executable, "-m", "benchmarks.experiments", str(out), "--results", str(path)]
+        done = subprocess.run(arguments, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    text = path.read_text()
+    assert text.count("## Reproduced: MNIST: image and label") == 1
+    assert "## Other\n\nkept" in text
+    assert "*mvae, published*" in text
+
+
 def test_faces_and_their_attributes(tmp_path):
     result = reproduce("celeba", write_faces(tmp_path / "data"), tmp_path / "out", "mopoe")[0]
     assert all(row.consistent for row in result.likelihoods)
@@ -117,9 +178,9 @@ def test_the_senses_of_logs_with_probes_of_the_latent(shared_logs, tmp_path):
     ],
 )
 def test_missing_files_are_named_with_where_to_get_them(tmp_path, name, told):
-    done = smvae("reproduce", name, "--data", tmp_path, "--out", tmp_path / "out", *SMALLEST)
-    assert done.returncode == 2
-    assert all(word in done.stderr for word in told)
+    with pytest.raises(ReproductionError) as error:
+        reproduce(name, tmp_path, tmp_path / "out")
+    assert all(word in str(error.value) for word in told)
     assert not (tmp_path / "out").exists()
 
 
