@@ -20,11 +20,8 @@ def find_idx(folder: Path) -> list[Trajectory]:
     Raises:
         LogError: one of the four files is missing; the sentence says which.
     """
-    return [
-        Trajectory(part, ((0, _file(folder, f"{prefix}-images", 3)),))
-        for part, prefix in _PARTS.items()
-        if _file(folder, f"{prefix}-labels", 1)
-    ]
+    files = {part: (_file(folder, f"{p}-images", 3), _file(folder, f"{p}-labels", 1)) for part, p in _PARTS.items()}
+    return [Trajectory(part, ((0, images),)) for part, (images, _) in files.items()]
 
 
 def read_idx(path: Path, optional: Collection[str]) -> dict[str, np.ndarray]:

@@ -19,12 +19,13 @@ from smvae_core.evaluation import evaluate, evenly
 from smvae_core.figures import picture_sheet, scatter
 from smvae_core.latent_map import latent_map
 from smvae_core.modality import Modality
+from smvae_core.progress import progress_bar
 from smvae_core.reproduce.experiments import Scale
 from smvae_core.reproduce.results import Figure, Likelihoods
 
 _COLUMNS = 10
 # Test points in memory at once, as float32.
-_TOGETHER = 1000
+_TOGETHER = 500
 # Of 18 attributes those that are drawn (Fig. 5), and the one that colours the map: all would be unreadable.
 _SHOWN = ("Black_Hair", "Blond_Hair", "Eyeglasses", "Male", "Smiling", "Wearing_Hat")
 _COLOURED = "Male"
@@ -50,7 +51,7 @@ def judged(
         What of `SystemResult` is found out here, by name.
     """
     model, (seen, unseen) = loaded.model, parts
-    likelihoods = tuple(_likelihoods(loaded, unseen, given, q, scale) for q in (given, given[:1]))
+    likelihoods = tuple(_likelihoods(loaded, unseen, given, q, scale, console) for q in (given, given[:1]))
     epochs = 2 if scale.size == "compact" else 5
     judge = classifier(out.parent / "classifier.safetensors", seen, given, epochs, device, console)
     found = coherence(model, judge, unseen, scale.test_points)
@@ -67,16 +68,24 @@ def judged(
 
 
 def _likelihoods(
-    loaded: Checkpoint, unseen: Samples, given: tuple[str, str], proposal: tuple[str, ...], scale: Scale
+    loaded: Checkpoint,
+    unseen: Samples,
+    given: tuple[str, str],
+    proposal: tuple[str, ...],
+    scale: Scale,
+    console: Console,
 ) -> Likelihoods:
     index = evenly(len(unseen), scale.test_points)
     parts = []
-    for rows in np.array_split(index, -(-len(index) // _TOGETHER)):
-        batch = unseen.batch(rows)[0]
-        found = log_likelihoods(
-            loaded.model, batch, given[:1], given[1:], proposal, scale.draws, scale.prior_draws, seed=int(rows[0])
-        )
-        parts.append(torch.stack([estimate.value for estimate in found]).cpu())
+    with progress_bar(console) as bar:
+        task = bar.add_task(f"log-likelihoods by q(z|{', '.join(proposal)})", total=len(index), figures="")
+        for rows in np.array_split(index, -(-len(index) // _TOGETHER)):
+            batch = unseen.batch(rows)[0]
+            found = log_likelihoods(
+                loaded.model, batch, given[:1], given[1:], proposal, scale.draws, scale.prior_draws, seed=int(rows[0])
+            )
+            parts.append(torch.stack([estimate.value for estimate in found]).cpu())
+            bar.advance(task, len(rows))
     values = torch.cat(parts, dim=1)
     marginal, joint, conditional = (
         Figure(mean=float(x.mean()), error=float(x.std() / math.sqrt(len(index)))) for x in values

@@ -47,9 +47,10 @@ class Likelihoods(_Record):
 
 
 class Settings(_Record):
-    """All that decides about the figures of one system, besides the data.
+    """All that decides about the figures of one system.
 
     Attributes:
+        data: folder.
         test_points: judged, evenly spaced; None for all.
         draws: importance samples a point.
         prior_draws: samples of the prior, for log p(y).
@@ -58,6 +59,7 @@ class Settings(_Record):
     """
 
     experiment: Name
+    data: str
     configuration: Configuration
     test_points: int | None
     draws: int

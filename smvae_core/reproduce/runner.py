@@ -72,6 +72,7 @@ def reproduce(request: Request, console: Console) -> Path:
             configuration = experiment.configuration(system, seed, scale, folder, form)
             settings = Settings(
                 experiment=request.name,
+                data=str(folder.resolve()),
                 configuration=configuration,
                 test_points=scale.test_points,
                 draws=scale.draws,
@@ -107,8 +108,7 @@ def _result(
     if others is None:
         raise ReproductionError(f"{run.folder}: expected a run that held some samples out, found none")
     console.print(f"judging {scale.test_points or len(samples)} of {len(samples)} held-out samples")
-    with console.status("judging"):
-        figures = _judged(experiment, scale, loaded, (others, samples), out, device, console)
+    figures = _judged(experiment, scale, loaded, (others, samples), out, device, console)
     result = SystemResult(
         settings=settings,
         quick=request.quick,
