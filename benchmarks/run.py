@@ -1,13 +1,24 @@
 """Run benchmarks, each as a process of its own; each writes its section of RESULTS.md. From a built package:
 
-    make bench                                      all of them
-    make bench BENCHMARKS="synchronizer startup"    some
+make bench                                      all of them
+make bench BENCHMARKS="synchronizer startup"    some
 """
 
 import subprocess
 import sys
 
-BENCHMARKS = ("loader", "caching", "training", "engine", "synchronizer", "startup", "node_latency", "soak")
+BENCHMARKS = (
+    "loader",
+    "caching",
+    "training",
+    "systems",
+    "likelihood",
+    "engine",
+    "synchronizer",
+    "startup",
+    "node_latency",
+    "soak",
+)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from smvae_core.loop import CHECKED_EVERY, Loop
 from smvae_core.model import ModelConfiguration, MultimodalVAE
 from smvae_core.networks import SIZES
 
-_BATCH = 100
+BATCH = 100
 _SAMPLES = 4000
 
 
@@ -47,22 +47,26 @@ def synthetic_samples() -> Samples:
     return Samples(**{**vars(samples), "modalities": fitted(samples)})
 
 
-def our_step(samples: Samples, device: torch.device, size: str, full_set: float) -> Callable[[], None]:
+def our_step(samples: Samples, device: torch.device, configuration: Configuration) -> Callable[[], None]:
     """One step of the trainer, again and again."""
-    configuration = changed(
-        Configuration(),
-        {
-            "model": {"size": size},
-            "objective": {"full_set": full_set},
-            "training": {"batch_size": _BATCH, "epochs": 10**6},
-        },
-    )
     fabric = lightning_fabric.Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1)
     torch.manual_seed(0)
     model = MultimodalVAE(configuration.model.model_copy(update={"modalities": samples.modalities}))
     loop = Loop(configuration, model, samples, fabric, Interruption(), Console(quiet=True))
     steps = _steps(loop)
     return lambda: next(steps)
+
+
+def settings(size: str, system: str = "smvae", **objective: float) -> Configuration:
+    """Of a run that never ends, in batches of 100."""
+    return changed(
+        Configuration(),
+        {
+            "model": {"size": size, "system": system},
+            "objective": objective,
+            "training": {"batch_size": BATCH, "epochs": 10**6},
+        },
+    )
 
 
 def _steps(loop: Loop) -> Iterator[None]:
@@ -82,7 +86,7 @@ def plain_step(samples: Samples, device: torch.device, size: str) -> Callable[[]
     torch.manual_seed(0)
     model = MultimodalVAE(ModelConfiguration(size=size)).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    batches = [samples.batch(np.arange(i, i + _BATCH))[0] for i in range(8)]
+    batches = [samples.batch(np.arange(i, i + BATCH))[0] for i in range(8)]
     batches = [{name: x.to(device) for name, x in batch.items()} for batch in batches]
     count = 0
 
@@ -91,7 +95,7 @@ def plain_step(samples: Samples, device: torch.device, size: str) -> Callable[[]
         batch = batches[count % len(batches)]
         count += 1
         embeddings = torch.stack([model.embeddings[name](batch[name]) for name in model.names], dim=1)
-        posterior = model.fusion(embeddings, torch.ones(_BATCH, len(model.names), dtype=torch.bool, device=device))
+        posterior = model.fusion(embeddings, torch.ones(BATCH, len(model.names), dtype=torch.bool, device=device))
         decoded = model.decode(posterior.sample())
         likelihood = sum(log_likelihood(model.modalities[name], batch[name], x) for name, x in decoded.items())
         loss = (posterior.kl_to_prior() - likelihood).mean()
@@ -131,8 +135,8 @@ def main() -> None:
     found = timed(
         {
             "plain": plain_step(samples, device, arguments.size),
-            "subsets": our_step(samples, device, arguments.size, Configuration().objective.full_set),
-            "full": our_step(samples, device, arguments.size, 1.0),
+            "subsets": our_step(samples, device, settings(arguments.size)),
+            "full": our_step(samples, device, settings(arguments.size, full_set=1.0)),
         },
         device,
         arguments.rounds,
@@ -153,7 +157,7 @@ def main() -> None:
     report(
         f"Training, {device.type}",
         f"python -m benchmarks.training --device {device.type}",
-        f"One step of the {arguments.size} networks, batch {_BATCH}: "
+        f"One step of the {arguments.size} networks, batch {BATCH}: "
         f"{1e3 * found['subsets']:.1f} ms with random "
         f"subsets, {1e3 * found['full']:.1f} ms with the full set only, {1e3 * found['plain']:.1f} ms in a plain eager loop. "
         f"Medians of {arguments.rounds} alternating rounds after a warm-up.",

@@ -1,0 +1,128 @@
+"""The importance-sampled likelihoods against a plain loop with one call of the decoders for each data point and sample.
+
+The plain loop is what the formulas say: for each data point, 1,000 times, draw z, decode it, and weigh; log p(x),
+log p(x, y) and log p(x | y) by a loop each, the last with 5,000 more samples of the prior.
+"""
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.report import RESULTS, Goal, report
+from smvae_core.estimator import PRIOR_SAMPLES, SAMPLES, log_likelihoods, log_marginal
+from smvae_core.evaluation import subset_mask
+from smvae_core.likelihood import log_likelihood
+from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
+from smvae_core.networks import SIZES
+from smvae_core.posterior import Posterior
+
+# x and y: what the cameras see, and what the arm feels and does.
+_X, _Y = ("rgb", "depth"), ("force", "action")
+
+
+@torch.inference_mode()
+def plain_marginal(model: MultimodalVAE, batch: Batch, row: int, names: Sequence[str], samples: int) -> float:
+    """log p of the named modalities of one data point."""
+    x = {name: batch[name][row : row + 1] for name in names}
+    posterior = model.posterior(x, subset_mask(model.names, [tuple(names)]))
+    prior = Posterior(torch.zeros_like(posterior.mean), torch.zeros_like(posterior.mean), posterior.attention)
+    weights = []
+    for _ in range(samples):
+        z = posterior.sample()
+        decoded = model.decode(z, names)
+        log_p = sum(log_likelihood(model.modalities[name], x[name], decoded[name]) for name in names)
+        weights.append(log_p + prior.log_prob(z) - posterior.log_prob(z))
+    return float(torch.cat(weights).logsumexp(dim=0)) - math.log(samples)
+
+
+@torch.inference_mode()
+def plain_prior(model: MultimodalVAE, batch: Batch, row: int, names: Sequence[str], samples: int) -> float:
+    """log E_{p(z)} p of the named modalities of one data point."""
+    x = {name: batch[name][row : row + 1] for name in names}
+    device, values = x[names[0]].device, []
+    for _ in range(samples):
+        decoded = model.decode(torch.randn(1, model.configuration.latent, device=device), names)
+        values.append(sum(log_likelihood(model.modalities[name], x[name], decoded[name]) for name in names))
+    return float(torch.cat(values).logsumexp(dim=0)) - math.log(samples)
+
+
+def main() -> None:
+    """Measure, and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--points", type=int, default=64, help="data points of the estimator; the plain loop has one")
+    parser.add_argument("--share", type=float, default=0.05, help="of the samples that are drawn; all cost the same")
+    parser.add_argument("--size", default="paper", choices=list(SIZES))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    share, points, device = arguments.share, arguments.points, torch.device(arguments.device)
+    samples, prior_samples = int(share * SAMPLES), int(share * PRIOR_SAMPLES)
+    torch.manual_seed(0)
+    model = MultimodalVAE(ModelConfiguration(size=arguments.size)).to(device, memory_format=torch.channels_last).eval()
+    batch = {name: torch.rand(points, *modality.shape).to(device) for name, modality in model.modalities.items()}
+
+    def plain_joint(row: int) -> None:
+        plain_marginal(model, batch, row, model.names, samples)
+
+    def plain_all(row: int) -> None:
+        plain_marginal(model, batch, row, _X, samples)
+        plain_joint(row)
+        plain_joint(row)
+        plain_prior(model, batch, row, _Y, prior_samples)
+
+    def ours_all() -> None:
+        log_likelihoods(model, batch, _X, _Y, samples=samples, prior_samples=prior_samples)
+
+    seconds = _medians(
+        {
+            "plain joint": (plain_joint, 1),
+            "joint": (lambda _: log_marginal(model, batch, model.names, samples=samples), points),
+            "plain all": (plain_all, 1),
+            "all": (lambda _: ours_all(), points),
+        },
+        device,
+        arguments.rounds,
+    )
+    lines = []
+    for key, what in (("joint", "log p(x, y) alone"), ("all", "log p(x), log p(x, y), log p(x | y)")):
+        ratio = seconds[f"plain {key}"] / seconds[key]
+        rates = f"{share / seconds[key]:.3g} data points/s against {share / seconds[f'plain {key}']:.3g}"
+        lines.append(Goal(what, f"{ratio:.1f}× ({rates})", "≥ 20×", ratio >= 20.0))
+    report(
+        f"Likelihood, {device.type}",
+        f"python -m benchmarks.likelihood --device {device.type}",
+        f"The estimator at {SAMPLES} samples a data point and {PRIOR_SAMPLES} of the prior, {arguments.size} networks, x "
+        f"the cameras, y force and action, {points} data points, against a plain loop that calls the decoders once for "
+        "each data point and sample. All three: the plain loop has one loop for each quantity, with its own samples; the "
+        "estimator takes all from the same, and the samples of the prior are the same for all data points. log p(x, y) "
+        f"alone: what decoding many z in one call gains by itself. {share:.0%} of the samples were drawn, since their "
+        f"cost is the same. Medians of {arguments.rounds} alternating rounds after a warm-up.",
+        lines,
+        arguments.results,
+    )
+
+
+def _medians(
+    measured: dict[str, tuple[Callable[[int], object], int]], device: torch.device, rounds: int
+) -> dict[str, float]:
+    """Median seconds a data point, by name."""
+    seconds: dict[str, list[float]] = {name: [] for name in measured}
+    for number in range(rounds + 1):
+        for name, (measure, points) in measured.items():
+            began = time.perf_counter()
+            measure(number % points)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if number:
+                seconds[name].append((time.perf_counter() - began) / points)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+if __name__ == "__main__":
+    main()
