@@ -42,6 +42,15 @@ def report(title: str, command: str, how: str, lines: Sequence[Goal], results: P
             "",
         ]
     )
+    write_section(title, text, results)
+
+
+def write_section(title: str, text: str, results: Path = RESULTS) -> None:
+    """Print a section, and put it into the results in place of an earlier one of the same title.
+
+    Args:
+        text: markdown that begins with the heading `## <title>` and ends with a line break.
+    """
     print(text)
     before = (
         results.read_text() if results.exists() else "# Benchmark results\n\nEach section is written by its script.\n"

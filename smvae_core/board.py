@@ -38,7 +38,7 @@ class Board:
 
 
 def picture_rows(model: MultimodalVAE, samples: Samples, count: int = _PICTURES) -> dict[str, list[np.ndarray]]:
-    """Rows of images (64, 64, 3), uint8, label to `count` of them: what the cameras saw, and each camera predicted from
+    """Rows of images (S, S, 3), uint8, label to `count` of them: what the cameras saw, and each camera predicted from
     everything, from everything but itself, and from the senses that are no camera.
 
     Samples are evenly spaced among those that have everything, or among all where none has.
@@ -48,7 +48,7 @@ def picture_rows(model: MultimodalVAE, samples: Samples, count: int = _PICTURES)
     batch, available = samples.batch(whole[np.linspace(0, len(whole) - 1, count).astype(int)])
     device = next(model.parameters()).device
     batch, available = {name: x.to(device) for name, x in batch.items()}, available.to(device)
-    cameras = [name for name, modality in model.modalities.items() if modality.network == "image"]
+    cameras = [name for name, modality in model.modalities.items() if len(modality.shape) == 3]
     rest = frozenset(model.names) - frozenset(cameras)
     rows: dict[str, list[np.ndarray]] = {}
     training = model.training
@@ -56,16 +56,30 @@ def picture_rows(model: MultimodalVAE, samples: Samples, count: int = _PICTURES)
     with torch.inference_mode():
         for camera in cameras:
             limits = _limits(model, camera, batch[camera])
-            rows[f"{camera}, seen"] = _pictures(model, camera, batch[camera], limits)
+            rows[f"{camera}, seen"] = shown(model, camera, batch[camera], limits)
             others = {"everything": frozenset(model.names), "the others": frozenset(model.names) - {camera}}
-            if rest:
+            if rest and rest != others["the others"]:
                 others[" + ".join(name for name in model.names if name in rest)] = rest
             for label, subset in others.items():
                 mask = available & torch.tensor([name in subset for name in model.names], device=device)
                 predicted = model.predict(model.posterior(batch, mask).mean, [camera])[camera]
-                rows[f"{camera}, from {label}"] = _pictures(model, camera, predicted, limits)
+                rows[f"{camera}, from {label}"] = shown(model, camera, predicted, limits)
     model.train(training)
     return rows
+
+
+def shown(
+    model: MultimodalVAE, camera: str, images: torch.Tensor, limits: tuple[float, float] | None = None
+) -> list[np.ndarray]:
+    """Images (B, *shape) in model units as pictures (S, S, 3), uint8.
+
+    Args:
+        limits: the near and far of `depth_picture`, by default those of these images.
+    """
+    physical = [model.modalities[camera].to_physical(image) for image in images.cpu().numpy()]
+    if model.modalities[camera].preprocessing.kind == "depth":
+        return [depth_picture(metres, *(limits or _limits(model, camera, images))) for metres in physical]
+    return [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in physical]
 
 
 def tiled(rows: Mapping[str, list[np.ndarray]]) -> np.ndarray | None:
@@ -78,10 +92,3 @@ def _limits(model: MultimodalVAE, camera: str, images: torch.Tensor) -> tuple[fl
     if modality.preprocessing.kind != "depth":
         return 0.0, 1.0
     return depth_range(np.stack([modality.to_physical(image) for image in images.cpu().numpy()]))
-
-
-def _pictures(model: MultimodalVAE, camera: str, images: torch.Tensor, limits: tuple[float, float]) -> list[np.ndarray]:
-    physical = [model.modalities[camera].to_physical(image) for image in images.cpu().numpy()]
-    if model.modalities[camera].preprocessing.kind == "depth":
-        return [depth_picture(metres, *limits) for metres in physical]
-    return physical

@@ -1,4 +1,4 @@
-"""The `smvae` command: simulate, train, runs, evaluate, info, export. The robot side adds `bag` and `replay`."""
+"""The `smvae` command: simulate, train, reproduce, runs, evaluate, info, export. The robot side adds `bag` and `replay`."""
 
 import os
 import shlex
@@ -16,6 +16,8 @@ from rich.table import Table
 
 import smvae_core
 from smvae_core.errors import SMVAEError
+from smvae_core.options import DeviceName, PrecisionName, SystemName
+from smvae_core.reproduce.command import reproduce
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
     from smvae_core.evaluation import SubsetErrors
@@ -30,38 +32,11 @@ app = typer.Typer(
 console = Console()
 
 
-class SystemName(str, Enum):
-    """Which paper's posterior and objective."""
-
-    smvae = "smvae"
-    mvae = "mvae"
-    mmvae = "mmvae"
-    mopoe = "mopoe"
-    jmvae = "jmvae"
-    crmvae = "crmvae"
-
-
 class Size(str, Enum):
     """Widths of the networks."""
 
     compact = "compact"
     paper = "paper"
-
-
-class DeviceName(str, Enum):
-    """Where the model runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class PrecisionName(str, Enum):
-    """Arithmetic of the networks."""
-
-    full = "32"
-    bf16 = "bf16-mixed"
-    fp16 = "16-mixed"
 
 
 class Peg(str, Enum):
@@ -210,6 +185,9 @@ def train(
         raise typer.Exit(130) from None
     if int(os.environ.get("RANK", 0)) == 0:
         info(finished.best)
+
+
+app.command()(reproduce)
 
 
 @app.command()

@@ -25,17 +25,21 @@ class _Section(BaseModel):
 
 
 class DataConfiguration(_Section):
-    """Which part of the logs is held out, and what they lack.
+    """What the data are, which part of them is held out, and what they lack.
 
     Attributes:
+        format: `logs` of Vision&Touch; `idx`, the four files of MNIST or Fashion-MNIST; `celeba`, aligned faces with
+            their attribute file; `pictures`, any folder of them.
         held_out: share never trained on (30 % in the paper).
-        split: `trajectory` holds out whole ones; `paper` single steps, whose neighbours are trained on.
+        split: `trajectory` holds out whole ones; `paper` single steps, whose neighbours are trained on; `given`
+            what the data set itself calls its test part.
         seed: draws them.
         missing: trajectory name, or a pattern with * and ?, to the modalities to be taken as missing from it.
     """
 
+    format: Literal["logs", "idx", "celeba", "pictures"] = "logs"
     held_out: float = Field(default=0.3, gt=0.0, lt=1.0)
-    split: Literal["trajectory", "paper"] = "trajectory"
+    split: Literal["trajectory", "paper", "given"] = "trajectory"
     seed: NonNegativeInt = 0
     missing: dict[str, tuple[str, ...]] = {}
 

@@ -22,27 +22,29 @@ def picture_sheet(
         columns: heading of each column.
     """
     width = max(len(images) for images in rows.values())
+    # One axis a row, not a picture: matplotlib needs a tenth of a second for each.
     figure, axes = plt.subplots(
         len(rows),
-        width,
+        1,
         figsize=(1.25 * width + 1.9, 1.28 * len(rows) + (0.6 if title or columns else 0.1)),
         squeeze=False,
     )
-    for line, (label, images) in zip(axes, rows.items()):
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
-        for axis, image in zip(line, [*images, *[None] * (width - len(images))]):
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
-            if image is not None:
-                axis.imshow(image)
-    for axis, heading in zip(axes[0], columns):
-        axis.set_title(heading, fontsize=8)
+    for axis, (label, images) in zip(axes[:, 0], rows.items()):
+        axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, labelpad=8)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        row, starts, side = _side_by_side(images, width)
+        axis.imshow(row)
+        if axis is axes[0, 0]:
+            for start, heading in zip(starts, columns):
+                axis.text(start + side / 2, -0.06 * len(row), heading, ha="center", va="bottom", fontsize=8)
     if title:
         figure.suptitle(title, fontsize=11)
     # The title has a strip of its own above the headings.
     top = 1.0 - 0.3 / figure.get_figheight() if title else 1.0
     figure.tight_layout(pad=0.3, h_pad=0.35, w_pad=0.25, rect=(0.0, 0.0, 1.0, top))
-    _save(figure, path)
+    # Rows are centred by their pictures, so that long labels may reach beyond the figure.
+    _save(figure, path, bbox_inches="tight", pad_inches=0.05)
 
 
 def depth_picture(metres: np.ndarray, near: float, far: float) -> np.ndarray:
@@ -99,10 +101,42 @@ def curves(
     _save(figure, path)
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def scatter(
+    path: Path, panels: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequence[str], title: str = ""
+) -> None:
+    """Write a PNG with a panel for each heading: points (N, 2), coloured by class (N,), an index into `names`."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 1.4, 3.6), squeeze=False)
+    colours = matplotlib.colormaps["tab10"]
+    for axis, (heading, (points, classes)) in zip(axes[0], panels.items()):
+        for number, name in enumerate(names):
+            here = points[classes == number]
+            if not (classes == number).any():
+                continue
+            axis.scatter(here[:, 0], here[:, 1], s=6, color=colours(number % 10), label=name)
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(heading, fontsize=9)
+    axes[0][-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=2.0)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    figure.tight_layout(pad=0.5)
+    _save(figure, path)
+
+
+def _side_by_side(images: Sequence[np.ndarray | None], width: int) -> tuple[np.ndarray, list[int], int]:
+    """The images of a row as one, where each begins, and how wide each is; white where there is none."""
+    height, side = (max((x.shape[axis] for x in images if x is not None), default=1) for axis in (0, 1))
+    step = side + max(1, side // 20)
+    row = np.full((height, step * width - (step - side), 3), 255, np.uint8)
+    for number, image in enumerate(images):
+        if image is not None:
+            row[: image.shape[0], number * step : number * step + image.shape[1]] = image
+    return row, [number * step for number in range(width)], side
+
+
+def _save(figure: plt.Figure, path: Path, **options: str | float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         whole = Path(folder) / path.name
-        figure.savefig(whole, dpi=110, metadata={"Software": None})
+        figure.savefig(whole, dpi=110, metadata={"Software": None}, **options)
         whole.replace(path)
     plt.close(figure)

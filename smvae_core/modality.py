@@ -12,10 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validato
 from smvae_core.errors import SMVAEError
 from smvae_core.preprocessing import RGB, Depth, Force, Preprocessing, PreprocessingError, Vector
 
-NetworkKind = Literal["image", "sequence", "vector"]
+NetworkKind = Literal["image", "small_image", "flat_image", "sequence", "vector", "label", "attributes"]
 LikelihoodKind = Literal["bernoulli", "normal", "laplace", "categorical"]
 
-_RANK: dict[str, int] = {"image": 3, "sequence": 2, "vector": 1}
+_RANK: dict[str, int] = {
+    "image": 3,
+    "small_image": 3,
+    "flat_image": 3,
+    "sequence": 2,
+    "vector": 1,
+    "label": 1,
+    "attributes": 1,
+}
 
 
 class ModalityError(SMVAEError):
@@ -27,9 +35,12 @@ class Modality(BaseModel):
 
     Attributes:
         name: what batches, topics and tables call it.
-        source: the key of a Vision&Touch log that holds it.
+        source: the key of the data that holds it; `image.grey`, `image.edges`, `image.occluded` and
+            `image.watermarked` are computed from the image when data are read.
         preprocessing: from the raw array to the model's units, and back.
-        network: kind of embedding network and decoder (Tables 8 and 9 of the SMVAE paper).
+        network: kind of embedding network and decoder: `image`, `sequence` and `vector` of Tables 8 and 9 of the
+            SMVAE paper (`image` is that of Tables 5 to 7, too), `flat_image` and `label` of Table 3, `small_image` of
+            Table 4, `attributes` of Table 5.
         likelihood: log p(x_m | z).
         scale: standard deviation (normal) or diversity (Laplace) of that likelihood, in model units.
         weight: the reweighting coefficient λ of Eq. 2.

@@ -1,38 +1,29 @@
-"""Embedding networks E_i and decoders D_i (Tables 8 and 9 of the SMVAE paper).
+"""Embedding networks E_i and decoders D_i by kind, and those of Tables 8 and 9 of the SMVAE paper.
 
 The tables give no kernel sizes; those used are the public MVAE code's, the only ones that give the tables' 256×5×5.
 Where the tables name no activation between two hidden layers (the first convolution, the force column) Swish stands
 there too, as in the MVAE code and in the force encoder of Lee et al. 2020: without it those layers would be one linear
 map. Table 9's Swish after the last layer is left out, since it would bound every logit from below at -0.28.
+Tables 5 to 7 give their images the same networks, Table 7 to grey, edge and mask with one channel instead of three.
 """
 
 from typing import Literal
 
-import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt
-from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
-from torch.nn import functional as F
+from torch import nn
 
-from smvae_core.errors import SMVAEError
+from smvae_core.batch_norm import BatchNorm
+from smvae_core.bimodal_networks import (
+    AttributesDecoder,
+    AttributesEmbedding,
+    FlatImageDecoder,
+    FlatImageEmbedding,
+    LabelDecoder,
+    LabelEmbedding,
+    SmallImageDecoder,
+    SmallImageEmbedding,
+)
 from smvae_core.modality import Modality
-
-
-class NetworkError(SMVAEError):
-    """A modality's shape does not fit the network that it names."""
-
-
-class NetworkSizes(BaseModel):
-    """Widths of all networks; the shapes that go in and come out do not depend on them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    embedding: PositiveInt
-    hidden: PositiveInt
-    image_channels: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
-    sequence_channels: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
-    heads: PositiveInt
-
+from smvae_core.network_sizes import NetworkError, NetworkSizes
 
 SIZES: dict[Literal["paper", "compact", "tiny"], NetworkSizes] = {
     "paper": NetworkSizes(
@@ -61,39 +52,6 @@ def decoder(modality: Modality, latent: int, sizes: NetworkSizes) -> nn.Module:
         NetworkError: the modality's shape does not fit the network kind.
     """
     return _DECODER[modality.network](modality, latent, sizes)
-
-
-class BatchNorm(nn.BatchNorm2d):
-    """Batch statistics over the rows of all processes that train together, however few of them one process has.
-
-    torch's own SyncBatchNorm runs on GPUs only. A modality may be absent from a whole batch: no row leaves the running
-    statistics as they are.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W), B may be 0, to the same shape."""
-        if self.training and distributed.is_initialized() and distributed.get_world_size() > 1:
-            return self._over_all_processes(x)
-        if self.training and not len(x):
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        return super().forward(x)
-
-    def _over_all_processes(self, x: Tensor) -> Tensor:
-        axes = (0, 2, 3)
-        pixels = x.new_full((1,), x.numel() / self.num_features, dtype=torch.float64)
-        local = torch.cat([x.sum(axes, dtype=torch.float64), x.square().sum(axes, dtype=torch.float64), pixels])
-        total, square, count = all_reduce(local).split([self.num_features, self.num_features, 1])
-        mean = total / count.clamp(min=1.0)
-        variance = (square / count.clamp(min=1.0) - mean.square()).clamp(min=0.0)
-        with torch.no_grad():
-            share = self.momentum * (count > 0)
-            unbiased = variance * count / (count - 1.0).clamp(min=1.0)
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), share.to(self.running_mean.dtype))
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), share.to(self.running_var.dtype))
-            self.num_batches_tracked += 1
-        scale = self.weight * (variance + self.eps).rsqrt().to(x.dtype)
-        shift = self.bias - mean.to(x.dtype) * scale
-        return x * scale[:, None, None] + shift[:, None, None]
 
 
 class ImageEmbedding(nn.Sequential):
@@ -215,5 +173,21 @@ def _last_length(modality: Modality) -> int:
     return length // 16
 
 
-_EMBEDDING = {"image": ImageEmbedding, "sequence": SequenceEmbedding, "vector": VectorEmbedding}
-_DECODER = {"image": ImageDecoder, "sequence": SequenceDecoder, "vector": VectorDecoder}
+_EMBEDDING = {
+    "image": ImageEmbedding,
+    "small_image": SmallImageEmbedding,
+    "flat_image": FlatImageEmbedding,
+    "sequence": SequenceEmbedding,
+    "vector": VectorEmbedding,
+    "label": LabelEmbedding,
+    "attributes": AttributesEmbedding,
+}
+_DECODER = {
+    "image": ImageDecoder,
+    "small_image": SmallImageDecoder,
+    "flat_image": FlatImageDecoder,
+    "sequence": SequenceDecoder,
+    "vector": VectorDecoder,
+    "label": LabelDecoder,
+    "attributes": AttributesDecoder,
+}

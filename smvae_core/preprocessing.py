@@ -57,6 +57,43 @@ class RGB(_Record):
         return np.rint(np.clip(x, 0.0, 1.0) * 255.0).astype(np.uint8).transpose(1, 2, 0)
 
 
+class Grey(_Record):
+    """Grey image or mask: uint8 (H, W) or (H, W, 1) of any size to float32 (1, size, size) in [0, 1]."""
+
+    kind: Literal["grey"] = "grey"
+    size: PositiveInt = 64
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape in the model."""
+        return (1, self.size, self.size)
+
+    def apply(self, raw: np.ndarray) -> np.ndarray:
+        """Resize by area and scale to [0, 1].
+
+        Raises:
+            PreprocessingError: not a non-empty uint8 (H, W) or (H, W, 1) array.
+        """
+        return self.resized(raw).astype(np.float32) / 255.0
+
+    def resized(self, raw: np.ndarray) -> np.ndarray:
+        """Resize by area alone: uint8 (1, size, size), 255 times what `apply` gives.
+
+        Raises:
+            PreprocessingError: as `apply`.
+        """
+        if raw.dtype != np.uint8 or raw.ndim not in (2, 3) or raw.shape[2:] not in ((), (1,)) or 0 in raw.shape:
+            raise PreprocessingError(f"expected a grey uint8 image (H, W), found {raw.dtype} {raw.shape}")
+        raw = raw.reshape(raw.shape[:2])
+        if raw.shape != (self.size, self.size):
+            raw = cv2.resize(raw, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        return raw[None]
+
+    def invert(self, x: np.ndarray) -> np.ndarray:
+        """Float32 (1, size, size) to uint8 (size, size)."""
+        return np.rint(np.clip(x[0], 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
 class Depth(_Record):
     """Depth image: metres (H, W) or (H, W, 1) to float32 (1, size, size) in [0, 1], where 0 is "no reading".
 
@@ -190,4 +227,4 @@ class Vector(_Record):
         return np.ones(self.size) if self.scale is None else np.asarray(self.scale)
 
 
-Preprocessing = Annotated[RGB | Depth | Force | Vector, Field(discriminator="kind")]
+Preprocessing = Annotated[RGB | Grey | Depth | Force | Vector, Field(discriminator="kind")]

@@ -14,7 +14,7 @@ from rich.console import Console
 from smvae_core import checkpoint
 from smvae_core.board import Board, picture_rows, tiled
 from smvae_core.data.samples import Samples, fitted
-from smvae_core.data.splits import split_by_sample, split_by_trajectory
+from smvae_core.data.splits import SPLITS
 from smvae_core.evaluation import Evaluation, evaluate
 from smvae_core.interruption import Interruption
 from smvae_core.job import Job
@@ -32,6 +32,7 @@ class Interrupted(Exception):
     """Ctrl-C: all that was learned is in the run."""
 
     def __init__(self, epochs: int, path: Path) -> None:
+        self.epochs, self.path = epochs, path
         super().__init__(
             f"stopped after {epochs} whole epochs; everything learned so far is in {path}; "
             "the same command with --resume goes on"
@@ -53,7 +54,7 @@ class Session:
     ) -> None:
         self.job, self.run, self.fabric, self.skipped, self.console = job, run, fabric, skipped, console
         configuration = job.configuration
-        split = split_by_sample if configuration.data.split == "paper" else split_by_trajectory
+        split = SPLITS[configuration.data.split]
         training, unseen = split(samples, configuration.data.held_out, configuration.data.seed)
         model_configuration = configuration.model.model_copy(update={"modalities": fitted(training)})
         self.position = Position(
@@ -202,7 +203,7 @@ class Session:
             configuration=self.job.configuration,
             epochs=self.loop.epoch,
             samples=len(training),
-            held_out=unseen.held if self.job.configuration.data.split == "trajectory" else (),
+            held_out=unseen.held if self.job.configuration.data.split != "paper" else (),
             skipped=self.skipped,
         )
         checkpoint.save(path, self.model, self.mean, record, metrics)

@@ -7,9 +7,9 @@ import lightning_fabric
 from rich.console import Console
 
 from smvae_core.checkpoint import CheckpointError
+from smvae_core.data.formats import FORMATS
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
-from smvae_core.data.vision_touch import find_trajectories
 from smvae_core.engine import torch_device
 from smvae_core.interruption import interruption
 from smvae_core.job import Job
@@ -41,7 +41,7 @@ def train(job: Job, console: Console = Console()) -> Run:
     fabric = _launched(job)
     if fabric.global_rank:
         console = Console(quiet=True)
-    find_trajectories(job.data)
+    FORMATS[job.configuration.data.format].find(job.data)
     with ExitStack() as stack:
         if fabric.is_global_zero:
             stack.enter_context(run.locked())
@@ -76,8 +76,9 @@ def _read(job: Job, fabric: lightning_fabric.Fabric, console: Console) -> tuple[
     # The first process builds the cache, the others find it built.
     if not fabric.is_global_zero:
         fabric.barrier()
-    modalities, missing = job.configuration.model.modalities, job.configuration.data.missing
-    samples, skipped = read_logs(job.data, modalities, missing, job.cache, job.skip_bad, console)
+    configuration = job.configuration
+    modalities = configuration.model.modalities
+    samples, skipped = read_logs(job.data, modalities, configuration.data, job.cache, job.skip_bad, console)
     if fabric.is_global_zero:
         fabric.barrier()
     return samples, tuple(sorted(path.name for path in skipped))

@@ -22,14 +22,15 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
-from smvae_core.data.parts import Chunk, Column, columns
+from smvae_core.data.parts import Chunk, Column, Reader, columns, read_log
 from smvae_core.data.samples import BadLogs, Samples, inconsistent, samples_of
 from smvae_core.data.vision_touch import LogError, Trajectory
 from smvae_core.data.writer import column_file, start, stop, write_rows
 from smvae_core.modality import Modality
 
 _FORMAT = 1
-_MANIFEST_EVERY = 256
+# The manifest is written whole: as seldom as keeps the sum of its writings in proportion to the files.
+_MANIFEST_EVERY, _MANIFEST_TIMES = 256, 32
 _FILES_A_WORKER = 8
 # Handed to a process together: on a busy machine each handing over waits for its turn.
 _FILES_AT_ONCE = 8
@@ -96,6 +97,7 @@ def cached_samples(
     skip_bad: bool = False,
     on_part: Callable[[Path], None] = lambda path: None,
     workers: int | None = None,
+    read: Reader = read_log,
 ) -> CachedLogs:
     """The samples of these trajectories out of the cache, after reading the files that it lacks.
 
@@ -104,6 +106,7 @@ def cached_samples(
         skip_bad: leave out files that cannot be used, instead of raising.
         on_part: called after each file that had to be read, for progress.
         workers: processes that read; by default one for each processor, where there are files enough.
+        read: one file, of the logs' format.
 
     Raises:
         BadLogs: files that cannot be used, each with its reason.
@@ -117,7 +120,7 @@ def cached_samples(
             manifest = _read_manifest(folder, table)
             entries = {path: manifest.files.get(path.name) for path in paths}
             stale = [path for path, entry in entries.items() if entry is None or not _is(entry, path, paths[path])]
-            bad = _build(folder, table, manifest, modalities, {p: paths[p] for p in stale}, on_part, workers)
+            bad = _build(folder, table, manifest, modalities, {p: paths[p] for p in stale}, on_part, workers, read)
             arrays = {column.name: _mapped(folder, column, manifest.rows) for column in table}
     except OSError as error:
         raise CacheError(
@@ -145,13 +148,15 @@ def _build(
     stale: dict[Path, frozenset[str]],
     on_part: Callable[[Path], None],
     workers: int | None,
+    read: Reader,
 ) -> dict[Path, str]:
     """Read the stale files, parallel to each other, into rows of their own; the manifest gains them."""
     if not stale:
         return {}
     bad: dict[Path, str] = {}
     identities = {path: _identity(path) for path in stale}
-    results = _written(folder, table, manifest.rows, tuple(modalities), stale, workers)
+    results = _written(folder, table, manifest.rows, tuple(modalities), stale, workers, read)
+    every = max(_MANIFEST_EVERY, len(stale) // _MANIFEST_TIMES)
     try:
         for done, (path, result) in enumerate(results, start=1):
             if isinstance(result, str):
@@ -167,7 +172,7 @@ def _build(
                     lacking=tuple(sorted(result.lacking)),
                 )
             on_part(path)
-            if done % _MANIFEST_EVERY == 0:
+            if done % every == 0:
                 _write_manifest(folder, table, manifest)
     finally:
         results.close()
@@ -182,11 +187,12 @@ def _written(
     modalities: tuple[Modality, ...],
     stale: dict[Path, frozenset[str]],
     workers: int | None,
+    read: Reader,
 ) -> Iterator[tuple[Path, Chunk | str]]:
     if workers is None:
         workers = min(len(os.sched_getaffinity(0)), -(-len(stale) // _FILES_A_WORKER))
     context = multiprocessing.get_context("spawn")
-    arguments = (folder, table, modalities, context.Value("q", rows))
+    arguments = (folder, table, modalities, context.Value("q", rows), read)
     if workers <= 1:
         start(*arguments)
         try:

@@ -1,4 +1,4 @@
-"""The samples of a folder of logs, as a configuration or a checkpoint asks for them, through the cache."""
+"""The samples of a folder of data, as a configuration or a checkpoint asks for them, through the cache."""
 
 import fnmatch
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,12 @@ import numpy as np
 from rich.console import Console
 
 from smvae_core.checkpoint import Metadata
+from smvae_core.configuration import DataConfiguration
 from smvae_core.data.cache import Absent, CachedLogs, cache_folder, cached_samples
+from smvae_core.data.formats import FORMATS
 from smvae_core.data.samples import Samples
-from smvae_core.data.vision_touch import LogError, Trajectory, find_trajectories
+from smvae_core.data.splits import split_by_sample
+from smvae_core.data.vision_touch import LogError, Trajectory
 from smvae_core.modality import Modality
 from smvae_core.progress import progress_bar
 
@@ -18,25 +21,28 @@ from smvae_core.progress import progress_bar
 def read_logs(
     data: Path,
     modalities: Sequence[Modality],
-    missing: Mapping[str, Sequence[str]],
+    configuration: DataConfiguration,
     cache: Path | None,
     skip_bad: bool,
     console: Console,
 ) -> CachedLogs:
-    """All samples of a folder of logs, with a bar while the cache is built; files that are left out are told.
+    """All samples of a folder, with a bar while the cache is built; files that are left out are told.
 
     Args:
-        missing: trajectory name, or a pattern, to the modalities to be taken as missing from it.
-        cache: folder for caches; None puts it beside the logs.
+        configuration: the data's format, and what is to be taken as missing.
+        cache: folder for caches; None puts it beside the data.
 
     Raises:
         LogError: as `cached_samples`; or a pattern fits no trajectory.
     """
-    trajectories = find_trajectories(data)
-    folder, absent = cache_folder(data, modalities, cache), declared_missing(trajectories, missing)
+    form = FORMATS[configuration.format]
+    trajectories = form.find(data)
+    folder, absent = cache_folder(data, modalities, cache), declared_missing(trajectories, configuration.missing)
     with progress_bar(console) as bar:
-        task = bar.add_task("reading logs", total=sum(len(t.parts) for t in trajectories), figures="")
-        found = cached_samples(trajectories, modalities, folder, absent, skip_bad, lambda path: bar.advance(task))
+        task = bar.add_task("reading data", total=sum(len(t.parts) for t in trajectories), figures="")
+        found = cached_samples(
+            trajectories, modalities, folder, absent, skip_bad, lambda path: bar.advance(task), read=form.read
+        )
     for reason in found.skipped.values():
         console.print(f"left out: {reason}", markup=False, soft_wrap=True)
     return found
@@ -48,24 +54,34 @@ def read_logs_to_judge(
     """The samples to judge a checkpoint on, and others of the same folder where there are any.
 
     Args:
-        held_out: `data` holds the checkpoint's own training logs; judge on those that it held out.
+        held_out: `data` holds the checkpoint's own training data; judge on those that it held out.
 
     Raises:
         LogError: as `read_logs`; or the checkpoint held out nothing that is there.
     """
     record, modalities = metadata.training, metadata.model.modalities
-    missing = record.configuration.data.missing if held_out and record else {}
-    samples = read_logs(data, modalities, missing, cache, skip_bad, console).samples
+    configuration = record.configuration.data if record else DataConfiguration()
+    if not held_out:
+        configuration = configuration.model_copy(update={"missing": {}})
+    samples = read_logs(data, modalities, configuration, cache, skip_bad, console).samples
     if not held_out:
         return samples, None
+    if record and configuration.split == "paper":
+        seen, unseen = split_by_sample(samples, configuration.held_out, configuration.seed)
+        if len(seen) != record.samples:
+            raise LogError(
+                f"{data}: expected the data that the checkpoint was trained on, {record.samples} training samples, "
+                f"found {len(seen)}"
+            )
+        return unseen, seen
     names = record.held_out if record else ()
-    unseen = np.isin(np.array(samples.names)[samples.trajectory], names)
-    if not unseen.any() or unseen.all():
+    tested = np.isin(np.array(samples.names)[samples.trajectory], names)
+    if not tested.any() or tested.all():
         raise LogError(
             f"{data}: expected the logs that the checkpoint was trained on, of which it held out "
             f"{', '.join(names) or 'no trajectory'}; found {', '.join(samples.names[:5])}"
         )
-    return samples.select(np.flatnonzero(unseen)), samples.select(np.flatnonzero(~unseen))
+    return samples.select(np.flatnonzero(tested)), samples.select(np.flatnonzero(~tested))
 
 
 def declared_missing(trajectories: Sequence[Trajectory], missing: Mapping[str, Sequence[str]]) -> Absent:

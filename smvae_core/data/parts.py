@@ -1,21 +1,38 @@
 """One log file as columns of stored samples: what the cache on disk, and the table in memory, hold of it.
 
-Stored is what is compact and does not depend on the training part: uint8 for RGB, float16 for depth, the squashed force
+Stored is what is compact and does not depend on the training part: uint8 for RGB and grey, float16 for depth, the squashed force
 window, a vector in its own units. This module imports no torch, so that processes that read logs start at once.
 """
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from smvae_core.data.transformations import looked_at, origin
 from smvae_core.data.vision_touch import LogError, read_part
 from smvae_core.modality import Modality
-from smvae_core.preprocessing import RGB, PreprocessingError, Vector
+from smvae_core.preprocessing import RGB, Grey, PreprocessingError, Vector
 
 CONTACT, POSE = "contact", "pose"
-_DTYPE = {"rgb": np.uint8, "depth": np.float16, "force": np.float32, "vector": np.float32}
+_DTYPE = {"rgb": np.uint8, "grey": np.uint8, "depth": np.float16, "force": np.float32, "vector": np.float32}
+
+
+class Reader(Protocol):
+    """Reads one file: those of the keys `optional` that it has, each (T, ...)."""
+
+    def __call__(self, path: Path, *, optional: Collection[str]) -> dict[str, np.ndarray]:
+        """Read.
+
+        Raises:
+            LogError: the file is damaged.
+        """
+        ...
+
+
+read_log: Reader = partial(read_part, keys=())
 
 
 class Column(NamedTuple):
@@ -53,22 +70,28 @@ def columns(modalities: Sequence[Modality]) -> tuple[Column, ...]:
     return (*stored, Column(CONTACT, (), np.float32), Column(POSE, (4,), np.float32))
 
 
-def read_columns(path: Path, modalities: Sequence[Modality], absent: Collection[str] = ()) -> Part:
+def read_columns(
+    path: Path,
+    modalities: Sequence[Modality],
+    absent: Collection[str] = (),
+    read: Reader = read_log,
+) -> Part:
     """Read and preprocess one file.
 
     Args:
         absent: modalities declared missing; their keys are not looked at.
+        read: of the file's format.
 
     Raises:
         LogError: the file is damaged, does not fit a modality, or has the key of none.
     """
-    sources = {m.name: m.source for m in modalities if m.name not in absent}
-    raw = read_part(path, (), optional=[*sources.values(), "contact", "proprio"])
+    sources = {m.name: origin(m.source) for m in modalities if m.name not in absent}
+    raw = read(path, optional=list(dict.fromkeys([*sources.values(), "contact", "proprio"])))
     found = [m for m in modalities if sources.get(m.name) in raw]
     if not found:
         raise LogError(f"{path}: expected at least one of the keys {sorted(sources.values())}, found none of them")
-    steps = len(raw[found[0].source])
-    stored = {m.name: _stored_steps(path, m, raw[m.source]) for m in found}
+    steps = len(raw[sources[found[0].name]])
+    stored = {m.name: _stored_steps(path, m, looked_at(m.source, raw[sources[m.name]], m.shape[-1])) for m in found}
     stored[CONTACT] = np.full(steps, np.nan, np.float32)
     stored[POSE] = np.full((steps, 4), np.nan, np.float32)
     if "contact" in raw:
@@ -83,7 +106,7 @@ def _stored_steps(path: Path, modality: Modality, raw: np.ndarray) -> np.ndarray
     if isinstance(record, Vector):
         # Offset and scale are of the training part, which a file cannot know.
         record = Vector(size=record.size)
-    stored_form = record.resized if isinstance(record, RGB) else record.apply
+    stored_form = record.resized if isinstance(record, (RGB, Grey)) else record.apply
     stored = np.empty((len(raw), *modality.shape), _DTYPE[record.kind])
     try:
         for step, values in enumerate(raw):

@@ -29,7 +29,7 @@ class BadLogs(LogError):
         lines = "".join(f"\n  {reason}" for _, reason in sorted(bad.items()))
         super().__init__(
             f"{len(bad)} of {total} files cannot be used (--skip-bad goes on without them); expected whole "
-            f"Vision&Touch logs, found:{lines}"
+            f"ones, found:{lines}"
         )
 
 
@@ -39,7 +39,7 @@ class Samples:
 
     Attributes:
         modalities: columns of `available`, with open scales measured once `fitted`.
-        arrays: the table, by modality (R, *shape): uint8 of 255 for RGB, float16 for depth, float32 otherwise; vectors
+        arrays: the table, by modality (R, *shape): uint8 of 255 for RGB and grey, float16 for depth, float32 otherwise; vectors
             in their own units. Sample i is row `rows[i]`, of actions row `following[i]`.
         rows: (N,), int64.
         following: (N,), int64, row of the next step; of the step itself where none follows.

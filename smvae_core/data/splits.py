@@ -27,6 +27,18 @@ def split_by_trajectory(samples: Samples, held_out: float, seed: int) -> tuple[S
     return samples.select(np.flatnonzero(~unseen)), samples.select(np.flatnonzero(unseen))
 
 
+def split_as_given(samples: Samples, held_out: float, seed: int) -> tuple[Samples, Samples]:
+    """The data set's own split: what is of its part `test` is held out, whatever the share and the seed.
+
+    Raises:
+        LogError: there is no such part, or no other.
+    """
+    unseen = np.array(samples.names)[samples.trajectory] == "test"
+    if not unseen.any() or unseen.all():
+        raise LogError(f"expected data with a part 'test' and others, found {', '.join(samples.held)}")
+    return samples.select(np.flatnonzero(~unseen)), samples.select(np.flatnonzero(unseen))
+
+
 def split_by_sample(samples: Samples, held_out: float, seed: int) -> tuple[Samples, Samples]:
     """The split of the papers: single steps are held out, whose neighbours in time stand in the training part.
 
@@ -44,3 +56,7 @@ def split_by_sample(samples: Samples, held_out: float, seed: int) -> tuple[Sampl
             "record more or change data.held_out"
         )
     return samples.select(np.sort(order[count:])), samples.select(np.sort(order[:count]))
+
+
+SPLITS = {"trajectory": split_by_trajectory, "paper": split_by_sample, "given": split_as_given}
+"""By the name that the configuration gives them."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from smvae_core.data.parts import Chunk, Column, read_columns
+from smvae_core.data.parts import Chunk, Column, Reader, read_columns
 from smvae_core.data.vision_touch import LogError
 from smvae_core.modality import Modality
 
@@ -26,20 +26,22 @@ class _Writer(NamedTuple):
     files: dict[Column, int]
     modalities: tuple[Modality, ...]
     next_row: Any
+    read: Reader
 
 
 _writer: _Writer
 
 
-def start(folder: Path, table: Sequence[Column], modalities: tuple[Modality, ...], next_row: Any) -> None:
+def start(folder: Path, table: Sequence[Column], modalities: tuple[Modality, ...], next_row: Any, read: Reader) -> None:
     """Open the columns' files, in this process.
 
     Args:
         next_row: a shared integer, the first row that nobody has taken.
+        read: of the files' format.
     """
     global _writer
     files = {column: os.open(column_file(folder, column), os.O_RDWR | os.O_CREAT, 0o644) for column in table}
-    _writer = _Writer(files, modalities, next_row)
+    _writer = _Writer(files, modalities, next_row, read)
 
 
 def stop() -> None:
@@ -59,7 +61,7 @@ def write_rows(item: tuple[Path, frozenset[str]]) -> tuple[Path, Chunk | str]:
     """
     path, absent = item
     try:
-        part = read_columns(path, _writer.modalities, absent)
+        part = read_columns(path, _writer.modalities, absent, _writer.read)
     except LogError as error:
         return path, str(error)
     with _writer.next_row.get_lock():

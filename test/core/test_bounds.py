@@ -3,8 +3,8 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Independent, MixtureSameFamily, Normal, kl_divergence
 from torch.distributions import Categorical as Choice
+from torch.distributions import Independent, MixtureSameFamily, Normal, kl_divergence
 
 from smvae_core.draws import Draws, draw, uniform_subsets
 from smvae_core.likelihood import log_likelihood

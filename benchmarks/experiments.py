@@ -1,0 +1,33 @@
+"""Puts the tables of finished experiments into RESULTS.md: `python -m benchmarks.experiments OUT …`.
+
+Each OUT is the folder of `smvae reproduce`; nothing is trained or judged here.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from benchmarks.report import RESULTS, write_section
+from smvae_core.reproduce.experiments import EXPERIMENTS
+from smvae_core.reproduce.report import sections
+from smvae_core.reproduce.results import SystemResult
+
+
+def main() -> None:
+    """One section an experiment."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path, nargs="+", help="folder of smvae reproduce")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file to write to")
+    arguments = parser.parse_args()
+    for out in arguments.out:
+        content = json.loads((out / "results.json").read_text())
+        experiment = EXPERIMENTS[content["experiment"]]
+        results = [SystemResult.model_validate(result) for result in content["results"]]
+        text = "\n\n".join(
+            [f"## Reproduced: {experiment.title}", f"`{content['command']}`", *sections(experiment, results)]
+        )
+        write_section(f"Reproduced: {experiment.title}", text + "\n", arguments.results)
+
+
+if __name__ == "__main__":
+    main()

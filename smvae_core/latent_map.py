@@ -1,0 +1,41 @@
+"""The latent in two dimensions, by t-SNE, as Fig. 2 of the SMVAE paper shows it: a panel for each subset of senses."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.manifold import TSNE
+
+from smvae_core.data.samples import Samples
+from smvae_core.evaluation import Subset, evenly
+from smvae_core.model import MultimodalVAE
+from smvae_core.probes import posterior_means
+
+
+class LatentMap(NamedTuple):
+    """Where the samples lie.
+
+    Attributes:
+        subsets: S of them.
+        points: (S, N, 2): one map for all subsets, so that the same place means the same latent.
+        index: (N,), which samples.
+    """
+
+    subsets: tuple[Subset, ...]
+    points: np.ndarray
+    index: np.ndarray
+
+
+def latent_map(
+    model: MultimodalVAE, samples: Samples, subsets: Sequence[Subset], most: int, seed: int = 0
+) -> LatentMap:
+    """Map the posterior means from each subset of at most `most` samples, evenly spaced among those that have all."""
+    names = sorted({name for subset in subsets for name in subset})
+    columns = [model.names.index(name) for name in names]
+    whole = np.flatnonzero(samples.available[:, columns].all(axis=1))
+    index = whole[evenly(len(whole), most)]
+    means = posterior_means(model, samples, subsets, index)
+    flat = means.reshape(-1, means.shape[-1])
+    # t-SNE wants a perplexity below the number of points.
+    points = TSNE(perplexity=min(30.0, (len(flat) - 1) / 3.0), init="pca", random_state=seed).fit_transform(flat)
+    return LatentMap(tuple(subsets), points.reshape(*means.shape[:2], 2), index)

@@ -1,0 +1,1 @@
+"""The experiments of the SMVAE paper, each by one command."""

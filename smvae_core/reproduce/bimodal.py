@@ -1,0 +1,114 @@
+"""Judges one system on an image and its label or attributes: Table 1 and Fig. 2 to 5 of the SMVAE paper."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from smvae_core.board import picture_rows
+from smvae_core.checkpoint import Checkpoint
+from smvae_core.coherence import classifier, coherence
+from smvae_core.conditional_samples import from_values
+from smvae_core.data.pictures import ATTRIBUTES
+from smvae_core.data.samples import Samples
+from smvae_core.estimator import log_likelihoods
+from smvae_core.evaluation import evaluate, evenly
+from smvae_core.figures import picture_sheet, scatter
+from smvae_core.latent_map import latent_map
+from smvae_core.modality import Modality
+from smvae_core.progress import progress_bar
+from smvae_core.reproduce.experiments import Scale
+from smvae_core.reproduce.results import Figure, Likelihoods
+
+_COLUMNS = 10
+# Test points in memory at once, as float32.
+_TOGETHER = 500
+# Of 18 attributes those that are drawn (Fig. 5), and the one that colours the map: all would be unreadable.
+_SHOWN = ("Black_Hair", "Blond_Hair", "Eyeglasses", "Male", "Smiling", "Wearing_Hat")
+_COLOURED = "Male"
+
+
+def judged(
+    given: tuple[str, str],
+    scale: Scale,
+    loaded: Checkpoint,
+    parts: tuple[Samples, Samples],
+    out: Path,
+    device: torch.device,
+    console: Console,
+) -> dict[str, object]:
+    """Likelihoods, coherence and errors; pictures go to `out`.
+
+    Args:
+        given: names of x and y.
+        parts: trained on, and held out.
+        out: folder of the system; the classifier, which is the same for all, goes beside it.
+
+    Returns:
+        What of `SystemResult` is found out here, by name.
+    """
+    model, (seen, unseen) = loaded.model, parts
+    likelihoods = tuple(_likelihoods(loaded, unseen, given, q, scale, console) for q in (given, given[:1]))
+    epochs = 2 if scale.size == "compact" else 5
+    judge = classifier(out.parent / "classifier.safetensors", seen, given, epochs, device, console)
+    found = coherence(model, judge, unseen, scale.test_points)
+    picture_sheet(out / "predictions.png", picture_rows(model, unseen, _COLUMNS), title="held-out samples")
+    values = _values(judge.label)
+    rows = from_values(model, given[1], values, given[0], _COLUMNS)
+    picture_sheet(out / "conditional.png", rows, title=f"{given[0]} drawn from {given[1]} alone")
+    _map(scale, loaded, unseen, judge.label, given, out)
+    return {
+        "likelihoods": likelihoods,
+        "coherence": found,
+        "evaluation": evaluate(model, unseen, loaded.mean, most=scale.test_points),
+    }
+
+
+def _likelihoods(
+    loaded: Checkpoint,
+    unseen: Samples,
+    given: tuple[str, str],
+    proposal: tuple[str, ...],
+    scale: Scale,
+    console: Console,
+) -> Likelihoods:
+    index = evenly(len(unseen), scale.test_points)
+    parts = []
+    with progress_bar(console) as bar:
+        task = bar.add_task(f"log-likelihoods by q(z|{', '.join(proposal)})", total=len(index), figures="")
+        for rows in np.array_split(index, -(-len(index) // _TOGETHER)):
+            batch = unseen.batch(rows)[0]
+            found = log_likelihoods(
+                loaded.model, batch, given[:1], given[1:], proposal, scale.draws, scale.prior_draws, seed=int(rows[0])
+            )
+            parts.append(torch.stack([estimate.value for estimate in found]).cpu())
+            bar.advance(task, len(rows))
+    values = torch.cat(parts, dim=1)
+    marginal, joint, conditional = (
+        Figure(mean=float(x.mean()), error=float(x.std() / math.sqrt(len(index)))) for x in values
+    )
+    return Likelihoods(
+        given="x,y" if len(proposal) == 2 else "x", joint=joint, marginal=marginal, conditional=conditional
+    )
+
+
+def _values(label: Modality) -> dict[str, Tensor]:
+    """A row of pictures for each: every class, or some attributes by themselves."""
+    size = label.shape[0]
+    if label.likelihood == "categorical":
+        return {str(number): torch.eye(size)[number] for number in range(size)}
+    return {name: torch.eye(size)[ATTRIBUTES.index(name)] for name in _SHOWN}
+
+
+def _map(scale: Scale, loaded: Checkpoint, unseen: Samples, label: Modality, given: tuple[str, str], out: Path) -> None:
+    found = latent_map(loaded.model, unseen, [given, given[:1], given[1:]], scale.map_points)
+    truth = unseen.batch(found.index)[0][label.name]
+    if label.likelihood == "categorical":
+        classes, names = truth.argmax(dim=1), [str(number) for number in range(label.shape[0])]
+    else:
+        classes, names = truth[:, ATTRIBUTES.index(_COLOURED)].long(), [f"not {_COLOURED}", _COLOURED]
+    panels = {" + ".join(subset): (points, classes.numpy()) for subset, points in zip(found.subsets, found.points)}
+    scatter(out / "latent.png", panels, names, f"{loaded.model.configuration.system}: posterior means by t-SNE")
