@@ -5,6 +5,7 @@ import configparser
 import re
 import shlex
 import subprocess
+from itertools import dropwhile
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ LESS = {
 }
 """What a test leaves of a long command."""
 
-OF_OTHERS = ("mkdir", "cd", "git", "rosdep", "colcon", "source", "export")
+OF_OTHERS = ("mkdir", "cd", "git", "rosdep", "colcon", "source", "ros2")
 """Steps of a ROS 2 workspace, which are not ours to test."""
 
 
@@ -31,7 +32,8 @@ def commands(page: str) -> list[list[str]]:
     blocks = re.findall(r"^```bash\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     words = [shlex.split(part, comments=True) for line in lines for part in line.split(" && ")]
-    return [command for command in words if command]
+    bare = [list(dropwhile(lambda word: re.match(r"[A-Z_]+=", word), command)) for command in words]
+    return [command for command in bare if command]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(c[0] == "smvae" for c in commands(page))])
@@ -59,8 +61,9 @@ def test_what_other_commands_name_is_there(page: str) -> None:
         elif program == "pip":
             for extra in re.findall(r"\.\[(\w+)\]", " ".join(words)):
                 assert extra in extras["options.extras_require"], words
-        elif program == "ros2":
-            assert words[:2] == ["launch", "smvae_ros"]
+        elif program == "ros2" and words[0] == "run":
+            assert f"\n{words[2]} = " in extras["options.entry_points"]["console_scripts"] + "\n", words
+        elif program == "ros2" and words[:2] == ["launch", "smvae_ros"]:
             launched = (ROOT / "launch" / words[2]).read_text() + (ROOT / "launch" / "fusion.launch.py").read_text()
             for argument in words[3:]:
                 name = argument.partition(":=")[0]
