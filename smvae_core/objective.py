@@ -35,8 +35,8 @@ class Bound(NamedTuple):
 class Objective(nn.Module):
     """The bound of the model's system by one reparameterised sample a term.
 
-    One forward pass, so that it can be distributed. Each modality is encoded once for all terms, and decoded
-    for those that explain it.
+    One forward pass, so that it can be distributed. Each modality is encoded once for all terms, and decoded for those
+    that explain it.
 
     Raises:
         BatchError: the batch does not fit the model.
