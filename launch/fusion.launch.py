@@ -15,6 +15,7 @@ from launch.actions import (
     Shutdown,
 )
 from launch.event_handlers import OnExecutionComplete
+from launch.events.process import ProcessExited
 from launch.substitutions import EnvironmentVariable, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode
 from launch_ros.ros_adapters import get_ros_node
@@ -108,10 +109,15 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             *shlex.split(value["bag_arguments"]),
         ],
         output="screen",
-        on_exit=Shutdown(reason="the bag has ended"),
+        on_exit=_end,
     )  # fmt: skip
     active = OpaqueCoroutine(coroutine=_until_active, args=[node])
     return [node, RegisterEventHandler(OnExecutionComplete(target_action=active, on_completion=[player])), active]
+
+
+def _end(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
+    """End all with the bag; where all ends already, a second end would trip launch_ros over its own node."""
+    return None if context.is_shutdown else Shutdown(reason="the bag has ended")
 
 
 async def _until_active(context: LaunchContext, node: LifecycleNode) -> None:

@@ -14,7 +14,7 @@ launch_pytest = pytest.importorskip(
 if not hasattr(pytest.fixture(lambda: None), "_pytestfixturefunction"):
     pytest.skip(f"launch_pytest needs pytest < 8.4, found {pytest.__version__}", allow_module_level=True)
 
-from launch.actions import IncludeLaunchDescription
+from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_pytest.actions import ReadyToTest
 
@@ -142,3 +142,16 @@ def test_show_args_explains_every_argument(file: str, names: set[str]) -> None:
     assert names <= set(arguments)
     for name, text in arguments.items():
         assert len(text) > 20 and text != "no description given", name
+
+
+def test_large_images_get_their_shared_memory_unless_another_profile_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "mine.xml")
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "")
+    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE")
+    context = LaunchContext()
+    description = PythonLaunchDescriptionSource(str(LAUNCH / "fusion.launch.py")).get_launch_description(context)
+    for entity in description.entities:
+        if isinstance(entity, SetEnvironmentVariable):
+            entity.execute(context)
+    assert context.environment["FASTRTPS_DEFAULT_PROFILES_FILE"] == "mine.xml"
+    assert "33554432" in Path(context.environment["FASTDDS_DEFAULT_PROFILES_FILE"]).read_text()
