@@ -154,10 +154,12 @@ class Session:
     def _report(self, figures: Evaluation, score: float, means: dict[str, float]) -> None:
         full = "  ".join(f"{name} {share:.3f}" for name, share in figures.of(*self.model.names).share.items())
         trained = "  ".join(f"{name} {value:.1f}" for name, value in means.items() if " from " not in name)
-        left = (self.job.configuration.training.epochs - self.loop.epoch) * len(self.loop.samples) / self.loop.speed
+        samples, speed = len(self.loop.samples), self.loop.speed
+        left = (self.job.configuration.training.epochs - self.loop.epoch) * samples
+        # A run that stopped after the last step of an epoch goes on with no step to be timed.
+        pace = f"  ({speed:.0f} samples/s, {left / speed / 60:.0f} min left)" if speed else ""
         self.console.print(
-            f"epoch {self.loop.epoch:3d}  {trained}  held-out share of the mean's error: {full}  all {score:.3f}  "
-            f"({self.loop.speed:.0f} samples/s, {left / 60:.0f} min left)",
+            f"epoch {self.loop.epoch:3d}  {trained}  held-out share of the mean's error: {full}  all {score:.3f}{pace}",
             soft_wrap=True,
         )
 

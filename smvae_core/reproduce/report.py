@@ -175,7 +175,9 @@ def _costs(results: Sequence[SystemResult]) -> str:
         ]
         for system, of in _by_system(results)
     ]
-    return _table(["cost", "million weights", "minutes of training", "minutes of judging"], rows)
+    return _table(
+        ["cost (by the clock, whatever else ran)", "million weights", "minutes of training", "minutes of judging"], rows
+    )
 
 
 def _pictures(results: Sequence[SystemResult]) -> str:

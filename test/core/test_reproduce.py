@@ -137,13 +137,14 @@ def test_a_judged_run_can_be_judged_by_the_usual_command_too(mnist, tmp_path):
 def test_the_tables_go_into_the_results_of_the_benchmarks(mnist, tmp_path):
     _, out, _ = mnist
     path = tmp_path / "RESULTS.md"
-    path.write_text("# Benchmark results\n\n## Other\n\nkept\n")
-    for _ in range(2):
-        arguments = [sys.executable, "-m", "benchmarks.experiments", str(out), "--results", str(path)]
-        done = subprocess.run(arguments, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    title = "## Reproduced: MNIST: image and label"
+    path.write_text(f"# Benchmark results\n\n{title}\n\nof an earlier run\n\n## Other\n\nkept\n")
+    arguments = [sys.executable, "-m", "benchmarks.experiments", str(out), "--results", str(path)]
+    done = subprocess.run(arguments, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     text = path.read_text()
-    assert text.count("## Reproduced: MNIST: image and label") == 1
+    assert text.count(title) == 1
+    assert "of an earlier run" not in text
     assert "## Other\n\nkept" in text
     assert "*mvae, published*" in text
 
@@ -154,17 +155,16 @@ def test_faces_and_their_attributes(tmp_path):
     assert result.settings.configuration.model.latent == 100
 
 
-def test_six_looks_of_pictures_over_all_their_subsets(tmp_path):
-    result = reproduce("vision", write_pictures(tmp_path / "data", 40, masks=20), tmp_path / "out", "smvae")[0]
-    assert len(result.evaluation.subsets) == 63
+def test_five_looks_of_pictures_over_all_their_subsets(tmp_path):
+    result = reproduce("vision", write_pictures(tmp_path / "data", 20), tmp_path / "out", "smvae")[0]
+    assert len(result.evaluation.subsets) == 31
     assert (tmp_path / "out" / "smvae-seed0" / "from_each.png").stat().st_size > 1000
 
 
 def test_the_senses_of_logs_with_probes_of_the_latent(shared_logs, tmp_path):
-    results = reproduce("vision-touch", shared_logs, tmp_path / "out", "smvae", "crmvae")
-    for result in results:
-        assert len(result.evaluation.subsets) == len(result.probes) == 15
-    assert "contact accuracy, from | smvae | crmvae" in (tmp_path / "out" / "README.md").read_text()
+    result = reproduce("vision-touch", shared_logs, tmp_path / "out", "crmvae")[0]
+    assert len(result.evaluation.subsets) == len(result.probes) == 15
+    assert "contact accuracy, from | crmvae" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
