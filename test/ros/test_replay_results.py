@@ -113,7 +113,7 @@ def test_pictures_are_spread_over_the_bag_with_their_uncertainty(results: Path, 
         modality = engine.modality(name)
         assert pictures[f"recorded_{name}"].all()
         seen = np.stack([modality.to_physical(arrays[name]) for arrays in sets])
-        np.testing.assert_allclose(pictures[f"seen_{name}"], seen, atol=1e-5)
+        np.testing.assert_allclose(pictures[f"seen_{name}"], seen, atol=1e-3)
         fusion = engine.infer({n: sets[5][n] for n in ("force", "action")}, [name])
         predicted = pictures[f"predicted_{name}_from_without_vision"]
         assert predicted.dtype == dtype and predicted.shape == (STEPS, *shape)
