@@ -98,7 +98,8 @@ def table_schema(modalities: Sequence[Modality], latent: int) -> pa.Schema:
     for modality in modalities:
         if modality.network != "image":
             name = modality.name
-            numbers = pa.list_(pa.float32(), modality.shape[0])
+            # Of no fixed size: pyarrow cannot read back a null among lists of one.
+            numbers = pa.list_(pa.float32())
             columns += [
                 (column, numbers) for column in (f"seen_{name}", f"predicted_{name}", f"predicted_{name}_without")
             ]
