@@ -7,7 +7,18 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("loader", "caching", "training", "engine", "synchronizer", "startup", "node_latency", "soak", "report_page")
+BENCHMARKS = (
+    "loader",
+    "caching",
+    "training",
+    "engine",
+    "synchronizer",
+    "startup",
+    "node_latency",
+    "replay",
+    "report_page",
+    "soak",
+)
 
 
 def main() -> None:

@@ -1,14 +1,13 @@
 """Bags into messages: whoever wrote them and however they are packed; and one clear error for what is no bag."""
 
-import shutil
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import numpy as np
+import pytest
 import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime

@@ -1,8 +1,6 @@
 """Logs into bags: the stamps, the contents, and one clear error for what cannot be."""
 
 import shutil
-import subprocess
-import sys
 from collections import defaultdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +17,8 @@ from smvae_ros.bags import BagError, bag_hash, read_bag
 from smvae_ros.bags_from_logs import STEP_NS, pick_trajectory, write_bag
 from smvae_ros.bindings import bind
 from smvae_ros.conversions import raw_array
+
+from .command import smvae
 
 RGB, DEPTH, FORCE, ACTION = bind(vision_touch_modalities(), {})
 TOPICS = {"rgb": "/rgb/image", "depth": "/depth/image", "force": "/wrench", "action": "/action"}
@@ -129,11 +129,6 @@ def test_a_trajectory_is_picked_by_one_of_its_files_or_by_name(logs: Path, tmp_p
             BagError, match=f"one trajectory among triangle_0_journal_7, triangle_0_journal_8, found {name or 'none'}"
         ):
             pick_trajectory(tmp_path, name)
-
-
-def smvae(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from smvae_ros.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_the_command_writes_a_bag(logs: Path, bag: Path, tmp_path: Path) -> None:

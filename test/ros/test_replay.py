@@ -1,7 +1,6 @@
 """A bag through synchroniser and engine: the results, that they are the same twice, and what bad input gets."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +23,8 @@ from smvae_ros.replay_pictures import MOMENTS, Moment, Moments
 from smvae_ros.replay_summary import ReplaySummary, Timing
 from smvae_ros.replay_table import table_schema
 from smvae_ros.settings import FusionSettings, default_settings
+
+from .command import smvae
 
 STEPS = 21
 NAMES = ("rgb", "depth", "force", "action")
@@ -293,11 +294,6 @@ def test_results_do_not_go_where_a_file_is(bag: Path, checkpoint: Path, tmp_path
     with pytest.raises(ReplayError, match="out: expected a folder or nothing, found a file"):
         replay(bag, checkpoint, tmp_path / "out", default_settings, "cpu")
     assert (tmp_path / "out").read_text() == "mine"
-
-
-def smvae(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from smvae_ros.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_the_command_replays_with_other_topics_and_settings(

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,12 +13,9 @@ from smvae_ros.bags import BagError
 from smvae_ros.replay_many import ReplayJob, _together, named_bags, replay_many
 from smvae_ros.replay_summary import BagResult, ReplaysSummary
 
+from .command import smvae
+
 STEPS = 21
-
-
-def smvae(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from smvae_ros.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_a_folder_with_bad_bags_in_it(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
