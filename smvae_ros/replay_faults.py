@@ -48,7 +48,12 @@ def dropped_altogether(what_if: WhatIf) -> set[str]:
 
 
 class Faults:
-    """The faults at work on the messages of one bag."""
+    """The faults at work on the messages of one bag.
+
+    Attributes:
+        touched: modalities of which messages come late or never.
+        longest_delay_ns: of any of them.
+    """
 
     def __init__(self, what_if: WhatIf, modalities: Sequence[Modality]) -> None:
         self._drops = [
@@ -58,6 +63,7 @@ class Faults:
         self._delays = {name: nanoseconds(seconds) for name, seconds in what_if.delay.items()}
         self._noise = dict(what_if.noise)
         self._modalities = {modality.name: modality for modality in modalities}
+        self.touched = {name for name, *_ in self._drops} | {name for name, late_ns in self._delays.items() if late_ns}
         self.longest_delay_ns = max(self._delays.values(), default=0)
 
     def arrival(self, modality: str, log_ns: int, begin_ns: int) -> int | None:

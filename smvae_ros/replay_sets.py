@@ -26,8 +26,8 @@ class RecordedSet:
 
     Attributes:
         sample_set: as a node would have made it.
-        recorded: of each modality that the bag has at the set's stamp, its samples, oldest first: what the set would
-            hold if everything had come in time.
+        recorded: of each modality that the bag has at the set's stamp, its samples, oldest first: what the set holds,
+            and, of those that are absent or that a fault touches, what it could hold.
     """
 
     sample_set: SampleSet
@@ -91,7 +91,11 @@ class RecordedSets:
     def _judged(self, until_ns: int | None) -> Iterator[RecordedSet]:
         while self._waiting and (until_ns is None or self._waiting[0].emitted_ns <= until_ns):
             sample_set = self._waiting.popleft()
-            found = {name: truth.at(sample_set.stamp_ns) for name, truth in self._truth.items()}
+            found = {
+                name: sample_set.samples.get(name, ()) if name not in self.faults.touched else ()
+                for name in self._truth
+            }
+            found = {name: samples or self._truth[name].at(sample_set.stamp_ns) for name, samples in found.items()}
             yield RecordedSet(sample_set, {name: samples for name, samples in found.items() if samples})
 
     def _note(self, modality: str, log_ns: int, stamp_ns: int) -> None:

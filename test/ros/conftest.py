@@ -14,6 +14,8 @@ from smvae_core.checkpoint import save
 from smvae_core.data.vision_touch import find_trajectories
 from smvae_core.model import ModelConfiguration, MultimodalVAE
 from smvae_ros.bags_from_logs import write_bag
+from smvae_ros.replay import replay
+from smvae_ros.settings import default_settings
 
 torch.set_num_threads(1)
 
@@ -57,6 +59,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mean = {modality.name: torch.full(modality.shape, 0.25) for modality in model.configuration.modalities}
     save(path, model, mean, training=None, metrics=None)
     return path
+
+
+@pytest.fixture(scope="session")
+def results(bag: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a replay of the bag leaves."""
+    out = tmp_path_factory.mktemp("replay") / "results"
+    replay(bag, checkpoint, out, default_settings, "cpu")
+    return out
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smvae_core.modality import vision_touch_modalities
@@ -44,18 +44,21 @@ def steady(seconds: float, offset_ms: int = 0) -> list[Message]:
     return [(name, stamp, stamp, f"{name} {stamp}") for name, stamp in sorted(stamps, key=lambda item: item[1])]
 
 
+@settings(deadline=None)
 @given(
     gaps=st.lists(st.tuples(st.sampled_from([s.name for s in STREAMS]), st.integers(0, 120 * MS)), max_size=120),
 )
-def test_whatever_a_set_holds_is_the_truth_if_all_arrives_at_once(gaps: list[tuple[str, int]]) -> None:
+def test_the_truth_is_what_a_set_holds_and_the_nearest_of_what_it_lacks(gaps: list[tuple[str, int]]) -> None:
     messages, now_ns = [], START
     for name, gap_ns in gaps:
         now_ns += gap_ns + 1
         messages.append((name, now_ns, now_ns, now_ns))
-    for one in recorded(messages):
-        for name, samples in one.sample_set.samples.items():
-            if name != "rgb" or one.sample_set.reason != "tick":
-                assert one.recorded[name] == samples
+    depths = [stamp for name, _, stamp, _ in messages if name == "depth"]
+    for one in recorded(messages, WhatIf(drop=(Drop(modality="depth"),))):
+        stamp_ns = one.sample_set.stamp_ns
+        assert one.sample_set.samples.items() <= one.recorded.items()
+        near = sorted((abs(stamp - stamp_ns), stamp) for stamp in depths if abs(stamp - stamp_ns) <= 25 * MS)
+        assert [sample.stamp_ns for sample in one.recorded.get("depth", ())] == [stamp for _, stamp in near[:1]]
 
 
 def test_what_a_drop_takes_away_stays_the_truth() -> None:
