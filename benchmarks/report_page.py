@@ -8,7 +8,7 @@ The shipped recording is replayed once; its table is then repeated to an hour's 
 import argparse
 import tempfile
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 import pyarrow as pa
@@ -37,20 +37,21 @@ def main() -> None:
         # Also loads what is loaded once a process.
         short = write_report(folder).stat().st_size
         sets = _lengthen(folder, round(arguments.hours * 3600 * RATE))
-        seconds = []
+        seconds, worked = [], []
         for _ in range(arguments.rounds):
-            began = perf_counter()
+            began, busy = perf_counter(), process_time()
             page = write_report(folder)
             seconds.append(perf_counter() - began)
+            worked.append(process_time() - busy)
         size = page.stat().st_size
     took = float(np.median(seconds))
     report(
         "Report of a replay",
         "python -m benchmarks.report_page",
         f"The results of the shipped recording, repeated to {sets:,} sets ({arguments.hours:g} h at {RATE} a second). "
-        f"Median of {arguments.rounds}.",
+        f"Median of {arguments.rounds}. Beside it what the processor worked: on a busy machine the rest is waiting.",
         [
-            Goal("time to write the page", f"{took:.1f} s", "< 60 s", took < 60),
+            Goal("time to write the page", f"{took:.1f} s ({np.median(worked):.1f} s of work)", "< 60 s", took < 60),
             Goal("size of the page", f"{size / 1e6:.1f} MB ({short / 1e6:.1f} MB for 40 s)", "< 20 MB", size < 20e6),
         ],
         arguments.results,

@@ -152,9 +152,14 @@ function yAxis(plot, values, y, format = figure) {
 /** Shades the times at which a modality was not in the set. */
 function shadeAbsence(plot, name) {
   const found = columns(available[name], plot.x, plot.pixels);
-  const width = found.length > 1 ? found[1].x - found[0].x : plot.pixels;
-  for (const { x, mean } of found) {
-    if (mean < 0.5) plot.body.append(shape("rect", { class: "shade", x, y: 0, width: width + 0.3, height: plot.height }));
+  let start = null;
+  for (let i = 0; i <= found.length; i++) {
+    const out = i < found.length && found[i].mean < 0.5;
+    if (out && start === null) start = found[i].x;
+    if (out || start === null) continue;
+    const end = i < found.length ? found[i].x : plot.right;
+    plot.body.append(shape("rect", { class: "shade", x: start, y: 0, width: Math.max(0.7, end - start), height: plot.height }));
+    start = null;
   }
 }
 

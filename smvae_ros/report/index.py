@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from html import escape
-from string import Template
 from urllib.parse import quote
 
-import smvae_core
 from smvae_ros.replay_summary import BagResult, ReplaysSummary
 from smvae_ros.report.findings import percent
-from smvae_ros.report.page import template
 from smvae_ros.report.tables import errors_table, share_cell, sortable_table
+from smvae_ros.report.templates import framed
 
 
 def index(summary: ReplaysSummary, report: str) -> str:
@@ -25,14 +23,14 @@ def index(summary: ReplaysSummary, report: str) -> str:
         f"; {bad} could not be replayed" if bad else ""
     )
     rows = [_row(number, bag, names, report) for number, bag in enumerate(summary.bags)]
-    return Template(template("index.html")).substitute(
+    return framed(
+        "index.html",
         title=f"Replay of {len(summary.bags)} bags",
+        ending="this page loads nothing from anywhere; its links need the folders beside it.",
+        scripts=["sorting.js"],
         lead=escape(lead),
-        style=template("style.css"),
-        script=template("sorting.js"),
         bags=sortable_table(["Bag", "Sets", *names, "Whole sets", "Notes"], rows, "bags-table"),
         errors=errors_table(summary.evaluation, names) if summary.evaluation else "<p>No bag could be replayed.</p>",
-        version=escape(smvae_core.__version__),
     )
 
 

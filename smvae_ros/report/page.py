@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from datetime import datetime, timezone
 from html import escape
-from importlib.resources import files
-from string import Template
 from typing import Any
 
 import numpy as np
 
-import smvae_core
 from smvae_core.evaluation import Subset
 from smvae_ros.replay_summary import Drop
 from smvae_ros.report.findings import FAIR, GOOD, duration, findings, percent, silences, trivial_errors
@@ -20,6 +17,7 @@ from smvae_ros.report.results import SET, Results
 from smvae_ros.report.series import Spans
 from smvae_ros.report.sprites import picture_strips
 from smvae_ros.report.tables import errors_table, latency_table, outage_table, pairs, sets_tables
+from smvae_ros.report.templates import framed
 
 _SCRIPTS = ("view.js", "chart.js", "senses.js", "latent.js", "pictures.js", "sorting.js", "page.js")
 
@@ -43,13 +41,13 @@ def page(results: Results) -> str:
     sections |= {f"section-{name}": name.capitalize() for name in results.sets.seen}
     sections |= {"latent": "Latent", "attention": "Attention", "sets": "Sets", "latency": "Latency"}
     sections |= {"provenance": "Provenance"}
-    return Template(template("page.html")).substitute(
-        title=escape(summary.bag),
+    return framed(
+        "page.html",
+        title=summary.bag,
+        ending="this page loads nothing from anywhere: it can be sent as it is.",
+        scripts=_SCRIPTS,
+        data=_data(results),
         lead=escape(lead),
-        style=template("style.css"),
-        script="\n".join(template(name) for name in _SCRIPTS),
-        # A "<" in a string must not end the script element.
-        data=json.dumps(_data(results), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
         links="".join(f'<li><a href="#{key}">{escape(word)}</a></li>' for key, word in sections.items()),
         alerts=_alerts(results),
         tiles=_tiles(results),
@@ -68,7 +66,6 @@ def page(results: Results) -> str:
         sets=sets_tables(results),
         latency=latency_table(results),
         provenance=_provenance(results),
-        version=escape(smvae_core.__version__),
     )
 
 
@@ -164,7 +161,7 @@ def _alerts(results: Results) -> str:
         title = "What if: these faults were put on top of what was recorded. Errors are against what was recorded."
         alerts.append(_alert(title, faults, "what-if"))
     if summary.warnings:
-        alerts.append(_alert("Mind of these figures:", summary.warnings))
+        alerts.append(_alert("What to know of this bag:", summary.warnings))
     return "".join(alerts)
 
 
@@ -265,8 +262,3 @@ def _provenance(results: Results) -> str:
         {"settings": summary.settings.model_dump(), "what_if": summary.what_if.model_dump()}, indent=2, default=str
     )
     return pairs(rows) + f"<details><summary>All settings</summary><pre>{escape(settings)}</pre></details>"
-
-
-def template(name: str) -> str:
-    """A file of this package."""
-    return (files("smvae_ros.report") / name).read_text(encoding="utf-8")
