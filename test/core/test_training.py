@@ -191,6 +191,7 @@ def test_the_shipped_configuration_is_the_default():
         (("evaluate", "nothing.safetensors", "--data", "."), "nothing.safetensors: no such checkpoint"),
         (("runs", "nowhere"), "nowhere: no such folder"),
         (("runs", "."), "expected runs of smvae train, found none"),
+        (("reproduce", "mnist", "--data", "nowhere", "--out", "run"), "torchvision"),
         (("info", "nothing.safetensors"), "nothing.safetensors: no such checkpoint"),
     ],
 )
@@ -201,7 +202,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, sentence
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["simulate", "train", "runs", "evaluate", "info"])
+@pytest.mark.parametrize("name", ["simulate", "train", "reproduce", "runs", "evaluate", "info"])
 def test_help_teaches(name):
     told = smvae(name, "--help")
     assert told.returncode == 0 and f"Example: smvae {name}" in told.stdout
