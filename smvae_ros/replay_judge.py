@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ class Prepared:
     """A set on its way to the model, without its messages.
 
     Attributes:
-        sample_set: its samples are left out.
+        sample_set: of each modality only the newest sample is kept, without its message.
         arrays: what reached the set and could be used, with its noise, model units.
         truth: what the bag holds, model units.
         rejected: by modality, why its messages could not be used.
@@ -49,10 +49,12 @@ def prepare(recorded: RecordedSet, bindings: Sequence[Binding], faults: Faults) 
         for name, samples in recorded.recorded.items()
         if name not in rejected and _stamps(samples) != _stamps(sample_set.samples.get(name, ()))
     }
-    truth, _ = set_arrays(bindings, replace(sample_set, samples=others))
+    truth, _ = set_arrays(bindings, sample_set._replace(samples=others))
     truth |= {name: arrays[name] for name in recorded.recorded if name in arrays and name not in others}
     return Prepared(
-        sample_set=replace(sample_set, samples={}),
+        sample_set=sample_set._replace(
+            samples={name: (Sample(samples[-1].stamp_ns, None),) for name, samples in sample_set.samples.items()}
+        ),
         arrays={name: faults.disturbed(name, array, sample_set.samples[name]) for name, array in arrays.items()},
         truth=truth,
         rejected=rejected,

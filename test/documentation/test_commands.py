@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ..core.made_data import write_idx, write_pictures
 from .bags import write_two_camera_bag
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,6 +20,8 @@ LESS = {
     r"--trajectories \d+ --steps \d+": "--trajectories 4 --steps 12",
     r"--epochs \d+": "--epochs 1",
     r"(smvae evaluate .*)": r"\1 --most 8",
+    r"(smvae reproduce fashion-mnist) --quick (.*)": r"\1 --quick --data idx --systems smvae \2",
+    r"(smvae reproduce vision) (.*)": r"\1 --quick --systems smvae \2",
     r"(smvae train (?!.*--epochs).*)": r"\1 --epochs 1",
 }
 """What a test leaves of a long command."""
@@ -40,6 +43,8 @@ def commands(page: str) -> list[list[str]]:
 def test_the_commands_of_a_page_run_one_after_the_other(page: str, tmp_path: Path) -> None:
     for name in ("config", "recordings"):
         (tmp_path / name).symlink_to(ROOT / name)
+    write_idx(tmp_path / "idx")
+    write_pictures(tmp_path / "photos")
     if page == "docs/your-robot.md":
         for day in ("monday", "tuesday"):
             write_two_camera_bag(tmp_path / "bags" / day)
