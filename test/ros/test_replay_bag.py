@@ -111,7 +111,7 @@ def test_every_message_that_can_bring_a_modality_can_be_written(senses: Any, tmp
     none = np.zeros(len(senses), np.float32)
     judged = Judged(tuple(zeros), np.zeros(4, np.float32), np.zeros(4, np.float32), none, none, none, none, zeros, {})
     with FusionBag(tmp_path / "bag", bindings) as written:
-        written.write(SampleSet(5, 0, {}, {}, 0, "tick", 6, 7), judged, {senses[0].name: "eye"})
+        written.write(SampleSet(5, 0, {}, "tick", 6, 7), judged, {senses[0].name: "eye"})
     topics = {f"predicted {name}": f"/fusion/predicted/{'wrench' if name == 'force' else name}" for name in zeros}
     read = {name: (log, stamp, m) for name, log, stamp, m in read_bag(tmp_path / "bag", topics)}
     assert len(read) == len(senses)
