@@ -47,11 +47,14 @@ def synthetic_samples() -> Samples:
     return Samples(**{**vars(samples), "modalities": fitted(samples)})
 
 
-def our_step(samples: Samples, device: torch.device, configuration: Configuration) -> Callable[[], None]:
-    """One step of the trainer, again and again."""
+def our_step(
+    samples: Samples, device: torch.device, configuration: Configuration, fusion: torch.nn.Module | None = None
+) -> Callable[[], None]:
+    """One step of the trainer, again and again; `fusion` stands for the model's own."""
     fabric = lightning_fabric.Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1)
     torch.manual_seed(0)
     model = MultimodalVAE(configuration.model.model_copy(update={"modalities": samples.modalities}))
+    model.fusion = model.fusion if fusion is None else fusion
     loop = Loop(configuration, model, samples, fabric, Interruption(), Console(quiet=True))
     steps = _steps(loop)
     return lambda: next(steps)

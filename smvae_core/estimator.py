@@ -92,7 +92,7 @@ def log_conditional(
     """log p(targets | given): the joint, by importance sampling, less log p(given), by samples of the prior.
 
     The samples of the prior are the same for all data points, and each distinct observation is compared once. Where
-    `given` is continuous and precise few of them come near it, which the standard error shows; the difference of two
+    `given` is continuous and precise few of them come near it, and log p(given) comes out too low; the difference of two
     `log_marginal` is the better estimate then.
 
     Args and errors: as `log_marginal`; by default the proposal sees targets and given.
@@ -195,17 +195,14 @@ def _from_prior(model: MultimodalVAE, batch: Batch, names: Sequence[str], sample
     generator = torch.Generator(device).manual_seed(seed + 2**31)
     training = model.training
     model.eval()
-    total, together = _LogMeanExp(), max(1, _COMPARED // flat.numel())
+    total, count = _LogMeanExp(), len(first)
     for drawn in _blocks(samples, _DECODED[device.type]):
-        z = torch.randn(drawn, model.configuration.latent, device=device, generator=generator)
-        decoded = model.decode(z, names)
-        for begin in range(0, drawn, together):
-            some = slice(begin, begin + together)
-            total.add(
-                sum(
-                    log_likelihood(model.modalities[name], distinct[name], x[some, None]) for name, x in decoded.items()
-                )
-            )
+        decoded = model.decode(
+            torch.randn(drawn, model.configuration.latent, device=device, generator=generator), names
+        )
+        parts = range(0, count, _ENCODED)
+        some = ({name: x[begin : begin + _ENCODED] for name, x in distinct.items()} for begin in parts)
+        total.add(torch.cat([_log_p_of_pairs(model, rows, decoded) for rows in some], dim=1))
     model.train(training)
     return Estimate(*(x[which.to(device)] for x in total.estimate()))
 
@@ -217,6 +214,16 @@ def _log_p(model: MultimodalVAE, rows: Batch, z: Tensor, names: Sequence[str]) -
         name: log_likelihood(model.modalities[name], rows[name], x.unflatten(0, z.shape[:2]))
         for name, x in decoded.items()
     }
+
+
+def _log_p_of_pairs(model: MultimodalVAE, rows: Batch, decoded: Batch) -> Tensor:
+    """Σ_m log p(x_m | z) of what was decoded from S samples and of N observations: (S, N)."""
+    together = max(1, _COMPARED // sum(x.numel() for x in rows.values()))
+    of_each = [
+        torch.cat([log_likelihood(model.modalities[name], x, part[:, None]) for part in decoded[name].split(together)])
+        for name, x in rows.items()
+    ]
+    return torch.stack(of_each).sum(dim=0)
 
 
 def _log_prior(z: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class ModelConfiguration(BaseModel):
 
 
 class MultimodalVAE(nn.Module):
-    """A set of senses in, one Gaussian latent out, and every sense predicted from it.
+    """A set of senses in, one latent out, and every sense predicted from it.
 
     Attributes:
         configuration: what it was built from.

@@ -35,7 +35,8 @@ class Bound(NamedTuple):
 class Objective(nn.Module):
     """The bound of the model's system by one reparameterised sample a term.
 
-    One forward pass, so that it can be distributed. Each modality is encoded once and decoded once, for all terms.
+    One forward pass, so that it can be distributed. Each modality is encoded once for all terms, and decoded for those
+    that explain it.
 
     Raises:
         BatchError: the batch does not fit the model.
@@ -65,17 +66,18 @@ class Objective(nn.Module):
         for column, name in enumerate(model.names):
             if name not in batch:
                 continue
-            # Terms that never explain a modality do without its decoder. Whole terms are taken one by one, since an
-            # index would make a GPU wait.
+            # Terms that never explain a modality do without its decoder. A GPU decodes the others in one call; of a
+            # processor's cache that would ask too much. Terms are taken one by one, since an index would make a GPU wait.
             which = draws.explains[:, column].nonzero()[:, 0].tolist()
-            here = torch.stack([draws.targets[t, :, column] for t in which])
-            parameters = model.decode(torch.cat([terms.z[t] for t in which]), [name])[name]
-            parameters = parameters.float().unflatten(0, here.shape)
             # Absent slots may hold NaN, whose gradient would survive the mask below.
-            present = here.any(dim=0).view(-1, *[1] * len(model.modalities[name].shape))
+            present = draws.targets[:, :, column].any(dim=0).view(-1, *[1] * len(model.modalities[name].shape))
             x = torch.where(present, batch[name], 0.0)
-            log_p = torch.where(here, log_likelihood(model.modalities[name], x, parameters), 0.0)
-            for t, of_term in zip(which, log_p):
-                explained = explained + model.modalities[name].weight * terms.weight[t] * of_term
-                rows[t, :, column] = of_term.detach()
+            for some in [which] if embeddings.is_cuda else [[t] for t in which]:
+                here = torch.stack([draws.targets[t, :, column] for t in some])
+                parameters = model.decode(torch.cat([terms.z[t] for t in some]), [name])[name]
+                parameters = parameters.float().unflatten(0, here.shape)
+                log_p = torch.where(here, log_likelihood(model.modalities[name], x, parameters), 0.0)
+                for t, of_term in zip(some, log_p):
+                    explained = explained + model.modalities[name].weight * terms.weight[t] * of_term
+                    rows[t, :, column] = of_term.detach()
         return Bound((terms.cost - explained).mean(), terms.kl.mean().detach(), rows, draws.targets)
