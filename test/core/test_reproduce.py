@@ -102,7 +102,7 @@ def test_a_judgement_that_was_lost_is_made_again_without_training(mnist):
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
     data, out = write_idx(tmp_path / "data"), tmp_path / "out"
-    arguments = [*command("mnist", data, out), "--epochs", "40", "--systems", "mopoe"]
+    arguments = [*command("mnist", data, out), "--epochs", "15", "--systems", "mopoe"]
     process = subprocess.Popen(smvae(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     told = ""
@@ -114,10 +114,10 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
     told += process.stdout.read()
     assert process.wait() == 130
     assert "the same command goes on" in told
-    assert 1 <= len(read_metrics(out / "mopoe-seed0" / "metrics.jsonl")) < 40
+    assert 1 <= len(read_metrics(out / "mopoe-seed0" / "metrics.jsonl")) < 15
     app(arguments, standalone_mode=False)
-    assert len(read_metrics(out / "mopoe-seed0" / "metrics.jsonl")) == 40
-    assert results_of(out)[0].settings.configuration.training.epochs == 40
+    assert len(read_metrics(out / "mopoe-seed0" / "metrics.jsonl")) == 15
+    assert results_of(out)[0].settings.configuration.training.epochs == 15
 
 
 def test_other_settings_than_a_folder_was_begun_with_are_refused(mnist):
