@@ -247,7 +247,16 @@ def evaluate(
     loaded = load(path)
     loaded.model.to(torch_device(device.value))
     samples, others = read_logs_to_judge(loaded.metadata, data, held_out, cache, skip_bad, console)
-    found = judge(loaded, samples, others, (path.name, data.name), most or None, draws)
+    with console.status("judging") as status:
+        found = judge(
+            loaded,
+            samples,
+            others,
+            (path.name, data.name),
+            most or None,
+            draws,
+            lambda stage: status.update(f"judging: {stage}"),
+        )
     console.print(error_table(found.evaluation.subsets, loaded.model.names))
     console.print(tables.likelihood_table(found.evaluation, loaded.model.names))
     console.print(tables.baseline_table(found))

@@ -1,5 +1,6 @@
 """Everything that `smvae evaluate` says of a model on logs, as one record."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,7 @@ def judge(
     name: tuple[str, str],
     most: int | None,
     draws: int,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Judgement:
     """Judge a model on samples that it was not trained on; deterministic.
 
@@ -84,18 +86,26 @@ def judge(
         name: of the checkpoint, and of the logs.
         most: use at most so many samples, evenly spaced; four times as many for the probes.
         draws: for the log-likelihoods.
+        on_stage: called with what begins, for progress.
     """
     model, subsets = loaded.model, all_subsets(loaded.model.names)
     to_fit, to_probe = (probe_training, samples) if probe_training is not None else _parts(samples)
     probes, more = {}, None if most is None else _PROBE_SAMPLES * most
     if to_fit is not None:
+        on_stage("fitting probes")
         probes = fit_probes(model, to_fit, subsets, more)
+    on_stage(f"errors and likelihoods from {len(subsets)} subsets")
+    evaluation = evaluate(model, samples, loaded.mean, subsets, most, draws=draws)
+    on_stage("baselines and probes")
+    baselines = baselines_of(samples, loaded, most)
+    scores = score_probes(model, probes, to_probe, more) if probes else ()
+    on_stage("robustness")
     return Judgement(
         checkpoint=name[0],
         data=name[1],
-        evaluation=evaluate(model, samples, loaded.mean, subsets, most, draws=draws),
-        baselines=baselines_of(samples, loaded, most),
-        probes=score_probes(model, probes, to_probe, more) if probes else (),
+        evaluation=evaluation,
+        baselines=baselines,
+        probes=scores,
         robustness=robustness(model, to_probe, loaded.mean, probes.get(model.names), most),
     )
 

@@ -166,6 +166,7 @@ class Session:
     def _conclude(self) -> None:
         """Judge the best epoch on every held-out sample and all subsets, and keep that with it."""
         if self.fabric.is_global_zero:
+            self.console.print(f"judging the best epoch on {len(self.unseen)} held-out samples, all subsets")
             best = checkpoint.load(self.run.best)
             self.model.load_state_dict(best.model.state_dict())
             metrics = evaluate(self.model, self.unseen, self.mean, draws=1)
