@@ -18,14 +18,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, nargs="+", help="folder of smvae reproduce")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file to write to")
+    parser.add_argument("--note", default="", help="a sentence on the data, to stand before the settings")
     arguments = parser.parse_args()
     for out in arguments.out:
         content = json.loads((out / "results.json").read_text())
         experiment = EXPERIMENTS[content["experiment"]]
         results = [SystemResult.model_validate(result) for result in content["results"]]
-        text = "\n\n".join(
-            [f"## Reproduced: {experiment.title}", f"`{content['command']}`", *sections(experiment, results)]
-        )
+        told = [f"## Reproduced: {experiment.title}", f"`{content['command']}`", arguments.note]
+        text = "\n\n".join([*filter(None, told), *sections(experiment, results)])
         write_section(f"Reproduced: {experiment.title}", text + "\n", arguments.results)
 
 
