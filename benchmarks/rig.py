@@ -18,7 +18,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
-
 from smvae_ros.msg import FusionStatus, Latent
 
 FUSION_NODE = ("fusion_node",)

@@ -79,7 +79,7 @@ def shown(
     physical = [model.modalities[camera].to_physical(image) for image in images.cpu().numpy()]
     if model.modalities[camera].preprocessing.kind == "depth":
         return [depth_picture(metres, *(limits or _limits(model, camera, images))) for metres in physical]
-    return [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in physical]
+    return physical
 
 
 def tiled(rows: Mapping[str, list[np.ndarray]]) -> np.ndarray | None:

@@ -301,10 +301,6 @@ def info(
         console.print(error_table(metadata.metrics.subsets, [m.name for m in metadata.model.modalities]))
 
 
-if __name__ == "__main__":
-    main()
-
-
 @app.command()
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors).")],
@@ -327,3 +323,7 @@ def export(
         f"{escape(str(onnx))}: {onnx.stat().st_size / 1e6:.1f} MB; "
         f"differs from PyTorch by {exported.difference:.1g} at most over {exported.subsets} subsets"
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -70,6 +70,11 @@ class Modality(BaseModel):
         """Shape of one sample in the model."""
         return self.preprocessing.shape
 
+    @property
+    def is_image(self) -> bool:
+        """Whether one sample is a picture, (C, H, W)."""
+        return len(self.shape) == 3
+
     def to_model(self, raw: np.ndarray) -> np.ndarray:
         """Raw array to float32 of `shape`, in model units.
 

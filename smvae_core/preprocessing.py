@@ -90,8 +90,9 @@ class Grey(_Record):
         return raw[None]
 
     def invert(self, x: np.ndarray) -> np.ndarray:
-        """Float32 (1, size, size) to uint8 (size, size)."""
-        return np.rint(np.clip(x[0], 0.0, 1.0) * 255.0).astype(np.uint8)
+        """Float32 (1, size, size) to uint8 (size, size, 3) of three equal channels, as pictures are shown and sent."""
+        grey = np.rint(np.clip(x[0], 0.0, 1.0) * 255.0).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
 
 
 class Depth(_Record):

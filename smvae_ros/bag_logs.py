@@ -146,7 +146,7 @@ def _row(bindings: Iterable[Binding], sample_set: SampleSet) -> dict[str, np.nda
 
 def _logged(preprocessing: Preprocessing, raw: np.ndarray) -> np.ndarray:
     """Images at the model's size, so that a log is small and gives the model what the node would."""
-    if preprocessing.kind == "rgb":
+    if preprocessing.kind in ("rgb", "grey"):
         return preprocessing.resized(raw).transpose(1, 2, 0)
     if preprocessing.kind == "depth":
         return preprocessing.apply(raw).transpose(1, 2, 0) * np.float32(preprocessing.max_depth)

@@ -78,7 +78,7 @@ def fitting(modality: Modality) -> list[str]:
     else as VectorStamped.
     """
     preprocessing = modality.preprocessing
-    if preprocessing.kind in ("rgb", "depth"):
+    if modality.is_image:
         return [IMAGE]
     usual = WRENCH if preprocessing.kind == "force" else TWIST
     count = modality.shape[0]

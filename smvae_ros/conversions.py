@@ -62,7 +62,7 @@ def raw_array(binding: Binding, messages: Sequence[Any]) -> np.ndarray:
     """What `Modality.to_model` takes, from a modality's messages in one set, oldest first.
 
     Returns:
-        rgb: uint8 (H, W, 3), RGB. depth: float32 (H, W), metres. force: float32 (T, C), a row for each message.
+        rgb: uint8 (H, W, 3), RGB. grey: uint8 (H, W), of whatever colours. depth: float32 (H, W), metres. force: float32 (T, C), a row for each message.
         vector: float32 (C,), of the newest message. A WrenchStamped gives fx fy fz tx ty tz in N and N·m, a
         TwistStamped linear x y z and angular z, or angular x y z where C is 6.
 
@@ -73,6 +73,8 @@ def raw_array(binding: Binding, messages: Sequence[Any]) -> np.ndarray:
     try:
         if kind == "rgb":
             return _colour(messages[-1])
+        if kind == "grey":
+            return cv2.cvtColor(_colour(messages[-1]), cv2.COLOR_RGB2GRAY)
         if kind == "depth":
             return _metres(messages[-1])
         if kind == "force":
@@ -91,7 +93,7 @@ def fill(binding: Binding, message: Any, physical: np.ndarray) -> None:
     Of a force/torque window, it is the newest sample.
     """
     kind = binding.modality.preprocessing.kind
-    if kind in ("rgb", "depth"):
+    if binding.modality.is_image:
         fill_image(message, physical)
         return
     row = physical[-1] if kind == "force" else physical

@@ -187,7 +187,7 @@ def _play(
 def _combinations(modalities: tuple[Modality, ...]) -> list[tuple[str, tuple[str, ...]]]:
     """All senses; all but each camera; touch only."""
     names = tuple(modality.name for modality in modalities)
-    cameras = [modality.name for modality in modalities if modality.preprocessing.kind in ("rgb", "depth")]
+    cameras = [modality.name for modality in modalities if modality.is_image]
     without = [(f"no {camera}", tuple(name for name in names if name != camera)) for camera in cameras]
     return [("all senses", names), *without, ("touch only", tuple(name for name in names if name not in cameras))]
 

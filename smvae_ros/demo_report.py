@@ -140,7 +140,7 @@ def draw(
 ) -> None:
     """A sheet: what the cameras saw, and below what the node predicted from each set; a column for each moment."""
     moments_ns = [round(share * seconds * 1e9) for share in np.linspace(0.16, 0.97, _COLUMNS)]
-    images = [modality for modality in modalities if modality.preprocessing.kind in ("rgb", "depth")]
+    images = [modality for modality in modalities if modality.is_image]
     seen = {m.name: [_physical(m, truth.message(m.name, moment)) for moment in moments_ns] for m in images}
     limits = {
         m.name: depth_range(np.stack([x for x in seen[m.name] if x is not None]))

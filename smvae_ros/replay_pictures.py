@@ -80,7 +80,7 @@ def pictures(
     moments: Sequence[Moment], modalities: Sequence[Modality], inference: BatchInference
 ) -> dict[str, np.ndarray]:
     """What pictures.npz holds: the same moments and model give the same numbers."""
-    images = [modality for modality in modalities if modality.preprocessing.kind in ("rgb", "depth")]
+    images = [modality for modality in modalities if modality.is_image]
     shown = _shown(images)
     names = [modality.name for modality in modalities]
     content: dict[str, np.ndarray] = {
@@ -118,14 +118,14 @@ def draw_sheet(path: Path, content: dict[str, np.ndarray], modalities: Sequence[
     places = np.unique(np.linspace(0, len(content["row"]) - 1, SHEET).round().astype(int))
     rows: dict[str, list[np.ndarray]] = {}
     for modality in modalities:
-        name, kind = modality.name, modality.preprocessing.kind
-        if kind not in ("rgb", "depth"):
+        name = modality.name
+        if not modality.is_image:
             continue
         of_modality = {f"camera saw: {name}": content[f"seen_{name}"][places]}
         for label in content["shown"].tolist():
             words = "all" if label == "all" else f"all {label.replace('_', ' ')}"
             of_modality[f"{name} predicted from\n{words}"] = content[f"predicted_{name}_from_{label}"][places]
-        if kind == "depth":
+        if modality.preprocessing.kind == "depth":
             limits = depth_range(content[f"seen_{name}"])
             rows |= {label: [depth_picture(x, *limits) for x in metres] for label, metres in of_modality.items()}
         else:

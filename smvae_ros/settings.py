@@ -189,7 +189,7 @@ def default_settings(modalities: Iterable[Modality]) -> FusionSettings:
     """
     modalities = list(modalities)
     topics = default_topics(modalities)
-    images = [modality.name for modality in modalities if modality.preprocessing.kind in ("rgb", "depth")]
+    images = [modality.name for modality in modalities if modality.is_image]
     reference = "rgb" if "rgb" in images else next(iter(images), "")
     return FusionSettings(
         reference=reference,
@@ -199,9 +199,9 @@ def default_settings(modalities: Iterable[Modality]) -> FusionSettings:
 
 def default_topics(modalities: Iterable[Modality]) -> dict[str, str]:
     """By modality its topic, relative: images on `<name>/image`, all else on `<name>`, but `force` on `wrench`."""
-    kinds = {modality.name: modality.preprocessing.kind for modality in modalities}
-    topics = {name: f"{name}/image" if kind in ("rgb", "depth") else name for name, kind in kinds.items()}
-    if kinds.get("force") == "force" and "wrench" not in kinds:
+    by_name = {modality.name: modality for modality in modalities}
+    topics = {name: f"{name}/image" if modality.is_image else name for name, modality in by_name.items()}
+    if "force" in by_name and by_name["force"].preprocessing.kind == "force" and "wrench" not in by_name:
         topics["force"] = "wrench"
     return topics
 

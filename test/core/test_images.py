@@ -194,7 +194,7 @@ def test_looks_are_taken_at_the_size_of_the_model(height, width):
 def test_a_grey_image_goes_to_model_units_and_back():
     image = np.arange(64, dtype=np.uint8).reshape(8, 8)
     record = Grey(size=8)
-    assert np.array_equal(record.invert(record.apply(image)), image)
+    assert np.array_equal(record.invert(record.apply(image)), np.repeat(image[..., None], 3, axis=2))
     modality = Modality(name="mask", source="mask", preprocessing=record, network="flat_image", likelihood="bernoulli")
     with pytest.raises(Exception, match=r"mask: expected a grey uint8 image \(H, W\), found float64"):
         modality.to_model(image.astype(float))

@@ -26,11 +26,11 @@ from rclpy.qos import QoSProfile
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
+from smvae_ros.msg import FusionStatus, Latent, ModalityStatus
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from smvae_ros.conversions import fill_image, fill_twist, fill_wrench
-from smvae_ros.msg import FusionStatus, Latent, ModalityStatus
 
 PATIENCE_S = 60.0
 STEP_S = 0.05

@@ -11,6 +11,7 @@ from geometry_msgs.msg import TwistStamped, WrenchStamped
 from rclpy.qos import QoSProfile
 from rclpy.time import Time
 from sensor_msgs.msg import Image, JointState
+from smvae_ros.msg import VectorStamped
 from std_msgs.msg import Header
 
 from smvae_core.checkpoint import save
@@ -18,7 +19,6 @@ from smvae_core.modality import Modality
 from smvae_core.model import ModelConfiguration, MultimodalVAE
 from smvae_core.preprocessing import RGB, Depth, Force, Vector
 from smvae_ros.conversions import fill_image, fill_wrench
-from smvae_ros.msg import VectorStamped
 
 from .robot import STEP_S, Robot
 

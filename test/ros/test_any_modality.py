@@ -10,12 +10,12 @@ from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from sensor_msgs.msg import Image, JointState
+from smvae_ros.msg import VectorStamped
 
 from smvae_core.errors import ConfigurationError
 from smvae_core.modality import Modality
 from smvae_ros.bags import BagError
 from smvae_ros.bindings import IMAGE, JOINTS, TWIST, VECTOR, VECTOR_STAMPED, WRENCH
-from smvae_ros.msg import VectorStamped
 from smvae_ros.replay import replay
 from smvae_ros.settings import FusionSettings, default_settings, default_topics
 

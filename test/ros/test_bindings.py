@@ -15,6 +15,7 @@ from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from sensor_msgs.msg import JointState
+from smvae_ros.msg import VectorStamped
 
 from smvae_core.errors import ConfigurationError
 from smvae_core.modality import Modality
@@ -22,7 +23,6 @@ from smvae_core.preprocessing import RGB, Depth, Force, Vector
 from smvae_ros.bags import read_bag
 from smvae_ros.bindings import IMAGE, JOINTS, TWIST, VECTOR, VECTOR_STAMPED, WRENCH, Binding, bind
 from smvae_ros.conversions import ConversionError, fill, raw_array
-from smvae_ros.msg import VectorStamped
 from smvae_ros.settings import default_topics
 
 ROOT = Path(__file__).parents[2]

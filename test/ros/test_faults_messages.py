@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
-
 from smvae_ros.msg import Latent
 
 from .robot import ALL, FusionProcess, Robot, image, own_domain, stamp_ns

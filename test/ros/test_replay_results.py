@@ -1,7 +1,9 @@
 """What a replay leaves: summary, table, pictures, timing, each against the log that the bag was made of."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -10,11 +12,17 @@ from PIL import Image
 from smvae_core.data.vision_touch import find_trajectories
 from smvae_core.engine import Engine
 from smvae_core.evaluation import all_subsets
+from smvae_core.modality import Modality
+from smvae_core.preprocessing import Grey
 from smvae_ros.bags_from_logs import STEP_NS
+from smvae_ros.replay import replay
 from smvae_ros.replay_pictures import MOMENTS, Moment, Moments
 from smvae_ros.replay_summary import ReplaySummary, Timing
 from smvae_ros.replay_table import table_schema
-from smvae_ros.settings import default_settings
+from smvae_ros.report import write_report
+from smvae_ros.settings import FusionSettings, default_settings
+
+from .senses import camera, tiny_checkpoint
 
 STEPS = 21
 NAMES = ("rgb", "depth", "force", "action")
@@ -147,3 +155,21 @@ def test_the_sheet_has_a_row_for_what_was_seen_and_for_each_prediction(results: 
     # Ten rows of eight pictures, higher than wide cells, and something in it.
     assert pixels.shape[0] > 1000 and pixels.shape[1] > 800
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
+
+
+def test_grey_pictures_come_from_a_colour_camera(bag: Path, tmp_path: Path) -> None:
+    grey = Modality(name="grey", source="image.grey", preprocessing=Grey(), network="image", likelihood="bernoulli")
+    checkpoint = tiny_checkpoint(tmp_path / "grey.safetensors", (camera("dirty"), grey))
+
+    def settings(modalities: Sequence[Modality]) -> FusionSettings:
+        streams = {m.name: {"topic": "rgb/image"} for m in modalities}
+        return default_settings(modalities).changed({"reference": "dirty", "streams": streams})
+
+    summary = replay(bag, checkpoint, tmp_path / "results", settings, "cpu", write_bag=True)
+    assert summary.sets_by_subset == {"dirty+grey": STEPS}
+    content = np.load(tmp_path / "results" / "pictures.npz")
+    seen = content["seen_grey"]
+    assert seen.dtype == np.uint8 and seen.shape[1:] == (64, 64, 3)
+    expected = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in content["seen_dirty"]]
+    np.testing.assert_allclose(seen[..., 0], expected, atol=3)
+    assert write_report(tmp_path / "results").exists()
