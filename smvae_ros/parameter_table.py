@@ -12,7 +12,14 @@ from pydantic.fields import FieldInfo
 
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.bindings import IMAGE, NUMBERS, bind
-from smvae_ros.settings import FusionSettings, NodeSettings, StreamSettings, default_settings
+from smvae_ros.settings import (
+    FusionSettings,
+    NodeSettings,
+    StreamSettings,
+    default_settings,
+    default_topics,
+    prediction_topics,
+)
 
 _HEAD = "| parameter | type | default | meaning | changes |\n|---|---|---|---|---|\n"
 
@@ -21,13 +28,19 @@ def parameters_page() -> str:
     """The page as Markdown."""
     return "\n".join(
         [
-            "# Parameters of the fusion node",
+            "# Topics and parameters of the fusion node",
             "",
             "Written by `python -m smvae_ros.parameter_table > docs/parameters.md` from the declarations themselves. "
             "A file with all of them is [config/fusion.yaml](../config/fusion.yaml). A bad value is refused with the "
             "reason, and the old one stays. What changes at any time is applied at once: nothing is forgotten but the "
             "samples of a modality that is taken out, and sets that wait already keep their deadline.",
             "",
+            "## Topics",
+            "",
+            "Of the usual four senses; others are on `<name>/image` or `<name>`, their predictions on "
+            "`~/predicted/<name>`. All are relative, for namespaces and remappings.",
+            "",
+            _topics(),
             "## The node",
             "",
             _table(NodeSettings.model_fields),
@@ -55,6 +68,17 @@ def parameters_page() -> str:
             "",
         ]
     )
+
+
+def _topics() -> str:
+    modalities = vision_touch_modalities()
+    topics, predicted = default_topics(modalities), prediction_topics(modalities)
+    rows = [
+        f"| {binding.modality.name} | `{topics[binding.modality.name]}` | `{predicted[binding.modality.name]}` | "
+        f"`{binding.type}` |\n"
+        for binding in bind(modalities, {})
+    ]
+    return "| | seen on | predicted on | as |\n|---|---|---|---|\n" + "".join(rows)
 
 
 def _table(fields: dict[str, FieldInfo]) -> str:

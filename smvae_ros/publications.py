@@ -21,7 +21,7 @@ from smvae_ros.conversions import fill
 from smvae_ros.msg import Latent, VectorStamped
 from smvae_ros.point_cloud import points_from_depth
 from smvae_ros.set_synchronizer import SampleSet
-from smvae_ros.settings import default_topics
+from smvae_ros.settings import prediction_topics
 
 try:
     from sensor_msgs_py.point_cloud2 import create_cloud_xyz32
@@ -51,10 +51,10 @@ class Publications:
         self._node = node
         self._bindings = {binding.modality.name: binding for binding in bindings}
         modalities = [binding.modality for binding in bindings]
-        topics = default_topics(modalities)
+        topics = prediction_topics(modalities)
         self._latent = self._publisher(Latent, "~/latent")
         self._predicted = {
-            name: self._publisher(MESSAGES[binding.type], f"~/predicted/{topics[name].split('/')[0]}")
+            name: self._publisher(MESSAGES[binding.type], topics[name])
             for name, binding in self._bindings.items()
         }
         self._depth = next((m.name for m in modalities if m.preprocessing.kind == "depth"), None)

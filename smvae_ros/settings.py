@@ -206,6 +206,11 @@ def default_topics(modalities: Iterable[Modality]) -> dict[str, str]:
     return topics
 
 
+def prediction_topics(modalities: Iterable[Modality]) -> dict[str, str]:
+    """By modality the topic of its predictions: `~/predicted/<name>`, but of `force` `~/predicted/wrench`."""
+    return {name: f"~/predicted/{topic.split('/')[0]}" for name, topic in default_topics(modalities).items()}
+
+
 def flat(
     settings: NodeSettings | FusionSettings | StreamSettings, prefix: str = ""
 ) -> Iterator[tuple[str, Any, FieldInfo]]:
