@@ -73,8 +73,7 @@ class BatchInference:
         self.subsets = all_subsets(self.names)
         self._model = copy.deepcopy(model).to(device, memory_format=torch.channels_last).eval()
         self._mean, self._device, self._pictures = mean, device, pictures
-        self._images = {name for name, modality in model.modalities.items() if modality.network == "image"}
-
+        self._images = {name for name, modality in model.modalities.items() if modality.is_image}
         self._masks = subset_mask(self.names, self.subsets)
 
     @torch.inference_mode()
