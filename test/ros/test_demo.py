@@ -28,7 +28,15 @@ def demo(tmp_path: Path, bag: Path, checkpoint: Path) -> Iterator[Callable[..., 
             options = {"bag": bag, "checkpoint": checkpoint, "out": tmp_path / "demo", "seconds": 1.0, **changes}
             command = [sys.executable, "-m", "smvae_ros.demo", *(f"--{key}={value}" for key, value in options.items())]
             begun.append(
-                subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                subprocess.Popen(
+                    command,
+                    cwd=tmp_path,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    # A shell that starts the tests in the background lets them, and their children, ignore it.
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                )
             )
             return begun[-1]
 
