@@ -63,7 +63,7 @@ def write_logs(
         LogWriteError: no two sets in a row, or `out` cannot be written.
     """
     bindings = settings.bindings(modalities)
-    topics = {name: "/" + stream.topic.lstrip("/") for name, stream in settings.streams.items() if stream.enabled}
+    topics = {name: topic for name, topic in settings.root_topics().items() if settings.streams[name].enabled}
     types = {binding.modality.name: binding.type for binding in bindings}
     writer = _Writer(out, bag.resolve().stem, nanoseconds(settings.tick) * LONGEST_GAP)
     try:

@@ -19,6 +19,14 @@ from smvae_core.peg_scene import SceneLook
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
     from smvae_ros.replay_many import ReplayJob
 
+OtherTopics = Annotated[
+    list[str] | None,
+    typer.Option(help="Another topic of a modality, as MODALITY:=TOPIC; may be given several times."),
+]
+ParameterFile = Annotated[
+    Path | None, typer.Option(help="The node's parameter file (as config/fusion.yaml), for how sets are made.")
+]
+
 
 def main() -> None:
     """Entry point of the `smvae` command."""
@@ -58,13 +66,8 @@ def log(
         Path | None,
         typer.Option(help="The configuration to train with: its modalities are written; by default the usual four."),
     ] = None,
-    topic: Annotated[
-        list[str] | None,
-        typer.Option(help="Another topic of a modality, as MODALITY:=TOPIC; may be given several times."),
-    ] = None,
-    params_file: Annotated[
-        Path | None, typer.Option(help="The node's parameter file (as config/fusion.yaml), for how sets are made.")
-    ] = None,
+    topic: OtherTopics = None,
+    params_file: ParameterFile = None,
 ) -> None:
     """Turn recordings of a robot into logs to train on: the sets that the node would make of them.
 
@@ -88,7 +91,8 @@ def log(
             file for one in bag for file in write_logs(one, modalities, settings, out, lambda: progress.advance(task))
         ]
         sets = int(progress.tasks[0].completed)
-    written = [t for t in find_trajectories(out) if t.parts[0][1] in files]
+    made = set(files)
+    written = [trajectory for trajectory in find_trajectories(out) if trajectory.parts[0][1] in made]
     console.print(
         f"{sets} sets, {len(written)} {'trajectory' if len(written) == 1 else 'trajectories'}, "
         f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB, in {escape(str(out))}"
@@ -107,13 +111,8 @@ def replay(
     checkpoint: Annotated[
         Path | None, typer.Option(help="A checkpoint (.safetensors); by default the one that ships.")
     ] = None,
-    topic: Annotated[
-        list[str] | None,
-        typer.Option(help="Another topic of a modality, as MODALITY:=TOPIC; may be given several times."),
-    ] = None,
-    params_file: Annotated[
-        Path | None, typer.Option(help="The node's parameter file (as config/fusion.yaml), for how sets are made.")
-    ] = None,
+    topic: OtherTopics = None,
+    params_file: ParameterFile = None,
     drop: Annotated[
         list[str] | None,
         typer.Option(

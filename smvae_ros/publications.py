@@ -54,8 +54,7 @@ class Publications:
         topics = prediction_topics(modalities)
         self._latent = self._publisher(Latent, "~/latent")
         self._predicted = {
-            name: self._publisher(MESSAGES[binding.type], topics[name])
-            for name, binding in self._bindings.items()
+            name: self._publisher(MESSAGES[binding.type], topics[name]) for name, binding in self._bindings.items()
         }
         self._depth = next((m.name for m in modalities if m.preprocessing.kind == "depth"), None)
         self._periods: dict[str, float] = {}

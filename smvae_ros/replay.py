@@ -92,7 +92,7 @@ def replay(
         "settings_sha256": sha256((chosen.model_dump_json() + faults.model_dump_json()).encode()).hexdigest(),
     }
     bindings = chosen.bindings(engine.modalities)
-    topics = {name: "/" + stream.topic.lstrip("/") for name, stream in chosen.streams.items()}
+    topics = chosen.root_topics()
     types = {binding.modality.name: binding.type for binding in bindings}
     absent = dropped_altogether(faults) | {name for name, stream in chosen.streams.items() if not stream.enabled}
     with _results(out) as folder, _one_thread():

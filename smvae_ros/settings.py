@@ -161,6 +161,10 @@ class FusionSettings(_Settings):
         """
         return bind(modalities, {name: stream.message for name, stream in self.streams.items()})
 
+    def root_topics(self) -> dict[str, str]:
+        """By modality its topic, resolved at the root, as a bag has it."""
+        return {name: "/" + stream.topic.lstrip("/") for name, stream in self.streams.items()}
+
     def changed(self, changes: dict[str, Any]) -> FusionSettings:
         """The settings with some values replaced; under `streams` only what each modality names is.
 

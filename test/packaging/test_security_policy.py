@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ..ros.robot import FusionProcess, Robot, own_domain
+from ..ros.robot import Robot, fusion_and_robot
 
 POLICY = Path("config") / "sros2" / "fusion.policy.xml"
 NODE = "fusion"
@@ -16,16 +16,10 @@ NODE = "fusion"
 @pytest.fixture(scope="module")
 def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
     """A robot beside an active node of the shipped checkpoint, in simulated time."""
-    with own_domain() as domain:
-        process = FusionProcess(tmp_path_factory.mktemp("fusion") / "log", {"use_sim_time": True})
-        robot = Robot(domain)
-        try:
-            robot.clock(start_s=1.0)
-            robot.wait_for_state("active")
-            yield robot
-        finally:
-            robot.close()
-            process.kill()
+    with fusion_and_robot(tmp_path_factory.mktemp("fusion") / "log", {"use_sim_time": True}) as (robot, _):
+        robot.clock(start_s=1.0)
+        robot.wait_for_state("active")
+        yield robot
 
 
 @pytest.fixture(scope="module")

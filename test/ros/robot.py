@@ -279,6 +279,32 @@ class Robot:
         self.diagnostics.update({status.name: status for status in message.status})
 
 
+@contextmanager
+def fusion_and_robot(log: Path, parameters: dict[str, Any]) -> Iterator[tuple[Robot, FusionProcess]]:
+    """A node and a robot in a domain of their own; neither is left behind."""
+    with fusion_starter(log) as begin:
+        yield begin(**parameters)
+
+
+@contextmanager
+def fusion_starter(log: Path) -> Iterator[Callable[..., tuple[Robot, FusionProcess]]]:
+    """Starts nodes with the parameters that it is called with, and a robot for each, in a domain of their own."""
+    with own_domain() as domain:
+        begun: list[tuple[Robot, FusionProcess]] = []
+
+        def begin(**parameters: object) -> tuple[Robot, FusionProcess]:
+            process = FusionProcess(log, parameters)
+            begun.append((Robot(domain), process))
+            return begun[-1]
+
+        try:
+            yield begin
+        finally:
+            for robot, process in begun:
+                robot.close()
+                process.kill()
+
+
 class SimulatedClock:
     """Publishes /clock, 10 ms later every 10 ms; setting `start_s` makes it jump."""
 

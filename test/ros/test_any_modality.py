@@ -19,7 +19,7 @@ from smvae_ros.bindings import IMAGE, JOINTS, TWIST, VECTOR, VECTOR_STAMPED, WRE
 from smvae_ros.replay import replay
 from smvae_ros.settings import FusionSettings, default_settings, default_topics
 
-from .robot import FusionProcess, Robot, own_domain, stamp_ns
+from .robot import FusionProcess, Robot, fusion_starter, stamp_ns
 from .senses import JOINTS_MESSAGE, SIX, THREE, Senses, messages, tiny_checkpoint
 
 ROS_TYPES = {
@@ -50,20 +50,8 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., tuple[Robot, FusionProcess]]]:
     """Starts a node of the test's own."""
-    with own_domain() as domain:
-        begun: list[tuple[Robot, FusionProcess]] = []
-
-        def begin(**parameters: object) -> tuple[Robot, FusionProcess]:
-            process = FusionProcess(tmp_path / "log", parameters)
-            begun.append((Robot(domain), process))
-            return begun[-1]
-
-        try:
-            yield begin
-        finally:
-            for robot, process in begun:
-                robot.close()
-                process.kill()
+    with fusion_starter(tmp_path / "log") as begin:
+        yield begin
 
 
 def topics(modalities: tuple[Modality, ...]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from sensor_msgs.msg import Image
 
 from .bench import ACTION, CAMERA, DEPTH, FORCE, MS, START, Bench
-from .robot import ALL, FusionProcess, Robot, own_domain, stamp_ns
+from .robot import ALL, FusionProcess, Robot, fusion_and_robot, stamp_ns
 
 
 def changed(bench: Bench, *streams: object, now: float, max_wait: float = 50) -> list[set[str]]:
@@ -87,15 +87,9 @@ def test_a_bad_change_is_refused_and_changes_nothing(streams: tuple, max_wait: f
 @pytest.fixture(scope="module")
 def running(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Robot, FusionProcess]]:
     """A node and a robot that sends everything."""
-    with own_domain() as domain:
-        process = FusionProcess(tmp_path_factory.mktemp("fusion") / "log", {"checkpoint": checkpoint})
-        robot = Robot(domain)
+    with fusion_and_robot(tmp_path_factory.mktemp("fusion") / "log", {"checkpoint": checkpoint}) as (robot, process):
         robot.sending = set(ALL)
-        try:
-            yield robot, process
-        finally:
-            robot.close()
-            process.kill()
+        yield robot, process
 
 
 @pytest.fixture

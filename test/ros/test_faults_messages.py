@@ -10,7 +10,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from smvae_ros.msg import Latent
 
-from .robot import ALL, FusionProcess, Robot, image, own_domain, stamp_ns
+from .robot import ALL, FusionProcess, Robot, fusion_and_robot, image, stamp_ns
 
 COLOUR = np.arange(48 * 64 * 3, dtype=np.uint32).reshape(48, 64, 3).astype(np.uint8)
 METRES = np.linspace(0.2, 1.8, 48 * 64, dtype=np.float32).reshape(48, 64)
@@ -21,15 +21,9 @@ PARAMETERS = {f"qos_overrides./{name}/image.subscription.reliability": "reliable
 @pytest.fixture(scope="module")
 def running(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Robot, FusionProcess]]:
     """One node for all, and a robot."""
-    with own_domain() as domain:
-        log = tmp_path_factory.mktemp("fusion") / "log"
-        process = FusionProcess(log, {"checkpoint": checkpoint, **PARAMETERS})
-        robot = Robot(domain)
-        try:
-            yield robot, process
-        finally:
-            robot.close()
-            process.kill()
+    log = tmp_path_factory.mktemp("fusion") / "log"
+    with fusion_and_robot(log, {"checkpoint": checkpoint, **PARAMETERS}) as both:
+        yield both
 
 
 @pytest.fixture

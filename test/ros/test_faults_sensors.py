@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from .robot import ALL, FusionProcess, Robot, own_domain, stamp_ns
+from .robot import ALL, FusionProcess, Robot, fusion_and_robot, stamp_ns
 
 BURST = 1000
 
@@ -15,14 +15,8 @@ BURST = 1000
 @pytest.fixture(scope="module")
 def running(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Robot, FusionProcess]]:
     """One node for all, and a robot."""
-    with own_domain() as domain:
-        process = FusionProcess(tmp_path_factory.mktemp("fusion") / "log", {"checkpoint": checkpoint})
-        robot = Robot(domain)
-        try:
-            yield robot, process
-        finally:
-            robot.close()
-            process.kill()
+    with fusion_and_robot(tmp_path_factory.mktemp("fusion") / "log", {"checkpoint": checkpoint}) as both:
+        yield both
 
 
 @pytest.fixture

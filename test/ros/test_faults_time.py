@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .robot import ALL, FusionProcess, Robot, own_domain, stamp_ns
+from .robot import ALL, FusionProcess, Robot, fusion_and_robot, own_domain, stamp_ns
 
 MS = 1_000_000
 HOUR = 3_600_000 * MS
@@ -15,14 +15,8 @@ LONG_AGO = 1_500_000_000_000 * MS
 @pytest.fixture(scope="module")
 def running(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Robot, FusionProcess]]:
     """One node for all, and a robot."""
-    with own_domain() as domain:
-        process = FusionProcess(tmp_path_factory.mktemp("fusion") / "log", {"checkpoint": checkpoint})
-        robot = Robot(domain)
-        try:
-            yield robot, process
-        finally:
-            robot.close()
-            process.kill()
+    with fusion_and_robot(tmp_path_factory.mktemp("fusion") / "log", {"checkpoint": checkpoint}) as both:
+        yield both
 
 
 @pytest.fixture

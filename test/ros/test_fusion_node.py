@@ -12,20 +12,14 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from sensor_msgs.msg import Image, PointCloud2
 
-from .robot import ALL, FRAMES, FusionProcess, Robot, own_domain, stamp_ns
+from .robot import ALL, FRAMES, FusionProcess, Robot, fusion_and_robot, fusion_starter, stamp_ns
 
 
 @pytest.fixture(scope="module")
 def running(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Robot, FusionProcess]]:
     """A node that was just started, and a robot; shared by the tests that leave it as it was."""
-    with own_domain() as domain:
-        process = FusionProcess(tmp_path_factory.mktemp("fusion") / "log", {"checkpoint": checkpoint})
-        robot = Robot(domain)
-        try:
-            yield robot, process
-        finally:
-            robot.close()
-            process.kill()
+    with fusion_and_robot(tmp_path_factory.mktemp("fusion") / "log", {"checkpoint": checkpoint}) as both:
+        yield both
 
 
 @pytest.fixture
@@ -40,20 +34,8 @@ def robot(running: tuple[Robot, FusionProcess]) -> Robot:
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., tuple[Robot, FusionProcess]]]:
     """Starts a node of the test's own."""
-    with own_domain() as domain:
-        begun: list[tuple[Robot, FusionProcess]] = []
-
-        def begin(**parameters: object) -> tuple[Robot, FusionProcess]:
-            process = FusionProcess(tmp_path / "log", parameters)
-            begun.append((Robot(domain), process))
-            return begun[-1]
-
-        try:
-            yield begin
-        finally:
-            for robot, process in begun:
-                robot.close()
-                process.kill()
+    with fusion_starter(tmp_path / "log") as begin:
+        yield begin
 
 
 def test_all_four_senses_give_a_latent_with_the_stamp_and_frame_of_the_reference(robot: Robot) -> None:

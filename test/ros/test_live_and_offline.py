@@ -18,7 +18,7 @@ from smvae_ros.bags_from_logs import STEP_NS
 from smvae_ros.replay import replay
 from smvae_ros.settings import default_settings
 
-from .robot import FusionProcess, Robot, own_domain, stamp_ns
+from .robot import Robot, fusion_and_robot, stamp_ns
 
 TYPES = {
     "/rgb/image": Image,
@@ -85,14 +85,8 @@ class BagPlayer:
 @pytest.fixture
 def live(checkpoint: Path, tmp_path: Path) -> Iterator[Robot]:
     """A robot in simulated time, and a node in it."""
-    with own_domain() as domain:
-        process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint, "use_sim_time": True})
-        robot = Robot(domain)
-        try:
-            yield robot
-        finally:
-            robot.close()
-            process.kill()
+    with fusion_and_robot(tmp_path / "log", {"checkpoint": checkpoint, "use_sim_time": True}) as (robot, _):
+        yield robot
 
 
 def test_a_bag_gives_the_same_sets_and_latents_live_and_offline(
