@@ -1,4 +1,4 @@
-"""The one thread that owns the engine. Two sets may wait for it, so that two that leave together are both fused."""
+"""The one thread that owns the engine. A few sets may wait for it, so that those that leave together are all fused."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from smvae_ros.set_synchronizer import SampleSet
 
 if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be configured does without
     from smvae_core.engine import Engine, Fusion
+
+
+# Sets that leave together: two when a sensor falls silent, and one for each period of a camera that the machine slept.
+_TOGETHER = 4
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,9 @@ class Result:
 class FusionWorker:
     """Loads the engine, warms it up and runs it, all on one thread: a model is never used by two.
 
-    Where a sensor falls silent, two sets leave together; both are run, the older first. Where the network is slower than
-    the sets, the newest wins: once a set was run while a newer one waited, only one may wait until none does.
+    Where a sensor falls silent or the machine stood still, a few sets leave together; all are run, the oldest first.
+    Where the network is slower than the sets, the newest wins: once so many were run without a pause as may leave
+    together, only one may wait until none does.
 
     Args:
         load: builds the engine.
@@ -66,7 +71,7 @@ class FusionWorker:
         self._load, self._convert = load, convert
         self._wanted, self._publish, self._fail = wanted, publish, fail
         self._waiting: deque[tuple[SampleSet, int, int]] = deque()
-        self._behind = False
+        self._without_pause = 0
         self._generation = 0
         self._stopping = False
         self._changed = threading.Condition()
@@ -82,15 +87,17 @@ class FusionWorker:
         """
         return self._engine.result()
 
-    def submit(self, sample_set: SampleSet) -> bool:
-        """Let a set wait its turn; returns whether it overtook one that waited already, which is not run."""
+    def submit(self, sample_set: SampleSet) -> int:
+        """Let a set wait its turn; returns how many it overtook that waited already, which are not run."""
+        overtaken = 0
         with self._changed:
-            overtook = len(self._waiting) == (1 if self._behind else 2)
-            if overtook:
+            places = _TOGETHER if self._without_pause < _TOGETHER else 1
+            while len(self._waiting) >= places:
                 self._waiting.popleft()
+                overtaken += 1
             self._waiting.append((sample_set, self._generation, perf_counter_ns()))
             self._changed.notify()
-        return overtook
+        return overtaken
 
     def forget(self) -> None:
         """Drop the sets that wait; the result of the one that runs is never published."""
@@ -122,14 +129,12 @@ class FusionWorker:
     def _take(self) -> tuple[SampleSet, int, int] | None:
         with self._changed:
             if not self._waiting:
-                self._behind = False
+                self._without_pause = 0
             self._changed.wait_for(lambda: self._stopping or self._waiting)
             if self._stopping:
                 return None
-            taken = self._waiting.popleft()
-            if self._waiting:
-                self._behind = True
-            return taken
+            self._without_pause += 1
+            return self._waiting.popleft()
 
     def _process(self, engine: Engine, sample_set: SampleSet, generation: int, submitted_ns: int) -> None:
         wanted = self._wanted()
