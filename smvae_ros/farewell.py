@@ -13,7 +13,7 @@ def farewell(statistics: Statistics, synchronizer: SetSynchronizer | None) -> st
         synchronizer: None where the node was not active; only the latents are told then.
     """
     words = f"farewell after {statistics.published} latents"
-    sets = synchronizer.sets.total() if synchronizer is not None else 0
+    sets = sum(synchronizer.sets.values()) if synchronizer is not None else 0
     if synchronizer is None or not sets:
         return words
     shares = ", ".join(f"{name} in {count.sets / sets:.0%}" for name, count in synchronizer.counts.items())

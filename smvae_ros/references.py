@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import insort
 from typing import NamedTuple
 
+from smvae_ros.sample_set import new_tuple
+
 NEVER = -(1 << 63)
 """Before every stamp and every time, in nanoseconds."""
 FOREVER = 1 << 128
@@ -30,23 +32,33 @@ class References:
 
     def __init__(self) -> None:
         self._waiting: list[Reference] = []
-        self._note()
+        self.first: Reference | None = None
+        self.due_ns = FOREVER
 
     @property
     def newest(self) -> Reference | None:
         """The one with the newest stamp."""
         return self._waiting[-1] if self._waiting else None
 
-    def open(self, reference: Reference) -> None:
+    def open(self, stamp_ns: int, opened_ns: int, deadline_ns: int, *, tick: bool) -> None:
         """Let a reference wait."""
-        insort(self._waiting, reference)
-        self._note()
+        waiting = self._waiting
+        reference = new_tuple(Reference, (stamp_ns, opened_ns, deadline_ns, tick))
+        if waiting:
+            insort(waiting, reference)
+        else:  # as nearly always
+            waiting.append(reference)
+        self.first = waiting[0]
+        if deadline_ns < self.due_ns:
+            self.due_ns = deadline_ns
 
-    def pop(self) -> Reference:
-        """Take the one with the oldest stamp."""
-        reference = self._waiting.pop(0)
-        self._note()
-        return reference
+    def close(self) -> None:
+        """Forget the one with the oldest stamp."""
+        del self._waiting[0]
+        if self._waiting:
+            self._note()
+        else:
+            self.first, self.due_ns = None, FOREVER
 
     def keep(self, *, ticks: bool) -> None:
         """Forget all but the ticks, or all but those that are none."""
@@ -59,10 +71,6 @@ class References:
         self._note()
 
     def _note(self) -> None:
-        # Nearly always there is one at most.
         waiting = self._waiting
-        if not waiting:
-            self.first, self.due_ns = None, FOREVER
-        else:
-            self.first = waiting[0]
-            self.due_ns = self.first.deadline_ns if len(waiting) == 1 else min(one.deadline_ns for one in waiting)
+        self.first = waiting[0] if waiting else None
+        self.due_ns = min([reference.deadline_ns for reference in waiting], default=FOREVER)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
+# What the constructor of a named tuple does, without the function of Python around it: in half the time.
+new_tuple = tuple.__new__
+
 Reason = Literal["complete", "deadline", "tick", "overflow"]
 
 

@@ -6,14 +6,13 @@ offline bag go through the same code and get the same sets.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
-from smvae_ros.references import FOREVER, NEVER, Reference, References
-from smvae_ros.sample_set import Reason, Sample, SampleSet
-from smvae_ros.stream import Stream, StreamBuffer, StreamCounts
+from smvae_ros.references import FOREVER, NEVER, References
+from smvae_ros.sample_set import Reason, Sample, SampleSet, new_tuple
+from smvae_ros.stream import Stream, StreamCounts
+from smvae_ros.stream_buffer import StreamBuffer
 
 __all__ = ["Reason", "Sample", "SampleSet", "SetSynchronizer", "Stream", "StreamCounts"]
 
@@ -63,7 +62,7 @@ class SetSynchronizer:
         self._arrange(max_wait_ns, ())
         self.counts: dict[str, StreamCounts] = {name: buffer.counts for name, buffer in self._buffers.items()}
         """What became of the samples of each modality."""
-        self.sets: Counter[str] = Counter()
+        self.sets: dict[str, int] = {}
         """The sets that went out, by reason."""
         self.empty_ticks = 0
         """The ticks that had nothing to go out with."""
@@ -85,8 +84,7 @@ class SetSynchronizer:
             raise ValueError(f"expected a sample of {', '.join(self._buffers)}, found {modality}")
         sets: list[SampleSet] = []
         if now_ns < self._now_ns or self._wake_ns <= now_ns:
-            sets = self._advance(now_ns)
-        if now_ns < self._now_ns:
+            sets = self.poll(now_ns)
             now_ns = self._now_ns
         self._now_ns = now_ns
         stream, counts = buffer.stream, buffer.counts
@@ -99,10 +97,10 @@ class SetSynchronizer:
         else:
             counts.zero_stamp += 1
             stamp_ns = now_ns
-        if stamp_ns > now_ns + self._future_ns:
+        if stamp_ns > now_ns and stamp_ns > now_ns + self._future_ns:
             counts.dropped["future"] += 1
             return sets
-        if stamp_ns < buffer.newest_ns - self._jump_ns:
+        if stamp_ns < buffer.newest_ns and stamp_ns < buffer.newest_ns - self._jump_ns:
             self.reset()
             self._now_ns = now_ns
         if self._first_ns is None:
@@ -110,21 +108,33 @@ class SetSynchronizer:
             for each in self._enabled:
                 each.wait(now_ns)
         if buffer is self._reference:
-            return sets + self._add_reference(buffer, stamp_ns, sample, now_ns)
-        revived = not buffer.alive(now_ns)
-        buffer.arrive(stamp_ns, now_ns)
-        if self._alive_until_ns < buffer.dead_ns:
-            self._alive_until_ns = buffer.dead_ns
-        buffer.add(stamp_ns, sample, self._stamp_ns + 1)
+            self._add_reference(buffer, stamp_ns, sample, now_ns)
+            self._emit(now_ns, now_ns, sets)
+            return sets
+        revived = buffer.arrive(stamp_ns, now_ns)
+        buffer.add(stamp_ns, sample, self._stamp_ns)
         if buffer is self._blocker:
-            sets += self._emit(now_ns, now_ns)
+            self._emit(now_ns, now_ns, sets)
         elif revived:
+            self._living = self._others
             self._schedule()
         return sets
 
     def poll(self, now_ns: int) -> list[SampleSet]:
         """The sets whose time has come by `now_ns`."""
-        return self._advance(now_ns)
+        if now_ns < self._now_ns and now_ns < self._now_ns - self._max_wait_ns:
+            self.reset()
+        sets: list[SampleSet] = []
+        # Each thing happens at its own time, however late the call.
+        while (at_ns := self._wake_ns) <= now_ns:
+            if at_ns == self._tick_due_ns:
+                self._tick_due_ns += self._tick_ns
+                self._tick(at_ns)
+            self._now_ns = at_ns
+            self._emit(at_ns, now_ns, sets)
+        if now_ns > self._now_ns:
+            self._now_ns = now_ns
+        return sets
 
     def next_deadline(self) -> int | None:
         """When to poll next, in nanoseconds; None when nothing happens before the next sample."""
@@ -146,11 +156,12 @@ class SetSynchronizer:
         fitted = [self._fitted(stream) for stream in streams]
         if unknown := [stream.name for stream in fitted if stream.name not in self._buffers]:
             raise ValueError(f"expected streams of {', '.join(self._buffers)}, found {', '.join(unknown)}")
-        sets = self._advance(now_ns)
+        sets = self.poll(now_ns)
         self._arrange(max_wait_ns, fitted)
         if self._reference is None:
             self._references.keep(ticks=True)
-        return sets + self._emit(now_ns, now_ns)
+        self._emit(now_ns, now_ns, sets)
+        return sets
 
     def alive(self, modality: str, now_ns: int) -> bool:
         """Whether a sample of the modality arrived within its timeout."""
@@ -161,12 +172,7 @@ class SetSynchronizer:
         return len(self._buffers[modality])
 
     def _fitted(self, stream: Stream) -> Stream:
-        if stream.name != self._reference_name:
-            return stream
-        if stream.window > 1:
-            raise ValueError(f"the reference must not be windowed, found a window of {stream.window} for {stream.name}")
-        # It is taken by its own stamp, exactly and once; where one more waits than may, the oldest leaves.
-        return replace(stream, tolerance_ns=0, hold_ns=0, depth=stream.depth + 1)
+        return stream.as_reference() if stream.name == self._reference_name else stream
 
     def _arrange(self, max_wait_ns: int, changed: Iterable[Stream]) -> None:
         if max_wait_ns < 0:
@@ -182,122 +188,111 @@ class SetSynchronizer:
         if self._first_ns is not None:
             for buffer in self._enabled:
                 buffer.wait(self._first_ns)
-        seen = [buffer for buffer in self._others if buffer.arrived_ns != NEVER]
-        self._alive_until_ns = max((buffer.dead_ns for buffer in seen), default=NEVER)
+        self._living = self._others
+        self._alive_until_ns = NEVER
 
     def _restart(self) -> None:
         for buffer in self._buffers.values():
             buffer.clear()
         self._references.clear()
+        # The others, but for those that were found dead since they last came alive.
+        self._living = self._others
         self._blocker: StreamBuffer | None = None
         self._first_ns = None
         self._now_ns = NEVER
         self._stamp_ns = NEVER
         self._wake_ns = self._tick_due_ns = FOREVER
-        # When the last of the streams dies that could fill a tick.
+        # At least until then a stream lives that could fill a tick.
         self._alive_until_ns = NEVER
 
-    def _add_reference(self, buffer: StreamBuffer, stamp_ns: int, sample: Any, now_ns: int) -> list[SampleSet]:
+    def _add_reference(self, buffer: StreamBuffer, stamp_ns: int, sample: Any, now_ns: int) -> None:
         # One that is later than its own timeout does not catch up in time: it is as good as silent, and ticks go on.
         if stamp_ns > self._stamp_ns - buffer.stream.timeout_ns:
             buffer.arrive(stamp_ns, now_ns)
-            if (newest := self._references.newest) is not None and newest.tick:
+            if self._references.first is not None and self._references.newest.tick:
                 # What they would take belongs to the reference that is back.
                 self._references.keep(ticks=False)
-        if buffer.add(stamp_ns, sample, self._stamp_ns + 1):
-            self._references.open(Reference(stamp_ns, now_ns, now_ns + self._max_wait_ns, False))
-        return self._emit(now_ns, now_ns)
-
-    def _advance(self, now_ns: int) -> list[SampleSet]:
-        """Let everything happen that is due by now, each thing at its own time, however late the call."""
-        if now_ns < self._now_ns - self._max_wait_ns:
-            self.reset()
-        sets: list[SampleSet] = []
-        while self._wake_ns <= now_ns:
-            at_ns = self._wake_ns
-            if at_ns == self._tick_due_ns:
-                self._tick(at_ns)
-            self._now_ns = at_ns
-            sets += self._emit(at_ns, now_ns)
-        self._now_ns = max(now_ns, self._now_ns)
-        return sets
+        if buffer.add(stamp_ns, sample, self._stamp_ns):
+            self._references.open(stamp_ns, now_ns, now_ns + self._max_wait_ns, tick=False)
 
     def _tick(self, at_ns: int) -> None:
-        lags_ns = [buffer.lag_ns for buffer in self._others if buffer.alive(at_ns)]
-        if not lags_ns:
+        lag_ns = FOREVER
+        for buffer in self._living:
+            if at_ns < buffer.dead_ns and buffer.lag_ns < lag_ns:
+                lag_ns = buffer.lag_ns
+        if lag_ns == FOREVER:
             return
         # Where all that arrives lies further back than a tick waits, a tick at the clock's own time would find nothing.
-        lag_ns = min(lags_ns)
         stamp_ns = at_ns - lag_ns if lag_ns > self._max_wait_ns else at_ns
-        newest = self._references.newest
-        if stamp_ns > (self._stamp_ns if newest is None else newest.stamp_ns):
-            self._references.open(Reference(stamp_ns, at_ns, at_ns + self._max_wait_ns, True))
-
-    def _emit(self, at_ns: int, now_ns: int) -> list[SampleSet]:
-        """Release the references that need not wait at `at_ns`, oldest first."""
-        sets: list[SampleSet] = []
         references = self._references
-        self._blocker = None
-        while references.first is not None:
-            self._blocker = self._blocking(references.first, at_ns)
-            reason: Reason = "complete"
-            if self._blocker is not None:
-                # An earlier reference may not hold up a later one beyond its deadline.
-                if references.due_ns <= at_ns:
-                    reason = "deadline"
-                elif self._reference is not None and len(self._reference) == self._reference.stream.depth:
-                    reason = "overflow"
-                else:
-                    break
-                self._blocker = None
-            released = self._release(reason, now_ns)
-            if released is not None:
-                sets.append(released)
-        self._schedule()
-        return sets
+        if stamp_ns > (self._stamp_ns if references.first is None else references.newest.stamp_ns):
+            references.open(stamp_ns, at_ns, at_ns + self._max_wait_ns, tick=True)
 
-    def _blocking(self, first: Reference, at_ns: int) -> StreamBuffer | None:
+    def _emit(self, at_ns: int, now_ns: int, sets: list[SampleSet]) -> None:
+        """Add to the sets those of the references that need not wait at `at_ns`, oldest first."""
+        references, buffer = self._references, self._reference
+        self._blocker = None
+        while (first := references.first) is not None:
+            stamp_ns, opened_ns, _, tick = first
+            blocker = self._blocking(stamp_ns, tick, at_ns)
+            if blocker is None:
+                reason: Reason = "complete"
+            # An earlier reference may not hold up a later one beyond its deadline.
+            elif references.due_ns <= at_ns:
+                reason = "deadline"
+            elif buffer is not None and len(buffer.stamps) == buffer.stream.depth:
+                reason = "overflow"
+            else:
+                self._blocker = blocker
+                break
+            references.close()
+            samples: dict[str, tuple[Sample, ...]] = {}
+            for each in self._enabled:
+                if each.stamps and (taken := each.take(stamp_ns)):
+                    samples[each.stream.name] = taken
+            if not samples:
+                self.empty_ticks += 1
+                continue
+            if tick:
+                reason = "tick"
+            self._stamp_ns = stamp_ns
+            self.sets[reason] = self.sets.get(reason, 0) + 1
+            sets.append(new_tuple(SampleSet, (stamp_ns, self.resets, samples, reason, opened_ns, now_ns)))
+        self._schedule()
+
+    def _blocking(self, stamp_ns: int, tick: bool, at_ns: int) -> StreamBuffer | None:
         """A live stream from which something may yet arrive that changes the set."""
         reference = self._reference
         if (
-            reference is not None
+            not tick
+            and reference is not None
             and not reference.stream.ordered
-            and not first.tick
             and at_ns < reference.dead_ns
             # An earlier reference may come between this one and the last, unless they are too close for that.
-            and first.stamp_ns - reference.used_ns >= max(2, 2 * reference.period_ns)
+            and stamp_ns - reference.used_ns >= max(2, 2 * reference.period_ns)
         ):
             return reference
-        for buffer in self._others:
-            if at_ns < buffer.dead_ns and not buffer.settled(first.stamp_ns):
+        for buffer in self._living:
+            if buffer.dead_ns <= at_ns:
+                self._living = [each for each in self._living if each is not buffer]
+            elif not buffer.settled(stamp_ns):
                 return buffer
         return None
 
-    def _release(self, reason: Reason, now_ns: int) -> SampleSet | None:
-        reference = self._references.pop()
-        stamp_ns = reference.stamp_ns
-        samples: dict[str, tuple[Sample, ...]] = {}
-        for buffer in self._enabled:
-            if taken := buffer.take(stamp_ns):
-                samples[buffer.stream.name] = taken
-        if not samples:
-            self.empty_ticks += 1
-            return None
-        if reference.tick:
-            reason = "tick"
-        self._stamp_ns = stamp_ns
-        self.sets[reason] += 1
-        return SampleSet(stamp_ns, self.resets, samples, reason, reference.opened_ns, now_ns)
-
     def _schedule(self) -> None:
         """Note the next tick, if anything that could fill it is alive, and when something happens by itself."""
-        if self._now_ns < self._alive_until_ns and self._first_ns is not None:
+        now_ns, wake_ns = self._now_ns, FOREVER
+        if self._alive_until_ns <= now_ns and self._living:
+            seen = [buffer.dead_ns for buffer in self._living if buffer.arrived_ns != NEVER]
+            self._alive_until_ns = max(seen, default=NEVER)
+        if now_ns < self._alive_until_ns:
             start_ns = self._first_ns if self._reference is None else self._reference.dead_ns
-            if start_ns <= self._now_ns:
-                start_ns = self._now_ns + 1
-            wake_ns = self._tick_due_ns = -(-start_ns // self._tick_ns) * self._tick_ns
-        else:
-            wake_ns = self._tick_due_ns = FOREVER
+            if start_ns <= now_ns:
+                start_ns = now_ns + 1
+            wake_ns = self._tick_due_ns
+            if not 0 <= wake_ns - start_ns < self._tick_ns:
+                wake_ns = -(-start_ns // self._tick_ns) * self._tick_ns
+        self._tick_due_ns = wake_ns
         if self._references.due_ns < wake_ns:
             wake_ns = self._references.due_ns
         if self._blocker is not None and self._blocker.dead_ns < wake_ns:

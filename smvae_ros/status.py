@@ -44,7 +44,7 @@ class StatusPublisher:
         """
         period = max(monotonic() - self._last, 1e-3)
         self._last = monotonic()
-        sets = intake.synchronizer.sets.total() if intake is not None else 0
+        sets = sum(intake.synchronizer.sets.values()) if intake is not None else 0
         recent_sets = self._since_last("", "sets", sets)
         report = NodeReport(
             state=state,
