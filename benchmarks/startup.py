@@ -20,7 +20,7 @@ import rclpy
 done()
 import torch
 done()
-import smvae_ros.fusion_node, smvae_core.engine
+import smvae_ros.fusion_process, smvae_core.engine
 done()
 engine = smvae_core.engine.Engine.load(None)
 done()
