@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from smvae_core.cli import DeviceName, app, console, error_table, run
 from smvae_core.errors import ConfigurationError
-from smvae_core.peg_scene import SceneLook
+from smvae_core.peg.scene import SceneLook
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
     from smvae_ros.replay_many import ReplayJob
