@@ -310,8 +310,8 @@ def export(
 
     Example: smvae export runs/first/best.safetensors --onnx model.onnx
     """
+    from smvae_core.backends.onnx_export import export_onnx
     from smvae_core.checkpoint import load
-    from smvae_core.onnx_export import export_onnx
 
     exported = export_onnx(load(checkpoint), onnx)
     table = Table("", "name", "shape (B: batch)")

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smvae_core import checkpoint
+from smvae_core.backends.onnx_export import export_onnx
 from smvae_core.checkpoint import TrainingRecord
 from smvae_core.configuration import Configuration, changed
 from smvae_core.draws import draw
@@ -21,7 +22,6 @@ from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
 from smvae_core.networks import SIZES
 from smvae_core.objective import Objective
 from smvae_core.objective_configuration import ObjectiveConfiguration
-from smvae_core.onnx_export import export_onnx
 
 SYSTEMS = get_args(System)
 CLOSE = dict(rtol=0, atol=1e-5)
