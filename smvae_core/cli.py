@@ -161,7 +161,7 @@ def train(
     Example: smvae train --data logs --out runs/first --size compact --epochs 60
     """
     from smvae_core.configuration import Configuration, changed, load_configuration
-    from smvae_core.run import Run
+    from smvae_core.run.folder import Run
     from smvae_core.training import Interrupted, Job
     from smvae_core.training import train as fit
 
@@ -196,7 +196,7 @@ def runs(folder: Annotated[Path, typer.Argument(help="A folder with runs, at any
 
     Example: smvae runs runs
     """
-    from smvae_core.run import find_runs
+    from smvae_core.run.folder import find_runs
 
     found = find_runs(folder)
     names = list(dict.fromkeys(name for summary in found for name in summary.full))
@@ -241,7 +241,7 @@ def evaluate(
     from smvae_core.data.logs import read_logs_to_judge
     from smvae_core.engine import torch_device
     from smvae_core.judgement import judge, picture
-    from smvae_core.run import Run
+    from smvae_core.run.folder import Run
 
     path = Run(model).best if model.is_dir() else model
     loaded = load(path)

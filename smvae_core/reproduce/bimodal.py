@@ -8,7 +8,6 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from smvae_core.board import picture_rows
 from smvae_core.checkpoint import Checkpoint
 from smvae_core.coherence import classifier, coherence
 from smvae_core.conditional_samples import from_values
@@ -22,6 +21,7 @@ from smvae_core.modality import Modality
 from smvae_core.progress import progress_bar
 from smvae_core.reproduce.experiments import Scale
 from smvae_core.reproduce.results import Figure, Likelihoods
+from smvae_core.run.board import picture_rows
 
 _COLUMNS = 10
 # Test points in memory at once, as float32.
