@@ -16,8 +16,8 @@ from rich.table import Table
 
 import smvae_core
 from smvae_core.errors import SMVAEError
-from smvae_core.options import DeviceName, PrecisionName, SystemName
 from smvae_core.reproduce.command import reproduce
+from smvae_core.terminal.options import DeviceName, PrecisionName, SystemName
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
     from smvae_core.evaluation import SubsetErrors
@@ -236,12 +236,12 @@ def evaluate(
 
     Example: smvae evaluate runs/first --data other_logs --out figures
     """
-    from smvae_core import tables
     from smvae_core.checkpoint import load, write_atomically
     from smvae_core.data.logs import read_logs_to_judge
     from smvae_core.engine import torch_device
     from smvae_core.judgement import judge, picture
     from smvae_core.run.folder import Run
+    from smvae_core.terminal import tables
 
     path = Run(model).best if model.is_dir() else model
     loaded = load(path)

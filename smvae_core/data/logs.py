@@ -15,7 +15,7 @@ from smvae_core.data.samples import Samples
 from smvae_core.data.splits import split_by_sample
 from smvae_core.data.vision_touch import LogError, Trajectory
 from smvae_core.modality import Modality
-from smvae_core.progress import progress_bar
+from smvae_core.terminal.progress import progress_bar
 
 
 def read_logs(

@@ -18,10 +18,10 @@ from smvae_core.evaluation import evaluate, evenly
 from smvae_core.figures import picture_sheet, scatter
 from smvae_core.latent_map import latent_map
 from smvae_core.modality import Modality
-from smvae_core.progress import progress_bar
 from smvae_core.reproduce.experiments import Scale
 from smvae_core.reproduce.results import Figure, Likelihoods
 from smvae_core.run.board import picture_rows
+from smvae_core.terminal.progress import progress_bar
 
 _COLUMNS = 10
 # Test points in memory at once, as float32.

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from smvae_core.options import DeviceName, PrecisionName, SystemName
+from smvae_core.terminal.options import DeviceName, PrecisionName, SystemName
 
 
 class ExperimentName(str, Enum):
