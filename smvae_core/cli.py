@@ -239,7 +239,7 @@ def evaluate(
     from smvae_core.checkpoint import load, write_atomically
     from smvae_core.data.logs import read_logs_to_judge
     from smvae_core.engine import torch_device
-    from smvae_core.judgement import judge, picture
+    from smvae_core.metrics.judgement import judge, picture
     from smvae_core.run.folder import Run
     from smvae_core.terminal import tables
 

@@ -13,10 +13,10 @@ from smvae_core.coherence import classifier, coherence
 from smvae_core.conditional_samples import from_values
 from smvae_core.data.pictures import ATTRIBUTES
 from smvae_core.data.samples import Samples
-from smvae_core.estimator import log_likelihoods
 from smvae_core.evaluation import evaluate, evenly
 from smvae_core.figures import picture_sheet, scatter
 from smvae_core.latent_map import latent_map
+from smvae_core.metrics.estimator import log_likelihoods
 from smvae_core.modality import Modality
 from smvae_core.reproduce.experiments import Scale
 from smvae_core.reproduce.results import Figure, Likelihoods

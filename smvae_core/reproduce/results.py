@@ -9,7 +9,7 @@ from smvae_core.coherence import Coherence
 from smvae_core.configuration import Configuration
 from smvae_core.errors import explain
 from smvae_core.evaluation import Evaluation
-from smvae_core.probes import ProbeScores
+from smvae_core.metrics.probes import ProbeScores
 from smvae_core.reproduce.experiments import Name, ReproductionError
 from smvae_core.reproduce.published import consistent
 

@@ -10,7 +10,7 @@ from smvae_core.data.samples import Samples
 from smvae_core.evaluation import all_subsets, evaluate
 from smvae_core.figures import picture_sheet, scatter, subset_table
 from smvae_core.latent_map import latent_map
-from smvae_core.probes import fit_probes, score_probes
+from smvae_core.metrics.probes import fit_probes, score_probes
 from smvae_core.reproduce.experiments import Scale
 from smvae_core.run.board import picture_rows
 

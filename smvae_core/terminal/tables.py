@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from smvae_core.evaluation import Evaluation
-from smvae_core.judgement import Judgement
+from smvae_core.metrics.judgement import Judgement
 
 
 def likelihood_table(evaluation: Evaluation, names: tuple[str, ...]) -> Table:
