@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from smvae_core.experts import JointAndUnimodal, MixtureOfProducts, ProductOfExperts
+from smvae_core.architecture.experts import JointAndUnimodal, MixtureOfProducts, ProductOfExperts
 from smvae_core.networks import NetworkSizes
 from smvae_core.posterior import Posterior
 
