@@ -14,7 +14,7 @@ from torch import Tensor
 from smvae_core.configuration import Configuration
 from smvae_core.data.loader import Loader
 from smvae_core.data.samples import Samples
-from smvae_core.draws import draw
+from smvae_core.elbo.draws import draw
 from smvae_core.errors import SMVAEError
 from smvae_core.model import Batch, MultimodalVAE
 from smvae_core.objective import Bound, Objective
