@@ -1,4 +1,4 @@
-"""The evidence lower bound of each system (`bounds`), as a loss.
+"""The evidence lower bound of each system (`elbo.bounds`), as a loss.
 
 Eq. 2 and 4 of the SMVAE paper print "argmin" before a bound that is maximised; here `loss` is the negative bound, to be
 minimised.
