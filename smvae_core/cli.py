@@ -206,8 +206,8 @@ def evaluate(
     Example: smvae evaluate runs/first --data other_logs --out figures
     """
     from smvae_core.checkpoint import load, write_atomically
-    from smvae_core.data.logs import read_logs_to_judge
     from smvae_core.engine import torch_device
+    from smvae_core.metrics.held_out import read_logs_to_judge
     from smvae_core.metrics.judgement import judge, picture
     from smvae_core.run.folder import Run
 

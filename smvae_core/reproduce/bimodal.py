@@ -15,13 +15,13 @@ from smvae_core.evaluation import evaluate, evenly
 from smvae_core.figures import picture_sheet, scatter
 from smvae_core.metrics.estimator import log_likelihoods
 from smvae_core.modality import Modality
+from smvae_core.progress import progress_bar
 from smvae_core.reproduce.coherence import classifier, coherence
 from smvae_core.reproduce.conditional_samples import from_values
 from smvae_core.reproduce.experiments import Scale
 from smvae_core.reproduce.latent_map import latent_map
 from smvae_core.reproduce.results import Figure, Likelihoods
 from smvae_core.run.board import picture_rows
-from smvae_core.terminal.progress import progress_bar
 
 _COLUMNS = 10
 # Test points in memory at once, as float32.

@@ -21,7 +21,7 @@ from smvae_core.evaluation import evenly
 from smvae_core.modality import Modality
 from smvae_core.model import MultimodalVAE
 from smvae_core.networks import SIZES, embedding_network
-from smvae_core.terminal.progress import progress_bar
+from smvae_core.progress import progress_bar
 
 _BATCH = 100
 

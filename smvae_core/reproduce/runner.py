@@ -12,9 +12,9 @@ from rich.console import Console
 
 import smvae_core
 from smvae_core.checkpoint import Checkpoint, load
-from smvae_core.data.logs import read_logs_to_judge
 from smvae_core.data.samples import Samples
 from smvae_core.engine import Device, torch_device
+from smvae_core.metrics.held_out import read_logs_to_judge
 from smvae_core.reproduce import bimodal, senses
 from smvae_core.reproduce.experiments import EXPERIMENTS, Experiment, Name, ReproductionError, Scale, System
 from smvae_core.reproduce.report import write_report

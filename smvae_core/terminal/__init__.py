@@ -1,1 +1,1 @@
-"""What the commands share on a terminal: choices, tables and the progress bar."""
+"""What the commands share: choices that they offer and tables that they print."""
