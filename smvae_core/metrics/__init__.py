@@ -1,1 +1,1 @@
-"""What judges a model beside its errors: on which logs, likelihoods, probes, robustness, and all of it as one record."""
+"""What judges a model: on which logs, by likelihoods, probes and robustness, and all of it as one record."""
