@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.report import RESULTS, Goal, report
 from smvae_core import checkpoint
-from smvae_core.backends import BackendError, trial
+from smvae_core.backends.backend import BackendError, trial
 from smvae_core.checkpoint import Checkpoint, Metadata
 from smvae_core.engine import BackendName, Device, Engine
 from smvae_core.evaluation import all_subsets

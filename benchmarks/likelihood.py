@@ -15,9 +15,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import RESULTS, Goal, report
-from smvae_core.estimator import PRIOR_SAMPLES, SAMPLES, log_likelihoods, log_marginal
 from smvae_core.evaluation import subset_mask
 from smvae_core.likelihood import log_likelihood
+from smvae_core.metrics.estimator import PRIOR_SAMPLES, SAMPLES, log_likelihoods, log_marginal
 from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
 from smvae_core.networks import SIZES
 from smvae_core.posterior import Posterior

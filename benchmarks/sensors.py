@@ -25,7 +25,7 @@ from std_msgs.msg import Header
 
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.conversions import fill_image, fill_twist, fill_wrench
-from smvae_ros.player import Recorded
+from smvae_ros.demo.player import Recorded
 from smvae_ros.settings import default_settings
 
 RATES = {"rgb": 30, "depth": 30, "force": 1000, "action": 20}

@@ -20,11 +20,11 @@ from smvae_core.configuration import Configuration, changed
 from smvae_core.data.parts import CONTACT, POSE, Chunk
 from smvae_core.data.samples import Samples, fitted, samples_of
 from smvae_core.data.vision_touch import Trajectory
-from smvae_core.interruption import Interruption
 from smvae_core.likelihood import log_likelihood
-from smvae_core.loop import CHECKED_EVERY, Loop
 from smvae_core.model import ModelConfiguration, MultimodalVAE
 from smvae_core.networks import SIZES
+from smvae_core.run.interruption import Interruption
+from smvae_core.run.loop import CHECKED_EVERY, Loop
 
 BATCH = 100
 _SAMPLES = 4000

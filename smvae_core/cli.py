@@ -3,24 +3,21 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 import smvae_core
 from smvae_core.errors import SMVAEError
-from smvae_core.options import DeviceName, PrecisionName, SystemName
 from smvae_core.reproduce.command import reproduce
-
-if TYPE_CHECKING:  # torch takes seconds to import; --help does without
-    from smvae_core.evaluation import SubsetErrors
+from smvae_core.terminal import tables
+from smvae_core.terminal.options import DeviceName, PrecisionName, SystemName
 
 app = typer.Typer(
     help="The Set Multimodal VAE: learn one latent space for RGB, depth, force/torque and action from logs, and judge it.",
@@ -57,20 +54,6 @@ def run(application: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted")
         sys.exit(130)
-
-
-def error_table(rows: "Sequence[SubsetErrors]", names: Sequence[str]) -> Table:
-    """One line a subset, one column a predicted modality; bold where the modality itself was in the subset."""
-    table = Table(
-        "predicted from",
-        *names,
-        title="mean squared error as a share of the training mean's (below 1: something was learned)",
-    )
-    for row in rows:
-        shares = {name: f"{row.share[name]:.3f}" if name in row.share else "–" for name in names}
-        cells = [f"[bold]{shares[name]}[/]" if name in row.subset else shares[name] for name in names]
-        table.add_row(" + ".join(row.subset), *cells)
-    return table
 
 
 def main() -> None:
@@ -161,7 +144,7 @@ def train(
     Example: smvae train --data logs --out runs/first --size compact --epochs 60
     """
     from smvae_core.configuration import Configuration, changed, load_configuration
-    from smvae_core.run import Run
+    from smvae_core.run.folder import Run
     from smvae_core.training import Interrupted, Job
     from smvae_core.training import train as fit
 
@@ -196,23 +179,9 @@ def runs(folder: Annotated[Path, typer.Argument(help="A folder with runs, at any
 
     Example: smvae runs runs
     """
-    from smvae_core.run import find_runs
+    from smvae_core.run.folder import find_runs
 
-    found = find_runs(folder)
-    names = list(dict.fromkeys(name for summary in found for name in summary.full))
-    table = Table(
-        "run",
-        "epochs",
-        "samples",
-        "all subsets",
-        *names,
-        title="share of the training mean's error, held out, of the best epoch: over all subsets, and from everything",
-    )
-    for s in found:
-        shares = [f"{s.full[name]:.3f}" if name in s.full else "–" for name in names]
-        epochs = f"{s.epochs}/{s.planned}" + ("" if s.finished else " unfinished")
-        table.add_row(escape(s.name), epochs, str(s.samples), f"{s.score:.3f}", *shares)
-    console.print(table)
+    console.print(tables.run_table(find_runs(folder)))
 
 
 @app.command()
@@ -236,12 +205,11 @@ def evaluate(
 
     Example: smvae evaluate runs/first --data other_logs --out figures
     """
-    from smvae_core import tables
     from smvae_core.checkpoint import load, write_atomically
-    from smvae_core.data.logs import read_logs_to_judge
     from smvae_core.engine import torch_device
-    from smvae_core.judgement import judge, picture
-    from smvae_core.run import Run
+    from smvae_core.metrics.held_out import read_logs_to_judge
+    from smvae_core.metrics.judgement import judge, picture
+    from smvae_core.run.folder import Run
 
     path = Run(model).best if model.is_dir() else model
     loaded = load(path)
@@ -257,7 +225,7 @@ def evaluate(
             draws,
             lambda stage: status.update(f"judging: {stage}"),
         )
-    console.print(error_table(found.evaluation.subsets, loaded.model.names))
+    console.print(tables.error_table(found.evaluation.subsets, loaded.model.names))
     console.print(tables.likelihood_table(found.evaluation, loaded.model.names))
     console.print(tables.baseline_table(found))
     console.print(tables.probe_table(found))
@@ -286,10 +254,7 @@ def info(
         f"[bold]{escape(str(path))}[/]  {path.stat().st_size / 1e6:.1f} MB, written by smvae {metadata.package_version}\n"
         f"system {metadata.model.system}, {metadata.model.size} networks, latent of {metadata.model.latent}"
     )
-    table = Table("modality", "shape", "network", "likelihood", "λ", "from")
-    for m in metadata.model.modalities:
-        table.add_row(m.name, "×".join(map(str, m.shape)), m.network, m.likelihood, f"{m.weight:g}", m.source)
-    console.print(table)
+    console.print(tables.modality_table(metadata.model.modalities))
     if metadata.training is not None:
         console.print(
             f"trained for {metadata.training.epochs} epochs on {metadata.training.samples} samples of {metadata.training.data}; "
@@ -298,7 +263,7 @@ def info(
         for command in metadata.training.commands:
             console.print(f"  {escape(command)}", soft_wrap=True, highlight=False)
     if metadata.metrics is not None:
-        console.print(error_table(metadata.metrics.subsets, [m.name for m in metadata.model.modalities]))
+        console.print(tables.error_table(metadata.metrics.subsets, [m.name for m in metadata.model.modalities]))
 
 
 @app.command()
@@ -310,15 +275,11 @@ def export(
 
     Example: smvae export runs/first/best.safetensors --onnx model.onnx
     """
+    from smvae_core.backends.onnx_export import export_onnx
     from smvae_core.checkpoint import load
-    from smvae_core.onnx_export import export_onnx
 
     exported = export_onnx(load(checkpoint), onnx)
-    table = Table("", "name", "shape (B: batch)")
-    for kind, shapes in (("input", exported.inputs), ("output", exported.outputs)):
-        for name, shape in shapes.items():
-            table.add_row(kind, name, shape)
-    console.print(table)
+    console.print(tables.export_table(exported))
     console.print(
         f"{escape(str(onnx))}: {onnx.stat().st_size / 1e6:.1f} MB; "
         f"differs from PyTorch by {exported.difference:.1g} at most over {exported.subsets} subsets"

@@ -15,9 +15,9 @@ from pydantic import (
     model_validator,
 )
 
+from smvae_core.elbo.configuration import ObjectiveConfiguration
 from smvae_core.errors import ConfigurationError, explain
 from smvae_core.model import ModelConfiguration
-from smvae_core.objective_configuration import ObjectiveConfiguration
 
 
 class _Section(BaseModel):

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from smvae_core import checkpoint
-from smvae_core.backends import TOLERANCE, Backend, BackendError, TorchBackend, difference, measure, trial
-from smvae_core.cuda_graph import HALF_TOLERANCE, CudaGraphBackend
+from smvae_core.backends.backend import TOLERANCE, Backend, BackendError, TorchBackend, difference, measure, trial
+from smvae_core.backends.cuda_graph import HALF_TOLERANCE, CudaGraphBackend
+from smvae_core.backends.onnx_runtime import OnnxBackend
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
 from smvae_core.model import MultimodalVAE
-from smvae_core.onnx_backend import OnnxBackend
 
 Device = Literal["auto", "cpu", "cuda"]
 BackendName = Literal["eager", "channels_last", "onnx", "cuda_graph", "cuda_graph_half"]

@@ -7,12 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from smvae_core.experts import JointAndUnimodal, MixtureOfProducts, ProductOfExperts
+from smvae_core.architecture.experts import JointAndUnimodal, MixtureOfProducts, ProductOfExperts
 from smvae_core.networks import NetworkSizes
 from smvae_core.posterior import Posterior
 
 System = Literal["smvae", "mvae", "mmvae", "mopoe", "jmvae", "crmvae"]
-"""The papers' names of their models; each is a posterior of a set, here, and an objective, in `bounds`."""
+"""The papers' names of their models; each is a posterior of a set, here, and an objective, in `elbo.bounds`."""
 
 
 def fusion_network(system: System, names: Sequence[str], latent: int, sizes: NetworkSizes) -> nn.Module:

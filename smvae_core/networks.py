@@ -11,8 +11,8 @@ from typing import Literal
 
 from torch import nn
 
-from smvae_core.batch_norm import BatchNorm
-from smvae_core.bimodal_networks import (
+from smvae_core.architecture.batch_norm import BatchNorm
+from smvae_core.architecture.bimodal_networks import (
     AttributesDecoder,
     AttributesEmbedding,
     FlatImageDecoder,
@@ -22,8 +22,8 @@ from smvae_core.bimodal_networks import (
     SmallImageDecoder,
     SmallImageEmbedding,
 )
+from smvae_core.architecture.sizes import NetworkError, NetworkSizes
 from smvae_core.modality import Modality
-from smvae_core.network_sizes import NetworkError, NetworkSizes
 
 SIZES: dict[Literal["paper", "compact", "tiny"], NetworkSizes] = {
     "paper": NetworkSizes(

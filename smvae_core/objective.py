@@ -1,4 +1,4 @@
-"""The evidence lower bound of each system (`bounds`), as a loss.
+"""The evidence lower bound of each system (`elbo.bounds`), as a loss.
 
 Eq. 2 and 4 of the SMVAE paper print "argmin" before a bound that is maximised; here `loss` is the negative bound, to be
 minimised.
@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from smvae_core.bounds import terms_of
-from smvae_core.draws import Draws
+from smvae_core.elbo.bounds import terms_of
+from smvae_core.elbo.configuration import ObjectiveConfiguration
+from smvae_core.elbo.draws import Draws
 from smvae_core.likelihood import log_likelihood
 from smvae_core.model import Batch, MultimodalVAE
-from smvae_core.objective_configuration import ObjectiveConfiguration
 
 
 class Bound(NamedTuple):

@@ -18,9 +18,10 @@ import cv2
 import numpy as np
 
 from smvae_core.data.log_file import STEPS_PER_FILE, write_log
-from smvae_core.peg_policy import PegPolicy
-from smvae_core.peg_scene import PEGS, Peg, SceneLook
-from smvae_core.peg_world import Observation, PegWorld, SimulationError
+from smvae_core.peg.policy import PegPolicy
+from smvae_core.peg.scene import SceneLook
+from smvae_core.peg.shapes import PEGS, Peg
+from smvae_core.peg.world import Observation, PegWorld, SimulationError
 
 __all__ = ["SimulationError", "simulate"]
 

@@ -11,11 +11,11 @@ from smvae_core.data.formats import FORMATS
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
 from smvae_core.engine import torch_device
-from smvae_core.interruption import interruption
-from smvae_core.job import Job
-from smvae_core.loop import TrainingError
-from smvae_core.run import Run
-from smvae_core.session import Interrupted, Session
+from smvae_core.run.folder import Run
+from smvae_core.run.interruption import interruption
+from smvae_core.run.job import Job
+from smvae_core.run.loop import TrainingError
+from smvae_core.run.session import Interrupted, Session
 
 __all__ = ["Interrupted", "Job", "Run", "TrainingError", "train"]
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smvae_core.backends import Arrays
+from smvae_core.backends.backend import Arrays
 from smvae_core.evaluation import Subset, all_subsets, subset_mask
 from smvae_core.fusion import Posterior
 from smvae_core.model import MultimodalVAE

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from smvae_core.backends import Arrays
+from smvae_core.backends.backend import Arrays
 from smvae_core.figures import depth_picture, depth_range, picture_sheet
 from smvae_core.modality import Modality
 from smvae_ros.replay_inference import BatchInference

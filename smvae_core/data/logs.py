@@ -1,18 +1,14 @@
-"""The samples of a folder of data, as a configuration or a checkpoint asks for them, through the cache."""
+"""The samples of a folder of data, as a configuration asks for them, through the cache."""
 
 import fnmatch
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
-from smvae_core.checkpoint import Metadata
 from smvae_core.configuration import DataConfiguration
 from smvae_core.data.cache import Absent, CachedLogs, cache_folder, cached_samples
 from smvae_core.data.formats import FORMATS
-from smvae_core.data.samples import Samples
-from smvae_core.data.splits import split_by_sample
 from smvae_core.data.vision_touch import LogError, Trajectory
 from smvae_core.modality import Modality
 from smvae_core.progress import progress_bar
@@ -46,42 +42,6 @@ def read_logs(
     for reason in found.skipped.values():
         console.print(f"left out: {reason}", markup=False, soft_wrap=True)
     return found
-
-
-def read_logs_to_judge(
-    metadata: Metadata, data: Path, held_out: bool, cache: Path | None, skip_bad: bool, console: Console
-) -> tuple[Samples, Samples | None]:
-    """The samples to judge a checkpoint on, and others of the same folder where there are any.
-
-    Args:
-        held_out: `data` holds the checkpoint's own training data; judge on those that it held out.
-
-    Raises:
-        LogError: as `read_logs`; or the checkpoint held out nothing that is there.
-    """
-    record, modalities = metadata.training, metadata.model.modalities
-    configuration = record.configuration.data if record else DataConfiguration()
-    if not held_out:
-        configuration = configuration.model_copy(update={"missing": {}})
-    samples = read_logs(data, modalities, configuration, cache, skip_bad, console).samples
-    if not held_out:
-        return samples, None
-    if record and configuration.split == "paper":
-        seen, unseen = split_by_sample(samples, configuration.held_out, configuration.seed)
-        if len(seen) != record.samples:
-            raise LogError(
-                f"{data}: expected the data that the checkpoint was trained on, {record.samples} training samples, "
-                f"found {len(seen)}"
-            )
-        return unseen, seen
-    names = record.held_out if record else ()
-    tested = np.isin(np.array(samples.names)[samples.trajectory], names)
-    if not tested.any() or tested.all():
-        raise LogError(
-            f"{data}: expected the logs that the checkpoint was trained on, of which it held out "
-            f"{', '.join(names) or 'no trajectory'}; found {', '.join(samples.names[:5])}"
-        )
-    return samples.select(np.flatnonzero(tested)), samples.select(np.flatnonzero(~tested))
 
 
 def declared_missing(trajectories: Sequence[Trajectory], missing: Mapping[str, Sequence[str]]) -> Absent:

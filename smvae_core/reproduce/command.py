@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from smvae_core.options import DeviceName, PrecisionName, SystemName
+from smvae_core.terminal.options import DeviceName, PrecisionName, SystemName
 
 
 class ExperimentName(str, Enum):
@@ -55,7 +55,7 @@ def reproduce(
     from smvae_core.reproduce.experiments import SYSTEMS
     from smvae_core.reproduce.runner import Request
     from smvae_core.reproduce.runner import reproduce as run
-    from smvae_core.session import Interrupted
+    from smvae_core.run.session import Interrupted
 
     console = Console()
     changes = {"epochs": epochs, "test_points": test_points, "draws": draws}

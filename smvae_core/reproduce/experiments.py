@@ -9,11 +9,11 @@ from smvae_core.configuration import Configuration, DataConfiguration, TrainingC
 from smvae_core.data.formats import FORMATS
 from smvae_core.data.pictures import ATTRIBUTES
 from smvae_core.data.vision_touch import LogError
+from smvae_core.elbo.configuration import ObjectiveConfiguration
 from smvae_core.errors import SMVAEError
 from smvae_core.fusion import System
 from smvae_core.modality import Modality, vision_touch_modalities
 from smvae_core.model import ModelConfiguration
-from smvae_core.objective_configuration import ObjectiveConfiguration
 from smvae_core.preprocessing import RGB, Grey, Vector
 
 Name = Literal["fashion-mnist", "mnist", "celeba", "vision", "vision-touch"]

@@ -5,11 +5,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from smvae_core.checkpoint import write_atomically
-from smvae_core.coherence import Coherence
 from smvae_core.configuration import Configuration
 from smvae_core.errors import explain
 from smvae_core.evaluation import Evaluation
-from smvae_core.probes import ProbeScores
+from smvae_core.metrics.probes import ProbeScores
+from smvae_core.reproduce.coherence import Coherence
 from smvae_core.reproduce.experiments import Name, ReproductionError
 from smvae_core.reproduce.published import consistent
 

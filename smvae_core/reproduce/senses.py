@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from smvae_core.board import picture_rows
 from smvae_core.checkpoint import Checkpoint
-from smvae_core.conditional_samples import from_each
 from smvae_core.data.samples import Samples
 from smvae_core.evaluation import all_subsets, evaluate
 from smvae_core.figures import picture_sheet, scatter, subset_table
-from smvae_core.latent_map import latent_map
-from smvae_core.probes import fit_probes, score_probes
+from smvae_core.metrics.probes import fit_probes, score_probes
+from smvae_core.reproduce.conditional_samples import from_each
 from smvae_core.reproduce.experiments import Scale
+from smvae_core.reproduce.latent_map import latent_map
+from smvae_core.run.board import picture_rows
 
 _COLUMNS = 8
 # Probes only encode, so that they may use more than what is judged.

@@ -6,12 +6,12 @@ from torch import Tensor
 from torch.distributions import Categorical as Choice
 from torch.distributions import Independent, MixtureSameFamily, Normal, kl_divergence
 
-from smvae_core.draws import Draws, draw, uniform_subsets
+from smvae_core.elbo.configuration import ObjectiveConfiguration
+from smvae_core.elbo.draws import Draws, draw, uniform_subsets
 from smvae_core.likelihood import log_likelihood
 from smvae_core.modality import Modality
 from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
 from smvae_core.objective import Bound, Objective
-from smvae_core.objective_configuration import ObjectiveConfiguration
 from smvae_core.preprocessing import Vector
 
 ROWS, LATENT = 5, 3

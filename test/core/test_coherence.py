@@ -9,13 +9,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from smvae_core.coherence import Classifier, classifier, coherence
 from smvae_core.configuration import DataConfiguration
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
-from smvae_core.latent_map import latent_map
 from smvae_core.model import ModelConfiguration, MultimodalVAE
+from smvae_core.reproduce.coherence import Classifier, classifier, coherence
 from smvae_core.reproduce.experiments import EXPERIMENTS
+from smvae_core.reproduce.latent_map import latent_map
 
 from .made_data import write_idx
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from smvae_core import cuda_graph, engine
-from smvae_core.backends import TOLERANCE, BackendError, TorchBackend, difference, trial
-from smvae_core.cuda_graph import HALF_TOLERANCE, CudaGraphBackend
+from smvae_core import engine
+from smvae_core.backends import cuda_graph
+from smvae_core.backends.backend import TOLERANCE, BackendError, TorchBackend, difference, trial
+from smvae_core.backends.cuda_graph import HALF_TOLERANCE, CudaGraphBackend
 from smvae_core.engine import Engine, candidates
 
 CPU = torch.device("cpu")

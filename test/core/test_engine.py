@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from smvae_core.backends import BackendError
+from smvae_core.backends.backend import BackendError
+from smvae_core.backends.onnx_runtime import OnnxBackend
 from smvae_core.engine import Engine, EngineError, torch_device
 from smvae_core.evaluation import all_subsets, subset_mask
-from smvae_core.onnx_backend import OnnxBackend
 
 
 @pytest.fixture(params=["auto", "eager", "channels_last", "onnx"])

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from smvae_core import estimator
-from smvae_core.estimator import EstimatorError, log_conditional, log_likelihoods, log_marginal
 from smvae_core.fusion import System
+from smvae_core.metrics import estimator
+from smvae_core.metrics.estimator import EstimatorError, log_conditional, log_likelihoods, log_marginal
 from smvae_core.modality import Modality
 from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
 from smvae_core.preprocessing import Vector

@@ -8,11 +8,11 @@ from smvae_core.checkpoint import Checkpoint, Metadata
 from smvae_core.data.samples import Samples, fitted, read_samples
 from smvae_core.data.vision_touch import find_trajectories
 from smvae_core.evaluation import all_subsets, evaluate
-from smvae_core.judgement import baselines_of, judge
 from smvae_core.likelihood import log_likelihood
+from smvae_core.metrics.judgement import baselines_of, judge
+from smvae_core.metrics.probes import Probe, posterior_means
+from smvae_core.metrics.robustness import LEVELS, robustness
 from smvae_core.modality import vision_touch_modalities
-from smvae_core.probes import Probe, posterior_means
-from smvae_core.robustness import LEVELS, robustness
 
 from .conftest import write_log
 

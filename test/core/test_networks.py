@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from smvae_core.architecture.sizes import NetworkError
 from smvae_core.modality import Modality
 from smvae_core.model import ModelConfiguration, MultimodalVAE
-from smvae_core.network_sizes import NetworkError
 from smvae_core.networks import SIZES, decoder, embedding_network
 from smvae_core.preprocessing import Grey
 from smvae_core.reproduce.experiments import EXPERIMENTS

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Independent, Laplace, Normal, kl_divergence
 
-from smvae_core.draws import Draws, random_subsets
+from smvae_core.elbo.configuration import ObjectiveConfiguration
+from smvae_core.elbo.draws import Draws, random_subsets
 from smvae_core.likelihood import expectation, log_likelihood
 from smvae_core.modality import Modality
 from smvae_core.objective import Objective
-from smvae_core.objective_configuration import ObjectiveConfiguration
 from smvae_core.posterior import Posterior
 from smvae_core.preprocessing import Vector
 

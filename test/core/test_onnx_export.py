@@ -10,8 +10,9 @@ import onnxruntime
 import pytest
 import torch
 
-from smvae_core import checkpoint, onnx_export
-from smvae_core.backends import BackendError
+from smvae_core import checkpoint
+from smvae_core.backends import onnx_export
+from smvae_core.backends.backend import BackendError
 from smvae_core.checkpoint import Checkpoint, TrainingRecord
 from smvae_core.configuration import Configuration
 from smvae_core.evaluation import all_subsets, subset_mask

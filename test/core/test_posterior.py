@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
-from smvae_core.experts import Experts
+from smvae_core.architecture.experts import Experts
 from smvae_core.posterior import Posterior, gaussian_kl
 
 GRID = torch.linspace(-30.0, 30.0, 60_001, dtype=torch.float64)[:, None, None]

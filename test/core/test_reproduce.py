@@ -12,11 +12,11 @@ import pytest
 from smvae_core.checkpoint import load
 from smvae_core.cli import app
 from smvae_core.engine import Engine
-from smvae_core.loop import TrainingError
 from smvae_core.reproduce.experiments import ReproductionError
 from smvae_core.reproduce.published import TABLE_1
 from smvae_core.reproduce.results import SystemResult
-from smvae_core.run import Run, find_runs, read_metrics
+from smvae_core.run.folder import Run, find_runs, read_metrics
+from smvae_core.run.loop import TrainingError
 
 from .made_data import write_faces, write_idx, write_pictures
 

@@ -17,8 +17,8 @@ from smvae_core import checkpoint
 from smvae_core.checkpoint import CheckpointError
 from smvae_core.configuration import Configuration, changed
 from smvae_core.data.vision_touch import LogError
-from smvae_core.run import Run, RunError
-from smvae_core.state import load_state
+from smvae_core.run.folder import Run, RunError
+from smvae_core.run.state import load_state
 from smvae_core.training import Job, TrainingError, train
 
 from .conftest import write_log
@@ -196,7 +196,7 @@ def test_a_disk_that_fills_up_stops_the_run_with_the_last_good_state(reference, 
     out = tmp_path / "run"
     script = f"""
 import resource
-from smvae_core.session import Session
+from smvae_core.run.session import Session
 end = Session._end_epoch
 def filling(session, *arguments):
     end(session, *arguments)

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smvae_core import checkpoint
+from smvae_core.backends.onnx_export import export_onnx
 from smvae_core.checkpoint import TrainingRecord
 from smvae_core.configuration import Configuration, changed
-from smvae_core.draws import draw
+from smvae_core.elbo.configuration import ObjectiveConfiguration
+from smvae_core.elbo.draws import draw
 from smvae_core.engine import Engine
 from smvae_core.errors import ConfigurationError
 from smvae_core.evaluation import all_subsets, subset_mask
@@ -20,8 +22,6 @@ from smvae_core.fusion import System, fusion_network
 from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
 from smvae_core.networks import SIZES
 from smvae_core.objective import Objective
-from smvae_core.objective_configuration import ObjectiveConfiguration
-from smvae_core.onnx_export import export_onnx
 
 SYSTEMS = get_args(System)
 CLOSE = dict(rtol=0, atol=1e-5)

@@ -10,9 +10,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from smvae_core.peg_policy import PegPolicy
-from smvae_core.peg_scene import SceneLook, scene_xml
-from smvae_core.peg_world import PegWorld
+from smvae_core.peg.policy import PegPolicy
+from smvae_core.peg.scene import SceneLook, scene_xml
+from smvae_core.peg.world import PegWorld
 from smvae_core.simulation import SimulationError, simulate
 
 SCHEMA = {

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from smvae_core.peg_policy import PegPolicy, Phase
-from smvae_core.peg_scene import BOX_HEIGHT, HOLE_DEPTH, PEGS, SceneLook
-from smvae_core.peg_world import PegWorld
+from smvae_core.peg.policy import PegPolicy, Phase
+from smvae_core.peg.scene import SceneLook
+from smvae_core.peg.shapes import BOX_HEIGHT, HOLE_DEPTH, PEGS
+from smvae_core.peg.world import PegWorld
 
 DOWN, UP, STILL = np.array([0, 0, -0.003, 0]), np.array([0, 0, 0.005, 0]), np.zeros(4)
 LOOK = SceneLook()

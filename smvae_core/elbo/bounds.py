@@ -9,10 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from smvae_core.draws import Draws
-from smvae_core.experts import Experts
+from smvae_core.architecture.experts import Experts
+from smvae_core.elbo.configuration import ObjectiveConfiguration
+from smvae_core.elbo.draws import Draws
 from smvae_core.fusion import System
-from smvae_core.objective_configuration import ObjectiveConfiguration
 from smvae_core.posterior import Posterior, gaussian_kl
 
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from smvae_core.configuration import Configuration
 from smvae_core.data.loader import Loader
 from smvae_core.data.samples import Samples
-from smvae_core.draws import draw
+from smvae_core.elbo.draws import draw
 from smvae_core.errors import SMVAEError
-from smvae_core.interruption import Interruption
 from smvae_core.model import Batch, MultimodalVAE
 from smvae_core.objective import Bound, Objective
 from smvae_core.progress import progress_bar
-from smvae_core.state import epoch_order, optimizer_tensors, restore_optimizer, step_generator
+from smvae_core.run.interruption import Interruption
+from smvae_core.run.state import epoch_order, optimizer_tensors, restore_optimizer, step_generator
 
 # A GPU runs ahead of Python; asking it after each step whether all is well would make it wait.
 CHECKED_EVERY = {"cpu": 1, "cuda": 50}

@@ -1,6 +1,6 @@
 """Ways to run a trained model on one set at a time. The engine measures them and takes the fastest.
 
-PyTorch's own is here; `onnx_backend` has ONNX Runtime's, `cuda_graph` the one for GPUs.
+PyTorch's own is here; `onnx_runtime` has ONNX Runtime's, `cuda_graph` the one for GPUs.
 """
 
 import time

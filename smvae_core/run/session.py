@@ -12,17 +12,17 @@ import yaml
 from rich.console import Console
 
 from smvae_core import checkpoint
-from smvae_core.board import Board, picture_rows, tiled
 from smvae_core.data.samples import Samples, fitted
 from smvae_core.data.splits import SPLITS
 from smvae_core.evaluation import Evaluation, evaluate
-from smvae_core.interruption import Interruption
-from smvae_core.job import Job
-from smvae_core.loop import Loop, TrainingError
 from smvae_core.model import Batch, MultimodalVAE
-from smvae_core.model_card import write_card
-from smvae_core.run import Run
-from smvae_core.state import Position, load_state, save_state
+from smvae_core.run.board import Board, picture_rows, tiled
+from smvae_core.run.folder import Run
+from smvae_core.run.interruption import Interruption
+from smvae_core.run.job import Job
+from smvae_core.run.loop import Loop, TrainingError
+from smvae_core.run.model_card import write_card
+from smvae_core.run.state import Position, load_state, save_state
 
 # Held-out figures of an epoch look at no more than this many samples; those of the finished run look at all.
 _EPOCH_SAMPLES = 512

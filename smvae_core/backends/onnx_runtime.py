@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from smvae_core.backends import Arrays, BackendError, Outputs
+from smvae_core.backends.backend import Arrays, BackendError, Outputs
 from smvae_core.likelihood import expectation
 from smvae_core.model import MultimodalVAE
 

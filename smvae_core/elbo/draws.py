@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from smvae_core.elbo.configuration import ObjectiveConfiguration
 from smvae_core.fusion import System
-from smvae_core.objective_configuration import ObjectiveConfiguration
 
 
 class Draws(NamedTuple):

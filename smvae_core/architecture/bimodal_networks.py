@@ -8,9 +8,9 @@ Swish and batch normalisation of Table 5's attribute decoder are left out: they 
 
 from torch import nn
 
-from smvae_core.batch_norm import VectorBatchNorm
+from smvae_core.architecture.batch_norm import VectorBatchNorm
+from smvae_core.architecture.sizes import NetworkError, NetworkSizes
 from smvae_core.modality import Modality
-from smvae_core.network_sizes import NetworkError, NetworkSizes
 
 
 class FlatImageEmbedding(nn.Sequential):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from smvae_core.errors import SMVAEError
-from smvae_core.peg_scene import JOINTS, PHYSICS_STEP, PICTURE_SIZE, Peg, SceneLook, scene_xml
+from smvae_core.peg.scene import JOINTS, PHYSICS_STEP, PICTURE_SIZE, SceneLook, scene_xml
+from smvae_core.peg.shapes import Peg
 
 if TYPE_CHECKING:  # at run time it is imported by `_load_mujoco`, which chooses the OpenGL platform first
     from mujoco import MjData, MjModel

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smvae_core.board import shown
 from smvae_core.data.samples import Samples
 from smvae_core.evaluation import evenly, subset_mask
 from smvae_core.model import Batch, MultimodalVAE
+from smvae_core.run.board import shown
 
 
 @torch.inference_mode()

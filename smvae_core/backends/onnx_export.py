@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import smvae_core
-from smvae_core.backends import TOLERANCE, BackendError, Outputs, TorchBackend, difference, trial
+from smvae_core.backends.backend import TOLERANCE, BackendError, Outputs, TorchBackend, difference, trial
+from smvae_core.backends.onnx_runtime import required, session, to_onnx
 from smvae_core.checkpoint import Checkpoint, write_atomically
 from smvae_core.model import MultimodalVAE
-from smvae_core.onnx_backend import required, session, to_onnx
 
 _POSTERIOR = ("mean", "log_variance", "attention")
 

@@ -13,8 +13,8 @@ from smvae_core.data.splits import split_by_trajectory
 from smvae_core.data.vision_touch import LogError
 from smvae_core.evaluation import Evaluation, all_subsets, evaluate, evenly
 from smvae_core.figures import curves, subset_table
-from smvae_core.probes import ProbeScores, fit_probes, score_probes
-from smvae_core.robustness import KINDS, RobustnessPoint, robustness
+from smvae_core.metrics.probes import ProbeScores, fit_probes, score_probes
+from smvae_core.metrics.robustness import KINDS, RobustnessPoint, robustness
 
 # Probes are cheap: they only encode.
 _PROBE_SAMPLES = 4

@@ -16,7 +16,7 @@ from smvae_core.figures import depth_picture, depth_range, picture_sheet
 from smvae_core.modality import Modality
 from smvae_ros.bindings import bind
 from smvae_ros.conversions import raw_array
-from smvae_ros.player import Recorded
+from smvae_ros.demo.player import Recorded
 
 Subset = tuple[str, ...]
 

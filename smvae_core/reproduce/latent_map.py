@@ -8,8 +8,8 @@ from sklearn.manifold import TSNE
 
 from smvae_core.data.samples import Samples
 from smvae_core.evaluation import Subset, evenly
+from smvae_core.metrics.probes import posterior_means
 from smvae_core.model import MultimodalVAE
-from smvae_core.probes import posterior_means
 
 
 class LatentMap(NamedTuple):

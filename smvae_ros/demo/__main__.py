@@ -33,9 +33,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from smvae_core.cli import run as run_command
 from smvae_core.modality import Modality
 from smvae_ros.bindings import bind
-from smvae_ros.demo_report import Heard, Pass, Truth, draw, summarise, table
+from smvae_ros.demo.player import Player, Recorded, read_piece
+from smvae_ros.demo.report import Heard, Pass, Truth, draw, summarise, table
 from smvae_ros.msg import FusionStatus, Latent
-from smvae_ros.player import Player, Recorded, read_piece
 from smvae_ros.publications import MESSAGES
 from smvae_ros.settings import default_topics
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from smvae_core.data.samples import Samples
 from smvae_core.evaluation import evenly
+from smvae_core.metrics.probes import Probe, posterior_means
 from smvae_core.model import Batch, MultimodalVAE
-from smvae_core.probes import Probe, posterior_means
 
 Kind = Literal["noise", "drop", "missing"]
 KINDS: tuple[Kind, ...] = ("noise", "drop", "missing")

@@ -1,9 +1,33 @@
 """Tables of figures for the screen."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
 from rich.table import Table
 
-from smvae_core.evaluation import Evaluation
-from smvae_core.judgement import Judgement
+if TYPE_CHECKING:  # torch takes seconds to import; --help does without
+    from smvae_core.backends.onnx_export import Exported
+    from smvae_core.evaluation import Evaluation, SubsetErrors
+    from smvae_core.metrics.judgement import Judgement
+    from smvae_core.modality import Modality
+    from smvae_core.run.folder import Summary
+
+
+def error_table(rows: Sequence[SubsetErrors], names: Sequence[str]) -> Table:
+    """One line a subset, one column a predicted modality; bold where the modality itself was in the subset."""
+    table = Table(
+        "predicted from",
+        *names,
+        title="mean squared error as a share of the training mean's (below 1: something was learned)",
+    )
+    for row in rows:
+        shares = {name: f"{row.share[name]:.3f}" if name in row.share else "–" for name in names}
+        cells = [f"[bold]{shares[name]}[/]" if name in row.subset else shares[name] for name in names]
+        table.add_row(" + ".join(row.subset), *cells)
+    return table
 
 
 def likelihood_table(evaluation: Evaluation, names: tuple[str, ...]) -> Table:
@@ -52,6 +76,41 @@ def robustness_table(judgement: Judgement) -> Table:
     found = {(p.modality, p.kind, p.level): sum(p.share.values()) / len(p.share) for p in judgement.robustness}
     for modality, kind in dict.fromkeys((p.modality, p.kind) for p in judgement.robustness):
         table.add_row(f"{modality}, {kind}", *(f"{found[modality, kind, level]:.3f}" for level in levels))
+    return table
+
+
+def run_table(runs: Sequence[Summary]) -> Table:
+    """Runs with their figures, in the order given."""
+    names = list(dict.fromkeys(name for summary in runs for name in summary.full))
+    table = Table(
+        "run",
+        "epochs",
+        "samples",
+        "all subsets",
+        *names,
+        title="share of the training mean's error, held out, of the best epoch: over all subsets, and from everything",
+    )
+    for run in runs:
+        shares = [f"{run.full[name]:.3f}" if name in run.full else "–" for name in names]
+        epochs = f"{run.epochs}/{run.planned}" + ("" if run.finished else " unfinished")
+        table.add_row(escape(run.name), epochs, str(run.samples), f"{run.score:.3f}", *shares)
+    return table
+
+
+def modality_table(modalities: Sequence[Modality]) -> Table:
+    """What a model's modalities are."""
+    table = Table("modality", "shape", "network", "likelihood", "λ", "from")
+    for m in modalities:
+        table.add_row(m.name, "×".join(map(str, m.shape)), m.network, m.likelihood, f"{m.weight:g}", m.source)
+    return table
+
+
+def export_table(exported: Exported) -> Table:
+    """Inputs and outputs of an exported graph."""
+    table = Table("", "name", "shape (B: batch)")
+    for kind, shapes in (("input", exported.inputs), ("output", exported.outputs)):
+        for name, shape in shapes.items():
+            table.add_row(kind, name, shape)
     return table
 
 

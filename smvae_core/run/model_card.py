@@ -2,13 +2,13 @@
 
 import yaml
 
-from smvae_core.board import picture_rows
 from smvae_core.checkpoint import read_metadata, write_atomically
 from smvae_core.data.samples import Samples
 from smvae_core.evaluation import Evaluation
 from smvae_core.figures import curves, picture_sheet, subset_table
 from smvae_core.model import MultimodalVAE
-from smvae_core.run import Run, read_metrics
+from smvae_core.run.board import picture_rows
+from smvae_core.run.folder import Run, read_metrics
 
 
 def write_card(run: Run, model: MultimodalVAE, unseen: Samples) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smvae_core.backends import Arrays, BackendError, Outputs
+from smvae_core.backends.backend import Arrays, BackendError, Outputs
 from smvae_core.model import MultimodalVAE
 
 HALF_TOLERANCE = 1e-2

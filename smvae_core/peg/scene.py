@@ -7,20 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
-Peg = Literal["round", "square", "triangle"]
-PEGS: tuple[str, ...] = get_args(Peg)
+from smvae_core.peg.shapes import BOX_HALF_WIDTH, BOX_HEIGHT, HOLE_DEPTH, PEG_LENGTH, Peg, box_pieces, outline, prism
 
 PICTURE_SIZE = 128  # pixels, height and width
 PHYSICS_STEP = 1e-3  # seconds
-HOLE_DEPTH = 0.045
-BOX_HALF_WIDTH = 0.075
-BOX_HEIGHT = 0.09
-PEG_LENGTH = 0.105
-CLEARANCE = 0.0015  # between peg and hole, on each side
 
 JOINTS = tuple(f"joint_{i}" for i in range(1, 8))
 
@@ -99,7 +92,7 @@ def scene_xml(peg: Peg, look: SceneLook = SceneLook()) -> str:
         for joint in JOINTS
     )
     peg_mesh, peg_geom = _peg(peg)
-    pieces = _box_pieces(peg)
+    pieces = box_pieces(peg)
     box_meshes = "\n".join(f'<mesh name="box_{i}" vertex="{_numbers(piece)}"/>' for i, piece in enumerate(pieces))
     box_geoms = "\n".join(f'<geom class="box" type="mesh" mesh="box_{i}"/>' for i in range(len(pieces)))
     return f"""
@@ -278,46 +271,14 @@ def _arm(peg_geom: str) -> str:
     </body>"""
 
 
-def _outline(peg: Peg, gap: float = 0.0) -> np.ndarray:
-    """Corners (N, 2) of the peg's cross-section, grown by `gap` on every side, counter-clockwise."""
-    corners, inner_radius = {"triangle": (3, 0.0165), "square": (4, 0.021), "round": (24, 0.023)}[peg]
-    angles = (np.arange(corners) + 0.5) * 2 * math.pi / corners
-    radius = (inner_radius + gap) / math.cos(math.pi / corners)
-    return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-
-
 def _peg(peg: Peg) -> tuple[str, str]:
     """The assets and the geom of the peg, which starts at the flange (z = 0) and points along +z."""
     if peg == "round":
-        radius = float(np.linalg.norm(_outline(peg)[0])) * math.cos(math.pi / 24)
+        radius = float(np.linalg.norm(outline(peg)[0])) * math.cos(math.pi / 24)
         return "", f'<geom class="peg" type="cylinder" fromto="0 0 0 0 0 {PEG_LENGTH}" size="{radius}"/>'
-    outline = _outline(peg) * [-1, 1]  # the tool's frame is turned over about y
-    mesh = f'<mesh name="peg" vertex="{_numbers(_prism(outline, 0.0, PEG_LENGTH))}"/>'
+    turned = outline(peg) * [-1, 1]  # the tool's frame is turned over about y
+    mesh = f'<mesh name="peg" vertex="{_numbers(prism(turned, 0.0, PEG_LENGTH))}"/>'
     return mesh, '<geom class="peg" type="mesh" mesh="peg"/>'
-
-
-def _box_pieces(peg: Peg) -> list[np.ndarray]:
-    """The box around the hole as convex pieces, one for each side of the hole: vertices (N, 3)."""
-    hole = _outline(peg, CLEARANCE)
-    pieces = []
-    for first, second in zip(hole, np.roll(hole, -1, axis=0)):
-        start, end = (math.atan2(p[1], p[0]) for p in (first, second))
-        end += 2 * math.pi if end <= start else 0.0
-        corners = [a for a in math.pi / 4 + math.pi / 2 * np.arange(-4, 8) if start < a < end]
-        rim = [_on_square(a) for a in (start, *corners, end)]
-        flat = np.array([first, second, *rim])
-        pieces.append(_prism(flat, BOX_HEIGHT - HOLE_DEPTH, BOX_HEIGHT))
-    return pieces
-
-
-def _prism(outline: np.ndarray, bottom: float, top: float) -> np.ndarray:
-    """Vertices (2N, 3) of the outline (N, 2) drawn out from `bottom` to `top`."""
-    return np.concatenate([np.column_stack([outline, np.full(len(outline), z)]) for z in (bottom, top)])
-
-
-def _on_square(angle: float) -> np.ndarray:
-    direction = np.array([math.cos(angle), math.sin(angle)])
-    return direction * BOX_HALF_WIDTH / np.abs(direction).max()
 
 
 def _gains(servo: str) -> str:

@@ -6,7 +6,7 @@ from enum import Enum
 
 import numpy as np
 
-from smvae_core.peg_scene import HOLE_DEPTH
+from smvae_core.peg.shapes import HOLE_DEPTH
 
 # Start poses relative to the hole's mouth: x, y, z (metres), yaw (radians).
 START_LOW = np.array([-0.12, -0.12, 0.03, -0.5])

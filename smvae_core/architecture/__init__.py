@@ -1,0 +1,1 @@
+"""What the networks are built of: widths, normalisation, the networks of the bimodal data sets, and the experts."""

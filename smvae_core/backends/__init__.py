@@ -1,0 +1,1 @@
+"""The ways to run a trained model, and its export for other runtimes."""

@@ -1,0 +1,1 @@
+"""What the commands share: choices that they offer and tables that they print."""
