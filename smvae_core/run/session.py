@@ -110,10 +110,13 @@ class Session:
             self._write_metrics()
         self._save()
         where = f"{self.fabric.world_size} × {self.fabric.device}" if self.fabric.world_size > 1 else self.fabric.device
-        training = self.loop.samples
+        training, unseen = self.loop.samples, self.unseen
+        # Pictures of a data set, unlike the steps of logs, are not of any trajectory.
+        of, of_unseen = "", ""
+        if len(training.held) > 1:
+            of, of_unseen = f" of {len(training.held)} trajectories", f" of {len(unseen.held)}"
         self.console.print(
-            f"{len(training)} training samples of {len(training.held)} trajectories, {len(self.unseen)} held-out of "
-            f"{len(self.unseen.held)}, on {where}"
+            f"{len(training)} training samples{of}, {len(unseen)} held-out{of_unseen}, on {where}"
             + (f"; {len(self.skipped)} files left out" if self.skipped else "")
             + (f"; going on after epoch {self.loop.epoch}" if self.loop.epoch or self.loop.step else "")
         )
