@@ -5,8 +5,10 @@ Time is the bag's log time, so nothing depends on how fast the machine is: the s
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +33,7 @@ from smvae_ros.replay_bag import FusionBag
 from smvae_ros.replay_faults import Faults, dropped_altogether
 from smvae_ros.replay_inference import BATCH, BatchInference, Judged
 from smvae_ros.replay_judge import Judge, Prepared, prepare
-from smvae_ros.replay_pictures import draw_sheet, pictures
+from smvae_ros.replay_pictures import write_pictures
 from smvae_ros.replay_sets import RecordedSets
 from smvae_ros.replay_summary import BagExtent, ReplaySummary, StreamSummary, Timing, WhatIf
 from smvae_ros.replay_table import SetTable
@@ -95,7 +97,7 @@ def replay(
     topics = chosen.root_topics()
     types = {binding.modality.name: binding.type for binding in bindings}
     absent = dropped_altogether(faults) | {name for name, stream in chosen.streams.items() if not stream.enabled}
-    with _results(out) as folder, _one_thread():
+    with _results(out) as folder, _undisturbed():
         began = perf_counter()
         with ExitStack() as stack:
             opened = stack.enter_context(open_bag(bag, topics, types, optional=absent))
@@ -114,9 +116,7 @@ def replay(
             if not judge.sets:
                 raise BagError(f"{bag}: expected sets, found none: {_fates(synchronizer)}")
         moments = judge.moments.chosen()
-        content = pictures(moments, engine.modalities, inference)
-        np.savez_compressed(folder / "pictures.npz", **content)
-        draw_sheet(folder / "predictions.png", content, engine.modalities)
+        write_pictures(folder, moments, engine.modalities, inference, threads)
         extent = BagExtent(
             whole=not opened.damage,
             damage=tuple(opened.damage),
@@ -154,17 +154,31 @@ def replay(
 
 
 def _judged(prepared: Iterator[Prepared], inference: BatchInference, threads: int) -> Iterator[tuple[Prepared, Judged]]:
-    """Each set with what the model says of it, in order; batches are computed while the next ones are read."""
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    """Each set with what the model says of it, in order.
+
+    This thread reads; once there is enough in stock for the others, it computes as well. So there is never a thread
+    more than there are cores to run it: one that waits for a core would hold the interpreter, and all others up.
+    """
+    with ThreadPoolExecutor(max(1, threads - 1), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         under_way: deque[tuple[list[Prepared], Future[list[Judged]]]] = deque()
         while batch := list(islice(prepared, BATCH)):
-            sets, truths = [one.arrays for one in batch], [one.truth for one in batch]
-            under_way.append((batch, pool.submit(inference.run, sets, truths)))
-            if len(under_way) > threads:
+            work = ([one.arrays for one in batch], [one.truth for one in batch])
+            under_way.append((batch, pool.submit(inference.run, *work)))
+            if len(under_way) > threads and under_way[-1][1].cancel():
+                under_way[-1] = (batch, _done(inference.run(*work)))
+            while under_way[0][1].done() or len(under_way) > 2 * threads:
                 done, future = under_way.popleft()
                 yield from zip(done, future.result())
+                if not under_way:
+                    break
         for done, future in under_way:
             yield from zip(done, future.result())
+
+
+def _done(result: list[Judged]) -> Future[list[Judged]]:
+    future: Future[list[Judged]] = Future()
+    future.set_result(result)
+    return future
 
 
 @contextmanager
@@ -190,14 +204,24 @@ def _results(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def _undisturbed() -> Iterator[None]:
+    """Settings of the process under which many small steps on several threads get in each other's way least."""
     # The number of threads changes the last bits of a sum; batches run beside each other instead.
-    threads = torch.get_num_threads()
+    threads, interval, collect = torch.get_num_threads(), sys.getswitchinterval(), gc.get_threshold()
     torch.set_num_threads(1)
+    # What the C library gives back to the system with every batch, the next one must have cleared again; once it saw a
+    # block of that size (31 MiB) freed, it keeps those up to it.
+    torch.empty(31 << 20, dtype=torch.uint8)
+    # A thread that comes back from an operation of PyTorch waits so long for the one that reads.
+    sys.setswitchinterval(5e-5)
+    # Messages hold no cycles, but there are so many that the search for such took a quarter of the time of reading.
+    gc.set_threshold(100_000, *collect[1:])
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*collect)
 
 
 def _stream_summary(

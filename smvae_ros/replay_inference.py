@@ -24,7 +24,7 @@ BATCH = 32
 """Sets that are computed together."""
 
 # Rows decoded together. On a processor more of them leave the caches, on a GPU fewer leave it idle.
-_ROWS = {"cpu": 16, "cuda": 512}
+_ROWS = {"cpu": 64, "cuda": 512}
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,13 @@ posterior: of rgb the mean of the three channels' (0 to 255), of depth metres |
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from smvae_core.backends import Arrays
 from smvae_core.figures import depth_picture, depth_range, picture_sheet
@@ -76,13 +78,31 @@ class Moments:
         return [self._kept[place] for place in places]
 
 
-def pictures(
-    moments: Sequence[Moment], modalities: Sequence[Modality], inference: BatchInference
-) -> dict[str, np.ndarray]:
-    """What pictures.npz holds: the same moments and model give the same numbers."""
+def write_pictures(
+    folder: Path, moments: Sequence[Moment], modalities: Sequence[Modality], inference: BatchInference, threads: int
+) -> None:
+    """Write pictures.npz and, where there is an image modality, predictions.png with some of the moments.
+
+    The same moments and model give the same numbers, on any number of threads.
+    """
     images = [modality for modality in modalities if modality.is_image]
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        content = _content(moments, [modality.name for modality in modalities], images, inference, pool)
+        saved = pool.submit(np.savez_compressed, folder / "pictures.npz", **content)
+        if images:
+            _draw_sheet(folder / "predictions.png", content, images)
+        saved.result()
+
+
+def _content(
+    moments: Sequence[Moment],
+    names: Sequence[str],
+    images: Sequence[Modality],
+    inference: BatchInference,
+    pool: ThreadPoolExecutor,
+) -> dict[str, np.ndarray]:
+    """What pictures.npz holds."""
     shown = _shown(images)
-    names = [modality.name for modality in modalities]
     content: dict[str, np.ndarray] = {
         "seconds": np.array([moment.seconds for moment in moments]),
         "row": np.array([moment.row for moment in moments], np.int64),
@@ -95,32 +115,38 @@ def pictures(
         seen = [blank if truth is None else modality.to_physical(truth) for truth in truths]
         content[f"seen_{modality.name}"] = np.stack(seen)
     noise = torch.randn(DRAWS, len(moments), inference.latent, generator=torch.Generator().manual_seed(0))
+    predicted = []
     for label, left_out in shown.items():
         sets = [{n: x for n, x in moment.held.items() if n not in left_out} for moment in moments]
         content[f"used_{label}"] = np.array(["+".join(n for n in names if n in arrays) for arrays in sets])
         posterior = inference.posterior(sets)
         drawn = torch.cat([posterior.sample(draw.to(posterior.mean.device)) for draw in noise])
+        used = np.array([bool(arrays) for arrays in sets])
         for modality in images:
-            key = f"{modality.name}_from_{label}"
-            predicted = inference.predict(posterior.mean, modality.name)
-            draws = inference.predict(drawn, modality.name).reshape(DRAWS, *predicted.shape)
-            deviation = draws.std(axis=0).mean(axis=1) * _unit(modality)
-            for place, arrays in enumerate(sets):
-                if not arrays:
-                    predicted[place], deviation[place] = 0.0, 0.0
-            content[f"predicted_{key}"] = np.stack([modality.to_physical(x) for x in predicted])
-            content[f"uncertainty_{key}"] = deviation.astype(np.float32)
+            task = pool.submit(_predicted, modality, inference, posterior.mean, drawn, used)
+            predicted.append((f"{modality.name}_from_{label}", task))
+    for key, task in predicted:
+        content[f"predicted_{key}"], content[f"uncertainty_{key}"] = task.result()
     return content
 
 
-def draw_sheet(path: Path, content: dict[str, np.ndarray], modalities: Sequence[Modality]) -> None:
-    """predictions.png: some of the moments, seen and predicted; nothing without an image modality."""
+def _predicted(
+    modality: Modality, inference: BatchInference, mean: Tensor, drawn: Tensor, used: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """E[x_m | z] of the means (K, L), physical units, and the deviation over the draws (DRAWS · K, L); 0 where nothing
+    was `used` (K,)."""
+    predicted = inference.predict(mean, modality.name)
+    draws = inference.predict(drawn, modality.name).reshape(DRAWS, *predicted.shape)
+    deviation = draws.std(axis=0).mean(axis=1) * _unit(modality)
+    predicted[~used], deviation[~used] = 0.0, 0.0
+    return np.stack([modality.to_physical(x) for x in predicted]), deviation.astype(np.float32)
+
+
+def _draw_sheet(path: Path, content: dict[str, np.ndarray], images: Sequence[Modality]) -> None:
     places = np.unique(np.linspace(0, len(content["row"]) - 1, SHEET).round().astype(int))
     rows: dict[str, list[np.ndarray]] = {}
-    for modality in modalities:
+    for modality in images:
         name = modality.name
-        if not modality.is_image:
-            continue
         of_modality = {f"camera saw: {name}": content[f"seen_{name}"][places]}
         for label in content["shown"].tolist():
             words = "all" if label == "all" else f"all {label.replace('_', ' ')}"
@@ -130,8 +156,7 @@ def draw_sheet(path: Path, content: dict[str, np.ndarray], modalities: Sequence[
             rows |= {label: [depth_picture(x, *limits) for x in metres] for label, metres in of_modality.items()}
         else:
             rows |= {label: list(x) for label, x in of_modality.items()}
-    if rows:
-        picture_sheet(path, rows, [f"{seconds:.1f} s" for seconds in content["seconds"][places]])
+    picture_sheet(path, rows, [f"{seconds:.1f} s" for seconds in content["seconds"][places]])
 
 
 def _shown(images: Sequence[Modality]) -> dict[str, set[str]]:
