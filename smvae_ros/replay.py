@@ -25,6 +25,7 @@ import torch
 
 import smvae_core
 from smvae_core import checkpoint as checkpoints
+from smvae_core.backends import Arrays
 from smvae_core.engine import Device, Engine
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
@@ -159,20 +160,26 @@ def _judged(prepared: Iterator[Prepared], inference: BatchInference, threads: in
     This thread reads; once there is enough in stock for the others, it computes as well. So there is never a thread
     more than there are cores to run it: one that waits for a core would hold the interpreter, and all others up.
     """
-    with ThreadPoolExecutor(max(1, threads - 1), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    batches = iter(lambda: list(islice(prepared, BATCH)), [])
+    if threads == 1:
+        for batch in batches:
+            yield from zip(batch, inference.run(*_work(batch)))
+        return
+    with ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         under_way: deque[tuple[list[Prepared], Future[list[Judged]]]] = deque()
-        while batch := list(islice(prepared, BATCH)):
-            work = ([one.arrays for one in batch], [one.truth for one in batch])
-            under_way.append((batch, pool.submit(inference.run, *work)))
+        for batch in batches:
+            under_way.append((batch, pool.submit(inference.run, *_work(batch))))
             if len(under_way) > threads and under_way[-1][1].cancel():
-                under_way[-1] = (batch, _done(inference.run(*work)))
-            while under_way[0][1].done() or len(under_way) > 2 * threads:
+                under_way[-1] = (batch, _done(inference.run(*_work(batch))))
+            while under_way and (under_way[0][1].done() or len(under_way) > 2 * threads):
                 done, future = under_way.popleft()
                 yield from zip(done, future.result())
-                if not under_way:
-                    break
         for done, future in under_way:
             yield from zip(done, future.result())
+
+
+def _work(batch: Sequence[Prepared]) -> tuple[list[Arrays], list[Arrays]]:
+    return [one.arrays for one in batch], [one.truth for one in batch]
 
 
 def _done(result: list[Judged]) -> Future[list[Judged]]:

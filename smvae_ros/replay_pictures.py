@@ -18,8 +18,8 @@ posterior: of rgb the mean of the three channels' (0 to 255), of depth metres |
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,22 +86,7 @@ def write_pictures(
     The same moments and model give the same numbers, on any number of threads.
     """
     images = [modality for modality in modalities if modality.is_image]
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        content = _content(moments, [modality.name for modality in modalities], images, inference, pool)
-        saved = pool.submit(np.savez_compressed, folder / "pictures.npz", **content)
-        if images:
-            _draw_sheet(folder / "predictions.png", content, images)
-        saved.result()
-
-
-def _content(
-    moments: Sequence[Moment],
-    names: Sequence[str],
-    images: Sequence[Modality],
-    inference: BatchInference,
-    pool: ThreadPoolExecutor,
-) -> dict[str, np.ndarray]:
-    """What pictures.npz holds."""
+    names = [modality.name for modality in modalities]
     shown = _shown(images)
     content: dict[str, np.ndarray] = {
         "seconds": np.array([moment.seconds for moment in moments]),
@@ -109,37 +94,53 @@ def _content(
         "shown": np.array(list(shown)),
     }
     for modality in images:
-        truths = [moment.truth.get(modality.name) for moment in moments]
-        content[f"recorded_{modality.name}"] = np.array([truth is not None for truth in truths])
-        blank = np.zeros_like(modality.to_physical(np.zeros(modality.shape, np.float32)))
-        seen = [blank if truth is None else modality.to_physical(truth) for truth in truths]
-        content[f"seen_{modality.name}"] = np.stack(seen)
+        content[f"recorded_{modality.name}"] = np.array([modality.name in moment.truth for moment in moments])
+        content[f"seen_{modality.name}"] = _seen(modality, moments)
     noise = torch.randn(DRAWS, len(moments), inference.latent, generator=torch.Generator().manual_seed(0))
-    predicted = []
-    for label, left_out in shown.items():
-        sets = [{n: x for n, x in moment.held.items() if n not in left_out} for moment in moments]
-        content[f"used_{label}"] = np.array(["+".join(n for n in names if n in arrays) for arrays in sets])
-        posterior = inference.posterior(sets)
-        drawn = torch.cat([posterior.sample(draw.to(posterior.mean.device)) for draw in noise])
-        used = np.array([bool(arrays) for arrays in sets])
-        for modality in images:
-            task = pool.submit(_predicted, modality, inference, posterior.mean, drawn, used)
-            predicted.append((f"{modality.name}_from_{label}", task))
-    for key, task in predicted:
-        content[f"predicted_{key}"], content[f"uncertainty_{key}"] = task.result()
-    return content
+    uncertain: dict[str, Future[np.ndarray]] = {}
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for label, left_out in shown.items():
+            sets = [{n: x for n, x in moment.held.items() if n not in left_out} for moment in moments]
+            used = np.array([bool(arrays) for arrays in sets])
+            content[f"used_{label}"] = np.array(["+".join(n for n in names if n in arrays) for arrays in sets])
+            posterior = inference.posterior(sets)
+            drawn = torch.cat([posterior.sample(draw.to(posterior.mean.device)) for draw in noise])
+            for modality in images:
+                key = f"{modality.name}_from_{label}"
+                uncertain[f"uncertainty_{key}"] = pool.submit(_uncertainty, modality, inference, drawn, used)
+                content[f"predicted_{key}"] = _predicted(modality, inference, posterior.mean, used)
+        # The sheet does without the uncertainty.
+        sheet = dict(content)
+        saved = pool.submit(_save, folder / "pictures.npz", content, uncertain)
+        if images:
+            _draw_sheet(folder / "predictions.png", sheet, images)
+        saved.result()
 
 
-def _predicted(
-    modality: Modality, inference: BatchInference, mean: Tensor, drawn: Tensor, used: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """E[x_m | z] of the means (K, L), physical units, and the deviation over the draws (DRAWS · K, L); 0 where nothing
-    was `used` (K,)."""
+def _save(path: Path, content: dict[str, np.ndarray], to_come: Mapping[str, Future[np.ndarray]]) -> None:
+    np.savez_compressed(path, **content, **{key: future.result() for key, future in to_come.items()})
+
+
+def _seen(modality: Modality, moments: Sequence[Moment]) -> np.ndarray:
+    """The pictures recorded, 0 where there is none."""
+    blank = np.zeros_like(modality.to_physical(np.zeros(modality.shape, np.float32)))
+    truths = [moment.truth.get(modality.name) for moment in moments]
+    return np.stack([blank if truth is None else modality.to_physical(truth) for truth in truths])
+
+
+def _predicted(modality: Modality, inference: BatchInference, mean: Tensor, used: np.ndarray) -> np.ndarray:
+    """E[x_m | z] of the means (K, L), physical units; 0 where nothing was `used` (K,)."""
     predicted = inference.predict(mean, modality.name)
-    draws = inference.predict(drawn, modality.name).reshape(DRAWS, *predicted.shape)
+    predicted[~used] = 0.0
+    return np.stack([modality.to_physical(x) for x in predicted])
+
+
+def _uncertainty(modality: Modality, inference: BatchInference, drawn: Tensor, used: np.ndarray) -> np.ndarray:
+    """The standard deviation over the draws (DRAWS · K, L), physical units, float32 (K, H, W)."""
+    draws = inference.predict(drawn, modality.name).reshape(DRAWS, len(used), *modality.shape)
     deviation = draws.std(axis=0).mean(axis=1) * _unit(modality)
-    predicted[~used], deviation[~used] = 0.0, 0.0
-    return np.stack([modality.to_physical(x) for x in predicted]), deviation.astype(np.float32)
+    deviation[~used] = 0.0
+    return deviation.astype(np.float32)
 
 
 def _draw_sheet(path: Path, content: dict[str, np.ndarray], images: Sequence[Modality]) -> None:
