@@ -46,6 +46,8 @@ FUSION_BAG = "fusion"
 
 _OTHER_CLOCK_NS = 10_000_000_000
 
+_UnderWay = tuple[list[Prepared], Future[list[Judged]]]
+
 
 class ReplayError(SMVAEError):
     """The results cannot be written."""
@@ -166,26 +168,31 @@ def _judged(prepared: Iterator[Prepared], inference: BatchInference, threads: in
             yield from zip(batch, inference.run(*_work(batch)))
         return
     with ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        under_way: deque[tuple[list[Prepared], Future[list[Judged]]]] = deque()
+        under_way: deque[_UnderWay] = deque()
         for batch in batches:
             under_way.append((batch, pool.submit(inference.run, *_work(batch))))
-            if len(under_way) > threads and under_way[-1][1].cancel():
-                under_way[-1] = (batch, _done(inference.run(*_work(batch))))
+            if len(under_way) > threads:
+                _computed_here(under_way, len(under_way) - 1, inference)
             while under_way and (under_way[0][1].done() or len(under_way) > 2 * threads):
                 done, future = under_way.popleft()
                 yield from zip(done, future.result())
+        for place in reversed(range(len(under_way))):
+            _computed_here(under_way, place, inference)
         for done, future in under_way:
             yield from zip(done, future.result())
 
 
+def _computed_here(under_way: deque[_UnderWay], place: int, inference: BatchInference) -> None:
+    """Compute a batch on this thread, unless another has begun."""
+    batch, future = under_way[place]
+    if future.cancel():
+        future = Future()
+        future.set_result(inference.run(*_work(batch)))
+        under_way[place] = (batch, future)
+
+
 def _work(batch: Sequence[Prepared]) -> tuple[list[Arrays], list[Arrays]]:
     return [one.arrays for one in batch], [one.truth for one in batch]
-
-
-def _done(result: list[Judged]) -> Future[list[Judged]]:
-    future: Future[list[Judged]] = Future()
-    future.set_result(result)
-    return future
 
 
 @contextmanager
@@ -220,7 +227,7 @@ def _undisturbed() -> Iterator[None]:
     # block of that size (31 MiB) freed, it keeps those up to it.
     torch.empty(31 << 20, dtype=torch.uint8)
     # A thread that comes back from an operation of PyTorch waits so long for the one that reads.
-    sys.setswitchinterval(5e-5)
+    sys.setswitchinterval(1e-4)
     # Messages hold no cycles, but there are so many that the search for such took a quarter of the time of reading.
     gc.set_threshold(100_000, *collect[1:])
     try:

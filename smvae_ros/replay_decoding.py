@@ -46,7 +46,14 @@ class SenseDecoder:
         """What `decode` gives as (B, *shape)."""
         return x if self._phases is None else from_phases(x)
 
-    def errors(self, x: Tensor, truth: Tensor) -> Tensor:
-        """Mean squared errors (B,) of what `decode` gave, against as many rows laid out alike, which are lost."""
-        difference = torch.sub(x, truth, out=truth).flatten(1)
-        return torch.linalg.vector_norm(difference, dim=1).square_() / self._entries
+    def errors(self, x: Tensor, truths: Tensor, owner: Tensor) -> Tensor:
+        """Mean squared errors (B,) of what `decode` gave, which is lost.
+
+        Args:
+            truths: laid out as it is.
+            owner: of each row, its truth: ascending numbers on the processor, (B,).
+        """
+        numbers, counts = torch.unique_consecutive(owner, return_counts=True)
+        for number, rows in zip(numbers.tolist(), x.split(counts.tolist())):
+            rows -= truths[number]
+        return torch.linalg.vector_norm(x.flatten(1), dim=1).square_() / self._entries

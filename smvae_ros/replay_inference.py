@@ -153,8 +153,9 @@ class BatchInference:
             for rows in wanted.split(self._rows if image else len(owner)):
                 x = decoder.decode(z[rows.to(self._device)])
                 if kept[rows].any():
+                    # A copy, since the errors take x.
                     predicted.append(decoder.restored(x[kept[rows].to(self._device)]))
-                squared.append(decoder.errors(x, truth[owner[rows].to(self._device)]))
+                squared.append(decoder.errors(x, truth, owner[rows]))
             if predicted:
                 decoded[name] = torch.cat(predicted).cpu().numpy()
             if squared:
