@@ -171,9 +171,9 @@ def _judged(prepared: Iterator[Prepared], inference: BatchInference, threads: in
         under_way: deque[_UnderWay] = deque()
         for batch in batches:
             under_way.append((batch, pool.submit(inference.run, *_work(batch))))
-            if len(under_way) > threads:
+            if sum(not future.done() for _, future in under_way) > threads:
                 _computed_here(under_way, len(under_way) - 1, inference)
-            while under_way and (under_way[0][1].done() or len(under_way) > 2 * threads):
+            while under_way and (under_way[0][1].done() or len(under_way) > 4 * threads):
                 done, future = under_way.popleft()
                 yield from zip(done, future.result())
         for place in reversed(range(len(under_way))):
