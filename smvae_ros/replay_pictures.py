@@ -21,7 +21,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import torch
@@ -97,28 +99,34 @@ def write_pictures(
         content[f"recorded_{modality.name}"] = np.array([modality.name in moment.truth for moment in moments])
         content[f"seen_{modality.name}"] = _seen(modality, moments)
     noise = torch.randn(DRAWS, len(moments), inference.latent, generator=torch.Generator().manual_seed(0))
-    uncertain: dict[str, Future[np.ndarray]] = {}
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for label, left_out in shown.items():
-            sets = [{n: x for n, x in moment.held.items() if n not in left_out} for moment in moments]
-            used = np.array([bool(arrays) for arrays in sets])
-            content[f"used_{label}"] = np.array(["+".join(n for n in names if n in arrays) for arrays in sets])
-            posterior = inference.posterior(sets)
-            drawn = torch.cat([posterior.sample(draw.to(posterior.mean.device)) for draw in noise])
-            for modality in images:
-                key = f"{modality.name}_from_{label}"
-                uncertain[f"uncertainty_{key}"] = pool.submit(_uncertainty, modality, inference, drawn, used)
-                content[f"predicted_{key}"] = _predicted(modality, inference, posterior.mean, used)
-        # The sheet does without the uncertainty.
-        sheet = dict(content)
+    drawn: dict[str, tuple[Tensor, np.ndarray]] = {}
+    for label, left_out in shown.items():
+        sets = [{n: x for n, x in moment.held.items() if n not in left_out} for moment in moments]
+        used = np.array([bool(arrays) for arrays in sets])
+        content[f"used_{label}"] = np.array(["+".join(n for n in names if n in arrays) for arrays in sets])
+        posterior = inference.posterior(sets)
+        drawn[label] = torch.cat([posterior.sample(draw.to(posterior.mean.device)) for draw in noise]), used
+        for modality in images:
+            content[f"predicted_{modality.name}_from_{label}"] = _predicted(modality, inference, posterior.mean, used)
+    # The sheet does without the uncertainty: this thread draws it while others compute that.
+    with ThreadPoolExecutor(max(1, threads - 1), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        uncertain = {
+            f"uncertainty_{modality.name}_from_{label}": pool.submit(_uncertainty, modality, inference, *drawn[label])
+            for label in shown
+            for modality in images
+        }
         saved = pool.submit(_save, folder / "pictures.npz", content, uncertain)
         if images:
-            _draw_sheet(folder / "predictions.png", sheet, images)
+            _draw_sheet(folder / "predictions.png", content, images)
         saved.result()
 
 
-def _save(path: Path, content: dict[str, np.ndarray], to_come: Mapping[str, Future[np.ndarray]]) -> None:
-    np.savez_compressed(path, **content, **{key: future.result() for key, future in to_come.items()})
+def _save(path: Path, content: Mapping[str, np.ndarray], to_come: Mapping[str, Future[np.ndarray]]) -> None:
+    """As `np.savez_compressed`, a fiftieth larger in two thirds of the time, and each array as it comes."""
+    with ZipFile(path, "w", ZIP_DEFLATED, compresslevel=1) as archive:
+        for key, array in chain(content.items(), ((key, future.result()) for key, future in to_come.items())):
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def _seen(modality: Modality, moments: Sequence[Moment]) -> np.ndarray:
