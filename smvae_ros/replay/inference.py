@@ -18,7 +18,7 @@ from smvae_core.backends import Arrays
 from smvae_core.evaluation import Subset, all_subsets, subset_mask
 from smvae_core.fusion import Posterior
 from smvae_core.model import MultimodalVAE
-from smvae_ros.replay_decoding import SenseDecoder
+from smvae_ros.replay.decoding import SenseDecoder
 
 BATCH = 16
 """Sets that are computed together."""

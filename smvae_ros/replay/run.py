@@ -5,39 +5,33 @@ Time is the bag's log time, so nothing depends on how fast the machine is: the s
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
-import sys
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import torch
 
 import smvae_core
 from smvae_core import checkpoint as checkpoints
-from smvae_core.backends import Arrays
 from smvae_core.engine import Device, Engine
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
 from smvae_ros.bags import Bag, BagError, bag_hash, open_bag
-from smvae_ros.replay_bag import FusionBag
-from smvae_ros.replay_faults import Faults, dropped_altogether
-from smvae_ros.replay_inference import BATCH, BatchInference, Judged
-from smvae_ros.replay_judge import Judge, Prepared, prepare
-from smvae_ros.replay_pictures import write_pictures
-from smvae_ros.replay_sets import RecordedSets
-from smvae_ros.replay_summary import BagExtent, ReplaySummary, StreamSummary, Timing, WhatIf
-from smvae_ros.replay_table import SetTable
+from smvae_ros.replay.bag import FusionBag
+from smvae_ros.replay.faults import Faults, dropped_altogether
+from smvae_ros.replay.inference import BatchInference
+from smvae_ros.replay.judge import Judge, prepare
+from smvae_ros.replay.pictures import write_pictures
+from smvae_ros.replay.sets import RecordedSets
+from smvae_ros.replay.summary import BagExtent, ReplaySummary, StreamSummary, Timing, WhatIf
+from smvae_ros.replay.table import SetTable
+from smvae_ros.replay.threads import judged_in_order, undisturbed
 from smvae_ros.set_synchronizer import SetSynchronizer
 from smvae_ros.settings import FusionSettings
 
@@ -45,8 +39,6 @@ FUSION_BAG = "fusion"
 """Folder of the bag with latents and predictions, beside the other results."""
 
 _OTHER_CLOCK_NS = 10_000_000_000
-
-_UnderWay = tuple[list[Prepared], Future[list[Judged]]]
 
 
 class ReplayError(SMVAEError):
@@ -66,8 +58,8 @@ def replay(
 ) -> ReplaySummary:
     """Evaluate a checkpoint on a bag, as far as it can be read.
 
-    Writes into `out`: summary.json (`ReplaySummary`), sets.parquet (`replay_table`), pictures.npz and predictions.png
-    (`replay_pictures`), timing.json (`Timing`), and on request a bag (`replay_bag`). The same bag, checkpoint, settings
+    Writes into `out`: summary.json (`ReplaySummary`), sets.parquet (`smvae_ros.replay.table`), pictures.npz and predictions.png
+    (`smvae_ros.replay.pictures`), timing.json (`Timing`), and on request a bag (`smvae_ros.replay.bag`). The same bag, checkpoint, settings
     and machine give the same bytes, timing.json apart.
 
     Args:
@@ -100,7 +92,7 @@ def replay(
     topics = chosen.root_topics()
     types = {binding.modality.name: binding.type for binding in bindings}
     absent = dropped_altogether(faults) | {name for name, stream in chosen.streams.items() if not stream.enabled}
-    with _results(out) as folder, _undisturbed():
+    with _results(out) as folder, undisturbed():
         began = perf_counter()
         with ExitStack() as stack:
             opened = stack.enter_context(open_bag(bag, topics, types, optional=absent))
@@ -111,7 +103,7 @@ def replay(
             judge = Judge(engine.modalities, stack.enter_context(table))
             fusion_bag = stack.enter_context(FusionBag(folder / FUSION_BAG, bindings)) if write_bag else None
             prepared = (prepare(recorded, bindings, sets.faults) for recorded in sets)
-            for one, judged in _judged(prepared, inference, threads):
+            for one, judged in judged_in_order(prepared, inference, threads):
                 judge.see(one, judged, opened.begin_ns or 0)
                 if fusion_bag is not None:
                     fusion_bag.write(one.sample_set, judged, one.frames)
@@ -156,45 +148,6 @@ def replay(
     return summary
 
 
-def _judged(prepared: Iterator[Prepared], inference: BatchInference, threads: int) -> Iterator[tuple[Prepared, Judged]]:
-    """Each set with what the model says of it, in order.
-
-    This thread reads; once there is enough in stock for the others, it computes as well. So there is never a thread
-    more than there are cores to run it: one that waits for a core would hold the interpreter, and all others up.
-    """
-    batches = iter(lambda: list(islice(prepared, BATCH)), [])
-    if threads == 1:
-        for batch in batches:
-            yield from zip(batch, inference.run(*_work(batch)))
-        return
-    with ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        under_way: deque[_UnderWay] = deque()
-        for batch in batches:
-            under_way.append((batch, pool.submit(inference.run, *_work(batch))))
-            if sum(not future.done() for _, future in under_way) > threads:
-                _computed_here(under_way, len(under_way) - 1, inference)
-            while under_way and (under_way[0][1].done() or len(under_way) > 4 * threads):
-                done, future = under_way.popleft()
-                yield from zip(done, future.result())
-        for place in reversed(range(len(under_way))):
-            _computed_here(under_way, place, inference)
-        for done, future in under_way:
-            yield from zip(done, future.result())
-
-
-def _computed_here(under_way: deque[_UnderWay], place: int, inference: BatchInference) -> None:
-    """Compute a batch on this thread, unless another has begun."""
-    batch, future = under_way[place]
-    if future.cancel():
-        future = Future()
-        future.set_result(inference.run(*_work(batch)))
-        under_way[place] = (batch, future)
-
-
-def _work(batch: Sequence[Prepared]) -> tuple[list[Arrays], list[Arrays]]:
-    return [one.arrays for one in batch], [one.truth for one in batch]
-
-
 @contextmanager
 def _results(out: Path) -> Iterator[Path]:
     """A folder to write into, whose content moves to `out` at the end; where that does not come, nothing is left."""
@@ -215,27 +168,6 @@ def _results(out: Path) -> Iterator[Path]:
             raise
     except OSError as error:
         raise ReplayError(f"{out}: cannot be written ({error.strerror})") from None
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Settings of the process under which many small steps on several threads get in each other's way least."""
-    # The number of threads changes the last bits of a sum; batches run beside each other instead.
-    threads, interval, collect = torch.get_num_threads(), sys.getswitchinterval(), gc.get_threshold()
-    torch.set_num_threads(1)
-    # What the C library gives back to the system with every batch, the next one must have cleared again; once it saw a
-    # block of that size (31 MiB) freed, it keeps those up to it.
-    torch.empty(31 << 20, dtype=torch.uint8)
-    # A thread that comes back from an operation of PyTorch waits so long for the one that reads.
-    sys.setswitchinterval(1e-4)
-    # Messages hold no cycles, but there are so many that the search for such took a quarter of the time of reading.
-    gc.set_threshold(100_000, *collect[1:])
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        sys.setswitchinterval(interval)
-        gc.set_threshold(*collect)
 
 
 def _stream_summary(

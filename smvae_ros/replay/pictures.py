@@ -32,7 +32,7 @@ from torch import Tensor
 from smvae_core.backends import Arrays
 from smvae_core.figures import depth_picture, depth_range, picture_sheet
 from smvae_core.modality import Modality
-from smvae_ros.replay_inference import BatchInference
+from smvae_ros.replay.inference import BatchInference
 
 MOMENTS = 24
 """The most in pictures.npz."""
