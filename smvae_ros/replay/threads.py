@@ -13,9 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 
+import numpy as np
 import torch
 
-from smvae_core.backends import Arrays
 from smvae_ros.replay.inference import BATCH, BatchInference, Judged
 from smvae_ros.replay.judge import Prepared
 
@@ -80,5 +80,5 @@ def _computed_here(under_way: deque[_UnderWay], place: int, inference: BatchInfe
         under_way[place] = (batch, future)
 
 
-def _work(batch: Sequence[Prepared]) -> tuple[list[Arrays], list[Arrays]]:
+def _work(batch: Sequence[Prepared]) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
     return [one.arrays for one in batch], [one.truth for one in batch]
