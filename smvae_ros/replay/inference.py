@@ -20,11 +20,11 @@ from smvae_core.fusion import Posterior
 from smvae_core.model import MultimodalVAE
 from smvae_ros.replay.decoding import SenseDecoder
 
-BATCH = 16
+BATCH = 32
 """Sets that are computed together."""
 
-# Images decoded together: four sets of fifteen subsets are the most whose arrays stay in the caches.
-_ROWS = {"cpu": 60, "cuda": 480}
+# Images decoded together: more of them leave the caches, fewer are slower each.
+_ROWS = {"cpu": 120, "cuda": 480}
 
 
 @dataclass(frozen=True)
