@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.report import RESULTS, Goal, report
 from smvae_ros.replay import replay
-from smvae_ros.replay_summary import ReplaySummary
+from smvae_ros.replay.summary import ReplaySummary
 from smvae_ros.report import write_report
 from smvae_ros.settings import default_settings
 

@@ -19,9 +19,9 @@ from smvae_core.preprocessing import Preprocessing, PreprocessingError
 from smvae_ros.bags import open_bag
 from smvae_ros.bindings import Binding
 from smvae_ros.conversions import ConversionError, raw_array
-from smvae_ros.replay_faults import Faults
-from smvae_ros.replay_sets import RecordedSets
-from smvae_ros.replay_summary import WhatIf
+from smvae_ros.replay.faults import Faults
+from smvae_ros.replay.sets import RecordedSets
+from smvae_ros.replay.summary import WhatIf
 from smvae_ros.set_synchronizer import SampleSet
 from smvae_ros.settings import FusionSettings, nanoseconds
 

@@ -19,7 +19,7 @@ from smvae_core.terminal.options import DeviceName
 from smvae_core.terminal.tables import error_table
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
-    from smvae_ros.replay_many import ReplayJob
+    from smvae_ros.replay.many import ReplayJob
 
 OtherTopics = Annotated[
     list[str] | None,
@@ -144,7 +144,7 @@ def replay(
 
     Example: smvae replay recordings/peg_insertion --out results --drop rgb@10:20
     """
-    from smvae_ros.replay_many import ReplayJob, named_bags
+    from smvae_ros.replay.many import ReplayJob, named_bags
 
     job = ReplayJob(
         checkpoint=checkpoint,
@@ -182,7 +182,7 @@ def _replay_one(bag: Path, out: Path, job: ReplayJob) -> None:
 
 
 def _replay_several(named: dict[str, Path], out: Path, job: ReplayJob, workers: int | None) -> None:
-    from smvae_ros.replay_many import replay_many
+    from smvae_ros.replay.many import replay_many
 
     workers = min(len(named), workers or len(os.sched_getaffinity(0)))
     columns = (SpinnerColumn(), TextColumn("replaying bag"), BarColumn(), MofNCompleteColumn())

@@ -10,7 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from smvae_ros.replay_summary import ReplaysSummary
+from smvae_ros.replay.summary import ReplaysSummary
 from smvae_ros.report.index import index
 from smvae_ros.report.page import page
 from smvae_ros.report.results import ReportError, read_results, read_summary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from urllib.parse import quote
 
-from smvae_ros.replay_summary import BagResult, ReplaysSummary
+from smvae_ros.replay.summary import BagResult, ReplaysSummary
 from smvae_ros.report.findings import percent
 from smvae_ros.report.tables import errors_table, share_cell, sortable_table
 from smvae_ros.report.templates import framed

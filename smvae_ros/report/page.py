@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from smvae_core.evaluation import Subset
-from smvae_ros.replay_summary import Drop
+from smvae_ros.replay.summary import Drop
 from smvae_ros.report.findings import FAIR, GOOD, duration, findings, percent, silences, trivial_errors
 from smvae_ros.report.latent import PERPLEXITY, latent_plane
 from smvae_ros.report.results import SET, Results

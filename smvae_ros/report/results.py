@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
 from smvae_core.errors import SMVAEError, explain
-from smvae_ros.replay_summary import ReplaySummary, Timing
+from smvae_ros.replay.summary import ReplaySummary, Timing
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -138,7 +138,7 @@ def read_results(folder: Path) -> Results:
 
 
 def read_summary(path: Path, kind: type[Record]) -> Record:
-    """Read a JSON file of `smvae_ros.replay_summary`.
+    """Read a JSON file of `smvae_ros.replay.summary`.
 
     Raises:
         ReportError: it is missing, or something else.

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from smvae_core.evaluation import Evaluation, SubsetErrors, all_subsets
 from smvae_core.modality import vision_touch_modalities
-from smvae_ros.replay_summary import BagExtent, ReplaySummary, StreamSummary, Timing, WhatIf
-from smvae_ros.replay_table import table_schema
+from smvae_ros.replay.summary import BagExtent, ReplaySummary, StreamSummary, Timing, WhatIf
+from smvae_ros.replay.table import table_schema
 from smvae_ros.settings import default_settings
 
 MODALITIES = vision_touch_modalities()

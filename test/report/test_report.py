@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from smvae_core.evaluation import Evaluation
-from smvae_ros.replay_summary import BagResult, ReplaysSummary
+from smvae_ros.replay.summary import BagResult, ReplaysSummary
 from smvae_ros.report import ReportError, write_index, write_report
 from smvae_ros.report.findings import findings, outages, silences
 from smvae_ros.report.latent import latent_plane

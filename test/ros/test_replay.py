@@ -16,7 +16,7 @@ from smvae_ros.bags import BagError
 from smvae_ros.bags_from_logs import STEP_NS
 from smvae_ros.cli import main
 from smvae_ros.replay import ReplayError, replay
-from smvae_ros.replay_summary import ReplaySummary
+from smvae_ros.replay.summary import ReplaySummary
 from smvae_ros.settings import FusionSettings, default_settings
 
 from .command import smvae

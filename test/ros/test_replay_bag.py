@@ -16,8 +16,8 @@ from smvae_ros.bags import bag_hash, read_bag
 from smvae_ros.bindings import IMAGE, JOINTS, TWIST, VECTOR, WRENCH, bind
 from smvae_ros.conversions import raw_array, stamp_ns
 from smvae_ros.replay import replay
-from smvae_ros.replay_bag import LATENT, LATENT_DEFINITION, FusionBag
-from smvae_ros.replay_inference import Judged
+from smvae_ros.replay.bag import LATENT, LATENT_DEFINITION, FusionBag
+from smvae_ros.replay.inference import Judged
 from smvae_ros.set_synchronizer import SampleSet
 from smvae_ros.settings import default_settings
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.replay import replay
-from smvae_ros.replay_faults import Faults, WhatIfError, dropped_altogether, parse_what_if
-from smvae_ros.replay_summary import Drop, ReplaySummary, WhatIf
+from smvae_ros.replay.faults import Faults, WhatIfError, dropped_altogether, parse_what_if
+from smvae_ros.replay.summary import Drop, ReplaySummary, WhatIf
 from smvae_ros.set_synchronizer import Sample
 from smvae_ros.settings import FusionSettings, default_settings
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from smvae_core import checkpoint as checkpoints
 from smvae_core.engine import Engine
-from smvae_ros.replay_inference import BatchInference
+from smvae_ros.replay.inference import BatchInference
 
 NAMES = ("rgb", "depth", "force", "action")
 

@@ -10,8 +10,8 @@ import pytest
 from smvae_core.errors import ConfigurationError, SMVAEError
 from smvae_core.evaluation import Evaluation, SubsetErrors
 from smvae_ros.bags import BagError
-from smvae_ros.replay_many import ReplayJob, _together, named_bags, replay_many
-from smvae_ros.replay_summary import BagResult, ReplaysSummary
+from smvae_ros.replay.many import ReplayJob, _together, named_bags, replay_many
+from smvae_ros.replay.summary import BagResult, ReplaysSummary
 
 from .command import smvae
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from smvae_ros.replay_many import ReplayJob, replay_many
+from smvae_ros.replay.many import ReplayJob, replay_many
 
 
 def test_a_replay_ends_with_its_report(bag: Path, checkpoint: Path, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from smvae_core.modality import Modality
 from smvae_core.preprocessing import Grey
 from smvae_ros.bags_from_logs import STEP_NS
 from smvae_ros.replay import replay
-from smvae_ros.replay_pictures import MOMENTS, Moment, Moments
-from smvae_ros.replay_summary import ReplaySummary, Timing
-from smvae_ros.replay_table import table_schema
+from smvae_ros.replay.pictures import MOMENTS, Moment, Moments
+from smvae_ros.replay.summary import ReplaySummary, Timing
+from smvae_ros.replay.table import table_schema
 from smvae_ros.report import write_report
 from smvae_ros.settings import FusionSettings, default_settings
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smvae_core.modality import vision_touch_modalities
-from smvae_ros.replay_faults import Faults
-from smvae_ros.replay_sets import RecordedSets
-from smvae_ros.replay_summary import Drop, WhatIf
+from smvae_ros.replay.faults import Faults
+from smvae_ros.replay.sets import RecordedSets
+from smvae_ros.replay.summary import Drop, WhatIf
 from smvae_ros.set_synchronizer import SetSynchronizer, Stream
 
 MS = 1_000_000

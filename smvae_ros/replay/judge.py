@@ -13,11 +13,11 @@ from smvae_core.evaluation import Evaluation, SubsetErrors, all_subsets
 from smvae_core.modality import Modality
 from smvae_ros.bindings import Binding
 from smvae_ros.conversions import set_arrays
-from smvae_ros.replay_faults import Faults
-from smvae_ros.replay_inference import Judged
-from smvae_ros.replay_pictures import Moment, Moments
-from smvae_ros.replay_sets import RecordedSet
-from smvae_ros.replay_table import SetTable
+from smvae_ros.replay.faults import Faults
+from smvae_ros.replay.inference import Judged
+from smvae_ros.replay.pictures import Moment, Moments
+from smvae_ros.replay.sets import RecordedSet
+from smvae_ros.replay.table import SetTable
 from smvae_ros.set_synchronizer import Sample, SampleSet
 
 

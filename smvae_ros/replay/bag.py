@@ -17,7 +17,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from smvae_ros.bindings import IMAGE, JOINTS, TWIST, VECTOR, VECTOR_STAMPED, WRENCH, Binding
 from smvae_ros.conversions import fill
-from smvae_ros.replay_inference import Judged
+from smvae_ros.replay.inference import Judged
 from smvae_ros.set_synchronizer import SampleSet
 from smvae_ros.settings import default_topics
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
-from smvae_ros.replay_summary import Drop, WhatIf
+from smvae_ros.replay.summary import Drop, WhatIf
 from smvae_ros.set_synchronizer import Sample
 from smvae_ros.settings import FusionSettings, nanoseconds
 

@@ -18,17 +18,21 @@ posterior: of rgb the mean of the three channels' (0 to 255), of depth metres |
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from smvae_core.backends.backend import Arrays
 from smvae_core.figures import depth_picture, depth_range, picture_sheet
 from smvae_core.modality import Modality
-from smvae_ros.replay_inference import BatchInference
+from smvae_ros.replay.inference import BatchInference
 
 MOMENTS = 24
 """The most in pictures.npz."""
@@ -76,51 +80,82 @@ class Moments:
         return [self._kept[place] for place in places]
 
 
-def pictures(
-    moments: Sequence[Moment], modalities: Sequence[Modality], inference: BatchInference
-) -> dict[str, np.ndarray]:
-    """What pictures.npz holds: the same moments and model give the same numbers."""
+def write_pictures(
+    folder: Path, moments: Sequence[Moment], modalities: Sequence[Modality], inference: BatchInference, threads: int
+) -> None:
+    """Write pictures.npz and, where there is an image modality, predictions.png with some of the moments.
+
+    The same moments and model give the same numbers, on any number of threads.
+    """
     images = [modality for modality in modalities if modality.is_image]
-    shown = _shown(images)
     names = [modality.name for modality in modalities]
+    shown = _shown(images)
     content: dict[str, np.ndarray] = {
         "seconds": np.array([moment.seconds for moment in moments]),
         "row": np.array([moment.row for moment in moments], np.int64),
         "shown": np.array(list(shown)),
     }
     for modality in images:
-        truths = [moment.truth.get(modality.name) for moment in moments]
-        content[f"recorded_{modality.name}"] = np.array([truth is not None for truth in truths])
-        blank = np.zeros_like(modality.to_physical(np.zeros(modality.shape, np.float32)))
-        seen = [blank if truth is None else modality.to_physical(truth) for truth in truths]
-        content[f"seen_{modality.name}"] = np.stack(seen)
+        content[f"recorded_{modality.name}"] = np.array([modality.name in moment.truth for moment in moments])
+        content[f"seen_{modality.name}"] = _seen(modality, moments)
     noise = torch.randn(DRAWS, len(moments), inference.latent, generator=torch.Generator().manual_seed(0))
+    drawn: dict[str, tuple[Tensor, np.ndarray]] = {}
     for label, left_out in shown.items():
         sets = [{n: x for n, x in moment.held.items() if n not in left_out} for moment in moments]
+        used = np.array([bool(arrays) for arrays in sets])
         content[f"used_{label}"] = np.array(["+".join(n for n in names if n in arrays) for arrays in sets])
         posterior = inference.posterior(sets)
-        drawn = torch.cat([posterior.sample(draw.to(posterior.mean.device)) for draw in noise])
+        drawn[label] = torch.cat([posterior.sample(draw.to(posterior.mean.device)) for draw in noise]), used
         for modality in images:
-            key = f"{modality.name}_from_{label}"
-            predicted = inference.predict(posterior.mean, modality.name)
-            draws = inference.predict(drawn, modality.name).reshape(DRAWS, *predicted.shape)
-            deviation = draws.std(axis=0).mean(axis=1) * _unit(modality)
-            for place, arrays in enumerate(sets):
-                if not arrays:
-                    predicted[place], deviation[place] = 0.0, 0.0
-            content[f"predicted_{key}"] = np.stack([modality.to_physical(x) for x in predicted])
-            content[f"uncertainty_{key}"] = deviation.astype(np.float32)
-    return content
+            content[f"predicted_{modality.name}_from_{label}"] = _predicted(modality, inference, posterior.mean, used)
+    # The sheet does without the uncertainty: this thread draws it while others compute that.
+    with ThreadPoolExecutor(max(1, threads - 1), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        uncertain = {
+            f"uncertainty_{modality.name}_from_{label}": pool.submit(_uncertainty, modality, inference, *drawn[label])
+            for label in shown
+            for modality in images
+        }
+        saved = pool.submit(_save, folder / "pictures.npz", content, uncertain)
+        if images:
+            _draw_sheet(folder / "predictions.png", content, images)
+        saved.result()
 
 
-def draw_sheet(path: Path, content: dict[str, np.ndarray], modalities: Sequence[Modality]) -> None:
-    """predictions.png: some of the moments, seen and predicted; nothing without an image modality."""
+def _save(path: Path, content: Mapping[str, np.ndarray], to_come: Mapping[str, Future[np.ndarray]]) -> None:
+    """As `np.savez_compressed`, a fiftieth larger in two thirds of the time, and each array as it comes."""
+    with ZipFile(path, "w", ZIP_DEFLATED, compresslevel=1) as archive:
+        for key, array in chain(content.items(), ((key, future.result()) for key, future in to_come.items())):
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _seen(modality: Modality, moments: Sequence[Moment]) -> np.ndarray:
+    """The pictures recorded, 0 where there is none."""
+    blank = np.zeros_like(modality.to_physical(np.zeros(modality.shape, np.float32)))
+    truths = [moment.truth.get(modality.name) for moment in moments]
+    return np.stack([blank if truth is None else modality.to_physical(truth) for truth in truths])
+
+
+def _predicted(modality: Modality, inference: BatchInference, mean: Tensor, used: np.ndarray) -> np.ndarray:
+    """E[x_m | z] of the means (K, L), physical units; 0 where nothing was `used` (K,)."""
+    predicted = inference.predict(mean, modality.name)
+    predicted[~used] = 0.0
+    return np.stack([modality.to_physical(x) for x in predicted])
+
+
+def _uncertainty(modality: Modality, inference: BatchInference, drawn: Tensor, used: np.ndarray) -> np.ndarray:
+    """The standard deviation over the draws (DRAWS · K, L), physical units, float32 (K, H, W)."""
+    draws = inference.predict(drawn, modality.name).reshape(DRAWS, len(used), *modality.shape)
+    deviation = draws.std(axis=0).mean(axis=1) * _unit(modality)
+    deviation[~used] = 0.0
+    return deviation.astype(np.float32)
+
+
+def _draw_sheet(path: Path, content: dict[str, np.ndarray], images: Sequence[Modality]) -> None:
     places = np.unique(np.linspace(0, len(content["row"]) - 1, SHEET).round().astype(int))
     rows: dict[str, list[np.ndarray]] = {}
-    for modality in modalities:
+    for modality in images:
         name = modality.name
-        if not modality.is_image:
-            continue
         of_modality = {f"camera saw: {name}": content[f"seen_{name}"][places]}
         for label in content["shown"].tolist():
             words = "all" if label == "all" else f"all {label.replace('_', ' ')}"
@@ -130,8 +165,7 @@ def draw_sheet(path: Path, content: dict[str, np.ndarray], modalities: Sequence[
             rows |= {label: [depth_picture(x, *limits) for x in metres] for label, metres in of_modality.items()}
         else:
             rows |= {label: list(x) for label, x in of_modality.items()}
-    if rows:
-        picture_sheet(path, rows, [f"{seconds:.1f} s" for seconds in content["seconds"][places]])
+    picture_sheet(path, rows, [f"{seconds:.1f} s" for seconds in content["seconds"][places]])
 
 
 def _shown(images: Sequence[Modality]) -> dict[str, set[str]]:

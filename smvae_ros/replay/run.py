@@ -8,18 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import torch
 
 import smvae_core
 from smvae_core import checkpoint as checkpoints
@@ -27,14 +23,15 @@ from smvae_core.engine import Device, Engine
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
 from smvae_ros.bags import Bag, BagError, bag_hash, open_bag
-from smvae_ros.replay_bag import FusionBag
-from smvae_ros.replay_faults import Faults, dropped_altogether
-from smvae_ros.replay_inference import BATCH, BatchInference, Judged
-from smvae_ros.replay_judge import Judge, Prepared, prepare
-from smvae_ros.replay_pictures import draw_sheet, pictures
-from smvae_ros.replay_sets import RecordedSets
-from smvae_ros.replay_summary import BagExtent, ReplaySummary, StreamSummary, Timing, WhatIf
-from smvae_ros.replay_table import SetTable
+from smvae_ros.replay.bag import FusionBag
+from smvae_ros.replay.faults import Faults, dropped_altogether
+from smvae_ros.replay.inference import BatchInference
+from smvae_ros.replay.judge import Judge, prepare
+from smvae_ros.replay.pictures import write_pictures
+from smvae_ros.replay.sets import RecordedSets
+from smvae_ros.replay.summary import BagExtent, ReplaySummary, StreamSummary, Timing, WhatIf
+from smvae_ros.replay.table import SetTable
+from smvae_ros.replay.threads import judged_in_order, undisturbed
 from smvae_ros.set_synchronizer import SetSynchronizer
 from smvae_ros.settings import FusionSettings
 
@@ -61,8 +58,8 @@ def replay(
 ) -> ReplaySummary:
     """Evaluate a checkpoint on a bag, as far as it can be read.
 
-    Writes into `out`: summary.json (`ReplaySummary`), sets.parquet (`replay_table`), pictures.npz and predictions.png
-    (`replay_pictures`), timing.json (`Timing`), and on request a bag (`replay_bag`). The same bag, checkpoint, settings
+    Writes into `out`: summary.json (`ReplaySummary`), sets.parquet (`smvae_ros.replay.table`), pictures.npz and predictions.png
+    (`smvae_ros.replay.pictures`), timing.json (`Timing`), and on request a bag (`smvae_ros.replay.bag`). The same bag, checkpoint, settings
     and machine give the same bytes, timing.json apart.
 
     Args:
@@ -95,7 +92,7 @@ def replay(
     topics = chosen.root_topics()
     types = {binding.modality.name: binding.type for binding in bindings}
     absent = dropped_altogether(faults) | {name for name, stream in chosen.streams.items() if not stream.enabled}
-    with _results(out) as folder, _one_thread():
+    with _results(out) as folder, undisturbed():
         began = perf_counter()
         with ExitStack() as stack:
             opened = stack.enter_context(open_bag(bag, topics, types, optional=absent))
@@ -106,7 +103,7 @@ def replay(
             judge = Judge(engine.modalities, stack.enter_context(table))
             fusion_bag = stack.enter_context(FusionBag(folder / FUSION_BAG, bindings)) if write_bag else None
             prepared = (prepare(recorded, bindings, sets.faults) for recorded in sets)
-            for one, judged in _judged(prepared, inference, threads):
+            for one, judged in judged_in_order(prepared, inference, threads):
                 judge.see(one, judged, opened.begin_ns or 0)
                 if fusion_bag is not None:
                     fusion_bag.write(one.sample_set, judged, one.frames)
@@ -114,9 +111,7 @@ def replay(
             if not judge.sets:
                 raise BagError(f"{bag}: expected sets, found none: {_fates(synchronizer)}")
         moments = judge.moments.chosen()
-        content = pictures(moments, engine.modalities, inference)
-        np.savez_compressed(folder / "pictures.npz", **content)
-        draw_sheet(folder / "predictions.png", content, engine.modalities)
+        write_pictures(folder, moments, engine.modalities, inference, threads)
         extent = BagExtent(
             whole=not opened.damage,
             damage=tuple(opened.damage),
@@ -153,20 +148,6 @@ def replay(
     return summary
 
 
-def _judged(prepared: Iterator[Prepared], inference: BatchInference, threads: int) -> Iterator[tuple[Prepared, Judged]]:
-    """Each set with what the model says of it, in order; batches are computed while the next ones are read."""
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        under_way: deque[tuple[list[Prepared], Future[list[Judged]]]] = deque()
-        while batch := list(islice(prepared, BATCH)):
-            sets, truths = [one.arrays for one in batch], [one.truth for one in batch]
-            under_way.append((batch, pool.submit(inference.run, sets, truths)))
-            if len(under_way) > threads:
-                done, future = under_way.popleft()
-                yield from zip(done, future.result())
-        for done, future in under_way:
-            yield from zip(done, future.result())
-
-
 @contextmanager
 def _results(out: Path) -> Iterator[Path]:
     """A folder to write into, whose content moves to `out` at the end; where that does not come, nothing is left."""
@@ -187,17 +168,6 @@ def _results(out: Path) -> Iterator[Path]:
             raise
     except OSError as error:
         raise ReplayError(f"{out}: cannot be written ({error.strerror})") from None
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    # The number of threads changes the last bits of a sum; batches run beside each other instead.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _stream_summary(

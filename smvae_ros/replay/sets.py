@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 from smvae_ros.bags import Bag
-from smvae_ros.replay_faults import Faults
+from smvae_ros.replay.faults import Faults
 from smvae_ros.set_synchronizer import Sample, SampleSet, SetSynchronizer, Stream
 
 # How long after a set went out the bag is still searched for what belongs to it.

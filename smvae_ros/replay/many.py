@@ -17,8 +17,8 @@ from smvae_core.evaluation import Evaluation, SubsetErrors
 from smvae_core.modality import Modality
 from smvae_ros.bags import BagError, find_bags
 from smvae_ros.replay import ReplayError, replay
-from smvae_ros.replay_faults import parse_what_if
-from smvae_ros.replay_summary import BagResult, ReplaysSummary, ReplaySummary, WhatIf
+from smvae_ros.replay.faults import parse_what_if
+from smvae_ros.replay.summary import BagResult, ReplaysSummary, ReplaySummary, WhatIf
 from smvae_ros.report import write_index, write_report
 from smvae_ros.settings import FusionSettings, default_settings
 
