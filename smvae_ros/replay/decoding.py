@@ -1,6 +1,7 @@
 """One sense predicted from latents, and how far it is from what was recorded, in as few passes over memory as it takes.
 
-Images are decoded to their phases (`smvae_core.architecture.phases`) and compared as they are: errors do not ask where a pixel lies.
+Images are decoded to their phases (`smvae_core.architecture.phases`) and compared as they are: errors do not ask where a
+pixel lies.
 """
 
 from __future__ import annotations
