@@ -23,6 +23,8 @@ from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.srv import GetState
 
 BAG_TOPICS = ("rgb/image", "depth/image", "depth/camera_info", "wrench", "action")
+DISCOVERY_S = 3.0
+"""The player waits for no subscriber. Fast DDS announces anew after 3 s what was missed at first."""
 # The first is Jazzy's, the second Kilted's.
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
@@ -104,6 +106,7 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     player = ExecuteProcess(
         cmd=[
             "ros2", "bag", "play", value["bag"],
+            "--delay", str(DISCOVERY_S),
             *(["--clock"] if simulated else []),
             *(["--remap", *remappings] if remappings else []),
             *shlex.split(value["bag_arguments"]),
