@@ -23,6 +23,8 @@ from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.srv import GetState
 
 BAG_TOPICS = ("rgb/image", "depth/image", "depth/camera_info", "wrench", "action")
+DISCOVERY_S = 3.0
+"""The player waits for no subscriber. Fast DDS announces anew after 3 s what was missed at first."""
 # The first is Jazzy's, the second Kilted's.
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
@@ -66,7 +68,9 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "bag_arguments",
                 default_value="",
-                description="More arguments of `ros2 bag play`, such as '--loop --rate 0.5'.",
+                # At its 40 Hz, /clock steps at such a rate by more than the node's parameter `future` allows.
+                description="More arguments of `ros2 bag play`, such as '--loop --rate 0.5'; with a --rate of 4 or more "
+                "give --clock 400 too, or messages count as of the future.",
             ),
             DeclareLaunchArgument(
                 "log_level",
@@ -104,6 +108,7 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     player = ExecuteProcess(
         cmd=[
             "ros2", "bag", "play", value["bag"],
+            "--delay", str(DISCOVERY_S),
             *(["--clock"] if simulated else []),
             *(["--remap", *remappings] if remappings else []),
             *shlex.split(value["bag_arguments"]),

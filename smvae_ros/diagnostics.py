@@ -19,6 +19,7 @@ class Statistics:
 
     Attributes:
         skipped: sets that a newer one overtook before the worker took them.
+        unheard: sets that were not run, as nobody listened.
         published: latents.
         failures: sets at which the engine or a publication failed.
         decoded: by modality, predictions computed.
@@ -27,6 +28,7 @@ class Statistics:
 
     def __init__(self) -> None:
         self.skipped = 0
+        self.unheard = 0
         self.published = 0
         self.failures = 0
         self.decoded: Counter[str] = Counter()

@@ -7,7 +7,7 @@ from smvae_ros.set_synchronizer import SetSynchronizer
 
 
 def farewell(statistics: Statistics, synchronizer: SetSynchronizer | None) -> str:
-    """One line: latents, sets, the share of the sets that each modality was in, latency, and what was dropped.
+    """One line: latents, sets, the share of the sets that each modality was in, latency, what nobody heard or was dropped.
 
     Args:
         synchronizer: None where the node was not active; only the latents are told then.
@@ -17,10 +17,12 @@ def farewell(statistics: Statistics, synchronizer: SetSynchronizer | None) -> st
     if synchronizer is None or not sets:
         return words
     shares = ", ".join(f"{name} in {count.sets / sets:.0%}" for name, count in synchronizer.counts.items())
-    words += (
-        f" of {sets} sets: {shares}; latency p50 {1e3 * statistics.percentile('latency', 50):.0f} ms, "
-        f"p99 {1e3 * statistics.percentile('latency', 99):.0f} ms"
-    )
+    words += f" of {sets} sets: {shares}"
+    if statistics.published:
+        p50, p99 = (1e3 * statistics.percentile("latency", percent) for percent in (50, 99))
+        words += f"; latency p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+    if statistics.unheard:
+        words += f"; {statistics.unheard} sets not run, as nobody listened"
     if statistics.skipped:
         words += f"; {statistics.skipped} sets skipped"
     dropped = [

@@ -203,7 +203,9 @@ class FusionNode(LifecycleNode):
         return set_arrays(self._bindings, sample_set)
 
     def _wanted(self) -> set[str] | None:
-        return self._publications.wanted()
+        wanted = self._publications.wanted()
+        self._statistics.unheard += wanted is None
+        return wanted
 
     def _publish(self, result: Result) -> None:
         intake, statistics = self._intake, self._statistics

@@ -190,8 +190,11 @@ class Intake:
         self._arm()
 
     def _jumped(self) -> None:
+        first = not self.synchronizer.resets and not self.synchronizer.sets
         self.reset()
-        self._warn_of_jump()
+        # A player of bags sets its clock to their start once more as it begins.
+        if not first:
+            self._warn_of_jump()
 
     def _warn_of_jump(self) -> None:
         self._node.get_logger().warning(

@@ -1,5 +1,6 @@
 """The launch files, launched. They need launch, which ROS 2 brings and PyPI does not."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -79,6 +80,22 @@ def with_a_bag(domain: int, checkpoint: Path, bag: Path) -> LaunchDescription:
 
 
 @pytest.fixture
+def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a `ros2` that plays nothing writes its arguments, one a line."""
+    (tmp_path / "ros2").write_text(
+        f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {tmp_path}/part\nmv {tmp_path}/part {tmp_path}/noted\nexec sleep 60\n"
+    )
+    (tmp_path / "ros2").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path / "noted"
+
+
+@launch_pytest.fixture
+def with_a_noted_player(domain: int, checkpoint: Path, noted: Path) -> LaunchDescription:
+    return launched(checkpoint=checkpoint, bag="monday", namespace="robot1", bag_arguments="--rate 0.5")
+
+
+@pytest.fixture
 def robot(domain: int) -> Iterator[Robot]:
     """A robot beside a node without a namespace."""
     robot = Robot(domain)
@@ -127,6 +144,20 @@ def test_a_bag_is_replayed_in_simulated_time_into_the_namespace(domain: int) -> 
         assert latent.header.stamp.sec < 1_600_000_000, "the bag is of 2019"
     finally:
         robot.close()
+
+
+@pytest.mark.launch(fixture=with_a_noted_player)
+def test_the_player_leaves_time_for_discovery_and_gets_more_arguments_last(domain: int, noted: Path) -> None:
+    robot = Robot(domain, fusion="/robot1/fusion", topics="/robot1")
+    try:
+        robot.wait(noted.exists, "the player")
+    finally:
+        robot.close()
+    arguments = noted.read_text().splitlines()
+    assert arguments[:3] == ["bag", "play", "monday"]
+    assert float(arguments[arguments.index("--delay") + 1]) >= 3.0
+    assert {"--clock", "/rgb/image:=/robot1/rgb/image"} <= set(arguments)
+    assert arguments[-2:] == ["--rate", "0.5"]
 
 
 @pytest.mark.parametrize(

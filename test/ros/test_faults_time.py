@@ -173,14 +173,17 @@ def test_simulated_time_that_is_reset_and_leaps_ahead(checkpoint: Path, tmp_path
             robot.wait_for_set(*ALL)
             epoch = robot.new_status().epoch
             clock.start_s = 5.0
-            robot.wait(lambda: robot.status.epoch == epoch + 1, "the next epoch")
+            # Two, where messages with the new time overtake the clock.
+            robot.wait(lambda: robot.status.epoch > epoch, "the next epoch")
+            robot.wait_for_new_latents(20)
             latent = robot.wait_for_set(*ALL)
             assert 5.0 <= stamp_ns(latent) / 1e9 < 500.0
+            epoch = robot.new_status().epoch
             clock.start_s = 2000.0
             robot.latents.clear()
             robot.wait(lambda: any(stamp_ns(one) > 2000e9 for one in robot.latents), "latents after a leap ahead")
             robot.wait_for_set(*ALL)
-            assert robot.new_status().epoch == epoch + 1, "a leap ahead is no restart"
+            assert robot.new_status().epoch == epoch, "a leap ahead is no restart"
             assert process.alive
         finally:
             robot.close()

@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from sensor_msgs.msg import Image, PointCloud2
 
-from .robot import ALL, FRAMES, FusionProcess, Robot, fusion_and_robot, fusion_starter, stamp_ns
+from .robot import ALL, FRAMES, FusionProcess, Robot, fusion_and_robot, fusion_starter, own_domain, stamp_ns
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +215,23 @@ def test_a_signal_ends_a_busy_node_with_exit_code_0_and_a_farewell(
     assert re.search(r"farewell after \d+ latents of \d+ sets: rgb in \d+%, .*; latency p50 \d+ ms, p99", last_words[0])
 
 
+def test_sets_that_nobody_listens_for_are_not_run_and_the_farewell_says_so(checkpoint: Path, tmp_path: Path) -> None:
+    with own_domain() as domain:
+        process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint}, ["/fusion/latent:=/unheard"])
+        robot = Robot(domain)
+        try:
+            robot.sending = set(ALL)
+            robot.wait(lambda: robot.status is not None and robot.status.sets > 5, "sets")
+            assert process.end(signal.SIGINT) == 0
+        finally:
+            robot.close()
+            process.kill()
+    last_words = process.output().splitlines()[-1]
+    found = re.search(r"farewell after 0 latents of (\d+) sets: .*; (\d+) sets not run, as nobody listened", last_words)
+    assert found is not None and 0 < int(found[2]) <= int(found[1])
+    assert "latency" not in last_words
+
+
 def test_without_sensors_the_node_idles_and_says_so(start: Callable, checkpoint: Path) -> None:
     robot, process = start(checkpoint=checkpoint)
     robot.wait_for_state("active")
@@ -238,6 +255,19 @@ def test_simulated_time_that_jumps_back_begins_a_new_epoch(start: Callable, chec
     latent = robot.wait_for_set(*ALL)
     assert stamp_ns(latent) / 1e9 < 1000.0
     robot.wait(lambda: robot.status is not None and robot.status.epoch > 0, "the next epoch")
+
+
+def test_a_player_that_sets_its_clock_back_before_it_begins_is_no_news(start: Callable, checkpoint: Path) -> None:
+    robot, process = start(checkpoint=checkpoint, use_sim_time=True)
+    clock = robot.clock(start_s=1000.0)
+    robot.wait(lambda: robot.status is not None and robot.status.header.stamp.sec >= 1000, "simulated time")
+    clock.start_s = 500.0
+    robot.wait(lambda: robot.status.epoch == 1, "the next epoch")
+    robot.sending = set(ALL)
+    robot.wait_for_set(*ALL)
+    assert "time went back" not in process.output()
+    clock.start_s = 10.0
+    robot.wait(lambda: "time went back" in process.output(), "a warning")
 
 
 def test_cuda_where_there_is_none_falls_back_to_the_processor_and_says_so(start: Callable, checkpoint: Path) -> None:
