@@ -50,7 +50,7 @@ class Intake:
         submit: Callable[[SampleSet], None],
         forget: Callable[[], None],
     ) -> None:
-        self.synchronizer = settings.synchronizer()
+        self.synchronizer = settings.synchronizer(simulated=node.get_clock().ros_time_is_active)
         self.bindings = {binding.modality.name: binding for binding in bindings}
         self.settings = settings
         self.topics = {name: node.resolve_topic_name(stream.topic) for name, stream in settings.streams.items()}

@@ -30,6 +30,8 @@ READ_ONLY = {"changes": "never"}
 UNCONFIGURED = {"changes": "while unconfigured"}
 ANY_TIME = {"changes": "at any time"}
 
+_SIMULATED_FUTURE_S = 1.0
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -131,7 +133,9 @@ class FusionSettings(_Settings):
         default=0.05, description="longest wait of a reference for the others (s)", json_schema_extra=ANY_TIME
     )
     tick: PositiveFloat = Field(default=0.05, description="spacing of sets while there is no reference (s)")
-    future: NonNegativeFloat = Field(default=0.1, description="how far ahead of the clock a stamp may be (s)")
+    future: NonNegativeFloat = Field(
+        default=0.1, description="how far ahead of the clock a stamp may be; in simulated time at least 1 (s)"
+    )
     streams: dict[str, StreamSettings]
 
     @model_validator(mode="after")
@@ -139,14 +143,15 @@ class FusionSettings(_Settings):
         self.synchronizer()
         return self
 
-    def synchronizer(self) -> SetSynchronizer:
-        """A synchroniser with these settings."""
+    def synchronizer(self, *, simulated: bool = False) -> SetSynchronizer:
+        """A synchroniser with these settings; in simulated time the clock comes as a message, often after what it times."""
+        future = max(self.future, _SIMULATED_FUTURE_S) if simulated else self.future
         return SetSynchronizer(
             self.synchronizer_streams(),
             reference=self.reference or None,
             max_wait_ns=nanoseconds(self.max_wait),
             tick_ns=nanoseconds(self.tick),
-            future_ns=nanoseconds(self.future),
+            future_ns=nanoseconds(future),
         )
 
     def synchronizer_streams(self) -> list[Stream]:

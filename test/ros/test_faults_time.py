@@ -188,3 +188,12 @@ def test_simulated_time_that_is_reset_and_leaps_ahead(checkpoint: Path, tmp_path
         finally:
             robot.close()
             process.kill()
+
+
+def test_in_simulated_time_stamps_may_be_ahead_of_a_clock_that_comes_late(checkpoint: Path, tmp_path: Path) -> None:
+    with fusion_and_robot(tmp_path / "log", {"checkpoint": checkpoint, "use_sim_time": True}) as (robot, _):
+        clock = robot.clock(start_s=1000.0)
+        robot.wait_for_state("active")
+        ahead_ns = clock.now_ns + 600 * MS
+        robot.send(["rgb"], ahead_ns)
+        robot.wait(lambda: ahead_ns in map(stamp_ns, robot.latents), "the set of the stamp ahead")
