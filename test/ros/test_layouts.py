@@ -14,6 +14,8 @@ import yaml
 from ament_index_python.packages import get_package_share_directory
 from rclpy.node import Node
 
+from smvae_core.preprocessing import Depth
+
 from .robot import PATIENCE_S, FusionProcess, own_domain
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -117,6 +119,29 @@ def test_foxglove_names_topics_and_fields_of_the_node(foxglove: dict[str, Any], 
     panels = foxglove["configById"].items()
     images = {panel["imageMode"]["imageTopic"] for name, panel in panels if name.startswith("Image!")}
     assert {topic for pair in PAIRS for topic in pair} == images
+
+
+def test_foxglove_and_lichtblick_name_the_panels_alike(foxglove: dict[str, Any]) -> None:
+    for name, panel in foxglove["configById"].items():
+        assert panel.get("foxglovePanelTitle") == panel.get("lichtblickPanelTitle")
+        assert "foxglovePanelTitle" in panel or name.startswith("DiagnosticSummary!")
+
+
+def test_foxglove_shows_depth_over_the_range_of_the_model(foxglove: dict[str, Any]) -> None:
+    observed, predicted = (
+        foxglove["configById"][f"Image!depth_{name}"]["imageMode"] for name in ("observed", "predicted")
+    )
+    assert (observed["minValue"], observed["maxValue"]) == (0.0, 1000.0 * Depth().max_depth)
+    assert (predicted["minValue"], predicted["maxValue"]) == (0.0, Depth().max_depth)
+
+
+def test_rviz_shows_depth_over_the_range_of_the_model(rviz: dict[str, Any]) -> None:
+    # Integers: RViz casts both ends to uint16 whatever the encoding is.
+    displays = {display["Name"]: display for display in rviz["Visualization Manager"]["Displays"]}
+    for name, scale in (("depth observed", 1000), ("depth predicted", 1)):
+        assert not displays[name]["Normalize Range"]
+        assert (displays[name]["Min Value"], displays[name]["Max Value"]) == (0, scale * Depth().max_depth)
+        assert isinstance(displays[name]["Max Value"], int)
 
 
 def test_a_field_that_is_not_there_is_found_out() -> None:
