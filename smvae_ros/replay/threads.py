@@ -19,6 +19,8 @@ import torch
 from smvae_ros.replay.inference import BATCH, BatchInference, Judged
 from smvae_ros.replay.judge import Prepared
 
+_SMALL_BATCH = 8
+
 _UnderWay = tuple[list[Prepared], Future[list[Judged]]]
 
 
@@ -30,21 +32,20 @@ def judged_in_order(
     This thread reads; once there is enough in stock for the others, it computes as well. So there is never a thread
     more than there are cores to run it: one that waits for a core would hold the interpreter, and all others up.
     """
-    batches = iter(lambda: list(islice(prepared, BATCH)), [])
     if threads == 1:
-        for batch in batches:
+        for batch in _batches(prepared):
             yield from zip(batch, inference.run(*_work(batch)))
         return
     with ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         under_way: deque[_UnderWay] = deque()
-        for batch in batches:
+        for batch in _batches(prepared):
             under_way.append((batch, pool.submit(inference.run, *_work(batch))))
             if sum(not future.done() for _, future in under_way) > threads:
                 _computed_here(under_way, len(under_way) - 1, inference)
             while under_way and (under_way[0][1].done() or len(under_way) > 4 * threads):
                 done, future = under_way.popleft()
                 yield from zip(done, future.result())
-        for place in reversed(range(len(under_way))):
+        for place in range(len(under_way)):
             _computed_here(under_way, place, inference)
         for done, future in under_way:
             yield from zip(done, future.result())
@@ -69,6 +70,20 @@ def undisturbed() -> Iterator[None]:
         torch.set_num_threads(threads)
         sys.setswitchinterval(interval)
         gc.set_threshold(*collect)
+
+
+def _batches(prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
+    """All sets in batches, the same ones on any number of threads; small ones first and last, so that the others begin
+    soon and end together."""
+    ahead: deque[Prepared] = deque()
+    if first := list(islice(prepared, _SMALL_BATCH)):
+        yield first
+    for one in prepared:
+        ahead.append(one)
+        if len(ahead) == 2 * BATCH:
+            yield [ahead.popleft() for _ in range(BATCH)]
+    while ahead:
+        yield [ahead.popleft() for _ in range(min(_SMALL_BATCH, len(ahead)))]
 
 
 def _computed_here(under_way: deque[_UnderWay], place: int, inference: BatchInference) -> None:
