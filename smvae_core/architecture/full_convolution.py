@@ -49,9 +49,10 @@ class FullConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, height, width) to what the layer gives, pixels first in memory."""
         points, channels, out = self.kernel.shape
-        values = (self.at_points @ x.flatten(2).permute(2, 0, 1).reshape(-1, len(x) * channels)).view(points, -1, channels)
-        products = torch.baddbmm(self.bias, values, self.kernel)
-        return (self.to_pixels @ products.view(points, -1)).view(*self._out, -1, out).permute(2, 3, 0, 1)
+        pixels = x.flatten(2).permute(2, 0, 1).flatten(1)
+        values = (self.at_points @ pixels).view(points, -1, channels)
+        products = torch.baddbmm(self.bias, values, self.kernel).flatten(1)
+        return (self.to_pixels @ products).view(*self._out, -1, out).permute(2, 3, 0, 1)
 
 
 def is_small_full_convolution(layer: nn.Module, height: int, width: int) -> bool:

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ import torch
 from smvae_ros.replay.inference import BATCH, BatchInference, Judged
 from smvae_ros.replay.judge import Prepared
 
-_SMALL_BATCH = 8
+_LAST_BATCH = 8
 
 _UnderWay = tuple[list[Prepared], Future[list[Judged]]]
 
@@ -73,17 +72,16 @@ def undisturbed() -> Iterator[None]:
 
 
 def _batches(prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
-    """All sets in batches, the same ones on any number of threads; small ones first and last, so that the others begin
-    soon and end together."""
+    """All sets in batches, the same ones on any number of threads; small ones at the end of many sets, so that all
+    threads end together."""
     ahead: deque[Prepared] = deque()
-    if first := list(islice(prepared, _SMALL_BATCH)):
-        yield first
     for one in prepared:
         ahead.append(one)
         if len(ahead) == 2 * BATCH:
             yield [ahead.popleft() for _ in range(BATCH)]
+    size = BATCH if len(ahead) < BATCH else _LAST_BATCH
     while ahead:
-        yield [ahead.popleft() for _ in range(min(_SMALL_BATCH, len(ahead)))]
+        yield [ahead.popleft() for _ in range(min(size, len(ahead)))]
 
 
 def _computed_here(under_way: deque[_UnderWay], place: int, inference: BatchInference) -> None:
