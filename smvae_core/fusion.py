@@ -16,7 +16,7 @@ System = Literal["smvae", "mvae", "mmvae", "mopoe", "jmvae", "crmvae"]
 
 
 def fusion_network(system: System, names: Sequence[str], latent: int, sizes: NetworkSizes) -> nn.Module:
-    """Embeddings (B, M, d) of a set and its mask (B, M) to the set's `Posterior`.
+    """Embeddings (B, M, d) of sets and their masks (..., B, M) to the sets' `Posterior`.
 
     Args:
         names: of the modalities, in the order of the mask's columns.
@@ -55,7 +55,8 @@ class SetAttention(nn.Module):
 
         Args:
             embeddings: (B, M, d); what stands in absent slots must be finite and has no influence.
-            mask: (B, M), bool, True where the modality is in the set. A row without any gives the prior N(0, I).
+            mask: (..., B, M), bool, True where the modality is in the set. A row without any gives the prior N(0, I).
+                With more dimensions than two, several sets of the same embeddings.
         """
         rows, slots, _ = embeddings.shape
         split = (rows, slots, self.heads, self.embedding // self.heads)
@@ -63,19 +64,20 @@ class SetAttention(nn.Module):
         value = self.value(embeddings).view(split)
         query = self.query.view(self.heads, -1)
 
+        absent = ~mask.unsqueeze(-2)
         score = torch.einsum("hd,bmhd->bhm", query, key) / math.sqrt(split[-1])
-        score = score.masked_fill(~mask[:, None], -math.inf)
+        score = score.masked_fill(absent, -math.inf)
         # Softmax over no slot at all is 0/0; such rows become the prior below.
-        weight = score.softmax(dim=-1).masked_fill(~mask[:, None], 0.0)
-        attended = torch.einsum("bhm,bmhd->bhd", weight, value).reshape(rows, self.embedding)
+        weight = score.softmax(dim=-1).masked_fill(absent, 0.0)
+        attended = torch.einsum("...bhm,bmhd->...bhd", weight, value).flatten(-2)
 
         hidden = self.norm(self.query + self.output(attended))
         summary = hidden + self.feed_forward(hidden)
-        observed = mask.any(dim=1, keepdim=True)
+        observed = mask.any(dim=-1, keepdim=True)
         return Posterior(
             mean=torch.where(observed, self.mean(summary).float(), 0.0),
             log_variance=torch.where(observed, self.log_variance(summary).float(), 0.0),
-            attention=weight.mean(dim=1).float(),
+            attention=weight.mean(dim=-2).float(),
         )
 
 

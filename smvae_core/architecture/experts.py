@@ -1,6 +1,6 @@
 """Posteriors of a set that are built of one Gaussian a modality, an expert: MVAE, MMVAE, MoPoE, JMVAE and CRMVAE.
 
-All take the embeddings (B, M, d) of a set and its mask (B, M), as `fusion.SetAttention` does. The empty set gives the
+All take the embeddings (B, M, d) of sets and their masks (..., B, M), as `fusion.SetAttention` does. The empty set gives the
 prior N(0, I).
 """
 
@@ -52,12 +52,13 @@ class Experts(NamedTuple):
         """The mixture with equal weights of the products of those subsets that lie within each row's set.
 
         Args:
-            mask: (B, M), bool; a row without any gives the prior.
+            mask: (..., B, M), bool; a row without any gives the prior.
             subsets: (K, M), bool, among them those of one modality.
         """
+        subsets = subsets.view(subsets.shape[0], *(1,) * (mask.ndim - 1), subsets.shape[1])
         # A row without any has every component, each of them the prior.
-        within = ~(subsets[:, None] & ~mask).any(dim=-1) | ~mask.any(dim=-1)
-        return Mixture.of(self.product(subsets[:, None] & mask), within)
+        within = ~(subsets & ~mask).any(dim=-1) | ~mask.any(dim=-1)
+        return Mixture.of(self.product(subsets & mask), within)
 
 
 class UnimodalEncoders(nn.Module):
@@ -132,7 +133,7 @@ class JointAndUnimodal(nn.Module):
         """The posterior of each row's set. The attention of the whole set is that of its unimodal encoders."""
         product = self.experts(embeddings).product(mask)
         joint = self.joint(embeddings, mask)
-        whole = mask.all(dim=1, keepdim=True)
+        whole = mask.all(dim=-1, keepdim=True)
         return Posterior(
             mean=torch.where(whole, joint.mean, product.mean),
             log_variance=torch.where(whole, joint.log_variance, product.log_variance),
@@ -142,12 +143,12 @@ class JointAndUnimodal(nn.Module):
     def joint(self, embeddings: Tensor, mask: Tensor) -> Posterior:
         """The joint encoder's posterior of whatever each row has."""
         hidden = self.bias
-        for layer, x, present in zip(self.hidden.values(), embeddings.unbind(dim=1), mask.unsqueeze(2).unbind(dim=1)):
+        for layer, x, present in zip(self.hidden.values(), embeddings.unbind(dim=1), mask.unsqueeze(-1).unbind(dim=-2)):
             hidden = hidden + torch.where(present, layer(x), 0.0)
         mean, log_variance = self.head(nn.functional.silu(hidden)).float().chunk(2, dim=-1)
-        observed = mask.any(dim=1, keepdim=True)
+        observed = mask.any(dim=-1, keepdim=True)
         return Posterior(
             mean=torch.where(observed, mean, 0.0),
             log_variance=torch.where(observed, log_variance, 0.0),
-            attention=mask / mask.sum(dim=1, keepdim=True).clamp(min=1),
+            attention=mask / mask.sum(dim=-1, keepdim=True).clamp(min=1),
         )

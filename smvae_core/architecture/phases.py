@@ -8,11 +8,14 @@ Phases are (B, H/2 + 1, W/2 + 1, 4C): the image with a border of one pixel aroun
 a square's channels are its upper left, upper right, lower left and lower right pixel. The border is 0.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from smvae_core.architecture.full_convolution import FullConvolution, is_small_full_convolution
 
 
 class PhaseDecoder(nn.Module):
@@ -26,7 +29,7 @@ class PhaseDecoder(nn.Module):
         super().__init__()
         layers = list(decoder)
         first = next(n for n, layer in enumerate(layers) if _doubles(layer))
-        self.head = nn.Sequential(*layers[:first])
+        self.head = nn.Sequential(*_head(layers[:first]))
         doubling = [cast(nn.ConvTranspose2d, layer) for layer in layers[first::2]]
         # The first one's input has no border yet.
         self.convolutions = nn.ModuleList(_convolution(layer, layer is doubling[0]) for layer in doubling)
@@ -35,8 +38,7 @@ class PhaseDecoder(nn.Module):
         """z (B, L) to the phases of the decoder's output; what stands in the border is not 0 here."""
         x = self.head(z)
         for convolution in self.convolutions[:-1]:
-            phases = F.silu(convolution(x), inplace=True).permute(0, 2, 3, 1)
-            x = _bordered(clear_border(phases)).permute(0, 3, 1, 2)
+            x = _swish(convolution(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.convolutions[-1](x).permute(0, 2, 3, 1).contiguous()
 
 
@@ -100,6 +102,26 @@ def _convolution(layer: nn.ConvTranspose2d, pad: bool) -> nn.Conv2d:
     convolution.weight = nn.Parameter(weight, requires_grad=False)
     convolution.bias = nn.Parameter(cast(Tensor, layer.bias).detach().repeat(4), requires_grad=False)
     return convolution
+
+
+def _head(layers: Sequence[nn.Module]) -> Iterator[nn.Module]:
+    """The layers before the doubling ones, the first convolution faster where its output is small."""
+    height = width = 0
+    for layer in layers:
+        if isinstance(layer, nn.Unflatten):
+            height, width = layer.unflattened_size[1:]
+        yield FullConvolution(layer, height, width) if is_small_full_convolution(layer, height, width) else layer
+
+
+def _swish(phases: Tensor) -> Tensor:
+    """Swish of the image, (B, H + 2, W + 2, C), with 0 in its border: in one pass."""
+    b, h, w, c = phases.shape
+    image = phases.new_empty(b, 2 * h, 2 * w, c // 4)
+    rows = image.view(b, h, 2, w, c // 2).transpose(2, 3)
+    torch.ops.aten.silu.out(phases.view(b, h, w, 2, c // 2), out=rows)
+    for edge in (image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]):
+        edge.zero_()
+    return image
 
 
 def _bordered(phases: Tensor) -> Tensor:

@@ -83,13 +83,17 @@ class BatchInference:
     def run(self, sets: Sequence[Arrays], truths: Sequence[Arrays]) -> list[Judged]:
         """Judge each set against its truth; either may lack any modality. Arrays are float32, in model units."""
         embeddings, present = self._embedded(sets)
-        # A row for each subset of what a set holds; the whole of it is the first, since the largest comes first.
+        # Of every subset what the set holds of it, (S, B, M).
+        masks = self._masks[:, None] & present
+        # A row for each subset of what a set holds, and one of a set that holds nothing; the whole of it is the first,
+        # since the largest comes first.
         rows = [torch.nonzero(~(self._masks & ~held).any(dim=1))[:, 0] for held in present]
-        masks = torch.cat([self._masks[chosen] if len(chosen) else held[None] for chosen, held in zip(rows, present)])
         counts = torch.tensor([max(1, len(chosen)) for chosen in rows])
         owner = torch.arange(len(sets)).repeat_interleave(counts)
         first = counts.cumsum(0) - counts
-        posterior = self._model.fusion(embeddings[owner.to(self._device)], masks.to(self._device))
+        subset = torch.cat([chosen if len(chosen) else torch.zeros(1, dtype=torch.long) for chosen in rows])
+        every = self._model.fusion(embeddings, masks.to(self._device))
+        posterior = Posterior(*(x[subset.to(self._device), owner.to(self._device)] for x in every))
         decoded, errors = self._decoded(posterior.mean, owner, first, truths)
         mean, log_variance, attention = (x[first.to(self._device)].cpu().numpy() for x in posterior)
         judged = []

@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 
 import numpy as np
 import torch
 
 from smvae_ros.replay.inference import BATCH, BatchInference, Judged
 from smvae_ros.replay.judge import Prepared
+
+_LAST_BATCH = 8
 
 _UnderWay = tuple[list[Prepared], Future[list[Judged]]]
 
@@ -30,21 +31,20 @@ def judged_in_order(
     This thread reads; once there is enough in stock for the others, it computes as well. So there is never a thread
     more than there are cores to run it: one that waits for a core would hold the interpreter, and all others up.
     """
-    batches = iter(lambda: list(islice(prepared, BATCH)), [])
     if threads == 1:
-        for batch in batches:
+        for batch in _batches(prepared):
             yield from zip(batch, inference.run(*_work(batch)))
         return
     with ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         under_way: deque[_UnderWay] = deque()
-        for batch in batches:
+        for batch in _batches(prepared):
             under_way.append((batch, pool.submit(inference.run, *_work(batch))))
             if sum(not future.done() for _, future in under_way) > threads:
                 _computed_here(under_way, len(under_way) - 1, inference)
             while under_way and (under_way[0][1].done() or len(under_way) > 4 * threads):
                 done, future = under_way.popleft()
                 yield from zip(done, future.result())
-        for place in reversed(range(len(under_way))):
+        for place in range(len(under_way)):
             _computed_here(under_way, place, inference)
         for done, future in under_way:
             yield from zip(done, future.result())
@@ -69,6 +69,19 @@ def undisturbed() -> Iterator[None]:
         torch.set_num_threads(threads)
         sys.setswitchinterval(interval)
         gc.set_threshold(*collect)
+
+
+def _batches(prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
+    """All sets in batches, the same ones on any number of threads; small ones at the end of many sets, so that all
+    threads end together."""
+    ahead: deque[Prepared] = deque()
+    for one in prepared:
+        ahead.append(one)
+        if len(ahead) == 2 * BATCH:
+            yield [ahead.popleft() for _ in range(BATCH)]
+    size = BATCH if len(ahead) < BATCH else _LAST_BATCH
+    while ahead:
+        yield [ahead.popleft() for _ in range(min(size, len(ahead)))]
 
 
 def _computed_here(under_way: deque[_UnderWay], place: int, inference: BatchInference) -> None:

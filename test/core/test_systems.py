@@ -57,6 +57,16 @@ def test_a_masked_modality_is_the_same_as_a_dropped_one(model, batch):
 
 
 @torch.no_grad()
+def test_several_masks_of_the_same_embeddings_are_as_each_alone(model, batch):
+    embeddings = model.embed(batch, mask_of(*NAMES))
+    masks = torch.rand(3, 6, 4, generator=torch.Generator().manual_seed(0)) < 0.5
+    masks[0, 0], masks[1, 1] = True, False
+    together = model.fusion(embeddings, masks)
+    for k, mask in enumerate(masks):
+        assert_same([x[k] for x in together], model.fusion(embeddings, mask))
+
+
+@torch.no_grad()
 def test_each_sample_may_hold_another_set_and_the_rest_of_the_batch_does_not_matter(model, batch):
     mask = subset_mask(NAMES, [("rgb",), (), ("force", "action"), NAMES, ("depth",), ("rgb", "force")])
     together = model.posterior(batch, mask)

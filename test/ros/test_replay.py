@@ -221,7 +221,9 @@ def test_a_bag_that_was_cut_off_is_replayed_to_the_cut(
     assert 0.3 < extent.seconds < 0.7
     ours, theirs = (pq.read_table(folder / "sets.parquet").to_pydict() for folder in (tmp_path / "out", results))
     rows = len(ours["stamp_ns"]) - 1
-    assert rows > 5 and ours["mean"][:rows] == theirs["mean"][:rows]
+    assert rows > 5 and ours["stamp_ns"][:rows] == theirs["stamp_ns"][:rows]
+    # The last bits depend on how many sets are computed together.
+    np.testing.assert_allclose(ours["mean"][:rows], theirs["mean"][:rows], rtol=0.0, atol=1e-6)
 
 
 def test_settings_that_cannot_work_are_refused(checkpoint: Path) -> None:
