@@ -1,7 +1,7 @@
 """Posteriors of a set that are built of one Gaussian a modality, an expert: MVAE, MMVAE, MoPoE, JMVAE and CRMVAE.
 
-All take the embeddings (B, M, d) of sets and their masks (..., B, M), as `fusion.SetAttention` does. The empty set gives the
-prior N(0, I).
+All take the embeddings (B, M, d) of sets and their masks (..., B, M), as `fusion.SetAttention` does. The empty set gives
+the prior N(0, I).
 """
 
 import math

@@ -64,7 +64,9 @@ def to_phases(x: Tensor) -> Tensor:
 
 def from_phases(phases: Tensor) -> Tensor:
     """Phases to the images (B, C, H, W) that they are of."""
-    return _bordered(phases)[:, 1:-1, 1:-1].permute(0, 3, 1, 2).contiguous()
+    b, h, w, c = phases.shape
+    bordered = phases.view(b, h, w, 2, c // 2).transpose(2, 3).reshape(b, 2 * h, 2 * w, c // 4)
+    return bordered[:, 1:-1, 1:-1].permute(0, 3, 1, 2).contiguous()
 
 
 def clear_border(phases: Tensor) -> Tensor:
@@ -122,10 +124,3 @@ def _swish(phases: Tensor) -> Tensor:
     for edge in (image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]):
         edge.zero_()
     return image
-
-
-def _bordered(phases: Tensor) -> Tensor:
-    """The image with its border, (B, H + 2, W + 2, C)."""
-    b, h, w, c = phases.shape
-    rows = phases.view(b, h, w, 2, c // 2).transpose(2, 3)
-    return rows.reshape(b, 2 * h, 2 * w, c // 4)

@@ -58,8 +58,8 @@ def replay(
 ) -> ReplaySummary:
     """Evaluate a checkpoint on a bag, as far as it can be read.
 
-    Writes into `out`: summary.json (`ReplaySummary`), sets.parquet (`smvae_ros.replay.table`), pictures.npz and predictions.png
-    (`smvae_ros.replay.pictures`), timing.json (`Timing`), and on request a bag (`smvae_ros.replay.bag`). The same bag, checkpoint, settings
+    Writes into `out`: summary.json (`ReplaySummary`), sets.parquet (`replay.table`), pictures.npz and predictions.png
+    (`replay.pictures`), timing.json (`Timing`), and on request a bag (`replay.bag`). The same bag, checkpoint, settings
     and machine give the same bytes, timing.json apart.
 
     Args:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .robot import ALL, FusionProcess, Robot, fusion_and_robot, own_domain, stamp_ns
+from .robot import ALL, FusionProcess, Robot, fusion_and_robot, stamp_ns
 
 MS = 1_000_000
 HOUR = 3_600_000 * MS
@@ -164,30 +164,25 @@ def test_a_sensor_that_says_long_ago_now_and_then_ends_no_fusion_and_floods_no_l
 
 
 def test_simulated_time_that_is_reset_and_leaps_ahead(checkpoint: Path, tmp_path: Path) -> None:
-    with own_domain() as domain:
-        process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint, "use_sim_time": True})
-        robot = Robot(domain)
-        try:
-            clock = robot.clock(start_s=1000.0)
-            robot.sending = set(ALL)
-            robot.wait_for_set(*ALL)
-            epoch = robot.new_status().epoch
-            clock.start_s = 5.0
-            # Two, where messages with the new time overtake the clock.
-            robot.wait(lambda: robot.status.epoch > epoch, "the next epoch")
-            robot.wait_for_new_latents(20)
-            latent = robot.wait_for_set(*ALL)
-            assert 5.0 <= stamp_ns(latent) / 1e9 < 500.0
-            epoch = robot.new_status().epoch
-            clock.start_s = 2000.0
-            robot.latents.clear()
-            robot.wait(lambda: any(stamp_ns(one) > 2000e9 for one in robot.latents), "latents after a leap ahead")
-            robot.wait_for_set(*ALL)
-            assert robot.new_status().epoch == epoch, "a leap ahead is no restart"
-            assert process.alive
-        finally:
-            robot.close()
-            process.kill()
+    log = tmp_path / "log"
+    with fusion_and_robot(log, {"checkpoint": checkpoint, "use_sim_time": True}) as (robot, process):
+        clock = robot.clock(start_s=1000.0)
+        robot.sending = set(ALL)
+        robot.wait_for_set(*ALL)
+        epoch = robot.new_status().epoch
+        clock.start_s = 5.0
+        # Two, where messages with the new time overtake the clock.
+        robot.wait(lambda: robot.status.epoch > epoch, "the next epoch")
+        robot.wait_for_new_latents(20)
+        latent = robot.wait_for_set(*ALL)
+        assert 5.0 <= stamp_ns(latent) / 1e9 < 500.0
+        epoch = robot.new_status().epoch
+        clock.start_s = 2000.0
+        robot.latents.clear()
+        robot.wait(lambda: any(stamp_ns(one) > 2000e9 for one in robot.latents), "latents after a leap ahead")
+        robot.wait_for_set(*ALL)
+        assert robot.new_status().epoch == epoch, "a leap ahead is no restart"
+        assert process.alive
 
 
 def test_in_simulated_time_stamps_may_be_ahead_of_a_clock_that_comes_late(checkpoint: Path, tmp_path: Path) -> None:
