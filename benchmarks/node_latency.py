@@ -42,12 +42,12 @@ def run(command: Sequence[str], seconds: float, transport: str) -> Run:
     with rig(command, transport=transport) as (sensors, node, ear):
         ear.wait_for_latent(node)
         ear.listen(_WARM_S)
-        from_ns, began, busy_s, overtaken = time_ns(), monotonic(), node.processor_s(), ear.skipped
+        from_ns, began, busy_s, overtaken = time_ns(), monotonic(), node.processor_s(), ear.status.skipped
         ear.listen(seconds)
         share = (node.processor_s() - busy_s) / (monotonic() - began)
         until_ns = time_ns()
         ear.listen(_DRAIN_S)
-        overtaken = ear.skipped - overtaken
+        overtaken = ear.status.skipped - overtaken
         stamps = sensors.end()["rgb"]
     sent = stamps[(stamps >= from_ns) & (stamps < until_ns)].tolist()
     heard = [stamp for stamp in sent if stamp in ear.arrived_ns]

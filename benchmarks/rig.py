@@ -80,7 +80,7 @@ class Ear:
     Attributes:
         arrived_ns: by stamp, when the latent was received, system clock.
         modalities: by stamp, those of the set.
-        skipped: sets that a newer one overtook, by the node's own count.
+        status: the node's last.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Ear:
         self._executor.add_node(self._node)
         self.arrived_ns: dict[int, int] = {}
         self.modalities: dict[int, tuple[str, ...]] = {}
-        self.skipped = 0
+        self.status = FusionStatus()
         self._node.create_subscription(FusionStatus, "fusion/status", self._note, 1)
         self._node.create_subscription(Latent, "fusion/latent", self._hear, QoSProfile(depth=200))
 
@@ -126,7 +126,7 @@ class Ear:
         self.modalities[stamp_ns] = tuple(latent.modalities)
 
     def _note(self, status: FusionStatus) -> None:
-        self.skipped = status.skipped
+        self.status = status
 
 
 class Sensors:

@@ -2,10 +2,12 @@
 
 import argparse
 import statistics
+from collections import Counter
 from pathlib import Path
 from time import monotonic, time_ns
 
 import numpy as np
+from smvae_ros.msg import FusionStatus
 
 from benchmarks.report import RESULTS, Goal, report
 from benchmarks.rig import FUSION_NODE, rig
@@ -25,23 +27,24 @@ def main() -> None:
     with rig(FUSION_NODE, dropouts=True) as (sensors, node, ear):
         ear.wait_for_latent(node)
         ear.listen(2.0)
-        skipped = ear.skipped
+        before = ear.status
         from_ns, began, busy_s = time_ns(), monotonic(), node.processor_s()
         while monotonic() - began < 60 * arguments.minutes:
             ear.listen(1.0)
             node.check()
             memory.append(node.memory_mb())
         share = (node.processor_s() - busy_s) / (monotonic() - began)
-        until_ns, skipped = time_ns(), ear.skipped - skipped
+        until_ns = time_ns()
         ear.listen(_DRAIN_S)
+        after = ear.status
         images = sensors.end()["rgb"]
         warnings = sum("[WARN]" in line for line in node.output().splitlines())
     images = images[(images >= from_ns) & (images < until_ns)]
     latents = np.array(sorted(ear.arrived_ns), np.int64)
     missed = images[~np.isin(images, latents)]
-    after = np.searchsorted(latents, missed)
-    before, behind = latents[np.maximum(after - 1, 0)], latents[np.minimum(after, len(latents) - 1)]
-    near = np.minimum(np.abs(missed - before), np.abs(behind - missed))
+    place = np.searchsorted(latents, missed)
+    earlier, later = latents[np.maximum(place - 1, 0)], latents[np.minimum(place, len(latents) - 1)]
+    near = np.minimum(np.abs(missed - earlier), np.abs(later - missed))
     returns = np.diff(images, prepend=from_ns)[~np.isin(images, latents)] > _TICK_NS * 2
     ticked = int((returns & (near < _TICK_NS)).sum())
     lost = len(missed) - ticked
@@ -57,13 +60,25 @@ def main() -> None:
         f"3 s. {len(images)} images, {len(latents)} latents; {ticked} images were the first after a silence and came "
         "just after the tick that stood in for them, which is the moment's set. Memory is the node's own (anonymous), "
         f"the median of the last fifth ({last:.1f} MB) against that of the first ({first:.1f} MB) after the first "
-        f"minute. {skipped} sets were overtaken by a newer one in the node. It took {100 * share:.0f} % of a core.",
+        f"minute. By the node's count, {_fates(before, after)}. It took {100 * share:.0f} % of a core.",
         [
             Goal("growth of memory", f"{100 * growth:+.2f} %", "< 1 %", growth < 0.01),
             Goal(f"sets lost of {len(images)}", str(lost), "0", not lost),
             Goal("warnings a minute", f"{warned:.2f}", "≤ 12", warned <= 12),
         ],
         arguments.results,
+    )
+
+
+def _fates(before: FusionStatus, after: FusionStatus) -> str:
+    """Where images and sets ended that no latent came of."""
+    images, earlier = (next(one for one in status.modalities if one.name == "rgb") for status in (after, before))
+    dropped = Counter(dict(zip(images.drop_reasons, images.drop_counts)))
+    dropped.subtract(dict(zip(earlier.drop_reasons, earlier.drop_counts)))
+    reasons = "".join(f", {number} were dropped as {reason}" for reason, number in sorted(dropped.items()) if number)
+    return (
+        f"{images.lost - earlier.lost} images never reached it{reasons}, and "
+        f"{after.skipped - before.skipped} sets were overtaken by a newer one"
     )
 
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be conf
     from smvae_core.engine import Engine, Fusion
 
 
-# Sets that leave together: two when a sensor falls silent, and one for each period of a camera that the machine slept.
-_TOGETHER = 4
+TOGETHER = 4
+"""Sets that leave together: two when a sensor falls silent, and one for each period of a camera that the machine
+slept."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class FusionWorker:
         """Let a set wait its turn; returns how many it overtook that waited already, which are not run."""
         overtaken = 0
         with self._changed:
-            places = _TOGETHER if self._without_pause < _TOGETHER else 1
+            places = TOGETHER if self._without_pause < TOGETHER else 1
             while len(self._waiting) >= places:
                 self._waiting.popleft()
                 overtaken += 1

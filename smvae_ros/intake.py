@@ -15,13 +15,15 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
 from smvae_ros.bindings import Binding
+from smvae_ros.fusion_worker import TOGETHER
 from smvae_ros.message_loss import MessageLoss
 from smvae_ros.publications import MESSAGES
 from smvae_ros.set_synchronizer import SampleSet
 from smvae_ros.settings import FusionSettings, nanoseconds
 
-# An image is stale when the next one is there; of a 1 kHz sensor nothing may be lost while the executor is busy.
-_QOS_DEPTH = {"rgb": 1, "depth": 1, "force": 200, "vector": 10}
+# As many images as the worker lets wait: what came while the machine slept is not lost before it can be fused. Of a
+# 1 kHz sensor nothing may be lost while the executor is busy.
+_QOS_DEPTH = {"rgb": TOGETHER, "depth": TOGETHER, "force": 200, "vector": 10}
 
 
 class Intake:

@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 
 from smvae_ros.bindings import IMAGE, JOINTS, TWIST, VECTOR, WRENCH, Binding
 from smvae_ros.conversions import fill
+from smvae_ros.fusion_worker import TOGETHER
 from smvae_ros.msg import Latent, VectorStamped
 from smvae_ros.point_cloud import points_from_depth
 from smvae_ros.set_synchronizer import SampleSet
@@ -139,7 +140,11 @@ class Publications:
             self._points.publish(create_cloud_xyz32(Header(stamp=header.stamp, frame_id=frame), points))
 
     def _publisher(self, message: type, topic: str) -> LifecyclePublisher:
-        # Reliable, as REP 2003 has it for publishers: listeners of either kind match. Depth 1 keeps it fresh.
+        # Reliable, as REP 2003 has it for publishers: listeners of either kind match. No deeper than need be: it stays
+        # fresh.
         return self._node.create_lifecycle_publisher(
-            message, topic, QoSProfile(depth=1), qos_overriding_options=QoSOverridingOptions.with_default_policies()
+            message,
+            topic,
+            QoSProfile(depth=TOGETHER),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
