@@ -1,5 +1,6 @@
 """package.xml, setup.cfg and the Python packages say the same, and rosdep finds what the design names."""
 
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import smvae_core
 
 ROS_INTERFACES = {"sensor_msgs", "geometry_msgs", "diagnostic_msgs", "std_srvs", "lifecycle_msgs", "std_msgs"}
 ROS_LIBRARIES = {"rclpy", "launch_ros", "sensor_msgs_py", "cv_bridge"}
+# What rosdep calls otherwise than pip does.
+_NAMES = {"pytorch": "torch", "opencv": "opencv-python-headless", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 PYTHON_LIBRARIES = {"python3-pytorch-pip", "python3-numpy", "python3-h5py", "python3-opencv", "python3-scipy"}
 
 
@@ -25,6 +28,16 @@ def test_what_runs_is_declared(root: Path) -> None:
     declared = {dependency.name for dependency in package.exec_depends}
     assert ROS_INTERFACES | ROS_LIBRARIES | PYTHON_LIBRARIES | {"rosidl_default_runtime"} <= declared
     assert {"python3-pytest", "launch_pytest"} <= {dependency.name for dependency in package.test_depends}
+
+
+def test_what_pip_needs_comes_by_rosdep_or_by_the_line_of_the_readme(root: Path) -> None:
+    settings = ConfigParser()
+    settings.read(root / "setup.cfg")
+    needed = {re.split(r"[<>=]", line)[0].lower() for line in settings["options"]["install_requires"].split()}
+    keys = {re.sub(r"^python3-|-pip$", "", d.name) for d in parse_package(str(root)).exec_depends}
+    line = re.search(r"^pip install (safetensors.*?)#", (root / "README.md").read_text(), re.MULTILINE)
+    by_hand = {re.split(r"[<>=]", word)[0] for word in line[1].replace('"', "").split()}
+    assert needed - {_NAMES.get(key, key) for key in keys} == by_hand
 
 
 def test_one_version_and_one_licence(root: Path) -> None:
