@@ -13,6 +13,9 @@ from torch import Tensor
 
 from smvae_core.modality import Modality
 
+# Entries of all pairs of parameters and an observation that are compared at once.
+_COMPARED = 2**23
+
 
 def log_likelihood(modality: Modality, x: Tensor, parameters: Tensor) -> Tensor:
     """log p(x | z), summed over the entries of each sample.
@@ -27,6 +30,15 @@ def log_likelihood(modality: Modality, x: Tensor, parameters: Tensor) -> Tensor:
     """
     entries = -len(modality.shape)
     return _LOG_DENSITY[modality.likelihood](x.flatten(entries), parameters.flatten(entries), modality.scale)
+
+
+def log_likelihood_of_pairs(modality: Modality, x: Tensor, parameters: Tensor) -> Tensor:
+    """log p(x | z) of each of N observations (N, *shape) with each of S parameters (S, *shape): (S, N), in nats."""
+    if modality.likelihood in _LINEAR:
+        factor, constant = _LINEAR[modality.likelihood](parameters.flatten(1))
+        return factor @ x.flatten(1).T + constant[:, None]
+    together = max(1, _COMPARED // parameters.numel())
+    return torch.cat([log_likelihood(modality, part, parameters[:, None]) for part in x.split(together)], dim=1)
 
 
 def expectation(modality: Modality, parameters: Tensor) -> Tensor:
@@ -55,9 +67,22 @@ def _categorical(x: Tensor, logits: Tensor, _: float) -> Tensor:
     return (x * F.log_softmax(logits, dim=-1)).sum(dim=-1)
 
 
+def _linear_bernoulli(logits: Tensor) -> tuple[Tensor, Tensor]:
+    return logits, -F.softplus(logits).sum(dim=-1)
+
+
+def _linear_categorical(logits: Tensor) -> tuple[Tensor, Tensor]:
+    return F.log_softmax(logits, dim=-1), logits.new_zeros(len(logits))
+
+
 _LOG_DENSITY: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "bernoulli": _bernoulli,
     "normal": _normal,
     "laplace": _laplace,
     "categorical": _categorical,
+}
+# Where log p is linear in x: what x is multiplied with, and what is added. All pairs are one product of matrices then.
+_LINEAR: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
+    "bernoulli": _linear_bernoulli,
+    "categorical": _linear_categorical,
 }

@@ -15,19 +15,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from smvae_core.decoding import SenseDecoder
 from smvae_core.errors import SMVAEError
 from smvae_core.evaluation import subset_mask
-from smvae_core.likelihood import log_likelihood
 from smvae_core.model import Batch, MultimodalVAE
 from smvae_core.posterior import Posterior
 
 SAMPLES = 1000
 PRIOR_SAMPLES = 5000
 
-# Numbers of z in one call of a decoder: more do not make it faster on a processor, but memory grows.
-_DECODED = {"cpu": 128, "cuda": 4096}
-# Entries of all pairs of a prior sample and an observation that are compared at once.
-_COMPARED = 2**23
+# Numbers of z in one call of a decoder: on a processor what they become should stay in its caches.
+_DECODED = {"cpu": 64, "cuda": 4096}
 _ENCODED = 256
 
 
@@ -163,18 +161,21 @@ def _importance(
     training = model.training
     model.eval()
     parts = []
-    for begin in range(0, count, _ENCODED):
-        rows = {name: batch[name][begin : begin + _ENCODED].to(device) for name in {*names, *proposal}}
-        size = min(_ENCODED, count - begin)
+    decoders = _decoders(model, names)
+    together = min(_ENCODED, _DECODED[device.type])
+    for begin in range(0, count, together):
+        size = min(together, count - begin)
+        rows = {name: batch[name][begin : begin + size].to(device) for name in {*names, *proposal}}
         mask = subset_mask(model.names, [tuple(proposal)]).expand(size, -1)
         posterior = model.posterior({name: rows[name] for name in proposal}, mask)
+        seen = {name: decoder.laid_out(rows[name]) for name, decoder in decoders.items()}
         sums = [_LogMeanExp() for _ in targets]
         for drawn in _blocks(samples, max(1, _DECODED[device.type] // size)):
             shape = (drawn, size, model.configuration.latent)
             noise = torch.randn(shape, device=device, generator=generator)
             z = posterior.sample(noise, torch.rand(shape[:2], device=device, generator=generator))
             log_ratio = _log_prior(z) - posterior.log_prob(z)
-            log_p = _log_p(model, rows, z, names)
+            log_p = {name: _log_p(decoder, seen[name], z) for name, decoder in decoders.items()}
             for some, total in zip(targets, sums):
                 total.add(log_ratio + sum(log_p[name] for name in some))
         parts.append([total.estimate() for total in sums])
@@ -195,35 +196,24 @@ def _from_prior(model: MultimodalVAE, batch: Batch, names: Sequence[str], sample
     generator = torch.Generator(device).manual_seed(seed + 2**31)
     training = model.training
     model.eval()
-    total, count = _LogMeanExp(), len(first)
+    total, decoders = _LogMeanExp(), _decoders(model, names)
+    seen = {name: decoder.laid_out(distinct[name]) for name, decoder in decoders.items()}
     for drawn in _blocks(samples, _DECODED[device.type]):
-        decoded = model.decode(
-            torch.randn(drawn, model.configuration.latent, device=device, generator=generator), names
-        )
-        parts = range(0, count, _ENCODED)
-        some = ({name: x[begin : begin + _ENCODED] for name, x in distinct.items()} for begin in parts)
-        total.add(torch.cat([_log_p_of_pairs(model, rows, decoded) for rows in some], dim=1))
+        z = torch.randn(drawn, model.configuration.latent, device=device, generator=generator)
+        total.add(sum(x.log_likelihood_of_pairs(seen[name], x.parameters(z)) for name, x in decoders.items()))
     model.train(training)
     return Estimate(*(x[which.to(device)] for x in total.estimate()))
 
 
-def _log_p(model: MultimodalVAE, rows: Batch, z: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """log p(x_m | z) of z (S, N, L): (S, N), by name."""
-    decoded = model.decode(z.flatten(0, 1), names)
-    return {
-        name: log_likelihood(model.modalities[name], rows[name], x.unflatten(0, z.shape[:2]))
-        for name, x in decoded.items()
-    }
+def _decoders(model: MultimodalVAE, names: Sequence[str]) -> dict[str, SenseDecoder]:
+    phases = next(model.parameters()).device.type == "cpu"
+    return {name: SenseDecoder(model, name, phases) for name in names}
 
 
-def _log_p_of_pairs(model: MultimodalVAE, rows: Batch, decoded: Batch) -> Tensor:
-    """Σ_m log p(x_m | z) of what was decoded from S samples and of N observations: (S, N)."""
-    together = max(1, _COMPARED // sum(x.numel() for x in rows.values()))
-    of_each = [
-        torch.cat([log_likelihood(model.modalities[name], x, part[:, None]) for part in decoded[name].split(together)])
-        for name, x in rows.items()
-    ]
-    return torch.stack(of_each).sum(dim=0)
+def _log_p(decoder: SenseDecoder, x: Tensor, z: Tensor) -> Tensor:
+    """log p(x_m | z) of z (S, N, L): (S, N)."""
+    parameters = decoder.parameters(z.flatten(0, 1))
+    return decoder.log_likelihood(x, parameters.unflatten(0, z.shape[:2]))
 
 
 def _log_prior(z: Tensor) -> Tensor:

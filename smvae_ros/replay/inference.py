@@ -7,6 +7,7 @@ cores. It agrees with the node's own inference, one set at a time, to 1e-4.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,10 @@ import torch
 from torch import Tensor
 
 from smvae_core.backends.backend import Arrays
+from smvae_core.decoding import SenseDecoder
 from smvae_core.evaluation import Subset, all_subsets, subset_mask
 from smvae_core.fusion import Posterior
 from smvae_core.model import MultimodalVAE
-from smvae_ros.replay.decoding import SenseDecoder
 
 BATCH = 32
 """Sets that are computed together."""
@@ -132,7 +133,7 @@ class BatchInference:
     def predict(self, z: Tensor, name: str) -> np.ndarray:
         """E[x_m | z], (B, *shape)."""
         decoder = self._decoders[name]
-        return torch.cat([decoder.restored(decoder.decode(part)).cpu() for part in z.split(self._rows)]).numpy()
+        return torch.cat([decoder.restored(decoder.expectation(part)).cpu() for part in z.split(self._rows)]).numpy()
 
     def _embedded(self, sets: Sequence[Arrays]) -> tuple[Tensor, Tensor]:
         present = torch.tensor([[name in arrays for name in self.names] for arrays in sets])
@@ -155,11 +156,11 @@ class BatchInference:
             decoder, truth = self._decoders[name], self._decoders[name].laid_out(self._stacked(name, truths))
             predicted, squared = [], []
             for rows in wanted.split(self._rows if image else len(owner)):
-                x = decoder.decode(z[rows.to(self._device)])
+                x = decoder.expectation(z[rows.to(self._device)])
                 if kept[rows].any():
                     # A copy, since the errors take x.
                     predicted.append(decoder.restored(x[kept[rows].to(self._device)]))
-                squared.append(decoder.errors(x, truth, owner[rows]))
+                squared.append(_squared_errors(x, truth, owner[rows]) / math.prod(self._model.modalities[name].shape))
             if predicted:
                 decoded[name] = torch.cat(predicted).cpu().numpy()
             if squared:
@@ -180,3 +181,16 @@ class BatchInference:
             for name in self.names
         ]
         return np.array(errors)
+
+
+def _squared_errors(x: Tensor, truths: Tensor, owner: Tensor) -> Tensor:
+    """Sums of squared errors (B,) of x, which is lost.
+
+    Args:
+        truths: laid out as it is.
+        owner: of each row, its truth: ascending numbers on the processor, (B,).
+    """
+    numbers, counts = torch.unique_consecutive(owner, return_counts=True)
+    for number, rows in zip(numbers.tolist(), x.split(counts.tolist())):
+        rows -= truths[number]
+    return torch.linalg.vector_norm(x.flatten(1), dim=1).square_()
