@@ -6,6 +6,7 @@ The files here are the library, from the ground up; what only some of them need 
     modality, preprocessing             what a modality is; a sensor's units to the model's and back
     networks, likelihood                E_i and D_i of each modality, log p(x | z)      architecture/
     posterior, fusion, model            a set of modalities to one latent and back      architecture/
+    decoding                            the same way back, in fewer operations          architecture/
     objective                           what training maximises                         elbo/
     checkpoint                          a whole model as one file
     simulation                          logs from MuJoCo                                peg/ data/
