@@ -74,7 +74,7 @@ def is_small_full_convolution(layer: nn.Module, height: int, width: int) -> bool
 
 def _values(coefficients: int, points: int) -> np.ndarray:
     """From the coefficients of a polynomial to its values at so many points, (points, coefficients)."""
-    # Evenly by the angle of their slopes, where rounding is least. The last is infinity: the leading coefficient.
+    # Evenly by the angle of their slopes, which keeps rounding small. The last is infinity: the leading coefficient.
     finite = np.tan(np.pi * np.arange(1, points) / points - np.pi / 2)
     return np.vstack([np.vander(finite, coefficients, increasing=True), np.eye(coefficients)[-1]])
 
