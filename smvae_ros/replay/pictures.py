@@ -23,7 +23,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from zipfile import ZIP_DEFLATED, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -132,8 +132,8 @@ def write_pictures(
 
 
 def _save(path: Path, content: Mapping[str, np.ndarray], to_come: Mapping[str, Future[np.ndarray]]) -> None:
-    """As `np.savez_compressed`, a fiftieth larger in two thirds of the time, and each array as it comes."""
-    with ZipFile(path, "w", ZIP_DEFLATED, compresslevel=1) as archive:
+    """As `np.savez`, each array as it comes; compressed it would be a quarter smaller, in seven times the time."""
+    with ZipFile(path, "w") as archive:
         for key, array in chain(content.items(), ((key, future.result()) for key, future in to_come.items())):
             with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
