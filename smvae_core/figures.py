@@ -11,6 +11,9 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
 
+# So a picture of 64 pixels, 67 with its gap, is drawn exactly twice as large: sharp, and half the bytes.
+_DPI = 107.2
+
 
 def picture_sheet(
     path: Path, rows: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str] = (), title: str = ""
@@ -131,6 +134,6 @@ def _save(figure: plt.Figure, path: Path, **options: str | float) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         whole = Path(folder) / path.name
         # A twentieth larger than at zlib's own level, in half the time.
-        figure.savefig(whole, dpi=110, metadata={"Software": None}, pil_kwargs={"compress_level": 4}, **options)
+        figure.savefig(whole, dpi=_DPI, metadata={"Software": None}, pil_kwargs={"compress_level": 4}, **options)
         whole.replace(path)
     plt.close(figure)

@@ -29,17 +29,16 @@ class PhaseDecoder(nn.Module):
         super().__init__()
         layers = list(decoder)
         first = next(n for n, layer in enumerate(layers) if _doubles(layer))
-        self.head = nn.Sequential(*_head(layers[:first]))
-        doubling = [cast(nn.ConvTranspose2d, layer) for layer in layers[first::2]]
-        # The first one's input has no border yet.
-        self.convolutions = nn.ModuleList(_convolution(layer, layer is doubling[0]) for layer in doubling)
+        once, *more = (cast(nn.ConvTranspose2d, layer) for layer in layers[first::2])
+        self.head = nn.Sequential(*_faster_where_small([*layers[:first], _full_convolution(once)]))
+        self.convolutions = nn.ModuleList(_convolution(layer) for layer in more)
 
     def forward(self, z: Tensor) -> Tensor:
         """z (B, L) to the phases of the decoder's output; what stands in the border is not 0 here."""
         x = self.head(z)
-        for convolution in self.convolutions[:-1]:
-            x = _swish(convolution(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return self.convolutions[-1](x).permute(0, 2, 3, 1).contiguous()
+        for convolution in self.convolutions:
+            x = convolution(_swish(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+        return x.permute(0, 2, 3, 1).contiguous()
 
 
 def has_phases(decoder: nn.Module) -> bool:
@@ -93,26 +92,37 @@ def _doubles(layer: nn.Module) -> bool:
     )
 
 
-def _convolution(layer: nn.ConvTranspose2d, pad: bool) -> nn.Conv2d:
-    """From an input with a border of one pixel, or one that is to be padded by it, to the phases of the output."""
-    # Row 2k - 1 + p has of input row k - 1 + t the kernel's row p - 2t + 2: the two that fit, of four.
-    kernel = torch.tensor([[2, 0], [3, 1]], device=layer.weight.device)
-    weight = layer.weight.detach()[:, :, kernel][..., kernel]
-    convolution = nn.Conv2d(layer.in_channels, 4 * layer.out_channels, 2, padding=int(pad))
-    # From (in, out, p, t, q, u) to (p, q, out, in, t, u).
-    weight = weight.permute(2, 4, 1, 0, 3, 5).flatten(0, 2).contiguous(memory_format=torch.channels_last)
-    convolution.weight = nn.Parameter(weight, requires_grad=False)
+def _full_convolution(layer: nn.ConvTranspose2d) -> nn.ConvTranspose2d:
+    """From an image without a border to the phases of the output."""
+    # Row 2k - 1 + p has of input row k - t the kernel's row p + 2t: the two that fit, of four.
+    kernel = torch.tensor([[0, 2], [1, 3]], device=layer.weight.device)
+    # From (in, out, p, t, q, u) to (in, p, q, out, t, u).
+    weight = layer.weight.detach()[:, :, kernel][..., kernel].permute(0, 2, 4, 1, 3, 5).flatten(1, 3)
+    convolution = nn.ConvTranspose2d(layer.in_channels, 4 * layer.out_channels, 2)
+    convolution.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
     convolution.bias = nn.Parameter(cast(Tensor, layer.bias).detach().repeat(4), requires_grad=False)
     return convolution
 
 
-def _head(layers: Sequence[nn.Module]) -> Iterator[nn.Module]:
-    """The layers before the doubling ones, the first convolution faster where its output is small."""
+def _convolution(layer: nn.ConvTranspose2d) -> nn.Conv2d:
+    """From an image with a border of one pixel to the phases of the output."""
+    full = _full_convolution(layer)
+    convolution = nn.Conv2d(full.in_channels, full.out_channels, 2)
+    weight = full.weight.transpose(0, 1).flip(2, 3)
+    convolution.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
+    convolution.bias = full.bias
+    return convolution
+
+
+def _faster_where_small(layers: Sequence[nn.Module]) -> Iterator[nn.Module]:
+    """The same layers, full convolutions as products of polynomials where these are small."""
     height = width = 0
     for layer in layers:
         if isinstance(layer, nn.Unflatten):
             height, width = layer.unflattened_size[1:]
         yield FullConvolution(layer, height, width) if is_small_full_convolution(layer, height, width) else layer
+        if isinstance(layer, nn.ConvTranspose2d):
+            height, width = (size + kernel - 1 for size, kernel in zip((height, width), layer.kernel_size))
 
 
 def _swish(phases: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 import torch
@@ -98,11 +99,11 @@ class BatchInference:
         decoded, errors = self._decoded(posterior.mean, owner, first, truths)
         mean, log_variance, attention = (x[first.to(self._device)].cpu().numpy() for x in posterior)
         judged = []
-        for i, chosen in enumerate(rows):
-            held = tuple(name for name, here in zip(self.names, present[i].tolist()) if here)
-            place = {self.subsets[s]: int(first[i]) + n for n, s in enumerate(chosen.tolist())}
+        for i, (here, start, chosen) in enumerate(zip(present.tolist(), first.tolist(), rows)):
+            held = tuple(compress(self.names, here))
+            place = {self.subsets[s]: start + n for n, s in enumerate(chosen.tolist())}
             table = np.full((len(self.subsets), len(self.names)), np.nan, np.float32)
-            table[chosen.numpy()] = errors[int(first[i]) :][: len(chosen)]
+            table[chosen.numpy()] = errors[start:][: len(chosen)]
             without = {}
             for name in self.names:
                 rest = tuple(other for other in held if other != name)
@@ -115,9 +116,9 @@ class BatchInference:
                     log_variance=log_variance[i],
                     attention=attention[i],
                     errors=table,
-                    from_set=errors[int(first[i])],
+                    from_set=errors[start],
                     trivial=self._trivial(truths[i]),
-                    predicted={name: x[i] if name in self._images else x[int(first[i])] for name, x in decoded.items()},
+                    predicted={name: x[i] if name in self._images else x[start] for name, x in decoded.items()},
                     without=without,
                 )
             )

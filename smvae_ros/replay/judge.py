@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,9 @@ class Judge:
         self._modalities, self._table = modalities, table
         self.names = tuple(modality.name for modality in modalities)
         self._subsets = all_subsets(self.names)
+        self._error_columns = {
+            name: [f"error_{name}_from_{'+'.join(subset)}" for subset in self._subsets] for name in self.names
+        }
         shape = (len(self._subsets), len(self.names))
         self._squared, self._trivial, self._scored = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
         self._held = np.zeros(len(self._subsets), np.int64)
@@ -138,9 +142,8 @@ class Judge:
             if name not in prepared.truth:
                 continue
             row[f"error_{name}_from_set"] = judged.from_set[m]
-            for subset, error in zip(self._subsets, judged.errors[:, m]):
-                if not np.isnan(error):
-                    row[f"error_{name}_from_{'+'.join(subset)}"] = error
+            errors = zip(self._error_columns[name], judged.errors[:, m].tolist())
+            row |= {column: error for column, error in errors if not isnan(error)}
         for modality in self._modalities:
             if modality.network == "image":
                 continue

@@ -128,7 +128,7 @@ class _Truth:
         self._stamps.insert(place, stamp_ns)
         self._samples.insert(place, (Sample(stamp_ns, message), log_ns))
         # In steps, since what is taken off the front of a list moves all of the rest.
-        if len(self._samples) % 16 == 0:
+        if len(self._samples) % 128 == 0:
             old = next((n for n, (_, at_ns) in enumerate(self._samples) if at_ns > log_ns - self._keep_ns), 0)
             del self._stamps[:old], self._samples[:old]
 
