@@ -173,12 +173,15 @@ def train(
     )
     command = shlex.join(["smvae", *sys.argv[1:]])
     job = Job(data, out, configuration, command, device.value, precision.value, cache, skip_bad, resume)
+    # Of the processes that torchrun starts, one speaks.
+    first = int(os.environ.get("RANK", 0)) == 0
     try:
         finished = fit(job, console)
     except Interrupted as stop:
-        console.print(escape(str(stop)), soft_wrap=True)
+        if first:
+            console.print(escape(str(stop)), soft_wrap=True)
         raise typer.Exit(130) from None
-    if int(os.environ.get("RANK", 0)) == 0:
+    if first:
         info(finished.best)
 
 

@@ -32,7 +32,7 @@ def error_table(rows: Sequence[SubsetErrors], names: Sequence[str]) -> Table:
 
 def likelihood_table(evaluation: Evaluation, names: tuple[str, ...], draws: int) -> Table:
     """log p(x_m | set) in nats, one line a subset; bold where the modality itself was in the subset."""
-    title = f"log-likelihood in nats of each sense given the set, by {draws} draws of the latent"
+    title = f"log-likelihood in nats of each sense given the set, by {draws} draw{'s' * (draws > 1)} of the latent"
     table = Table("predicted from", *names, title=title)
     for row in evaluation.subsets:
         nats = {name: f"{row.log_likelihood[name]:.1f}" if name in row.log_likelihood else "–" for name in names}
@@ -60,7 +60,8 @@ def probe_table(judgement: Judgement) -> Table:
 def baseline_table(judgement: Judgement) -> Table:
     """Error of the previous frame beside that of the model from everything, as shares of the mean's."""
     baselines = judgement.baselines
-    whole = max(judgement.evaluation.subsets, key=lambda row: len(row.subset))
+    # Logs may lack a sense throughout: everything is what they have.
+    whole = max(judgement.evaluation.subsets, key=lambda row: (row.samples > 0, len(row.subset)))
     table = Table("share of the mean's error", *baselines.mean)
     before = {name: error / baselines.mean[name] for name, error in baselines.previous.items() if baselines.mean[name]}
     for label, shares in (("from everything", whole.share), ("as a step before", before)):

@@ -69,6 +69,9 @@ def test_a_sense_that_no_log_has_gets_no_figure(model, tmp_path):
     evaluation = evaluate(model, found, found.mean())
     assert set(evaluation.of("rgb").share) == {"rgb", "force", "action"}
     assert evaluation.of("depth").samples == 0 and evaluation.of("depth").share == {}
+    metadata = Metadata(format=1, package_version="0", model=model.configuration)
+    table = baseline_table(judge(Checkpoint(model, found.mean(), metadata), found, None, ("a", "b"), None, 1))
+    assert all("–" not in column._cells[0] for column in table.columns)
 
 
 def test_a_sense_that_never_changes_gets_no_share_of_an_error_that_is_none(model, tmp_path):
