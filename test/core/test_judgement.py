@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from smvae_core.checkpoint import Checkpoint, Metadata
+from smvae_core.data.cache import cache_folder, cached_samples
 from smvae_core.data.samples import Samples, fitted, read_samples
 from smvae_core.data.splits import split_by_trajectory
 from smvae_core.data.vision_touch import find_trajectories
@@ -13,7 +14,8 @@ from smvae_core.likelihood import log_likelihood
 from smvae_core.metrics.judgement import baselines_of, judge
 from smvae_core.metrics.probes import Probe, posterior_means
 from smvae_core.metrics.robustness import LEVELS, robustness
-from smvae_core.modality import vision_touch_modalities
+from smvae_core.modality import Modality, vision_touch_modalities
+from smvae_core.preprocessing import Vector
 from smvae_core.terminal.tables import baseline_table, robustness_table
 
 from .conftest import write_log
@@ -93,6 +95,17 @@ def test_what_needs_no_learning_is_judged_on_the_samples_of_the_probes(loaded, s
     assert judged.baselines == baselines_of(samples, probed, loaded, None)
     every = probed.pose[~np.isnan(probed.pose).any(axis=1)]
     assert judged.baselines.pose_mean == pytest.approx(float(every.var(axis=0).mean()), rel=1e-4)
+
+
+def test_a_sense_may_be_called_as_a_label_is(tmp_path):
+    write_log(tmp_path / "log.h5", 6)
+    pose = Modality(name="pose", source="proprio", preprocessing=Vector(size=8), network="vector", likelihood="normal")
+    for found in (
+        read_samples(find_trajectories(tmp_path), [pose]),
+        cached_samples(find_trajectories(tmp_path), [pose], cache_folder(tmp_path, [pose], None)).samples,
+    ):
+        assert found.arrays["pose"].shape == (6, 8) and found.pose.shape == (6, 4)
+        np.testing.assert_array_equal(found.pose[:-1], found.arrays["pose"][1:, :4])
 
 
 def test_probes_find_what_is_linear_in_the_latent():

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
-
 from typer.testing import CliRunner
 
 from smvae_core import checkpoint
@@ -27,6 +26,14 @@ TINY = {"model": {"size": "tiny"}, "training": {"batch_size": 20}, "objective": 
 
 def smvae(*arguments: object, **options) -> subprocess.CompletedProcess:
     return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), **options)
+
+
+def _one(source: str, preprocessing: str, network: str, likelihood: str) -> str:
+    """A configuration of one modality."""
+    return (
+        f"model: {{modalities: [{{name: x, source: {source}, preprocessing: {preprocessing}, network: {network}, "
+        f"likelihood: {likelihood}}}]}}"
+    )
 
 
 def command(*arguments: object) -> list[str]:
@@ -174,6 +181,16 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path, shared_logs, tiny):
         ("objective: {keep: {sonar: 0.5}}", "found ['sonar']"),
         ("data: {missing: {'*': [sonar]}}", "found ['sonar']"),
         ("{model: {system: mvae}, objective: {keep: 0.7}}", "expected only settings that system 'mvae' uses"),
+        (_one("image.sepia", "{kind: rgb}", "image", "bernoulli"), "found 'image.sepia'"),
+        (
+            _one("image", "{kind: rgb}", "image", "categorical"),
+            "'categorical' expected a vector, found shape (3, 64, 64)",
+        ),
+        (
+            _one("x", "{kind: vector, size: 3}", "vector", "bernoulli"),
+            "standardises them unless it has offset and scale",
+        ),
+        (_one("x", "{kind: force}", "sequence", "bernoulli"), "found preprocessing 'force', which gives -1 to 1"),
         ("- a", "expected a mapping"),
         ("a: [", "expected YAML"),
     ],
@@ -184,7 +201,7 @@ def test_a_bad_configuration_is_told_by_file_and_key(tmp_path, shared_logs, cont
     with pytest.raises(ConfigurationError, match=f"bad.yaml: .*{re.escape(sentence)}") as refused:
         load_configuration(path)
     # What a validator of ours says is not followed by the whole section.
-    assert "Value error" not in str(refused.value) and len(str(refused.value)) < len(str(path)) + 220
+    assert "Value error" not in str(refused.value) and len(str(refused.value)) < len(str(path)) + 250
     refused = smvae("train", "--data", shared_logs, "--out", tmp_path / "run", "--config", path)
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert not (tmp_path / "run").exists()
