@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer.core import TyperGroup
 
 import smvae_core
 from smvae_core.errors import SMVAEError
@@ -19,7 +20,21 @@ from smvae_core.reproduce.command import reproduce
 from smvae_core.terminal import tables
 from smvae_core.terminal.options import DeviceName, PrecisionName, SystemName
 
+
+class Commands(TyperGroup):
+    """The commands; Ctrl-C in any of them is told, and the exit code 130 whatever the version of click."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            Console(stderr=True).print("interrupted")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=Commands,
     help="The Set Multimodal VAE: learn one latent space for RGB, depth, force/torque and action from logs, and judge it.",
     no_args_is_help=True,
     add_completion=False,
@@ -45,15 +60,12 @@ class Peg(str, Enum):
 
 
 def run(application: Callable[[], None]) -> None:
-    """Run a typer application: bad input becomes one sentence on stderr and exit code 2, Ctrl-C exit code 130."""
+    """Run a typer application: bad input becomes one sentence on stderr and exit code 2."""
     try:
         application()
     except SMVAEError as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted")
-        sys.exit(130)
 
 
 def main() -> None:
@@ -161,12 +173,15 @@ def train(
     )
     command = shlex.join(["smvae", *sys.argv[1:]])
     job = Job(data, out, configuration, command, device.value, precision.value, cache, skip_bad, resume)
+    # Of the processes that torchrun starts, one speaks.
+    first = int(os.environ.get("RANK", 0)) == 0
     try:
         finished = fit(job, console)
     except Interrupted as stop:
-        console.print(escape(str(stop)), soft_wrap=True)
+        if first:
+            console.print(escape(str(stop)), soft_wrap=True)
         raise typer.Exit(130) from None
-    if int(os.environ.get("RANK", 0)) == 0:
+    if first:
         info(finished.best)
 
 
@@ -200,8 +215,8 @@ def evaluate(
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without log files that cannot be used.")] = False,
 ) -> None:
-    """Judge a model on logs: errors and log-likelihoods from each of the 15 subsets, probes of the latent for contact
-    and pose, robustness curves, trivial baselines.
+    """Judge a model on logs: errors and log-likelihoods from every subset of its senses, probes of the latent for
+    contact and pose, robustness curves, trivial baselines.
 
     Example: smvae evaluate runs/first --data other_logs --out figures
     """
@@ -209,12 +224,14 @@ def evaluate(
     from smvae_core.engine import torch_device
     from smvae_core.metrics.held_out import read_logs_to_judge
     from smvae_core.metrics.judgement import judge, picture
-    from smvae_core.run.folder import Run
+    from smvae_core.run.folder import best_of, writable
 
-    path = Run(model).best if model.is_dir() else model
+    path = best_of(model)
     loaded = load(path)
     loaded.model.to(torch_device(device.value))
     samples, others = read_logs_to_judge(loaded.metadata, data, held_out, cache, skip_bad, console)
+    if out is not None:
+        writable(out)
     with console.status("judging") as status:
         found = judge(
             loaded,
@@ -226,7 +243,7 @@ def evaluate(
             lambda stage: status.update(f"judging: {stage}"),
         )
     console.print(tables.error_table(found.evaluation.subsets, loaded.model.names))
-    console.print(tables.likelihood_table(found.evaluation, loaded.model.names))
+    console.print(tables.likelihood_table(found.evaluation, loaded.model.names, draws))
     console.print(tables.baseline_table(found))
     console.print(tables.probe_table(found))
     console.print(tables.robustness_table(found))
@@ -240,15 +257,19 @@ def evaluate(
 
 @app.command()
 def info(
-    checkpoint: Annotated[Path | None, typer.Argument(help="A checkpoint; by default the one that ships.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(help="A run, of which the best epoch is taken, or a checkpoint; by default the shipped one."),
+    ] = None,
 ) -> None:
     """What a checkpoint is: modalities, training data, how to train it again, held-out errors.
 
-    Example: smvae info runs/first/best.safetensors
+    Example: smvae info runs/first
     """
     from smvae_core.checkpoint import default_checkpoint, read_metadata
+    from smvae_core.run.folder import best_of
 
-    path = checkpoint or default_checkpoint()
+    path = best_of(checkpoint) if checkpoint else default_checkpoint()
     metadata = read_metadata(path)
     console.print(
         f"[bold]{escape(str(path))}[/]  {path.stat().st_size / 1e6:.1f} MB, written by smvae {metadata.package_version}\n"
@@ -268,7 +289,7 @@ def info(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.safetensors).")],
+    checkpoint: Annotated[Path, typer.Argument(help="A run, of which the best epoch is taken, or a checkpoint.")],
     onnx: Annotated[Path, typer.Option(help="The file to write.")],
 ) -> None:
     """The whole model as one ONNX graph for other runtimes, checked against PyTorch first (needs the extra 'onnx').
@@ -277,8 +298,9 @@ def export(
     """
     from smvae_core.backends.onnx_export import export_onnx
     from smvae_core.checkpoint import load
+    from smvae_core.run.folder import best_of
 
-    exported = export_onnx(load(checkpoint), onnx)
+    exported = export_onnx(load(best_of(checkpoint)), onnx)
     console.print(tables.export_table(exported))
     console.print(
         f"{escape(str(onnx))}: {onnx.stat().st_size / 1e6:.1f} MB; "

@@ -18,6 +18,7 @@ from pydantic import (
 from smvae_core.elbo.configuration import ObjectiveConfiguration
 from smvae_core.errors import ConfigurationError, explain
 from smvae_core.model import ModelConfiguration
+from smvae_core.preprocessing import Force, Vector
 
 
 class _Section(BaseModel):
@@ -79,6 +80,23 @@ class Configuration(_Section):
         kept = set(self.objective.keep) if isinstance(self.objective.keep, dict) else set()
         if unknown := kept.union(*self.data.missing.values()) - names:
             raise ValueError(f"expected modalities among {sorted(names)}, found {sorted(unknown)}")
+        return self
+
+    @model_validator(mode="after")
+    def _likelihoods_fit(self) -> "Configuration":
+        for modality in self.model.modalities:
+            kind, likelihood = modality.preprocessing, modality.likelihood
+            open_vector = isinstance(kind, Vector) and (kind.offset is None or kind.scale is None)
+            if likelihood in ("bernoulli", "categorical") and (isinstance(kind, Force) or open_vector):
+                raise ValueError(
+                    f"modality {modality.name}: likelihood '{likelihood}' expected values in [0, 1], found preprocessing "
+                    f"'{kind.kind}', which "
+                    + ("standardises them unless it has offset and scale" if open_vector else "gives -1 to 1")
+                )
+            if likelihood == "categorical" and len(modality.shape) != 1:
+                raise ValueError(
+                    f"modality {modality.name}: likelihood 'categorical' expected a vector, found shape {modality.shape}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -21,6 +21,10 @@ def explain(error: ValidationError) -> str:
         key = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
             found.append(f"unknown key '{key}'")
+        elif item["type"] == "value_error":
+            # Our own validators say what they expected and found; pydantic would add the whole section.
+            told = str(item["ctx"]["error"])
+            found.append(f"'{key}': {told}" if key else told)
         else:
             found.append(f"'{key}': {item['msg']}, found {item['input']!r}"[:300])
     return "; ".join(found)

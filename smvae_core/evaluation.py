@@ -24,7 +24,7 @@ class SubsetErrors(BaseModel):
         samples: how many.
         mse: mean squared error of each modality, model units, predicted by the posterior's mean.
         share: `mse` as a share of that of predicting the training mean; below 1 something was learned.
-            Neither names a modality that no such sample has.
+            Neither names a modality that no such sample has, nor this one that never differs from the mean.
         log_likelihood: log E_{z ~ q(z | X_s)} p(x_m | z) of each modality, in nats, by a few draws of z.
     """
 
@@ -120,7 +120,7 @@ def evaluate(
     model.train(training)
 
     count = scored.clamp(min=1)
-    mse, share, nats = squared / count, squared / trivial.clamp(min=1e-12), likelihood / count
+    mse, share, nats = squared / count, squared / trivial, likelihood / count
 
     def by_name(values: Tensor, counts: Tensor) -> dict[str, float]:
         return {name: float(value) for name, value, n in zip(model.names, values, counts) if n}
@@ -132,7 +132,7 @@ def evaluate(
                 subset=subset,
                 samples=int(held[s]),
                 mse=by_name(mse[s], scored[s]),
-                share=by_name(share[s], scored[s]),
+                share=by_name(share[s], trivial[s]),
                 log_likelihood=by_name(nats[s], scored[s]) if draws else {},
             )
             for s, subset in enumerate(subsets)

@@ -7,8 +7,9 @@
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
+from smvae_core.data.transformations import LOOKS
 from smvae_core.errors import SMVAEError
 from smvae_core.preprocessing import RGB, Depth, Force, Preprocessing, PreprocessingError, Vector
 
@@ -64,6 +65,14 @@ class Modality(BaseModel):
                 f"preprocessing '{self.preprocessing.kind}' gives shape {self.shape}"
             )
         return self
+
+    @field_validator("source")
+    @classmethod
+    def _look_is_known(cls, source: str) -> str:
+        look = source.partition(".")[2]
+        if look and look not in LOOKS:
+            raise ValueError(f"expected a plain key, or one with a look among {sorted(LOOKS)}, found '{source}'")
+        return source
 
     @property
     def shape(self) -> tuple[int, ...]:

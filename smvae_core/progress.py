@@ -5,6 +5,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar with a text at its end (`figures`), which goes away when it is done."""
+    """A bar with a text at its end (`figures`), which goes away when it is done; none where there is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.fields[figures]}"), console=console, transient=True)
+    figures = TextColumn("{task.fields[figures]}")
+    return Progress(*columns, figures, console=console, transient=True, disable=not console.is_terminal)

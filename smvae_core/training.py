@@ -4,6 +4,7 @@ import os
 from contextlib import ExitStack
 
 import lightning_fabric
+import torch
 from rich.console import Console
 
 from smvae_core.checkpoint import CheckpointError
@@ -11,6 +12,7 @@ from smvae_core.data.formats import FORMATS
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
 from smvae_core.engine import torch_device
+from smvae_core.model import MultimodalVAE
 from smvae_core.run.folder import Run
 from smvae_core.run.interruption import interruption
 from smvae_core.run.job import Job
@@ -27,6 +29,7 @@ def train(job: Job, console: Console = Console()) -> Run:
         console: where progress and held-out figures go.
 
     Raises:
+        NetworkError: a modality's shape does not fit its network.
         LogError: the logs cannot be read, or are too few to hold some out.
         RunError: another process trains in `job.out`, or nobody may write there.
         TrainingError: `job.out` holds a run already, or another one than is to be resumed; the loss is no longer
@@ -41,12 +44,15 @@ def train(job: Job, console: Console = Console()) -> Run:
     fabric = _launched(job)
     if fabric.global_rank:
         console = Console(quiet=True)
+    # Hours of reading logs are not to end in networks that do not fit.
+    with torch.device("meta"):
+        MultimodalVAE(job.configuration.model)
     FORMATS[job.configuration.data.format].find(job.data)
     with ExitStack() as stack:
         if fabric.is_global_zero:
             stack.enter_context(run.locked())
         samples, skipped = _read(job, fabric, console)
-        wanted = stack.enter_context(interruption())
+        wanted = stack.enter_context(interruption(fabric.world_size))
         try:
             return Session(job, run, fabric, samples, skipped, wanted, console).fit()
         except (OSError, CheckpointError) as error:

@@ -28,7 +28,7 @@ from smvae_core.data.vision_touch import LogError, Trajectory
 from smvae_core.data.writer import column_file, start, stop, write_rows
 from smvae_core.modality import Modality
 
-_FORMAT = 1
+_FORMAT = 2
 # The manifest is written whole: as seldom as keeps the sum of its writings in proportion to the files.
 _MANIFEST_EVERY, _MANIFEST_TIMES = 256, 32
 _FILES_A_WORKER = 8

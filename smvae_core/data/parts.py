@@ -16,7 +16,8 @@ from smvae_core.data.vision_touch import LogError, read_part
 from smvae_core.modality import Modality
 from smvae_core.preprocessing import RGB, Grey, PreprocessingError, Vector
 
-CONTACT, POSE = "contact", "pose"
+# With a hyphen, which no modality's name has: a modality may well be called pose.
+CONTACT, POSE = "label-contact", "label-pose"
 _DTYPE = {"rgb": np.uint8, "grey": np.uint8, "depth": np.float16, "force": np.float32, "vector": np.float32}
 
 
@@ -65,7 +66,7 @@ class Chunk(NamedTuple):
 
 
 def columns(modalities: Sequence[Modality]) -> tuple[Column, ...]:
-    """The modalities, and two labels: `contact` (), 0 or 1, and `pose` (4,), x y z in metres and yaw in radians."""
+    """The modalities, and two labels: contact (), 0 or 1, and pose (4,), x y z in metres and yaw in radians."""
     stored = [Column(m.name, m.shape, _DTYPE[m.preprocessing.kind]) for m in modalities]
     return (*stored, Column(CONTACT, (), np.float32), Column(POSE, (4,), np.float32))
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
-from smvae_core.checkpoint import Metadata
+from smvae_core.checkpoint import Metadata, told
 from smvae_core.configuration import DataConfiguration
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
@@ -30,6 +31,11 @@ def read_logs_to_judge(
         configuration = configuration.model_copy(update={"missing": {}})
     samples = read_logs(data, modalities, configuration, cache, skip_bad, console).samples
     if not held_out:
+        if record and record.data == told(samples, data):
+            console.print(
+                f"{escape(str(data))} looks like what the model was trained on; --held-out judges what it has never seen",
+                soft_wrap=True,
+            )
         return samples, None
     if record and configuration.split == "paper":
         seen, unseen = split_by_sample(samples, configuration.held_out, configuration.seed)

@@ -97,7 +97,7 @@ def judge(
     on_stage(f"errors and likelihoods from {len(subsets)} subsets")
     evaluation = evaluate(model, samples, loaded.mean, subsets, most, draws=draws)
     on_stage("baselines and probes")
-    baselines = baselines_of(samples, loaded, most)
+    baselines = baselines_of(samples, to_probe, loaded, most)
     scores = score_probes(model, probes, to_probe, more) if probes else ()
     on_stage("robustness")
     return Judgement(
@@ -142,8 +142,13 @@ def _parts(samples: Samples) -> tuple[Samples | None, Samples]:
         return None, samples
 
 
-def baselines_of(samples: Samples, loaded: Checkpoint, most: int | None) -> Baselines:
-    """Figures of what needs no learning; `most` bounds the samples of the modalities' errors, not of the labels'."""
+def baselines_of(samples: Samples, probed: Samples, loaded: Checkpoint, most: int | None) -> Baselines:
+    """Figures of what needs no learning.
+
+    Args:
+        samples: for the modalities' errors, of which `most` bounds the number.
+        probed: for the labels', those that the probes are judged on.
+    """
     index = evenly(len(samples), most)
     mean, previous = {}, {}
     for m, modality in enumerate(samples.modalities):
@@ -162,10 +167,10 @@ def baselines_of(samples: Samples, loaded: Checkpoint, most: int | None) -> Base
             mean[name] = total / count
         if moves:
             previous[name] = moved / moves
-    follows = np.flatnonzero(samples.previous[1:] == samples.rows[:-1]) + 1
-    contact, pose = samples.contact[~np.isnan(samples.contact)], samples.pose[~np.isnan(samples.pose).any(axis=1)]
-    stays = (samples.contact[follows], samples.contact[follows - 1])
-    still = np.square(samples.pose[follows] - samples.pose[follows - 1])
+    follows = np.flatnonzero(probed.previous[1:] == probed.rows[:-1]) + 1
+    contact, pose = probed.contact[~np.isnan(probed.contact)], probed.pose[~np.isnan(probed.pose).any(axis=1)]
+    stays = (probed.contact[follows], probed.contact[follows - 1])
+    still = np.square(probed.pose[follows] - probed.pose[follows - 1])
     stays_known, still_known = ~np.isnan(stays[0] + stays[1]), ~np.isnan(still).any(axis=1)
     spread = np.square(pose - pose.mean(axis=0)) if len(pose) else pose
     return Baselines(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 from smvae_core.errors import SMVAEError
@@ -79,10 +80,29 @@ class Run:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RunError(f"{self.folder}: another process trains in this folder") from None
-            for path in (self.best, self.last, self.state):
+            for path in (self.best, self.last, self.state, self.metrics, self.configuration, self.card):
                 for part in self.folder.glob(f".{path.name}.*"):
                     part.unlink()
             yield
+
+
+def best_of(path: Path) -> Path:
+    """The checkpoint to use of a run, whose folder is named; any other path as it is."""
+    return Run(path).best if path.is_dir() else path
+
+
+def writable(folder: Path) -> None:
+    """Make sure, before long work, that its results can be written; the folder is made.
+
+    Raises:
+        RunError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise RunError(f"{folder}: expected a folder to write to, found none ({error.strerror})") from None
 
 
 class Summary(NamedTuple):
@@ -93,7 +113,8 @@ class Summary(NamedTuple):
         planned: by its configuration.
         finished: it has been concluded, with figures for all subsets.
         samples: in the training part.
-        score: mean share of the training mean's error over modalities and subsets, of the best epoch.
+        score: mean share of the training mean's error over modalities and the subsets that an epoch is judged by (all, all
+            but one and one sense), of the best epoch.
         full: that share by modality, predicted from everything, of the best epoch.
     """
 
@@ -142,7 +163,7 @@ def find_runs(folder: Path) -> list[Summary]:
             )
         )
     if not found:
-        raise RunError(f"{folder}: expected runs of smvae train, found none")
+        raise RunError(f"{folder}: expected runs of smvae train with a whole epoch, found none")
     return sorted(found, key=lambda summary: summary.score)
 
 

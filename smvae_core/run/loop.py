@@ -102,7 +102,9 @@ class Loop:
             )
         device = self.fabric.device
         objective = Objective(self.model.to(memory_format=torch.channels_last), self.configuration.objective)
-        optimizer = torch.optim.Adam(objective.parameters(), settings.learning_rate, fused=True)
+        # Under 16-mixed the fused Adam takes the scale off the gradients itself, too late to clip them.
+        fused = settings.clip is None or getattr(self.fabric._precision, "scaler", None) is None
+        optimizer = torch.optim.Adam(objective.parameters(), settings.learning_rate, fused=fused)
         self.objective, self.optimizer = self.fabric.setup(objective, optimizer)
         self.loader = Loader(self.samples, device)
         self.totals = Totals.zero(len(self.model.names), device)
@@ -111,9 +113,9 @@ class Loop:
         self._unchecked: list[tuple[int, np.ndarray, Bound]] = []
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that `restore` needs, by name."""
+        """All that `restore` needs, by name; every process must ask."""
         weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        return weights | optimizer_tensors(self.optimizer) | self.totals.tensors()
+        return weights | optimizer_tensors(self.optimizer) | self._summed()
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go on from what `tensors` gave; the position is set by the caller."""
@@ -121,7 +123,9 @@ class Loop:
             {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         )
         restore_optimizer(self.optimizer, tensors)
-        self.totals.restore(tensors)
+        # They are of all processes, and will be summed over them again.
+        if self.fabric.is_global_zero:
+            self.totals.restore(tensors)
 
     def run_epoch(self) -> Iterator[None]:
         """Train what is left of the next epoch; yields, at a whole and healthy step, wherever the state may be saved.
@@ -154,8 +158,7 @@ class Loop:
 
     def finish_epoch(self) -> dict[str, float]:
         """Move on to the next epoch; the means over the one that ends, by name."""
-        totals = [self.fabric.all_reduce(x, reduce_op="sum") for x in self.totals.tensors().values()]
-        log_p, count, terms = (x.cpu() for x in totals)
+        log_p, count, terms = (x.cpu() for x in self._summed().values())
         means = {"loss": float(terms[0] / terms[2]), "kl": float(terms[1] / terms[2])}
         for m, name in enumerate(self.model.names):
             means[f"log p({name})"] = float(log_p[:, m].sum() / count[:, m].sum().clamp(min=1))
@@ -208,6 +211,10 @@ class Loop:
         self.optimizer.step()
         self.totals.add(bound, drawn.subsets)
         self.step += 1
+
+    def _summed(self) -> dict[str, Tensor]:
+        """The totals over all processes, by name."""
+        return {name: self.fabric.all_reduce(x.clone(), reduce_op="sum") for name, x in self.totals.tensors().items()}
 
     def _part(self, count: int) -> slice:
         """Which of `count` samples of a batch are this process's."""

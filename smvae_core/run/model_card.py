@@ -71,7 +71,9 @@ def _table(metrics: Evaluation, names: tuple[str, ...]) -> str:
     lines = [["predicted from", *names], ["---"] * (len(names) + 1)]
     for row in metrics.subsets:
         cells = (
-            f"{row.share[name]:.3f} ({row.log_likelihood[name]:.0f})" if name in row.log_likelihood else "–"
+            (f"{row.share[name]:.3f}" if name in row.share else "–") + f" ({row.log_likelihood[name]:.0f})"
+            if name in row.log_likelihood
+            else "–"
             for name in names
         )
         lines.append([" + ".join(row.subset), *cells])

@@ -29,14 +29,17 @@ _EPOCH_SAMPLES = 512
 
 
 class Interrupted(Exception):
-    """Ctrl-C: all that was learned is in the run."""
+    """Ctrl-C: all that was learned is in the run.
 
-    def __init__(self, epochs: int, path: Path) -> None:
+    Attributes:
+        epochs: whole ones.
+        path: of the checkpoint to use meanwhile.
+    """
+
+    def __init__(self, epochs: int, path: Path, judging: bool = False) -> None:
         self.epochs, self.path = epochs, path
-        super().__init__(
-            f"stopped after {epochs} whole epochs; everything learned so far is in {path}; "
-            "the same command with --resume goes on"
-        )
+        stopped = "training is done, but not its judgement" if judging else f"stopped after {epochs} whole epochs"
+        super().__init__(f"{stopped}; everything learned so far is in {path}; the same command with --resume goes on")
 
 
 class Session:
@@ -53,6 +56,7 @@ class Session:
         console: Console,
     ) -> None:
         self.job, self.run, self.fabric, self.skipped, self.console = job, run, fabric, skipped, console
+        self.samples = samples
         configuration = job.configuration
         split = SPLITS[configuration.data.split]
         training, unseen = split(samples, configuration.data.held_out, configuration.data.seed)
@@ -167,7 +171,18 @@ class Session:
         )
 
     def _conclude(self) -> None:
-        """Judge the best epoch on every held-out sample and all subsets, and keep that with it."""
+        """Judge the best epoch on every held-out sample and all subsets, and keep that with it.
+
+        Raises:
+            Interrupted: somebody wished so.
+        """
+        try:
+            self.loop.interruption.at_once()
+            self._judge()
+        except KeyboardInterrupt:
+            raise Interrupted(self.loop.epoch, self.run.best, judging=True) from None
+
+    def _judge(self) -> None:
         if self.fabric.is_global_zero:
             self.console.print(f"judging the best epoch on {len(self.unseen)} held-out samples, all subsets")
             best = checkpoint.load(self.run.best)
@@ -186,9 +201,9 @@ class Session:
 
     def _save(self) -> None:
         """The whole state of this moment; the other files follow from it."""
+        tensors = self.loop.tensors()
         if not self.fabric.is_global_zero:
             return
-        tensors = self.loop.tensors()
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise TrainingError(
                 f"epoch {self.loop.epoch + 1}, batch {self.loop.step}: expected finite weights, found NaN or infinity; "
@@ -203,9 +218,8 @@ class Session:
             return
         training, unseen = self.loop.samples, self.unseen
         record = checkpoint.TrainingRecord(
-            data=f"{len(set(training.held) | set(unseen.held))} trajectories, {len(training) + len(unseen)} steps, "
-            f"from {self.job.data.name}",
-            commands=(self.position.command,),
+            data=checkpoint.told(self.samples, self.job.data),
+            commands=tuple(self.position.command.splitlines()),
             configuration=self.job.configuration,
             epochs=self.loop.epoch,
             samples=len(training),
@@ -242,7 +256,11 @@ def _continued(run: Run, stored: Position, wanted: Position) -> Position:
         raise TrainingError(f"{run.folder}: expected the configuration that the run began with, found changed: {told}")
     if stored.data != wanted.data:
         raise TrainingError(f"{run.folder}: expected the logs that the run began with, found others")
-    return stored.model_copy(update={"configuration": wanted.configuration})
+    command = stored.command
+    # Whoever trains it again needs the whole way: a schedule, and Adam's moments, depend on it.
+    if stored.configuration != wanted.configuration and stored.epoch + stored.step:
+        command = f"{command}\n{wanted.command}"
+    return stored.model_copy(update={"configuration": wanted.configuration, "command": command})
 
 
 def _flat(content: object, key: str = "") -> dict[str, object]:

@@ -28,7 +28,7 @@ class Position(BaseModel):
     """Where a run stands.
 
     Attributes:
-        command: how the run was first called.
+        command: how the run was first called; a line more for each time that it went on for other epochs.
         configuration: of the run.
         model: with scales fitted on the training part.
         data: digest of the samples and their split.

@@ -30,9 +30,10 @@ def error_table(rows: Sequence[SubsetErrors], names: Sequence[str]) -> Table:
     return table
 
 
-def likelihood_table(evaluation: Evaluation, names: tuple[str, ...]) -> Table:
+def likelihood_table(evaluation: Evaluation, names: tuple[str, ...], draws: int) -> Table:
     """log p(x_m | set) in nats, one line a subset; bold where the modality itself was in the subset."""
-    table = Table("predicted from", *names, title="log-likelihood in nats, held out")
+    title = f"log-likelihood in nats of each sense given the set, by {draws} draw{'s' * (draws > 1)} of the latent"
+    table = Table("predicted from", *names, title=title)
     for row in evaluation.subsets:
         nats = {name: f"{row.log_likelihood[name]:.1f}" if name in row.log_likelihood else "–" for name in names}
         table.add_row(
@@ -59,9 +60,10 @@ def probe_table(judgement: Judgement) -> Table:
 def baseline_table(judgement: Judgement) -> Table:
     """Error of the previous frame beside that of the model from everything, as shares of the mean's."""
     baselines = judgement.baselines
-    whole = max(judgement.evaluation.subsets, key=lambda row: len(row.subset))
+    # Logs may lack a sense throughout: everything is what they have.
+    whole = max(judgement.evaluation.subsets, key=lambda row: (row.samples > 0, len(row.subset)))
     table = Table("share of the mean's error", *baselines.mean)
-    before = {name: baselines.previous[name] / baselines.mean[name] for name in baselines.previous}
+    before = {name: error / baselines.mean[name] for name, error in baselines.previous.items() if baselines.mean[name]}
     for label, shares in (("from everything", whole.share), ("as a step before", before)):
         table.add_row(label, *(f"{shares[name]:.3f}" if name in shares else "–" for name in baselines.mean))
     return table
@@ -73,9 +75,12 @@ def robustness_table(judgement: Judgement) -> Table:
     table = Table(
         "spoiled", *(f"level {level}" for level in levels), title="share of the mean's error, over all senses"
     )
-    found = {(p.modality, p.kind, p.level): sum(p.share.values()) / len(p.share) for p in judgement.robustness}
+    found = {
+        (p.modality, p.kind, p.level): f"{sum(p.share.values()) / len(p.share):.3f}" if p.share else "–"
+        for p in judgement.robustness
+    }
     for modality, kind in dict.fromkeys((p.modality, p.kind) for p in judgement.robustness):
-        table.add_row(f"{modality}, {kind}", *(f"{found[modality, kind, level]:.3f}" for level in levels))
+        table.add_row(f"{modality}, {kind}", *(found[modality, kind, level] for level in levels))
     return table
 
 
@@ -86,9 +91,10 @@ def run_table(runs: Sequence[Summary]) -> Table:
         "run",
         "epochs",
         "samples",
-        "all subsets",
+        "mean",
         *names,
-        title="share of the training mean's error, held out, of the best epoch: over all subsets, and from everything",
+        title="share of the training mean's error, held out, of the best epoch: its mean over the subsets of all, all but one "
+        "and one sense, and each sense from everything",
     )
     for run in runs:
         shares = [f"{run.full[name]:.3f}" if name in run.full else "–" for name in names]

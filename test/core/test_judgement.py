@@ -5,14 +5,18 @@ import pytest
 import torch
 
 from smvae_core.checkpoint import Checkpoint, Metadata
+from smvae_core.data.cache import cache_folder, cached_samples
 from smvae_core.data.samples import Samples, fitted, read_samples
+from smvae_core.data.splits import split_by_trajectory
 from smvae_core.data.vision_touch import find_trajectories
 from smvae_core.evaluation import all_subsets, evaluate
 from smvae_core.likelihood import log_likelihood
 from smvae_core.metrics.judgement import baselines_of, judge
 from smvae_core.metrics.probes import Probe, posterior_means
 from smvae_core.metrics.robustness import LEVELS, robustness
-from smvae_core.modality import vision_touch_modalities
+from smvae_core.modality import Modality, vision_touch_modalities
+from smvae_core.preprocessing import Vector
+from smvae_core.terminal.tables import baseline_table, robustness_table
 
 from .conftest import write_log
 
@@ -67,6 +71,41 @@ def test_a_sense_that_no_log_has_gets_no_figure(model, tmp_path):
     evaluation = evaluate(model, found, found.mean())
     assert set(evaluation.of("rgb").share) == {"rgb", "force", "action"}
     assert evaluation.of("depth").samples == 0 and evaluation.of("depth").share == {}
+    metadata = Metadata(format=1, package_version="0", model=model.configuration)
+    table = baseline_table(judge(Checkpoint(model, found.mean(), metadata), found, None, ("a", "b"), None, 1))
+    assert all("–" not in column._cells[0] for column in table.columns)
+
+
+def test_a_sense_that_never_changes_gets_no_share_of_an_error_that_is_none(model, tmp_path):
+    for number in range(3):
+        write_log(tmp_path / f"log_{number}.h5", 6, seed=number, action=np.zeros((6, 4)))
+    found = read_samples(find_trajectories(tmp_path), vision_touch_modalities())
+    found = Samples(**{**vars(found), "modalities": fitted(found)})
+    metadata = Metadata(format=1, package_version="0", model=model.configuration)
+    judged = judge(Checkpoint(model, found.mean(), metadata), found, None, ("a", "b"), None, 1)
+    row = judged.evaluation.of("action")
+    assert "action" in row.mse and "action" not in row.share and "action" in row.log_likelihood
+    assert baseline_table(judged).row_count == 2 and robustness_table(judged).row_count == 12
+
+
+def test_what_needs_no_learning_is_judged_on_the_samples_of_the_probes(loaded, samples):
+    judged = judge(loaded, samples, None, ("a", "b"), None, 1)
+    _, probed = split_by_trajectory(samples, 0.3, seed=0)
+    assert judged.probes[0].samples == int(probed.available.all(axis=1).sum())
+    assert judged.baselines == baselines_of(samples, probed, loaded, None)
+    every = probed.pose[~np.isnan(probed.pose).any(axis=1)]
+    assert judged.baselines.pose_mean == pytest.approx(float(every.var(axis=0).mean()), rel=1e-4)
+
+
+def test_a_sense_may_be_called_as_a_label_is(tmp_path):
+    write_log(tmp_path / "log.h5", 6)
+    pose = Modality(name="pose", source="proprio", preprocessing=Vector(size=8), network="vector", likelihood="normal")
+    for found in (
+        read_samples(find_trajectories(tmp_path), [pose]),
+        cached_samples(find_trajectories(tmp_path), [pose], cache_folder(tmp_path, [pose], None)).samples,
+    ):
+        assert found.arrays["pose"].shape == (6, 8) and found.pose.shape == (6, 4)
+        np.testing.assert_array_equal(found.pose[:-1], found.arrays["pose"][1:, :4])
 
 
 def test_probes_find_what_is_linear_in_the_latent():
@@ -107,8 +146,8 @@ def test_posterior_means_are_those_of_the_model(model, samples):
     np.testing.assert_allclose(means[all_subsets(NAMES).index(("force", "action"))], expected, atol=1e-5)
 
 
-def testbaselines_of_need_no_model(loaded, samples):
-    baselines = baselines_of(samples, loaded, None)
+def test_baselines_need_no_model(loaded, samples):
+    baselines = baselines_of(samples, samples, loaded, None)
     batch, available = samples.batch(np.arange(17))
     moved = (batch["depth"][1:] - batch["depth"][:-1]).square().mean(dim=(1, 2, 3))
     everywhere = [samples.batch(np.flatnonzero(samples.trajectory == t))[0]["depth"] for t in range(4)]

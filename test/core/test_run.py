@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,12 @@ from smvae_core import checkpoint
 from smvae_core.checkpoint import CheckpointError
 from smvae_core.configuration import Configuration, changed
 from smvae_core.data.vision_touch import LogError
-from smvae_core.run.folder import Run, RunError
+from smvae_core.networks import NetworkError
+from smvae_core.preprocessing import RGB
+from smvae_core.run.folder import Run, RunError, writable
+from smvae_core.run.interruption import interruption
 from smvae_core.run.state import load_state
-from smvae_core.training import Job, TrainingError, train
+from smvae_core.training import Interrupted, Job, TrainingError, train
 
 from .conftest import write_log
 
@@ -140,6 +144,74 @@ def test_a_run_goes_on_only_with_its_own_configuration_and_logs(reference, share
     with pytest.raises(TrainingError, match="the logs that the run began with"):
         fit(logs, reference.folder, resume=True)
     assert reference.state.read_bytes() == before
+
+
+def test_the_commands_that_train_it_again_tell_of_other_epochs(shared_logs, tmp_path):
+    first = Job(
+        shared_logs, tmp_path / "run", changed(TINY, {"training": {"epochs": 1}}), "smvae train one", device="cpu"
+    )
+    train(first, Console(quiet=True))
+    train(replace(first, command="smvae train one --resume", resume=True), Console(quiet=True))
+    assert checkpoint.load(Run(first.out).best).metadata.training.commands == ("smvae train one",)
+    more = replace(first, configuration=changed(TINY, {"training": {"epochs": 2}}), command="more", resume=True)
+    train(more, Console(quiet=True))
+    assert checkpoint.load(Run(first.out).last).metadata.training.commands == ("smvae train one", "more")
+
+
+def test_networks_that_do_not_fit_are_told_before_the_logs_are_read(logs, tmp_path):
+    rgb = TINY.model.modalities[0].model_copy(update={"preprocessing": RGB(size=60)})
+    wrong = TINY.model_copy(update={"model": TINY.model.model_copy(update={"modalities": (rgb,)})})
+    with pytest.raises(NetworkError, match=r"rgb: network 'image' takes square images"):
+        fit(logs, tmp_path / "run", wrong)
+    assert not (tmp_path / "run").exists() and not (logs / ".smvae_cache").exists()
+
+
+def test_ctrl_c_while_the_best_epoch_is_judged_stops_at_once_and_keeps_it(shared_logs, tmp_path, monkeypatch):
+    reached = []
+
+    def long(*arguments) -> None:
+        signal.raise_signal(signal.SIGINT)
+        reached.append(1)
+
+    monkeypatch.setattr("smvae_core.run.session.write_card", long)
+    once = changed(TINY, {"training": {"epochs": 1}})
+    with pytest.raises(Interrupted, match="training is done, but not its judgement; .*best.safetensors.*--resume"):
+        fit(shared_logs, tmp_path / "run", once)
+    assert not reached
+    monkeypatch.undo()
+    assert fit(shared_logs, tmp_path / "run", once, resume=True).card.exists()
+
+
+def test_the_first_signal_is_noted_and_the_second_interrupts():
+    with interruption() as wish:
+        signal.raise_signal(signal.SIGTERM)
+        assert wish.wanted
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_the_ctrl_c_that_torchrun_hands_on_a_second_time_does_not_cost_the_step():
+    with interruption(processes=2) as wish:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert wish.wanted
+        with pytest.raises(KeyboardInterrupt):
+            wish.at_once()
+
+
+def test_scaled_gradients_are_clipped(shared_logs, tmp_path):
+    once = changed(TINY, {"training": {"epochs": 1}})
+    assert once.training.clip is not None
+    run = fit(shared_logs, tmp_path / "run", once, precision="16-mixed")
+    assert np.isfinite(figures(run)[-1]["training"]["loss"])
+
+
+def test_a_place_for_results_that_is_none_is_told_before_the_work(tmp_path):
+    writable(tmp_path / "figures")
+    assert list((tmp_path / "figures").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="file: expected a folder to write to"):
+        writable(tmp_path / "file")
 
 
 def test_a_damaged_state_is_named(shared_logs, tmp_path):

@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
+from typer.testing import CliRunner
 
 from smvae_core import checkpoint
+from smvae_core.cli import Commands
 from smvae_core.configuration import Configuration, load_configuration
 from smvae_core.errors import ConfigurationError
 
@@ -23,6 +26,14 @@ TINY = {"model": {"size": "tiny"}, "training": {"batch_size": 20}, "objective": 
 
 def smvae(*arguments: object, **options) -> subprocess.CompletedProcess:
     return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), **options)
+
+
+def _one(source: str, preprocessing: str, network: str, likelihood: str) -> str:
+    """A configuration of one modality."""
+    return (
+        f"model: {{modalities: [{{name: x, source: {source}, preprocessing: {preprocessing}, network: {network}, "
+        f"likelihood: {likelihood}}}]}}"
+    )
 
 
 def command(*arguments: object) -> list[str]:
@@ -105,7 +116,8 @@ def test_a_trained_run_is_judged_and_described(run, shared_logs, tmp_path):
     assert all((tmp_path / "figures" / name).exists() for name in ("subsets.png", "robustness.png"))
     for words in ("log-likelihood in nats", "contact accuracy", "as a step before", "depth, missing"):
         assert words in judged.stdout
-    told = smvae("info", run / "best.safetensors")
+    assert "looks like what the model was trained on; --held-out" in judged.stdout
+    told = smvae("info", run)
     assert told.returncode == 0 and "smvae train" in told.stdout and "3×64×64" in told.stdout
 
 
@@ -114,6 +126,7 @@ def test_a_run_is_judged_on_what_it_held_out(run, shared_logs, tmp_path):
     judged = smvae(*arguments, "--data", shared_logs)
     assert judged.returncode == 0, judged.stderr
     assert json.loads((tmp_path / "figures" / "figures.json").read_text())["evaluation"]["samples"] == 10
+    assert "looks like" not in judged.stdout
     write_log(tmp_path / "other.h5", 5)
     refused = smvae(*arguments, "--data", tmp_path)
     assert refused.returncode == 2 and "of which it held out triangle_0_journal_" in refused.stderr
@@ -124,6 +137,7 @@ def test_the_command_line_names_the_system(tmp_path, shared_logs, tiny):
     finished = smvae("train", "--system", "mmvae", *arguments)
     assert finished.returncode == 0, finished.stderr
     assert "system mmvae, tiny networks" in finished.stdout
+    assert "\n\n" not in finished.stdout  # no traces of bars where there is no terminal
     assert checkpoint.load(tmp_path / "run" / "best.safetensors").metadata.model.system == "mmvae"
     refused = smvae("train", "--system", "vae", *arguments)
     assert refused.returncode == 2 and "crmvae" in refused.stderr
@@ -166,6 +180,17 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path, shared_logs, tiny):
         ("model: {size: huge}", "'model.size'"),
         ("objective: {keep: {sonar: 0.5}}", "found ['sonar']"),
         ("data: {missing: {'*': [sonar]}}", "found ['sonar']"),
+        ("{model: {system: mvae}, objective: {keep: 0.7}}", "expected only settings that system 'mvae' uses"),
+        (_one("image.sepia", "{kind: rgb}", "image", "bernoulli"), "found 'image.sepia'"),
+        (
+            _one("image", "{kind: rgb}", "image", "categorical"),
+            "'categorical' expected a vector, found shape (3, 64, 64)",
+        ),
+        (
+            _one("x", "{kind: vector, size: 3}", "vector", "bernoulli"),
+            "standardises them unless it has offset and scale",
+        ),
+        (_one("x", "{kind: force}", "sequence", "bernoulli"), "found preprocessing 'force', which gives -1 to 1"),
         ("- a", "expected a mapping"),
         ("a: [", "expected YAML"),
     ],
@@ -173,8 +198,10 @@ def test_ctrl_c_saves_and_resume_goes_on(tmp_path, shared_logs, tiny):
 def test_a_bad_configuration_is_told_by_file_and_key(tmp_path, shared_logs, content, sentence):
     path = tmp_path / "bad.yaml"
     path.write_text(content)
-    with pytest.raises(ConfigurationError, match=f"bad.yaml: .*{re.escape(sentence)}"):
+    with pytest.raises(ConfigurationError, match=f"bad.yaml: .*{re.escape(sentence)}") as refused:
         load_configuration(path)
+    # What a validator of ours says is not followed by the whole section.
+    assert "Value error" not in str(refused.value) and len(str(refused.value)) < len(str(path)) + 250
     refused = smvae("train", "--data", shared_logs, "--out", tmp_path / "run", "--config", path)
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert not (tmp_path / "run").exists()
@@ -190,7 +217,7 @@ def test_the_shipped_configuration_is_the_default():
         (("train", "--data", "nowhere", "--out", "run"), "nowhere: no such file or folder"),
         (("evaluate", "nothing.safetensors", "--data", "."), "nothing.safetensors: no such checkpoint"),
         (("runs", "nowhere"), "nowhere: no such folder"),
-        (("runs", "."), "expected runs of smvae train, found none"),
+        (("runs", "."), "expected runs of smvae train with a whole epoch, found none"),
         (("reproduce", "mnist", "--data", "nowhere", "--out", "run"), "torchvision"),
         (("info", "nothing.safetensors"), "nothing.safetensors: no such checkpoint"),
     ],
@@ -200,6 +227,18 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, sentence
     assert refused.returncode == 2
     assert sentence in refused.stderr and "Traceback" not in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_in_any_command_is_told():
+    app = typer.Typer(cls=Commands)
+
+    @app.command()
+    def long() -> None:
+        raise KeyboardInterrupt
+
+    app.command()(lambda: None)
+    interrupted = CliRunner().invoke(app, ["long"])
+    assert interrupted.exit_code == 130 and interrupted.output == "interrupted\n"
 
 
 @pytest.mark.parametrize("name", ["simulate", "train", "reproduce", "runs", "evaluate", "info"])
