@@ -213,6 +213,7 @@ class FusionNode(LifecycleNode):
             return
         for name, reason in result.rejected.items():
             statistics.rejected[name] += 1
+            statistics.reasons[name] = reason
             self._warn(name, f"{intake.topics[name]}: {reason}")
         if result.fusion is None:
             return
