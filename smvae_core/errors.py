@@ -21,6 +21,9 @@ def explain(error: ValidationError) -> str:
         key = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
             found.append(f"unknown key '{key}'")
+        elif not key:
+            # Of values that do not go together: the sentence of whoever found it, without all the values.
+            found.append(item["msg"].removeprefix("Value error, "))
         else:
             found.append(f"'{key}': {item['msg']}, found {item['input']!r}"[:300])
     return "; ".join(found)

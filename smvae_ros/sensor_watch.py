@@ -102,10 +102,10 @@ class SensorWatch:
             for one in publishers
             if one.topic_type != expected
         }
-        found = "it has a publisher" if publishers else "nobody publishes there"
+        found = "a publisher is there" if publishers else "nobody publishes there"
         if others:
             found = f"expected {expected}, found {', '.join(sorted(others))}"
-        return f"no message in the {_SILENT_S:.0f} s since activation, {found}; sets go out without it"
+        return f"no message in the {_SILENT_S:.0f} s since activation ({found}); sets go out without what it brings"
 
     def _warn(self, kind: str, problems: Mapping[str, str]) -> None:
         """Say each thing once, and what is the same of several topics in one line."""

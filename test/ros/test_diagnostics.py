@@ -46,7 +46,11 @@ BUSY = {
         ({"received": 0, "alive": False}, STALE, "/rgb/image yet"),
         ({"alive": False, "age": 3.0}, STALE, "for 3.0 s"),
         ({"bad": 2, "share": 0.9}, WARN, "2 messages"),
-        ({"bad": 20, "share": 0.0, "reason": "found 'mono16'"}, ERROR, "no usable message on /rgb/image: found 'mono16'"),
+        (
+            {"bad": 20, "share": 0.0, "reason": "found 'mono16'"},
+            ERROR,
+            "no usable message on /rgb/image: found 'mono16'",
+        ),
         ({"problem": "stamps are 2 h behind"}, WARN, "/rgb/image: stamps are"),
         ({"problem": "in no set", "share": 0.0}, ERROR, "/rgb/image: in no set"),
         ({"problem": "stamps are 2 h ahead", "share": 0.0, "alive": False}, ERROR, "2 h ahead"),
