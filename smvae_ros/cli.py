@@ -195,7 +195,9 @@ def _replay_several(named: dict[str, Path], out: Path, job: ReplayJob, workers: 
         if result.error is None:
             cut = f"; {'; '.join(result.damage)}" if result.damage else ""
             console.print(escape(f"{result.bag}: {result.sets} sets{cut}"), soft_wrap=True)
-    console.print(f"summary.json of all, and a folder for each bag, in {escape(str(out))}", soft_wrap=True)
+    console.print(
+        f"index.html and summary.json of all, and a folder for each bag, in {escape(str(out))}", soft_wrap=True
+    )
     bad = [result for result in summary.bags if result.error is not None]
     if bad:
         errors = Console(stderr=True, soft_wrap=True)

@@ -7,7 +7,7 @@ from smvae_ros.set_synchronizer import SetSynchronizer
 
 
 def farewell(statistics: Statistics, synchronizer: SetSynchronizer | None) -> str:
-    """One line: latents, sets, the share of the sets that each modality was in, latency, what nobody heard or was dropped.
+    """One line: latents, sets, the share of them that each modality was in, latency, what was unheard or dropped.
 
     Args:
         synchronizer: None where the node was not active; only the latents are told then.

@@ -151,6 +151,11 @@ class Robot:
         """How many subscribe to a topic of the robot."""
         return self._publishers[topic].get_subscription_count()
 
+    def mistake(self, topic: str, kind: type) -> None:
+        """Offer messages of another type on a topic of the robot, and none of its own."""
+        self.node.destroy_publisher(self._publishers.pop(topic))
+        self.node.create_publisher(kind, f"/{topic}", 1)
+
     def send(self, names: Iterable[str], stamp_ns: int | None = None) -> None:
         """Publish one moment: images and command with its stamp, and the 50 wrenches of the 50 ms before it."""
         names = set(names)

@@ -145,7 +145,7 @@ def test_a_sensor_whose_clock_is_not_the_nodes_is_named_in_the_log_just_once(
 def test_diagnostics_say_that_nothing_comes_of_a_sensor_with_another_clock(robot: Robot) -> None:
     robot.stamping["depth"] = lambda moment: [moment - 200 * MS]
     robot.wait(lambda: told(robot, "depth")[0] == DiagnosticStatus.ERROR, "depth to be an error")
-    assert "200 ms behind those of rgb" in told(robot, "depth")[1]
+    assert "ms behind those of rgb" in told(robot, "depth")[1]
     robot.stamping["depth"] = lambda moment: [moment + HOUR]
     robot.wait(lambda: "ahead" in told(robot, "depth")[1], "another reason")
     assert told(robot, "rgb")[0] == DiagnosticStatus.OK
@@ -182,6 +182,7 @@ def test_a_bag_that_loops_begins_a_new_epoch_each_time(running: tuple[Robot, Fus
     _, process = running
     robot.sending = set()
     robot.restart()
+    before = process.output().count("time went back")
     start = robot.node.get_clock().now().nanoseconds
     # A bag of 2 s, recorded long ago, played again and again.
     passes = {name: (lambda moment: [LONG_AGO + (moment - start) % (2000 * MS)]) for name in ALL}
@@ -189,7 +190,7 @@ def test_a_bag_that_loops_begins_a_new_epoch_each_time(running: tuple[Robot, Fus
     robot.sending = set(ALL)
     robot.wait_for_set(*ALL)
     robot.wait(lambda: robot.status.epoch >= 2, "two new epochs")
-    warnings = process.output().count("time went back")
+    warnings = process.output().count("time went back") - before
     assert 2 <= warnings <= robot.new_status().epoch, "one warning an epoch"
     assert robot.dropped("force").get("reset", 0) > 0
     latent = robot.wait_for_set(*ALL)

@@ -249,7 +249,7 @@ def test_sets_that_nobody_listens_for_are_not_run_and_the_farewell_says_so(check
 
 def test_without_sensors_the_node_idles_and_says_so(start: Callable, checkpoint: Path) -> None:
     robot, process = start(checkpoint=checkpoint)
-    robot.node.create_publisher(CompressedImage, "/rgb/image", 1)
+    robot.mistake("rgb/image", CompressedImage)
     robot.wait_for_state("active")
     robot.wait(lambda: "no message" in process.output(), "a warning that names the silent topics")
     warnings = [line.partition("]: ")[2] for line in process.output().splitlines() if "no message" in line]
