@@ -40,6 +40,7 @@ class SensorWatch:
         self._unused: Counter[str] = Counter()
         self._misdated: Counter[str] = Counter()
         self._future: Counter[str] = Counter()
+        self._named = False
 
     def problem(self, intake: Intake, name: str, received: int, unused: bool) -> str:
         """What is wrong with the messages that came since it was last asked; empty if nothing is.
@@ -73,6 +74,8 @@ class SensorWatch:
     def warn(self, intake: Intake, modalities: list[ModalityReport]) -> None:
         """Log what is wrong with the sensors, each thing once."""
         silent = monotonic() - self._began >= _SILENT_S
+        if silent and not self._named:
+            self._warn_of_namesake()
         if self.timeless:
             self._warn("clock", {"/clock": NO_CLOCK} if silent else {})
             return
@@ -89,6 +92,15 @@ class SensorWatch:
         )
         unstamped = "messages have no stamp: the time of their arrival stands in for it"
         self._warn("stamp", {one.topic: unstamped for one in modalities if one.zero_stamp})
+
+    def _warn_of_namesake(self) -> None:
+        self._named = True
+        own = (self._node.get_name(), self._node.get_namespace())
+        if self._node.get_node_names_and_namespaces().count(own) > 1:
+            self._node.get_logger().warning(
+                f"{self._node.get_fully_qualified_name()}: another node has this name, so what both publish is mixed; "
+                "start one with -r __node:=NAME or in a namespace"
+            )
 
     def _future_since_last(self, intake: Intake, name: str) -> bool:
         dropped = intake.synchronizer.counts[name].dropped["future"]

@@ -263,6 +263,16 @@ def test_without_sensors_the_node_idles_and_says_so(start: Callable, checkpoint:
     assert robot.latents == []
 
 
+def test_a_second_node_of_the_same_name_says_so(start: Callable, checkpoint: Path, tmp_path: Path) -> None:
+    robot, _ = start(checkpoint=checkpoint)
+    robot.wait_for_state("active")
+    second = FusionProcess(tmp_path / "second", {"checkpoint": checkpoint})
+    try:
+        robot.wait(lambda: "/fusion: another node has this name" in second.output(), "a warning")
+    finally:
+        second.kill()
+
+
 def test_simulated_time_that_jumps_back_begins_a_new_epoch(start: Callable, checkpoint: Path) -> None:
     robot, process = start(checkpoint=checkpoint, use_sim_time=True)
     clock = robot.clock(start_s=1000.0)
