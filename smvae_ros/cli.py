@@ -118,8 +118,8 @@ def replay(
     drop: Annotated[
         list[str] | None,
         typer.Option(
-            help="What if a sense were gone: SENSE altogether, SENSE@START:END in seconds from the bag's start; several "
-            "by commas. A sense is a modality or a topic."
+            help="What if a sense were gone: SENSE altogether, SENSE@START:END in seconds from the bag's start; "
+            "several by commas. A sense is a modality or a topic."
         ),
     ] = None,
     noise: Annotated[
