@@ -3,6 +3,7 @@
 import asyncio
 import shlex
 from contextlib import suppress
+from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
@@ -69,8 +70,8 @@ def generate_launch_description() -> LaunchDescription:
                 "bag_arguments",
                 default_value="",
                 # At its 40 Hz, /clock steps at such a rate by more than the node's parameter `future` allows.
-                description="More arguments of `ros2 bag play`, such as '--loop --rate 0.5'; with a --rate of 4 or more "
-                "give --clock 400 too, or messages count as of the future.",
+                description="More arguments of `ros2 bag play`, such as '--loop --rate 0.5'; with a --rate of 4 or "
+                "more give --clock 400 too, or messages count as of the future.",
             ),
             DeclareLaunchArgument(
                 "log_level",
@@ -90,6 +91,9 @@ def generate_launch_description() -> LaunchDescription:
 def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     value = context.launch_configurations
     simulated = value["use_sim_time"] == "true" or (value["use_sim_time"] == "auto" and value["bag"] != "")
+    if not Path(value["params_file"]).is_file():
+        # launch_ros would warn and start the node with all defaults.
+        raise RuntimeError(f"params_file: {value['params_file']}: no such file")
     # An argument that was not given must not hide what the file says.
     given = {name: value[name] for name in ("checkpoint", "device") if value[name]}
     node = LifecycleNode(

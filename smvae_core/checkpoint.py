@@ -120,6 +120,8 @@ def read_metadata(path: Path) -> Metadata:
     Raises:
         CheckpointError: as `load`.
     """
+    if path.is_dir():
+        raise CheckpointError(f"{path}: expected a checkpoint (.safetensors), found a folder")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
     try:

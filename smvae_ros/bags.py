@@ -209,7 +209,8 @@ def _found(
                 raise BagError(f"{path}: topic {topic}: expected {expected}, found {connection.msgtype}")
             if connection.digest and connection.digest != _TYPES.hash_rihs01(connection.msgtype):
                 raise BagError(
-                    f"{path}: topic {topic}: expected {connection.msgtype} as it is defined here, found another of the name"
+                    f"{path}: topic {topic}: expected {connection.msgtype} as it is defined here, "
+                    "found another of the name"
                 )
         modalities.setdefault(topic, []).append(modality)
     if missing:

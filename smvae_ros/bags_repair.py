@@ -1,4 +1,4 @@
-"""The files of a bag, ready to be read; one that is damaged, cut off or has no index is written anew, as far as it goes.
+"""The files of a bag, ready to be read; a damaged one, or one without an index, is written anew as far as it goes.
 
 What is written anew is an MCAP file in a temporary folder (TMPDIR says where), without compression.
 """

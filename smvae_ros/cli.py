@@ -118,8 +118,8 @@ def replay(
     drop: Annotated[
         list[str] | None,
         typer.Option(
-            help="What if a sense were gone: SENSE altogether, SENSE@START:END in seconds from the bag's start; several "
-            "by commas. A sense is a modality or a topic."
+            help="What if a sense were gone: SENSE altogether, SENSE@START:END in seconds from the bag's start; "
+            "several by commas. A sense is a modality or a topic."
         ),
     ] = None,
     noise: Annotated[
@@ -195,7 +195,9 @@ def _replay_several(named: dict[str, Path], out: Path, job: ReplayJob, workers: 
         if result.error is None:
             cut = f"; {'; '.join(result.damage)}" if result.damage else ""
             console.print(escape(f"{result.bag}: {result.sets} sets{cut}"), soft_wrap=True)
-    console.print(f"summary.json of all, and a folder for each bag, in {escape(str(out))}", soft_wrap=True)
+    console.print(
+        f"index.html and summary.json of all, and a folder for each bag, in {escape(str(out))}", soft_wrap=True
+    )
     bad = [result for result in summary.bags if result.error is not None]
     if bad:
         errors = Console(stderr=True, soft_wrap=True)

@@ -62,9 +62,9 @@ def raw_array(binding: Binding, messages: Sequence[Any]) -> np.ndarray:
     """What `Modality.to_model` takes, from a modality's messages in one set, oldest first.
 
     Returns:
-        rgb: uint8 (H, W, 3), RGB. grey: uint8 (H, W), of whatever colours. depth: float32 (H, W), metres. force: float32 (T, C), a row for each message.
-        vector: float32 (C,), of the newest message. A WrenchStamped gives fx fy fz tx ty tz in N and N·m, a
-        TwistStamped linear x y z and angular z, or angular x y z where C is 6.
+        rgb: uint8 (H, W, 3), RGB. grey: uint8 (H, W), of whatever colours. depth: float32 (H, W), metres.
+        force: float32 (T, C), a row for each message. vector: float32 (C,), of the newest message. A WrenchStamped
+        gives fx fy fz tx ty tz in N and N·m, a TwistStamped linear x y z and angular z, or angular x y z where C is 6.
 
     Raises:
         ConversionError: a message that cannot be used.

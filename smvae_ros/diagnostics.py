@@ -24,6 +24,7 @@ class Statistics:
         failures: sets at which the engine or a publication failed.
         decoded: by modality, predictions computed.
         rejected: by modality, samples that could not be converted.
+        reasons: by modality, why the last of these could not.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class Statistics:
         self.failures = 0
         self.decoded: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
+        self.reasons: dict[str, str] = {}
         self._seconds: dict[str, deque[float]] = {stage: deque(maxlen=_REMEMBERED) for stage in STAGES}
         self._lock = threading.Lock()
 
@@ -67,6 +69,8 @@ class ModalityReport:
         lost: messages published and never taken, counted while one node publishes them.
         zero_stamp: samples without a stamp, which got the time of arrival.
         bad: messages of the period that could not be converted.
+        reason: why the last of these could not.
+        problem: what is wrong with the period's messages though they can be read; empty if nothing is.
         decoded: predictions of it since activation.
     """
 
@@ -83,6 +87,8 @@ class ModalityReport:
     lost: int = 0
     zero_stamp: int = 0
     bad: int = 0
+    reason: str = ""
+    problem: str = ""
     decoded: int = 0
 
     def verdict(self) -> tuple[bytes, str]:
@@ -91,12 +97,14 @@ class ModalityReport:
             return OK, "disabled"
         if self.received == 0:
             return STALE, f"no message on {self.topic} yet"
-        if not self.alive:
+        if not self.alive and not self.problem:
             return STALE, f"no message on {self.topic} for {self.age:.1f} s"
         if self.bad and self.share == 0.0:
-            return ERROR, f"no usable message on {self.topic}"
+            return ERROR, f"no usable message on {self.topic}: {self.reason}"
         if self.bad:
-            return WARN, f"{self.bad} messages on {self.topic} could not be used"
+            return WARN, f"{self.bad} messages on {self.topic} could not be used: {self.reason}"
+        if self.problem:
+            return (WARN if self.share else ERROR), f"{self.topic}: {self.problem}"
         return OK, f"{self.rate:.1f} Hz"
 
     def values(self) -> dict[str, object]:
@@ -121,8 +129,9 @@ class NodeReport:
 
     Attributes:
         state: of the lifecycle.
-        problem: why it could not be configured or activated; empty if nothing is wrong.
+        problem: why it could not be configured or activated, or has no time; empty if nothing is wrong.
         device: where the model runs; empty before it is loaded.
+        receiving: whether any message came in the period.
         sets: emitted since activation.
         recent_sets: emitted in the period.
         recent_skips: skipped in the period.
@@ -133,6 +142,7 @@ class NodeReport:
     state: str
     problem: str
     device: str
+    receiving: bool
     sets: int
     recent_sets: int
     recent_skips: int
@@ -147,6 +157,8 @@ class NodeReport:
             return WARN, self.state
         if self.recent_failures:
             return ERROR, f"{self.recent_failures} sets failed"
+        if self.recent_sets == 0 and self.receiving:
+            return ERROR, "no sets: no message that arrives can be used"
         if self.recent_sets == 0:
             return STALE, "no sets: no sensor is alive"
         if self.recent_skips:

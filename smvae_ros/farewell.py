@@ -7,17 +7,17 @@ from smvae_ros.set_synchronizer import SetSynchronizer
 
 
 def farewell(statistics: Statistics, synchronizer: SetSynchronizer | None) -> str:
-    """One line: latents, sets, the share of the sets that each modality was in, latency, what nobody heard or was dropped.
+    """One line: latents, sets, the share of them that each modality was in, latency, what was unheard or dropped.
 
     Args:
         synchronizer: None where the node was not active; only the latents are told then.
     """
     words = f"farewell after {statistics.published} latents"
-    sets = sum(synchronizer.sets.values()) if synchronizer is not None else 0
-    if synchronizer is None or not sets:
+    if synchronizer is None:
         return words
-    shares = ", ".join(f"{name} in {count.sets / sets:.0%}" for name, count in synchronizer.counts.items())
-    words += f" of {sets} sets: {shares}"
+    if sets := sum(synchronizer.sets.values()):
+        shares = ", ".join(f"{name} in {count.sets / sets:.0%}" for name, count in synchronizer.counts.items())
+        words += f" of {sets} sets: {shares}"
     if statistics.published:
         p50, p99 = (1e3 * statistics.percentile("latency", percent) for percent in (50, 99))
         words += f"; latency p50 {p50:.0f} ms, p99 {p99:.0f} ms"

@@ -34,6 +34,7 @@ from smvae_ros.parameters import (
     unknown_overrides,
 )
 from smvae_ros.publications import Publications
+from smvae_ros.repetition import Repetition
 from smvae_ros.set_synchronizer import SampleSet
 from smvae_ros.settings import FusionSettings, NodeSettings
 from smvae_ros.status import STEADY, StatusPublisher
@@ -42,7 +43,6 @@ if TYPE_CHECKING:  # torch takes seconds to import; the worker does it when the 
     from smvae_core.engine import Engine
 
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-_WARNING_PERIOD_S = 5.0
 
 
 class FusionNode(LifecycleNode):
@@ -63,7 +63,8 @@ class FusionNode(LifecycleNode):
         self._bindings: tuple[Binding, ...] = ()
         self._publications: Publications | None = None
         self._intake: Intake | None = None
-        self._warned: dict[str, float] = {}
+        self._ending = False
+        self._warnings: dict[str, Repetition] = {}
         self._status = StatusPublisher(self)
         self.create_timer(1.0, self._report, clock=STEADY)
         self.create_service(Trigger, "~/reset", self._reset)
@@ -77,8 +78,15 @@ class FusionNode(LifecycleNode):
 
     def start(self) -> None:
         """Configure and activate, if the parameter `autostart` says so."""
-        if self.get_parameter("autostart").value and self.trigger_configure() == _SUCCESS:
+        configured = self.get_parameter("autostart").value and self.trigger_configure() == _SUCCESS
+        if configured and not self._ending:
             self.trigger_activate()
+
+    def hurry(self) -> None:
+        """From any thread: the node is about to end, so a checkpoint that is being loaded is not warmed up any more."""
+        self._ending = True
+        if (worker := self._worker) is not None:
+            worker.cancel()
 
     def end(self) -> None:
         """Leave every state in good order: unsubscribe, join the worker, say farewell."""
@@ -126,7 +134,8 @@ class FusionNode(LifecycleNode):
         except Exception as error:  # rclpy would swallow it without a word
             undo()
             self._problem = str(error) if isinstance(error, SMVAEError) else f"{type(error).__name__}: {error}"
-            self.get_logger().error(self._problem)
+            if not self._ending:
+                self.get_logger().error(self._problem)
             return _FAILURE
         return _SUCCESS
 
@@ -138,9 +147,10 @@ class FusionNode(LifecycleNode):
         self._settings = fusion_settings(self, self._engine.modalities)
         self._bindings = self._settings.bindings(self._engine.modalities)
         self._publications = Publications(self, self._bindings)
-        for name in unknown_overrides(self):
-            self.get_logger().warning(f"{name}: no such parameter; it has no effect")
         names = ", ".join(modality.name for modality in self._engine.modalities)
+        for name in unknown_overrides(self):
+            found = f" of a checkpoint with {names}" if name.startswith("streams.") else ""
+            self.get_logger().warning(f"{name}: no such parameter{found}; it has no effect")
         self.get_logger().info(
             f"configured: {settings.checkpoint or 'the shipped checkpoint'} ({names}) "
             f"on {self._engine.device} by {self._engine.backend}, loaded and warm in {monotonic() - begin:.1f} s"
@@ -213,6 +223,7 @@ class FusionNode(LifecycleNode):
             return
         for name, reason in result.rejected.items():
             statistics.rejected[name] += 1
+            statistics.reasons[name] = reason
             self._warn(name, f"{intake.topics[name]}: {reason}")
         if result.fusion is None:
             return
@@ -239,8 +250,7 @@ class FusionNode(LifecycleNode):
         )
 
     def _warn(self, about: str, text: str) -> None:
-        if monotonic() - self._warned.get(about, -_WARNING_PERIOD_S) >= _WARNING_PERIOD_S:
-            self._warned[about] = monotonic()
+        if self._warnings.setdefault(about, Repetition()).due(text, monotonic()):
             self.get_logger().warning(text)
 
     def _report(self) -> None:

@@ -8,39 +8,60 @@ import sys
 import threading
 from argparse import ArgumentParser
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import remove_ros_args
+if TYPE_CHECKING:
+    from rclpy.executors import SingleThreadedExecutor
 
-from smvae_core.errors import ConfigurationError
-from smvae_ros.fusion_node import FusionNode
+    from smvae_ros.fusion_node import FusionNode
 
 
 def main() -> None:
-    """Entry point of the executable `fusion_node`; SIGINT and SIGTERM end it with exit code 0."""
-    ArgumentParser(
-        description="The fusion node. What it takes, it takes as ROS arguments.",
-        usage="fusion_node [--ros-args -p NAME:=VALUE --params-file FILE -r FROM:=TO ...]",
-    ).parse_args(remove_ros_args()[1:])
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    executor = SingleThreadedExecutor()
+    """Entry point of the executable `fusion_node`; SIGINT and SIGTERM end it with exit code 0 at any time."""
     stopping = threading.Event()
+    executor: SingleThreadedExecutor | None = None
+    node: FusionNode | None = None
 
     def stop() -> None:
         stopping.set()
-        executor.wake()
+        if node is not None:
+            node.hurry()
+        if executor is not None:
+            executor.wake()
 
     _on_signal(stop)
+    # These take seconds; a signal that comes meanwhile is heard.
+    import rclpy
+    from rclpy._rclpy_pybind11 import RCLError
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+    from rclpy.utilities import remove_ros_args
+
+    from smvae_core.errors import ConfigurationError
+    from smvae_ros.fusion_node import FusionNode
+    from smvae_ros.parameters import files_of_others
+
     try:
+        ArgumentParser(
+            description="The fusion node. What it takes, it takes as ROS arguments.",
+            usage="fusion_node [--ros-args -p NAME:=VALUE --params-file FILE -r FROM:=TO ...]",
+        ).parse_args(remove_ros_args()[1:])
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        executor = SingleThreadedExecutor()
         node = FusionNode()
-    except ConfigurationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        rclpy.shutdown()
+    except (ConfigurationError, RCLError) as error:
+        # rcl adds the lines of its source.
+        print(f"error: {' '.join(str(error).split(', at /')[0].split())}", file=sys.stderr)
+        rclpy.try_shutdown()
         sys.exit(2)
+    for file, others in files_of_others(node, sys.argv).items():
+        node.get_logger().warning(
+            f"{file}: expected a block for {node.get_fully_qualified_name()} or /**, "
+            f"found {', '.join(others) or 'none'}; it has no effect"
+        )
     executor.add_node(node)
-    node.start()
+    if not stopping.is_set():
+        node.start()
     while not stopping.is_set():
         executor.spin_once()
     node.end()

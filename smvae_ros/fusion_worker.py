@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from smvae_core.errors import SMVAEError
 from smvae_ros.set_synchronizer import SampleSet
 
 if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be configured does without
@@ -21,6 +22,10 @@ if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be conf
 TOGETHER = 4
 """Sets that leave together: two when a sensor falls silent, and one for each period of a camera that the machine
 slept."""
+
+
+class WorkerError(SMVAEError):
+    """An engine that was given up while it was loaded."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class FusionWorker:
         """Wait until the engine is loaded and warm.
 
         Raises:
+            WorkerError: `cancel` came first.
             Exception: whatever `load` raised.
         """
         return self._engine.result()
@@ -106,16 +112,22 @@ class FusionWorker:
             self._generation += 1
             self._waiting.clear()
 
-    def stop(self) -> None:
-        """Let the set that runs finish, drop those that wait, and join the thread."""
+    def cancel(self) -> None:
+        """Run no more sets; an engine that is not loaded yet is not warmed up."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
+
+    def stop(self) -> None:
+        """Let the set that runs finish, drop those that wait, and join the thread."""
+        self.cancel()
         self._thread.join()
 
     def _run(self) -> None:
         try:
             engine = self._load()
+            if self._stopping:
+                raise WorkerError("the engine was loaded, but is not wanted any more")
             engine.warm_up()
         except Exception as error:
             self._engine.set_exception(error)

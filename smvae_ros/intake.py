@@ -40,6 +40,7 @@ class Intake:
         topics: by modality, fully resolved.
         frames: by modality, the frame id that its sensor last gave.
         arrived_ns: by modality, when its last message arrived, node clock.
+        stamps_ns: by modality, the stamp of that message; 0 for none.
         camera: the depth camera, once it is known.
         losses: by modality, for those that are subscribed to.
     """
@@ -58,6 +59,7 @@ class Intake:
         self.topics = {name: node.resolve_topic_name(stream.topic) for name, stream in settings.streams.items()}
         self.frames: dict[str, str] = {}
         self.arrived_ns: dict[str, int] = {}
+        self.stamps_ns: dict[str, int] = {}
         self.camera: CameraInfo | None = None
         self.losses: dict[str, MessageLoss] = {}
         self._node, self._clock = node, node.get_clock()
@@ -111,10 +113,11 @@ class Intake:
 
         def receive(message: Any) -> None:
             stamp = message.header.stamp
+            stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
             self.frames[name] = message.header.frame_id
             now_ns = self._clock.now().nanoseconds
-            self.arrived_ns[name] = now_ns
-            self._hand_on(self.synchronizer.add(name, stamp.sec * 1_000_000_000 + stamp.nanosec, message, now_ns))
+            self.arrived_ns[name], self.stamps_ns[name] = now_ns, stamp_ns
+            self._hand_on(self.synchronizer.add(name, stamp_ns, message, now_ns))
 
         self.losses[name] = self._create(name, MESSAGES[binding.type], topic, receive, _QOS_DEPTH[kind])
         # Of several depth cameras, the first is the one whose prediction becomes points.

@@ -1,14 +1,22 @@
 """The node's ROS parameters, declared from the same pydantic settings that the offline replay reads."""
 
+import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    InvalidTopicNameException,
+)
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.validate_topic_name import validate_topic_name
 
 from smvae_core.errors import ConfigurationError, explain
 from smvae_core.modality import Modality
@@ -65,7 +73,14 @@ def fusion_settings(node: Node, modalities: tuple[Modality, ...], changes: Seque
             nested["streams"].setdefault(path[1], {})[key] = value
         else:
             nested[key] = value
-    return defaults.changed(nested)
+    settings = defaults.changed(nested)
+    for name, stream in settings.streams.items():
+        try:
+            validate_topic_name(stream.topic)
+        except InvalidTopicNameException as error:
+            reason = str(error).splitlines()[0].removeprefix("Invalid topic name: ").rstrip(":")
+            raise ConfigurationError(f"streams.{name}.topic: {reason}, found '{stream.topic}'") from None
+    return settings
 
 
 def refuse_node_settings(changes: Sequence[Parameter], state: str) -> None:
@@ -104,12 +119,29 @@ def refuse_fusion_settings(
 
 
 def unknown_overrides(node: Node) -> list[str]:
-    """Parameters that a file or the command line gives, and that no declared parameter takes."""
-    return [
+    """Parameters that a file or the command line gives, and that no declared parameter takes.
+
+    Of a modality that the checkpoint lacks, all together as `streams.<modality>`.
+    """
+    unknown = [
         name
         for name in sorted(node._parameter_overrides)
         if not node.has_parameter(name) and not name.startswith("qos_overrides.")
     ]
+    shortened = {name: ".".join(name.split(".")[:2]) for name in unknown if name.startswith("streams.")}
+    return list(
+        dict.fromkeys(
+            name if node.has_parameter(f"{shortened.get(name, '')}.topic") else shortened.get(name, name)
+            for name in unknown
+        )
+    )
+
+
+def files_of_others(node: Node, arguments: Sequence[str]) -> dict[str, list[str]]:
+    """Among the command line's parameter files those without a word for the node, and the nodes that each is for."""
+    name = node.get_fully_qualified_name()
+    files = {file: _nodes(file) for option, file in zip(arguments, arguments[1:]) if option == "--params-file"}
+    return {file: nodes for file, nodes in files.items() if not any(_matches(pattern, name) for pattern in nodes)}
 
 
 def _declare(node: Node, parameters: Iterator[tuple[str, Any, FieldInfo]]) -> None:
@@ -121,11 +153,44 @@ def _declare(node: Node, parameters: Iterator[tuple[str, Any, FieldInfo]]) -> No
         descriptor.read_only = field.json_schema_extra == READ_ONLY
         try:
             node.declare_parameter(name, value, descriptor)
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+        except (InvalidParameterTypeException, InvalidParameterValueException):
             node.declare_parameter(name, value, descriptor, ignore_override=True)
-            problems.append(f"{error} (the default is {value!r})")
+            found = node._parameter_overrides[name].value
+            problems.append(f"{name}: expected {_expected(value, found, descriptor)}, found {found!r}")
     if problems:
-        raise ConfigurationError("; ".join(problems))
+        raise ConfigurationError(f"{'; '.join(problems)}; until that is mended, the defaults stand")
+
+
+def _expected(default: Any, found: Any, descriptor: ParameterDescriptor) -> str:
+    kind = {bool: "true or false", int: "an integer", float: "a double", str: "a string"}[type(default)]
+    if type(found) is int and isinstance(default, float):
+        return f"{kind} (with a point, as {found:.1f})"
+    if type(found) is not type(default):
+        return kind
+    ends = [*descriptor.integer_range, *descriptor.floating_point_range]
+    return " ".join([kind, *(f"from {one.from_value} to {one.to_value}" for one in ends)])
+
+
+def _nodes(file: str) -> list[str]:
+    """The nodes, wild cards included, that a parameter file has a block for; rcl has found it to be one."""
+
+    def blocks(content: Any, path: str) -> Iterator[str]:
+        if isinstance(content, dict):
+            for key, value in content.items():
+                if key == "ros__parameters":
+                    yield path
+                else:
+                    yield from blocks(value, f"{path}/{str(key).strip('/')}")
+
+    return list(blocks(yaml.safe_load(Path(file).read_text()), ""))
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Whether a block is for a node of that full name: `*` stands for one part of it, `**` for any number."""
+    parts = {"**": "(/[^/]+)*", "*": "/[^/]+"}
+    return (
+        re.fullmatch("".join(parts.get(one, "/" + re.escape(one)) for one in pattern.split("/")[1:]), name) is not None
+    )
 
 
 def _descriptor(value: Any, field: FieldInfo) -> ParameterDescriptor:

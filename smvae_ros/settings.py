@@ -31,6 +31,8 @@ UNCONFIGURED = {"changes": "while unconfigured"}
 ANY_TIME = {"changes": "at any time"}
 
 _SIMULATED_FUTURE_S = 1.0
+# Parameters that every node has.
+_OF_ROS = {"use_sim_time", "qos_overrides", "start_type_description_service"}
 
 
 class _Settings(BaseModel):
@@ -144,7 +146,7 @@ class FusionSettings(_Settings):
         return self
 
     def synchronizer(self, *, simulated: bool = False) -> SetSynchronizer:
-        """A synchroniser with these settings; in simulated time the clock comes as a message, often after what it times."""
+        """A synchroniser with these settings; simulated time comes as a message, often after what it times."""
         future = max(self.future, _SIMULATED_FUTURE_S) if simulated else self.future
         return SetSynchronizer(
             self.synchronizer_streams(),
@@ -234,10 +236,12 @@ def flat(
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
-    """What a ROS 2 parameter file says of `FusionSettings`, for its `changed`; other parameters are left out.
+    """What a ROS 2 parameter file says of `FusionSettings`, for its `changed`; the node's own are left out.
+
+    Names may be nested or dotted, as in `streams.rgb.topic: image`.
 
     Raises:
-        ConfigurationError: not a parameter file.
+        ConfigurationError: not a parameter file, or a parameter that the node does not have.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -249,12 +253,30 @@ def read_parameters(path: Path) -> dict[str, Any]:
     parameters = [node["ros__parameters"] for node in nodes if isinstance(node, dict) and "ros__parameters" in node]
     if len(parameters) != 1 or not isinstance(parameters[0], dict):
         raise ConfigurationError(f"{path}: expected the ros__parameters of one node, found those of {len(parameters)}")
-    return {key: value for key, value in parameters[0].items() if key in FusionSettings.model_fields}
+    nested: dict[str, Any] = {}
+    _nest(parameters[0], nested)
+    if unknown := sorted(set(nested) - set(FusionSettings.model_fields) - set(NodeSettings.model_fields) - _OF_ROS):
+        raise ConfigurationError(f"{path}: unknown parameter {', '.join(unknown)}")
+    return {key: value for key, value in nested.items() if key in FusionSettings.model_fields}
 
 
 def nanoseconds(seconds: float) -> int:
     """Seconds to whole nanoseconds."""
     return round(seconds * 1e9)
+
+
+def _nest(content: dict[Any, Any], nested: dict[str, Any]) -> None:
+    for name, value in content.items():
+        *path, key = str(name).split(".")
+        place = nested
+        for part in path:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise ConfigurationError(f"{name}: expected '{part}' to have parameters, found {place!r}")
+        if isinstance(value, dict):
+            _nest({f"{key}.{inner}": each for inner, each in value.items()}, place)
+        else:
+            place[key] = value
 
 
 def _default_stream(modality: Modality, topic: str) -> StreamSettings:

@@ -11,11 +11,10 @@ from rclpy.node import Node
 from smvae_ros.diagnostics import ModalityReport, NodeReport, Statistics, diagnostic_statuses
 from smvae_ros.intake import Intake
 from smvae_ros.msg import FusionStatus, ModalityStatus
+from smvae_ros.sensor_watch import NO_CLOCK, SensorWatch
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 """For what must go on when simulated time stands still."""
-
-_SILENT_S = 5.0
 
 
 class StatusPublisher:
@@ -25,13 +24,14 @@ class StatusPublisher:
         self._node = node
         self._status = node.create_publisher(FusionStatus, "~/status", 1)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
+        self._watch = SensorWatch(node)
         self.begin()
 
     def begin(self) -> None:
         """Start over: the counts begin at 0."""
-        self._began = self._last = monotonic()
+        self._last = monotonic()
         self._previous: dict[tuple[str, str], int] = {}
-        self._warned: set[str] = set()
+        self._watch.begin()
 
     def publish(self, state: str, problem: str, device: str, statistics: Statistics, intake: Intake | None) -> None:
         """Publish both.
@@ -46,18 +46,20 @@ class StatusPublisher:
         self._last = monotonic()
         sets = sum(intake.synchronizer.sets.values()) if intake is not None else 0
         recent_sets = self._since_last("", "sets", sets)
+        modalities = [] if intake is None else self._modalities(intake, statistics, period, recent_sets)
         report = NodeReport(
             state=state,
-            problem=problem,
+            problem=problem or (NO_CLOCK if intake is not None and self._watch.timeless else ""),
             device=device,
+            receiving=any(modality.rate for modality in modalities),
             sets=sets,
             recent_sets=recent_sets,
             recent_skips=self._since_last("", "skipped", statistics.skipped),
             recent_failures=self._since_last("", "failures", statistics.failures),
             statistics=statistics,
         )
-        modalities = [] if intake is None else self._modalities(intake, statistics, period, recent_sets)
-        self._warn_of_silence(modalities)
+        if intake is not None:
+            self._watch.warn(intake, modalities)
         stamp = self._node.get_clock().now().to_msg()
         name = self._node.get_fully_qualified_name().lstrip("/")
         diagnostics = DiagnosticArray(status=diagnostic_statuses(name, device, report, modalities))
@@ -85,6 +87,7 @@ class StatusPublisher:
         for name, counts in intake.synchronizer.counts.items():
             bad = self._since_last(name, "rejected", statistics.rejected[name])
             usable = max(0, self._since_last(name, "sets", counts.sets) - bad)
+            received = self._since_last(name, "received", counts.received)
             dropped = dict(counts.dropped)
             if statistics.rejected[name]:
                 dropped["rejected"] = statistics.rejected[name]
@@ -94,7 +97,7 @@ class StatusPublisher:
                     topic=intake.topics[name],
                     enabled=intake.settings.streams[name].enabled,
                     alive=intake.synchronizer.alive(name, now_ns),
-                    rate=self._since_last(name, "received", counts.received) / period,
+                    rate=received / period,
                     age=(now_ns - intake.arrived_ns[name]) / 1e9 if name in intake.arrived_ns else -1.0,
                     share=min(1.0, usable / recent_sets) if recent_sets else 0.0,
                     received=counts.received,
@@ -103,21 +106,12 @@ class StatusPublisher:
                     lost=intake.losses[name].lost if name in intake.losses else 0,
                     zero_stamp=counts.zero_stamp,
                     bad=bad,
+                    reason=statistics.reasons.get(name, ""),
+                    problem=self._watch.problem(intake, name, received, recent_sets > 0 and not (usable or bad)),
                     decoded=statistics.decoded[name],
                 )
             )
         return reports
-
-    def _warn_of_silence(self, modalities: list[ModalityReport]) -> None:
-        if monotonic() - self._began < _SILENT_S:
-            return
-        for modality in modalities:
-            if modality.enabled and modality.received == 0 and modality.name not in self._warned:
-                self._warned.add(modality.name)
-                self._node.get_logger().warning(
-                    f"{modality.topic}: no message in the {_SILENT_S:.0f} s since activation; "
-                    f"sets go out without {modality.name}"
-                )
 
     def _since_last(self, name: str, count: str, value: int) -> int:
         previous = self._previous.get((name, count), 0)

@@ -19,7 +19,7 @@ from launch.actions import IncludeLaunchDescription, SetEnvironmentVariable
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_pytest.actions import ReadyToTest
 
-from launch import LaunchContext, LaunchDescription
+from launch import LaunchContext, LaunchDescription, LaunchService
 
 from ..ros.robot import ALL, Robot, own_domain
 
@@ -173,6 +173,12 @@ def test_show_args_explains_every_argument(file: str, names: set[str]) -> None:
     assert names <= set(arguments)
     for name, text in arguments.items():
         assert len(text) > 20 and text != "no description given", name
+
+
+def test_a_parameter_file_that_is_not_there_starts_nothing(tmp_path: Path) -> None:
+    service = LaunchService(noninteractive=True)
+    service.include_launch_description(launched(params_file=tmp_path / "mine.yaml"))
+    assert service.run() == 1
 
 
 def test_large_images_get_their_shared_memory_unless_another_profile_is_set(monkeypatch: pytest.MonkeyPatch) -> None:

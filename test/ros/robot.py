@@ -50,7 +50,9 @@ def own_domain() -> Iterator[int]:
 class FusionProcess:
     """The installed executable, its output in a file."""
 
-    def __init__(self, log: Path, parameters: dict[str, Any], remappings: Iterable[str] = ()) -> None:
+    def __init__(
+        self, log: Path, parameters: dict[str, Any], remappings: Iterable[str] = (), files: Iterable[Path] = ()
+    ) -> None:
         self._log = log
         executable = Path(get_package_prefix("smvae_ros")) / "lib" / "smvae_ros" / "fusion_node"
         command = [str(executable), "--ros-args"]
@@ -58,6 +60,8 @@ class FusionProcess:
             command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
         for remapping in remappings:
             command += ["-r", remapping]
+        for file in files:
+            command += ["--params-file", str(file)]
         with log.open("w") as file:
             self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
@@ -146,6 +150,11 @@ class Robot:
     def listeners(self, topic: str) -> int:
         """How many subscribe to a topic of the robot."""
         return self._publishers[topic].get_subscription_count()
+
+    def mistake(self, topic: str, kind: type) -> None:
+        """Offer messages of another type on a topic of the robot, and none of its own."""
+        self.node.destroy_publisher(self._publishers.pop(topic))
+        self.node.create_publisher(kind, f"/{topic}", 1)
 
     def send(self, names: Iterable[str], stamp_ns: int | None = None) -> None:
         """Publish one moment: images and command with its stamp, and the 50 wrenches of the 50 ms before it."""

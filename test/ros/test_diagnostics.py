@@ -30,6 +30,7 @@ BUSY = {
     "state": "active",
     "problem": "",
     "device": "cpu",
+    "receiving": True,
     "sets": 20,
     "recent_sets": 20,
     "recent_skips": 0,
@@ -45,7 +46,14 @@ BUSY = {
         ({"received": 0, "alive": False}, STALE, "/rgb/image yet"),
         ({"alive": False, "age": 3.0}, STALE, "for 3.0 s"),
         ({"bad": 2, "share": 0.9}, WARN, "2 messages"),
-        ({"bad": 20, "share": 0.0}, ERROR, "no usable message"),
+        (
+            {"bad": 20, "share": 0.0, "reason": "found 'mono16'"},
+            ERROR,
+            "no usable message on /rgb/image: found 'mono16'",
+        ),
+        ({"problem": "stamps are 2 h behind"}, WARN, "/rgb/image: stamps are"),
+        ({"problem": "in no set", "share": 0.0}, ERROR, "/rgb/image: in no set"),
+        ({"problem": "stamps are 2 h ahead", "share": 0.0, "alive": False}, ERROR, "2 h ahead"),
     ],
 )
 def test_the_level_of_a_modality(changes: dict[str, Any], level: bytes, words: str) -> None:
@@ -60,7 +68,8 @@ def test_the_level_of_a_modality(changes: dict[str, Any], level: bytes, words: s
         ({}, OK, "20 sets"),
         ({"state": "inactive"}, WARN, "inactive"),
         ({"state": "unconfigured", "problem": "no such checkpoint"}, ERROR, "no such checkpoint"),
-        ({"recent_sets": 0}, STALE, "no sensor"),
+        ({"recent_sets": 0, "receiving": False}, STALE, "no sensor"),
+        ({"recent_sets": 0}, ERROR, "no message that arrives can be used"),
         ({"recent_skips": 5}, WARN, "5 of 20"),
         ({"recent_failures": 1}, ERROR, "1 sets failed"),
     ],

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 
 from .robot import ALL, FusionProcess, Robot, fusion_and_robot, stamp_ns
 
@@ -102,6 +103,56 @@ def test_a_stamp_from_the_future_is_dropped_and_counted(robot: Robot, name: str)
     assert max(stamp_ns(latent) for latent in robot.latents) < max(robot.sent_ns) + HOUR // 2
 
 
+def told(robot: Robot, name: str) -> tuple[bytes, str]:
+    """Level and summary that diagnostics give a modality from now on."""
+    robot.diagnostics.clear()
+    robot.wait(lambda: f"fusion: {name}" in robot.diagnostics, f"diagnostics of {name}")
+    status = robot.diagnostics[f"fusion: {name}"]
+    return status.level, status.message
+
+
+@pytest.mark.parametrize("name", ["rgb", "force"])
+@pytest.mark.parametrize(
+    ("stamp", "words"),
+    [
+        (lambda moment: [moment % (1000 * HOUR)], "seem to count from the start of the machine"),
+        (lambda moment: [moment - HOUR], "behind the node's clock"),
+        (lambda moment: [moment + HOUR], "ahead of the node's clock"),
+        (lambda moment: [0], "no stamp"),
+    ],
+    ids=["since boot", "behind", "ahead", "none"],
+)
+def test_a_sensor_whose_clock_is_not_the_nodes_is_named_in_the_log_just_once(
+    robot: Robot,
+    running: tuple[Robot, FusionProcess],
+    name: str,
+    stamp: Callable[[int], list[int]],
+    words: str,
+) -> None:
+    before = len(running[1].output())
+    robot.stamping[name] = stamp
+
+    def warnings() -> list[str]:
+        return [line for line in running[1].output()[before:].splitlines() if "[WARN]" in line]
+
+    robot.wait(lambda: any(words in line for line in warnings()), f"a warning of stamps {words}")
+    robot.new_status(), robot.new_status()
+    told_of = [line for line in warnings() if words in line]
+    assert len(told_of) == 1
+    assert {"rgb": "/rgb/image: ", "force": "/wrench: "}[name] in told_of[0]
+
+
+def test_diagnostics_say_that_nothing_comes_of_a_sensor_with_another_clock(robot: Robot) -> None:
+    robot.stamping["depth"] = lambda moment: [moment - 200 * MS]
+    robot.wait(lambda: told(robot, "depth")[0] == DiagnosticStatus.ERROR, "depth to be an error")
+    assert "ms behind those of rgb" in told(robot, "depth")[1]
+    robot.stamping["depth"] = lambda moment: [moment + HOUR]
+    robot.wait(lambda: "ahead" in told(robot, "depth")[1], "another reason")
+    assert told(robot, "rgb")[0] == DiagnosticStatus.OK
+    robot.stamping.clear()
+    robot.wait(lambda: told(robot, "depth")[0] == DiagnosticStatus.OK, "depth to be well again")
+
+
 def test_samples_out_of_order_are_put_in_place(robot: Robot) -> None:
     # The 50 wrenches of a moment newest first, and each command before the one that it follows.
     robot.stamping["force"] = lambda stamp: [2 * robot.sent_ns[-1] - 49 * MS - stamp]
@@ -131,6 +182,7 @@ def test_a_bag_that_loops_begins_a_new_epoch_each_time(running: tuple[Robot, Fus
     _, process = running
     robot.sending = set()
     robot.restart()
+    before = process.output().count("time went back")
     start = robot.node.get_clock().now().nanoseconds
     # A bag of 2 s, recorded long ago, played again and again.
     passes = {name: (lambda moment: [LONG_AGO + (moment - start) % (2000 * MS)]) for name in ALL}
@@ -138,7 +190,7 @@ def test_a_bag_that_loops_begins_a_new_epoch_each_time(running: tuple[Robot, Fus
     robot.sending = set(ALL)
     robot.wait_for_set(*ALL)
     robot.wait(lambda: robot.status.epoch >= 2, "two new epochs")
-    warnings = process.output().count("time went back")
+    warnings = process.output().count("time went back") - before
     assert 2 <= warnings <= robot.new_status().epoch, "one warning an epoch"
     assert robot.dropped("force").get("reset", 0) > 0
     latent = robot.wait_for_set(*ALL)

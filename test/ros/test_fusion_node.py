@@ -10,7 +10,7 @@ import pytest
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped, WrenchStamped
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
 from .robot import ALL, FRAMES, FusionProcess, Robot, fusion_and_robot, fusion_starter, own_domain, stamp_ns
 
@@ -215,6 +215,21 @@ def test_a_signal_ends_a_busy_node_with_exit_code_0_and_a_farewell(
     assert re.search(r"farewell after \d+ latents of \d+ sets: rgb in \d+%, .*; latency p50 \d+ ms, p99", last_words[0])
 
 
+def test_a_signal_while_the_model_is_loaded_ends_the_node_before_it_is_active(checkpoint: Path, tmp_path: Path) -> None:
+    with own_domain():
+        process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint})
+        try:
+            status = Path(f"/proc/{process.process.pid}/status")
+            caught = re.compile(r"^SigCgt:\s*(\w+)", re.MULTILINE)
+            while not int(caught.search(status.read_text())[1], 16) >> (signal.SIGTERM - 1) & 1:
+                assert process.alive
+            assert process.end(signal.SIGTERM) == 0
+        finally:
+            process.kill()
+    last_words = process.output().splitlines()
+    assert len(last_words) == 1 and "farewell" in last_words[0]
+
+
 def test_sets_that_nobody_listens_for_are_not_run_and_the_farewell_says_so(checkpoint: Path, tmp_path: Path) -> None:
     with own_domain() as domain:
         process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint}, ["/fusion/latent:=/unheard"])
@@ -234,14 +249,28 @@ def test_sets_that_nobody_listens_for_are_not_run_and_the_farewell_says_so(check
 
 def test_without_sensors_the_node_idles_and_says_so(start: Callable, checkpoint: Path) -> None:
     robot, process = start(checkpoint=checkpoint)
+    robot.mistake("rgb/image", CompressedImage)
     robot.wait_for_state("active")
-    robot.wait(lambda: "/rgb/image: no message" in process.output(), "a warning that names the silent topic")
+    robot.wait(lambda: "no message" in process.output(), "a warning that names the silent topics")
+    warnings = [line.partition("]: ")[2] for line in process.output().splitlines() if "no message" in line]
+    assert [line.split(": no message")[0] for line in warnings] == ["/rgb/image", "/depth/image, /wrench, /action"]
+    assert "expected sensor_msgs/msg/Image, found /robot (sensor_msgs/msg/CompressedImage)" in warnings[0]
     robot.diagnostics.clear()
     robot.wait(lambda: len(robot.diagnostics) == 5, "diagnostics of the node and each sense")
     assert {status.level for status in robot.diagnostics.values()} == {DiagnosticStatus.STALE}
     assert robot.status.sets == 0
     assert process.alive
     assert robot.latents == []
+
+
+def test_a_second_node_of_the_same_name_says_so(start: Callable, checkpoint: Path, tmp_path: Path) -> None:
+    robot, _ = start(checkpoint=checkpoint)
+    robot.wait_for_state("active")
+    second = FusionProcess(tmp_path / "second", {"checkpoint": checkpoint})
+    try:
+        robot.wait(lambda: "/fusion: another node has this name" in second.output(), "a warning")
+    finally:
+        second.kill()
 
 
 def test_simulated_time_that_jumps_back_begins_a_new_epoch(start: Callable, checkpoint: Path) -> None:
@@ -322,6 +351,40 @@ def test_a_parameter_of_the_wrong_type_ends_the_start_with_one_sentence(start: C
     assert process.process.wait(60) == 2
     assert "threads" in process.output()
     assert "Traceback" not in process.output()
+
+
+def test_a_parameter_file_that_is_not_there_ends_the_start_with_one_sentence(tmp_path: Path) -> None:
+    process = FusionProcess(tmp_path / "log", {}, files=[tmp_path / "mine.yaml"])
+    assert process.process.wait(60) == 2
+    said = process.output().splitlines()
+    assert len(said) == 1 and said[0].startswith("error: ") and str(tmp_path / "mine.yaml") in said[0]
+
+
+def test_what_parameter_files_say_in_vain_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    of_another, of_all = tmp_path / "another.yaml", tmp_path / "all.yaml"
+    of_another.write_text("fusion_node:\n  ros__parameters: {max_wait: 0.1}\n")
+    of_all.write_text(
+        f"/**:\n  ros__parameters:\n    checkpoint: {checkpoint}\n    reference: lidar\n    max_wait: 1\n"
+        "    streams: {lidar: {topic: scan, depth: 4}, rgb: {topik: image}}\n"
+    )
+    with own_domain() as domain:
+        process = FusionProcess(tmp_path / "log", {}, files=[of_another, of_all])
+        robot = Robot(domain)
+        try:
+            robot.wait_for_state("unconfigured")
+            assert f"{of_another}: expected a block for /fusion or /**, found /fusion_node" in process.output()
+            assert f"{of_all}: expected" not in process.output()
+            assert "max_wait: expected a double (with a point, as 1.0), found 1" in process.output()
+            assert not robot.change("configure")
+            assert "]: the reference must be one of rgb, depth, force, action, found lidar\n" in process.output()
+            assert robot.set(reference="rgb") == ""
+            assert robot.change("configure")
+            assert process.output().count("streams.lidar") == 1
+            assert "streams.rgb.topik: no such parameter" in process.output()
+            assert "found 'a b'" in robot.set(streams__rgb__topic="a b")
+        finally:
+            robot.close()
+            process.kill()
 
 
 def test_a_bad_stream_parameter_leaves_the_node_unconfigured_until_it_is_mended(

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from smvae_core.errors import ConfigurationError
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.parameter_table import parameters_page
-from smvae_ros.settings import FusionSettings, NodeSettings, StreamSettings, default_settings, flat
+from smvae_ros.settings import FusionSettings, NodeSettings, StreamSettings, default_settings, flat, read_parameters
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,3 +54,19 @@ def test_the_parameters_are_flat_names_of_the_settings() -> None:
     names = [name for name, _, _ in flat(default_settings(vision_touch_modalities()))]
     assert "max_wait" in names and "streams.force.window" in names
     assert len(names) == 4 + 4 * len(StreamSettings.model_fields)
+
+
+def test_a_file_for_the_replay_may_have_dotted_names_as_the_nodes_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "/**:\n  ros__parameters:\n    use_sim_time: true\n    device: cpu\n    streams.rgb.topic: /a\n"
+        "    streams:\n      rgb: {tolerance: 0.1}\n      depth.topic: b\n"
+    )
+    assert read_parameters(tmp_path / "mine.yaml") == {
+        "streams": {"rgb": {"topic": "/a", "tolerance": 0.1}, "depth": {"topic": "b"}}
+    }
+
+
+def test_a_parameter_that_the_node_does_not_have_is_refused_by_the_replay(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("/**:\n  ros__parameters: {maxwait: 0.1}\n")
+    with pytest.raises(ConfigurationError, match=r"mine\.yaml: unknown parameter maxwait"):
+        read_parameters(tmp_path / "mine.yaml")
