@@ -3,35 +3,21 @@
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from typer.core import TyperGroup
 
 import smvae_core
 from smvae_core.errors import SMVAEError
 from smvae_core.reproduce.command import reproduce
 from smvae_core.terminal import tables
+from smvae_core.terminal.commands import Commands, run
 from smvae_core.terminal.options import DeviceName, PrecisionName, SystemName
-
-
-class Commands(TyperGroup):
-    """The commands; Ctrl-C in any of them is told, and the exit code 130 whatever the version of click."""
-
-    def invoke(self, ctx: typer.Context) -> Any:
-        """Run the command that was named."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            Console(stderr=True).print("interrupted")
-            raise typer.Exit(130) from None
-
 
 app = typer.Typer(
     cls=Commands,
@@ -57,15 +43,6 @@ class Peg(str, Enum):
     round = "round"
     square = "square"
     triangle = "triangle"
-
-
-def run(application: Callable[[], None]) -> None:
-    """Run a typer application: bad input becomes one sentence on stderr and exit code 2."""
-    try:
-        application()
-    except SMVAEError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
-        sys.exit(2)
 
 
 def main() -> None:

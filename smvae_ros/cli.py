@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from smvae_core.cli import app, console, run
+from smvae_core.cli import app, console
 from smvae_core.errors import ConfigurationError
 from smvae_core.peg.scene import SceneLook
+from smvae_core.terminal.commands import run
 from smvae_core.terminal.options import DeviceName
 from smvae_core.terminal.tables import error_table
 

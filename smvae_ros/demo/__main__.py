@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from smvae_core.cli import run as run_command
 from smvae_core.modality import Modality
+from smvae_core.terminal.commands import run
 from smvae_ros.bindings import bind
 from smvae_ros.demo.player import Player, Recorded, read_piece
 from smvae_ros.demo.report import Heard, Pass, Truth, draw, summarise, table
@@ -274,7 +274,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        run_command(app)
+        run(app)
     except DemoError as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(1)

@@ -14,9 +14,9 @@ import yaml
 from typer.testing import CliRunner
 
 from smvae_core import checkpoint
-from smvae_core.cli import Commands
 from smvae_core.configuration import Configuration, load_configuration
 from smvae_core.errors import ConfigurationError
+from smvae_core.terminal.commands import Commands
 
 from .conftest import write_log
 
