@@ -49,6 +49,9 @@ def train(job: Job, console: Console = Console()) -> Run:
         MultimodalVAE(job.configuration.model)
     FORMATS[job.configuration.data.format].find(job.data)
     with ExitStack() as stack:
+        if fabric.world_size > 1:
+            # Left to the end of the process, the group's threads sometimes abort it.
+            stack.callback(torch.distributed.destroy_process_group)
         if fabric.is_global_zero:
             stack.enter_context(run.locked())
         samples, skipped = _read(job, fabric, console)

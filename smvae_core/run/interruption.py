@@ -9,9 +9,13 @@ from types import FrameType
 
 
 class Interruption:
-    """Whether somebody wants the run to stop."""
+    """Whether somebody wants the run to stop.
 
-    def __init__(self, noted: float) -> None:
+    Args:
+        noted: signals that interrupt nothing yet.
+    """
+
+    def __init__(self, noted: float = 1) -> None:
         self._noted, self._came = noted, 0
 
     @property
