@@ -69,9 +69,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "bag_arguments",
                 default_value="",
-                # At its 40 Hz, /clock steps at such a rate by more than the node's parameter `future` allows.
-                description="More arguments of `ros2 bag play`, such as '--loop --rate 0.5'; with a --rate of 4 or "
-                "more give --clock 400 too, or messages count as of the future.",
+                description="More arguments of `ros2 bag play`, such as '--loop --rate 0.5'.",
             ),
             DeclareLaunchArgument(
                 "log_level",
