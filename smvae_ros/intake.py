@@ -21,9 +21,8 @@ from smvae_ros.publications import MESSAGES
 from smvae_ros.set_synchronizer import SampleSet
 from smvae_ros.settings import FusionSettings, nanoseconds
 
-# As many images as the worker lets wait: what came while the machine slept is not lost before it can be fused. Of a
-# 1 kHz sensor nothing may be lost while the executor is busy.
-_QOS_DEPTH = {"rgb": TOGETHER, "depth": TOGETHER, "force": 200, "vector": 10}
+# Of a 1 kHz sensor nothing may be lost while the executor is busy.
+_QOS_DEPTH = {"force": 200, "vector": 10}
 
 
 class Intake:
@@ -109,7 +108,6 @@ class Intake:
 
     def _subscribe(self, name: str, topic: str) -> None:
         binding = self.bindings[name]
-        kind = binding.modality.preprocessing.kind
 
         def receive(message: Any) -> None:
             stamp = message.header.stamp
@@ -119,7 +117,9 @@ class Intake:
             self.arrived_ns[name], self.stamps_ns[name] = now_ns, stamp_ns
             self._hand_on(self.synchronizer.add(name, stamp_ns, message, now_ns))
 
-        self.losses[name] = self._create(name, MESSAGES[binding.type], topic, receive, _QOS_DEPTH[kind])
+        # As many images as the worker lets wait: what came while the machine slept is not lost before it can be fused.
+        depth = TOGETHER if binding.modality.is_image else _QOS_DEPTH[binding.modality.preprocessing.kind]
+        self.losses[name] = self._create(name, MESSAGES[binding.type], topic, receive, depth)
         # Of several depth cameras, the first is the one whose prediction becomes points.
         depths = [n for n, b in self.bindings.items() if b.modality.preprocessing.kind == "depth"]
         if depths[:1] == [name]:

@@ -14,13 +14,14 @@ from smvae_ros.msg import VectorStamped
 
 from smvae_core.errors import ConfigurationError
 from smvae_core.modality import Modality
+from smvae_core.preprocessing import Grey
 from smvae_ros.bags import BagError
 from smvae_ros.bindings import IMAGE, JOINTS, TWIST, VECTOR, VECTOR_STAMPED, WRENCH
 from smvae_ros.replay import replay
 from smvae_ros.settings import FusionSettings, default_settings, default_topics
 
 from .robot import FusionProcess, Robot, fusion_starter, stamp_ns
-from .senses import JOINTS_MESSAGE, SIX, THREE, Senses, messages, tiny_checkpoint
+from .senses import JOINTS_MESSAGE, SIX, THREE, Senses, camera, messages, tiny_checkpoint
 
 ROS_TYPES = {
     "left": IMAGE,
@@ -94,6 +95,16 @@ def test_three_modalities_are_fused_and_vectors_predicted_as_they_come(start: Ca
     robot.wait(lambda: tactile and hand, "predictions of the vectors")
     assert (len(tactile[0].values), len(hand[0].values)) == (11, 3)
     robot.wait(lambda: stamp_ns(robot.latents[-1]) >= stamp_ns(tactile[0]), "the latent of the prediction's set")
+
+
+def test_a_grey_modality_is_fed_by_a_colour_camera(start: Callable, tmp_path: Path) -> None:
+    grey = Modality(name="grey", source="left.grey", preprocessing=Grey(), network="image", likelihood="bernoulli")
+    checkpoint = tiny_checkpoint(tmp_path / "grey.safetensors", (camera("left"), grey))
+    robot, _ = start(**{"checkpoint": checkpoint, "streams.grey.topic": "left/image", "reference": "left"})
+    heard = robot.listen("predicted/grey", Image)
+    Senses(robot, {"left": "/left/image"})
+    robot.wait_for_set("left", "grey")
+    robot.wait(lambda: heard, "a prediction of the grey picture")
 
 
 def test_another_field_of_the_joint_state_may_be_meant(start: Callable, six: Path) -> None:
