@@ -14,7 +14,6 @@ from safetensors.torch import save as to_bytes
 
 import smvae_core
 from smvae_core.configuration import Configuration
-from smvae_core.data.samples import Samples
 from smvae_core.errors import SMVAEError, explain
 from smvae_core.evaluation import Evaluation
 from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
@@ -62,11 +61,6 @@ class Metadata(BaseModel):
     model: ModelConfiguration
     training: TrainingRecord | None = None
     metrics: Evaluation | None = None
-
-
-def told(samples: Samples, data: Path) -> str:
-    """The samples of a folder in words, as `TrainingRecord.data` has them."""
-    return f"{len(samples.held)} trajectories, {len(samples)} steps, from {data.name}"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import smvae_core
-from smvae_core.errors import SMVAEError
 from smvae_core.reproduce.command import reproduce
 from smvae_core.terminal import tables
 from smvae_core.terminal.commands import Commands, run
@@ -201,7 +200,7 @@ def evaluate(
     from smvae_core.engine import torch_device
     from smvae_core.metrics.held_out import read_logs_to_judge
     from smvae_core.metrics.judgement import judge, picture
-    from smvae_core.run.folder import best_of, writable
+    from smvae_core.run.folder import best_of, writable, writing_to
 
     path = best_of(model)
     loaded = load(path)
@@ -225,11 +224,9 @@ def evaluate(
     console.print(tables.probe_table(found))
     console.print(tables.robustness_table(found))
     if out is not None:
-        try:
+        with writing_to(out):
             write_atomically(out / "figures.json", (found.model_dump_json(indent=2) + "\n").encode())
             picture(found, out)
-        except OSError as error:
-            raise SMVAEError(f"{out}: expected a folder to write to, found none ({error.strerror})") from None
 
 
 @app.command()

@@ -28,6 +28,10 @@ class SenseDecoder:
         # A categorical modality's softmax runs over neighbouring entries, so that it must have them beside each other.
         apart = phases and self._modality.likelihood != "categorical" and has_phases(model.decoders[name])
         self._phases = PhaseDecoder(model.decoders[name]) if apart else None
+        # Entries that only the layout has are 0, with a parameter of 0: what log p they would add.
+        zero = torch.zeros(1, *self._modality.shape)
+        more = self.laid_out(zero).numel() - zero.numel()
+        self._of_border = float(log_likelihood(self._modality, zero, zero)) * more / zero.numel()
 
     def parameters(self, z: Tensor) -> Tensor:
         """Of the likelihood, from z (B, L), laid out in its own way."""
@@ -55,16 +59,8 @@ class SenseDecoder:
         Returns:
             (..., B), in nats.
         """
-        return log_likelihood(self._modality, x, parameters) - self._of_border(x)
+        return log_likelihood(self._modality, x, parameters) - self._of_border
 
     def log_likelihood_of_pairs(self, x: Tensor, parameters: Tensor) -> Tensor:
         """The same of N observations with each of S parameters: (S, N)."""
-        return log_likelihood_of_pairs(self._modality, x, parameters) - self._of_border(x)
-
-    def _of_border(self, x: Tensor) -> float:
-        """log p of the entries that only the layout has, each 0 and with a parameter of 0."""
-        if self._phases is None:
-            return 0.0
-        zero = torch.zeros(1, *self._modality.shape)
-        entries = zero.numel()
-        return float(log_likelihood(self._modality, zero, zero)) * (x[0].numel() - entries) / entries
+        return log_likelihood_of_pairs(self._modality, x, parameters) - self._of_border

@@ -128,13 +128,12 @@ def unknown_overrides(node: Node) -> list[str]:
         for name in sorted(node._parameter_overrides)
         if not node.has_parameter(name) and not name.startswith("qos_overrides.")
     ]
-    shortened = {name: ".".join(name.split(".")[:2]) for name in unknown if name.startswith("streams.")}
-    return list(
-        dict.fromkeys(
-            name if node.has_parameter(f"{shortened.get(name, '')}.topic") else shortened.get(name, name)
-            for name in unknown
-        )
-    )
+
+    def shortened(name: str) -> str:
+        stream = ".".join(name.split(".")[:2])
+        return stream if name.startswith("streams.") and not node.has_parameter(f"{stream}.topic") else name
+
+    return list(dict.fromkeys(map(shortened, unknown)))
 
 
 def files_of_others(node: Node, arguments: Sequence[str]) -> dict[str, list[str]]:

@@ -72,6 +72,10 @@ class Samples:
         """Names of the trajectories that these samples are of."""
         return tuple(self.names[i] for i in np.unique(self.trajectory))
 
+    def told(self, data: Path) -> str:
+        """In words what was read of a folder, as a checkpoint's `TrainingRecord` has it."""
+        return f"{len(self.held)} trajectories, {len(self)} steps, from {data.name}"
+
     def rows_of(self, modality: Modality) -> np.ndarray:
         """(N,), the row of each sample in that modality's array."""
         return self.following if modality.source == _FOLLOWING else self.rows

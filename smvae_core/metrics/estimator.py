@@ -200,7 +200,8 @@ def _from_prior(model: MultimodalVAE, batch: Batch, names: Sequence[str], sample
     seen = {name: decoder.laid_out(distinct[name]) for name, decoder in decoders.items()}
     for drawn in _blocks(samples, _DECODED[device.type]):
         z = torch.randn(drawn, model.configuration.latent, device=device, generator=generator)
-        total.add(sum(x.log_likelihood_of_pairs(seen[name], x.parameters(z)) for name, x in decoders.items()))
+        log_p = (of.log_likelihood_of_pairs(seen[name], of.parameters(z)) for name, of in decoders.items())
+        total.add(sum(log_p))
     model.train(training)
     return Estimate(*(x[which.to(device)] for x in total.estimate()))
 

@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from smvae_core.checkpoint import Metadata, told
+from smvae_core.checkpoint import Metadata
 from smvae_core.configuration import DataConfiguration
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
@@ -31,7 +31,7 @@ def read_logs_to_judge(
         configuration = configuration.model_copy(update={"missing": {}})
     samples = read_logs(data, modalities, configuration, cache, skip_bad, console).samples
     if not held_out:
-        if record and record.data == told(samples, data):
+        if record and record.data == samples.told(data):
             console.print(
                 f"{escape(str(data))} looks like what the model was trained on; --held-out judges what it has never seen",
                 soft_wrap=True,

@@ -70,11 +70,9 @@ class Run:
         Raises:
             RunError: another process trains there, or the folder cannot be written to.
         """
-        try:
+        with writing_to(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             file = (self.folder / ".lock").open("w")
-        except OSError as error:
-            raise RunError(f"{self.folder}: expected a folder to write to, found none ({error.strerror})") from None
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -97,10 +95,21 @@ def writable(folder: Path) -> None:
     Raises:
         RunError: they cannot.
     """
-    try:
+    with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Inside, what the system says against writing there becomes one sentence.
+
+    Raises:
+        RunError: it cannot be written to.
+    """
+    try:
+        yield
     except OSError as error:
         raise RunError(f"{folder}: expected a folder to write to, found none ({error.strerror})") from None
 

@@ -218,7 +218,7 @@ class Session:
             return
         training, unseen = self.loop.samples, self.unseen
         record = checkpoint.TrainingRecord(
-            data=checkpoint.told(self.samples, self.job.data),
+            data=self.samples.told(self.job.data),
             commands=tuple(self.position.command.splitlines()),
             configuration=self.job.configuration,
             epochs=self.loop.epoch,
