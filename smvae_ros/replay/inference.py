@@ -154,6 +154,8 @@ class BatchInference:
             known = torch.tensor([name in arrays for arrays in truths])[owner]
             kept = shown & self._pictures if image else torch.ones_like(known)
             wanted = torch.nonzero(known | kept)[:, 0]
+            if not len(wanted):  # a camera that was out for all of these sets
+                continue
             decoder, truth = self._decoders[name], self._decoders[name].laid_out(self._stacked(name, truths))
             predicted, squared = [], []
             for rows in wanted.split(self._rows if image else len(owner)):

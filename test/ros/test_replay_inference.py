@@ -64,6 +64,14 @@ def test_a_batch_agrees_with_the_engine_to_1e_4(
                     assert np.isnan(error)
 
 
+def test_a_camera_that_is_out_for_a_whole_batch_is_not_judged(engine: Engine) -> None:
+    loaded = checkpoints.load(checkpoints.default_checkpoint())
+    without_pictures = BatchInference(loaded.model, engine.mean, engine.device, pictures=False)
+    sets = [{m.name: np.zeros(m.shape, np.float32) for m in engine.modalities if not m.is_image}] * 3
+    for judged in without_pictures.run(sets, sets):
+        assert np.isnan(judged.from_set).tolist() == [True, True, False, False]
+
+
 def test_an_empty_set_gives_the_prior(engine: Engine, inference: BatchInference) -> None:
     (judged,) = inference.run([{}], [{}])
     assert judged.held == () and not judged.mean.any() and not judged.log_variance.any()
