@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, cast
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag2
@@ -16,7 +17,7 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from smvae_core.errors import SMVAEError
-from smvae_ros.bags_repair import ZSTD_MAGIC, Source, reason_of, sources, storage_files, unpacked
+from smvae_ros.bags_repair import FULL, ZSTD_MAGIC, Source, reason_of, sources, storage_files, unpacked
 from smvae_ros.bindings import VECTOR, VECTOR_STAMPED
 from smvae_ros.conversions import stamp_ns
 
@@ -118,7 +119,11 @@ def open_bag(
     if not path.exists():
         raise BagError(f"{path}: no such bag")
     with ExitStack() as stack:
-        opened, damage, recorded_ns = sources(path, stack)
+        try:
+            opened, damage, recorded_ns = sources(path, stack)
+        except OSError as error:
+            full = f" in {gettempdir()}, to which it is unpacked and which TMPDIR names" if error.errno in FULL else ""
+            raise BagError(f"{path}: cannot be read ({error.strerror}{full})") from None
         if not opened:
             raise BagError(
                 f"{path}: expected a rosbag2 (a folder with metadata.yaml, .mcap or .db3), found: "
@@ -149,28 +154,44 @@ def read_bag(
 def find_bags(path: Path) -> list[Path]:
     """The bags in a folder and its subfolders, in the order of their names; a bag itself is the only one.
 
-    A folder with metadata.yaml is one bag, also a folder whose files bear its name: a recorder that was killed leaves
+    A folder with metadata.yaml, or that file itself, is one bag, also a folder whose files bear its name: a recorder that was killed leaves
     no metadata. Any other .mcap or .db3 file is a bag of its own.
     """
-    if not path.is_dir():
+    if path.name == "metadata.yaml":
+        return [path.parent]
+    try:
+        if not path.is_dir() or is_bag(path):
+            return [path]
+        files = storage_files(path)
+        folders = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    except OSError:  # whoever opens it will tell
         return [path]
-    files = storage_files(path)
-    of_folder = re.compile(re.escape(path.resolve().name) + r"(_\d+)?\.(mcap|db3)(\.zstd)?")
-    if (path / "metadata.yaml").exists() or any(of_folder.fullmatch(file.name) for file in files):
-        return [path]
-    folders = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
     return sorted([*files, *(bag for folder in folders for bag in find_bags(folder))])
 
 
+def is_bag(folder: Path) -> bool:
+    """Whether it is a folder that is one bag; see `find_bags`."""
+    if not folder.is_dir():
+        return False
+    of_folder = re.compile(re.escape(folder.resolve().name) + r"(_\d+)?\.(mcap|db3)(\.zstd)?")
+    return (folder / "metadata.yaml").exists() or any(of_folder.fullmatch(f.name) for f in storage_files(folder))
+
+
 def bag_hash(path: Path) -> str:
-    """SHA-256 over the names and contents of a bag's files."""
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    """SHA-256 over the names and contents of a bag's files.
+
+    Raises:
+        BagError: it cannot be read.
+    """
     digest = sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0")
-        with file.open("rb") as content:
-            while block := content.read(1 << 20):
-                digest.update(block)
+    try:
+        for file in sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]:
+            digest.update(file.name.encode() + b"\0")
+            with file.open("rb") as content:
+                while block := content.read(1 << 20):
+                    digest.update(block)
+    except OSError as error:
+        raise BagError(f"{path}: cannot be read ({error.strerror})") from None
     return digest.hexdigest()
 
 
@@ -215,7 +236,10 @@ def _found(
         modalities.setdefault(topic, []).append(modality)
     if missing:
         found = ", ".join(sorted(f"{c.topic} ({c.msgtype}, {c.msgcount})" for c in connections)) or "no topic"
-        raise BagError(f"{path}: expected messages on {', '.join(missing)}, found {found}")
+        raise BagError(
+            f"{path}: expected messages on {', '.join(missing)}, found {found}; "
+            "name another topic, or leave out a sense that it lacks"
+        )
     return modalities
 
 

@@ -5,6 +5,7 @@ What is written anew is an MCAP file in a temporary folder (TMPDIR says where), 
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import sqlite3
@@ -24,6 +25,9 @@ from rosbags.rosbag2.storage_mcap import McapReader
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of whatever is compressed with zstd."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says where there is no space left."""
 
 _STORAGE = re.compile(r".*\.(mcap|db3)(\.zstd)?")
 
@@ -157,6 +161,8 @@ def _rewritten(file: Path, whole: Path, copy: Callable[[Path, Writer], Iterator[
             for _ in copy(file, writer):
                 messages += 1
         except Exception as error:  # a damaged file, as above
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
             reason = f"is cut off or damaged after {messages} messages ({reason_of(error)})"
         writer.finish()
     return messages, reason

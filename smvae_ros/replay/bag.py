@@ -21,6 +21,9 @@ from smvae_ros.replay.inference import Judged
 from smvae_ros.set_synchronizer import SampleSet
 from smvae_ros.settings import default_topics
 
+FUSION_BAG = "fusion"
+"""Folder of the bag, beside the other results."""
+
 LATENT = "smvae_ros/msg/Latent"
 
 LATENT_DEFINITION = """\

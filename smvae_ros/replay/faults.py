@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from zlib import crc32
 
@@ -47,6 +48,13 @@ def dropped_altogether(what_if: WhatIf) -> set[str]:
     return {drop.modality for drop in what_if.drop if drop.start <= 0.0 and drop.end is None}
 
 
+def interval(drop: Drop) -> str:
+    """When it holds, in words."""
+    if drop.end is None:
+        return f"from {drop.start:g} s" if drop.start else "throughout"
+    return f"from {drop.start:g} to {drop.end:g} s"
+
+
 class Faults:
     """The faults at work on the messages of one bag.
 
@@ -56,23 +64,35 @@ class Faults:
     """
 
     def __init__(self, what_if: WhatIf, modalities: Sequence[Modality]) -> None:
-        self._drops = [
-            (drop.modality, nanoseconds(drop.start), None if drop.end is None else nanoseconds(drop.end))
+        self._drops = {
+            drop: (nanoseconds(drop.start), None if drop.end is None else nanoseconds(drop.end))
             for drop in what_if.drop
-        ]
+        }
+        self._taken: Counter[Drop] = Counter()
+        self._seen: set[str] = set()
         self._delays = {name: nanoseconds(seconds) for name, seconds in what_if.delay.items()}
         self._noise = dict(what_if.noise)
         self._modalities = {modality.name: modality for modality in modalities}
-        self.touched = {name for name, *_ in self._drops} | {name for name, late_ns in self._delays.items() if late_ns}
+        self.touched = {drop.modality for drop in self._drops} | {
+            name for name, late_ns in self._delays.items() if late_ns
+        }
         self.longest_delay_ns = max(self._delays.values(), default=0)
 
     def arrival(self, modality: str, log_ns: int, begin_ns: int) -> int | None:
         """When a message arrives that was logged at `log_ns`, in a bag that begins at `begin_ns`; None: never."""
         since_ns = log_ns - begin_ns
-        for name, start_ns, end_ns in self._drops:
-            if name == modality and start_ns <= since_ns and (end_ns is None or since_ns < end_ns):
-                return None
-        return log_ns + self._delays.get(modality, 0)
+        self._seen.add(modality)
+        gone = [
+            drop
+            for drop, (start_ns, end_ns) in self._drops.items()
+            if drop.modality == modality and start_ns <= since_ns and (end_ns is None or since_ns < end_ns)
+        ]
+        self._taken.update(gone)
+        return None if gone else log_ns + self._delays.get(modality, 0)
+
+    def without_effect(self) -> list[Drop]:
+        """Those that took nothing away from a modality that was there."""
+        return [drop for drop in self._drops if drop.modality in self._seen and not self._taken[drop]]
 
     def disturbed(self, name: str, array: np.ndarray, samples: Sequence[Sample]) -> np.ndarray:
         """A modality's array in model units with its noise; the same samples get the same noise every time.

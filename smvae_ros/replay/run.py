@@ -22,21 +22,19 @@ from smvae_core import checkpoint as checkpoints
 from smvae_core.engine import Device, Engine
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
-from smvae_ros.bags import Bag, BagError, bag_hash, open_bag
-from smvae_ros.replay.bag import FusionBag
-from smvae_ros.replay.faults import Faults, dropped_altogether
+from smvae_ros.bags import Bag, BagError, bag_hash, is_bag, open_bag
+from smvae_ros.replay.bag import FUSION_BAG, FusionBag
+from smvae_ros.replay.faults import Faults, dropped_altogether, interval
 from smvae_ros.replay.inference import BatchInference
 from smvae_ros.replay.judge import Judge, prepare
 from smvae_ros.replay.pictures import write_pictures
 from smvae_ros.replay.sets import RecordedSets
 from smvae_ros.replay.summary import BagExtent, ReplaySummary, StreamSummary, Timing, WhatIf
-from smvae_ros.replay.table import SetTable
+from smvae_ros.replay.table import SETS, SetTable
 from smvae_ros.replay.threads import judged_in_order, undisturbed
 from smvae_ros.set_synchronizer import SetSynchronizer
 from smvae_ros.settings import FusionSettings
-
-FUSION_BAG = "fusion"
-"""Folder of the bag with latents and predictions, beside the other results."""
+from smvae_ros.stream import StreamCounts
 
 _OTHER_CLOCK_NS = 10_000_000_000
 
@@ -73,11 +71,13 @@ def replay(
     Raises:
         BagError: not a bag, nothing in it can be read, a topic missing, or no set in it.
         CheckpointError, EngineError, ConfigurationError, WhatIfError: as the engine, the settings and `what_if`.
-        ReplayError: `out` cannot be written.
+        ReplayError: `out` cannot be written, or is a bag.
     """
     checkpoint = checkpoints.default_checkpoint() if checkpoint is None else checkpoint
     if out.exists() and not out.is_dir():
         raise ReplayError(f"{out}: expected a folder or nothing, found a file")
+    if is_bag(out):
+        raise ReplayError(f"{out}: expected a folder for the results, found a bag")
     loaded = checkpoints.load(checkpoint)
     engine = Engine(loaded, device, backend="eager")
     chosen = settings(engine.modalities)
@@ -99,7 +99,7 @@ def replay(
             synchronizer = chosen.synchronizer()
             streams = chosen.synchronizer_streams()
             sets = RecordedSets(opened, synchronizer, streams, Faults(faults, engine.modalities))
-            table = SetTable(folder / "sets.parquet", engine.modalities, engine.latent, hashes)
+            table = SetTable(folder / SETS, engine.modalities, engine.latent, hashes)
             judge = Judge(engine.modalities, stack.enter_context(table))
             fusion_bag = stack.enter_context(FusionBag(folder / FUSION_BAG, bindings)) if write_bag else None
             prepared = (prepare(recorded, bindings, sets.faults) for recorded in sets)
@@ -132,7 +132,7 @@ def replay(
             settings=chosen,
             what_if=faults,
             extent=extent,
-            warnings=tuple(_warnings(opened, sets, synchronizer, topics)),
+            warnings=tuple(_warnings(opened, sets, synchronizer, judge, topics)),
             modalities=judge.names,
             streams={name: _stream_summary(name, opened, sets, synchronizer, judge, topics) for name in topics},
             sets=judge.sets,
@@ -195,7 +195,9 @@ def _stream_summary(
     )
 
 
-def _warnings(bag: Bag, sets: RecordedSets, synchronizer: SetSynchronizer, topics: Mapping[str, str]) -> Iterator[str]:
+def _warnings(
+    bag: Bag, sets: RecordedSets, synchronizer: SetSynchronizer, judge: Judge, topics: Mapping[str, str]
+) -> Iterator[str]:
     for name, topic in topics.items():
         if not sets.recorded[name]:
             yield f"{topic}: no messages, so {name} is never judged"
@@ -205,17 +207,25 @@ def _warnings(bag: Bag, sets: RecordedSets, synchronizer: SetSynchronizer, topic
             yield f"{topic}: {unstamped} of {sets.recorded[name]} messages without a stamp; their log time took its place"
         if name in sets.lags_ns and min(map(abs, sets.lags_ns[name])) > _OTHER_CLOCK_NS:
             yield f"{topic}: stamps are {sets.lags_ns[name][0] / 1e9:.1f} s off the bag's clock, as if of another one"
+        if judge.rejected[name]:
+            because = judge.rejected_because[name]
+            yield f"{topic}: {judge.rejected[name]} sets had to do without {name}: {because}"
+        if synchronizer.counts[name].received and not synchronizer.counts[name].sets:
+            yield f"{topic}: none in a set: {_fate(synchronizer.counts[name])}"
+    for drop in sets.faults.without_effect():
+        yield f"{topics[drop.modality]}: nothing to take away {interval(drop)}, where it has no messages"
     if synchronizer.resets:
         yield f"time jumped back {synchronizer.resets} times"
 
 
 def _fates(synchronizer: SetSynchronizer) -> str:
     """What became of all messages, in a sentence."""
-    return ", ".join(
-        f"{name}: {counts.received} received"
-        + "".join(f", {number} dropped as {reason}" for reason, number in sorted(counts.dropped.items()))
-        for name, counts in synchronizer.counts.items()
-    )
+    return ", ".join(f"{name}: {_fate(counts)}" for name, counts in synchronizer.counts.items())
+
+
+def _fate(counts: StreamCounts) -> str:
+    dropped = "".join(f", {number} dropped as {reason}" for reason, number in sorted(counts.dropped.items()))
+    return f"{counts.received} received{dropped}"
 
 
 def _timing(engine: Engine, sets: Sequence[dict[str, np.ndarray]], bag_seconds: float, wall_seconds: float) -> Timing:

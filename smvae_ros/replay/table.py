@@ -34,6 +34,9 @@ import pyarrow.parquet as pq
 from smvae_core.evaluation import all_subsets
 from smvae_core.modality import Modality
 
+SETS = "sets.parquet"
+"""Name of the file."""
+
 _ROWS = 1024
 
 

@@ -71,6 +71,12 @@ def trivial_errors(results: Results) -> dict[str, float]:
     return trivial
 
 
+def most_held(results: Results) -> list[str]:
+    """The modalities of the largest sets that there were: all, unless one is missing throughout."""
+    rows = [row for row in results.summary.evaluation.subsets if row.samples]
+    return list(max(rows, key=lambda row: (len(row.subset), row.samples)).subset) if rows else []
+
+
 def shares(results: Results, subset: list[str]) -> dict[str, float]:
     """By modality, the error of predictions from one subset as a share of the training mean's."""
     for row in results.summary.evaluation.subsets:
@@ -107,21 +113,23 @@ def verdict(worst: float) -> str:
 
 def _goodness(results: Results) -> Finding:
     question = "How good was the fusion?"
-    whole = shares(results, results.names)
+    held = most_held(results)
+    whole = shares(results, held)
     if not whole:
-        return Finding(question, "none", "", "No set had all senses, so nothing could be judged against it.", [])
+        return Finding(question, "none", "", "No set held a sense that could be judged.", [])
     ranked = sorted(whole, key=lambda name: whole[name])
     best, worst = ranked[0], ranked[-1]
-    samples = results.summary.evaluation.of(*results.names).samples
+    samples = results.summary.evaluation.of(*held).samples
+    source = _all(results)
     answer = (
-        f"From all senses together, {best} is predicted best and {worst} worst: what is left is {percent(whole[best])} "
+        f"From {source}, {best} is predicted best and {worst} worst: what is left is {percent(whole[best])} "
         f"and {percent(whole[worst])} of the squared error of always guessing the training mean, "
-        f"over the {samples:,} sets that had everything."
+        f"over the {samples:,} sets that had {'everything' if len(held) == len(results.names) else 'these'}."
     )
     trivial = trivial_errors(results)
     details = []
     for name in results.names:
-        line = f"{name}: {percent(whole[name])} from all senses" if name in whole else f"{name}: not judged"
+        line = f"{name}: {percent(whole[name])} from {source}" if name in whole else f"{name}: not judged"
         came = results.sets.errors[name].get(SET)
         if came is not None and name in trivial and np.isfinite(came).any():
             line += f", {percent(float(np.nanmean(came)) / trivial[name])} from the sets as they came"
@@ -161,11 +169,15 @@ def _absences(sets: Sets) -> Finding:
 def _without_cameras(results: Results) -> Finding:
     cameras = results.cameras
     question = "Would it have held without the camera?"
-    whole = shares(results, results.names)
-    rest = [name for name in results.names if name not in cameras]
+    held = most_held(results)
+    whole = shares(results, held)
+    if not cameras:
+        return Finding(question, "none", "", "There is no camera.", [])
+    cameras = [name for name in cameras if name in held]
     if not cameras or not whole:
-        return Finding(question, "none", "", "There is no camera, or no set that had all senses.", [])
-    cases = [(f"without {name}", [n for n in results.names if n != name]) for name in cameras]
+        return Finding(question, "none", "", "No set had a camera: how good the fusion was is without it.", [])
+    rest = [name for name in held if name not in cameras]
+    cases = [(f"without {name}", [n for n in held if n != name]) for name in cameras]
     if len(cameras) > 1 and rest:
         cases.append((f"without any camera, by {' + '.join(rest)}", rest))
     details, judged = [], []
@@ -179,7 +191,9 @@ def _without_cameras(results: Results) -> Finding:
     sentences = [f"{title[0].upper()}{title[1:]}, {_how_it_held(found)}" for title, found in (judged[0], judged[-1])]
     # Of the worst case: one device often brings colour and depth, so that both go at once.
     word = verdict(max(judged[-1][1].values()))
-    return Finding(question, word, word, " ".join(dict.fromkeys(sentences)), [*details, _in_full(whole)])
+    in_full = ", ".join(f"{name} {percent(share)}" for name, share in whole.items())
+    details.append(f"for comparison, from {_all(results)}: {in_full}")
+    return Finding(question, word, word, " ".join(dict.fromkeys(sentences)), details)
 
 
 def _how_it_held(found: dict[str, float]) -> str:
@@ -193,8 +207,10 @@ def _how_it_held(found: dict[str, float]) -> str:
     return f"it would: every sense stays below {percent(FAIR)} of the mean's error (worst {worst}, {percent(found[worst])})."
 
 
-def _in_full(whole: dict[str, float]) -> str:
-    return "for comparison, from all senses: " + ", ".join(f"{name} {percent(share)}" for name, share in whole.items())
+def _all(results: Results) -> str:
+    """What to call `most_held`."""
+    held = most_held(results)
+    return "all senses" if len(held) == len(results.names) else f"{' + '.join(held)}, the most that a set held"
 
 
 def _and(names: list[str]) -> str:

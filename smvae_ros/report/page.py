@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from smvae_core.evaluation import Subset
-from smvae_ros.replay.summary import Drop
+from smvae_ros.replay.faults import interval
 from smvae_ros.report.findings import FAIR, GOOD, duration, findings, percent, silences, trivial_errors
 from smvae_ros.report.latent import PERPLEXITY, latent_plane
 from smvae_ros.report.results import SET, Results
@@ -154,7 +154,7 @@ def _alerts(results: Results) -> str:
         title = f"The bag is damaged: what follows is of the {duration(extent.seconds)}{length} that could be read."
         alerts.append(_alert(title, extent.damage))
     what_if = summary.what_if
-    faults = [_drop(drop) for drop in what_if.drop]
+    faults = [f"{drop.modality}: taken away {interval(drop)}" for drop in what_if.drop]
     faults += [f"{name}: noise of {noise:g} added, in model units" for name, noise in what_if.noise.items()]
     faults += [f"{name}: delayed by {1000 * delay:g} ms" for name, delay in what_if.delay.items()]
     if faults:
@@ -168,12 +168,6 @@ def _alerts(results: Results) -> str:
 def _alert(title: str, sentences: tuple[str, ...] | list[str], kind: str = "") -> str:
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
     return f'<div class="alert {kind}" role="note"><strong>{escape(title)}</strong><ul>{items}</ul></div>'
-
-
-def _drop(drop: Drop) -> str:
-    if drop.end is None:
-        return f"{drop.modality}: taken away" + (f" from {drop.start:g} s" if drop.start else "")
-    return f"{drop.modality}: taken away from {drop.start:g} to {drop.end:g} s"
 
 
 def _tiles(results: Results) -> str:

@@ -155,7 +155,7 @@ def _sets(table: pa.Table, names: list[str], begin_ns: int) -> Sets:
     if not table.num_rows:
         raise ValueError("no set")
     seconds = (table["log_ns"].to_numpy() - begin_ns) / 1e9
-    vectors = [name for name in names if f"seen_{name}" in table.column_names]
+    vectors = {name: _vectors(table, name) for name in names if f"seen_{name}" in table.column_names}
     return Sets(
         seconds=seconds,
         jumps=seconds[1:][np.diff(table["epoch"].to_numpy()) != 0].tolist(),
@@ -167,9 +167,9 @@ def _sets(table: pa.Table, names: list[str], begin_ns: int) -> Sets:
         attention={name: _column(table, f"attention_{name}") for name in names},
         mean=_lists(table, "mean"),
         errors={name: _errors(table, name) for name in names},
-        seen={name: _lists(table, f"seen_{name}") for name in vectors},
-        predicted={name: _lists(table, f"predicted_{name}") for name in vectors},
-        without={name: _lists(table, f"predicted_{name}_without") for name in vectors},
+        seen={name: seen for name, (seen, _, _) in vectors.items()},
+        predicted={name: predicted for name, (_, predicted, _) in vectors.items()},
+        without={name: without for name, (_, _, without) in vectors.items()},
     )
 
 
@@ -182,14 +182,21 @@ def _column(table: pa.Table, name: str) -> np.ndarray:
     return table[name].cast(pa.float64()).to_numpy()
 
 
+def _vectors(table: pa.Table, name: str) -> list[np.ndarray]:
+    """Seen, predicted and predicted without it, each (N, C), also where one of them is nowhere."""
+    found = [_lists(table, column) for column in (f"seen_{name}", f"predicted_{name}", f"predicted_{name}_without")]
+    width = max(rows.shape[1] for rows in found)
+    return [rows if rows.shape[1] else np.full((len(rows), width), np.nan) for rows in found]
+
+
 def _lists(table: pa.Table, name: str) -> np.ndarray:
-    """(N, C) of a column of lists of C; a null is a row of NaN."""
+    """(N, C) of a column of lists of C; a null is a row of NaN, and nothing but nulls is (N, 0)."""
     column = table[name].combine_chunks()
     valid = column.is_valid().to_numpy(zero_copy_only=False)
     values = column.drop_null().flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)
     width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else len(values) // max(valid.sum(), 1)
     rows = np.full((len(valid), width), np.nan)
-    rows[valid] = values.reshape(-1, width)
+    rows[valid] = values.reshape(int(valid.sum()), width)
     return rows
 
 

@@ -87,6 +87,7 @@ def test_messages_that_cannot_be_used_are_counted_with_the_reason(
     assert summary.sets_by_subset == {"rgb+depth+force+action": STEPS - 2, "depth+force+action": 2}
     assert summary.streams["rgb"].rejected == 2
     assert "found encoding 'rgbX'" in summary.streams["rgb"].rejected_because
+    assert f"/rgb/image: 2 sets had to do without rgb: {summary.streams['rgb'].rejected_because}" in summary.warnings
 
 
 def test_a_bag_without_a_whole_set_is_judged_by_what_its_sets_hold(
@@ -146,6 +147,13 @@ def test_a_bag_that_was_recorded_while_time_jumped_back_has_two_epochs(
     assert sorted(set(table["epoch"])) == [0, 1]
     assert table["stamp_ns"][:STEPS] == table["stamp_ns"][-STEPS:]
     assert None not in table["error_rgb_from_set"]
+
+
+def test_results_do_not_go_into_a_bag(bag: Path, checkpoint: Path) -> None:
+    before = files(bag)
+    with pytest.raises(ReplayError, match="peg: expected a folder for the results, found a bag"):
+        replay(bag, checkpoint, bag, default_settings, "cpu")
+    assert files(bag) == before
 
 
 def test_results_do_not_go_where_a_file_is(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
