@@ -5,10 +5,12 @@ The sets are the node's own: the model trains on what it will see when it runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -16,7 +18,7 @@ from smvae_core.data.log_file import STEPS_PER_FILE, write_log
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
 from smvae_core.preprocessing import Preprocessing, PreprocessingError
-from smvae_ros.bags import open_bag
+from smvae_ros.bags import BagError, open_bag
 from smvae_ros.bindings import Binding
 from smvae_ros.conversions import ConversionError, raw_array
 from smvae_ros.replay.faults import Faults
@@ -32,7 +34,7 @@ _FOLLOWING = "action"
 
 
 class LogWriteError(SMVAEError):
-    """Logs that cannot be written, or a bag without anything to put into them."""
+    """Logs that cannot be written."""
 
 
 def write_logs(
@@ -41,10 +43,11 @@ def write_logs(
     settings: FusionSettings,
     out: Path,
     on_set: Callable[[], None] = lambda: None,
+    name: str | None = None,
 ) -> list[Path]:
     """Write each stretch of a bag over which the same modalities arrived as a trajectory, in files of 50 steps.
 
-    A set alone between two others makes no trajectory and is left out.
+    A set alone between two others makes no trajectory and is left out. A bag is written whole or not at all.
 
     A log has the keys that the modalities name as their `source`: images (T, size, size, 3), uint8; depth (T, size,
     size, 1), float32, metres, 0 for no reading; windows (T, window, C) and vectors (T, C), float32, physical units. An
@@ -53,32 +56,59 @@ def write_logs(
     Args:
         settings: how sets are made; topics are resolved at the root.
         on_set: called after each set, for progress.
+        name: of its trajectories; by default the bag's own.
 
     Returns:
         The files.
 
     Raises:
-        BagError: not a bag, damaged, or without a topic.
+        BagError: not a bag, damaged, without a topic, or without two sets in a row.
         ConfigurationError: a message that cannot bring its modality.
-        LogWriteError: no two sets in a row, or `out` cannot be written.
+        LogWriteError: there are logs of that name, or `out` cannot be written.
     """
+    name = name or bag.resolve().stem
+    refuse_overwriting(out, [name])
     bindings = settings.bindings(modalities)
     topics = {name: topic for name, topic in settings.root_topics().items() if settings.streams[name].enabled}
     types = {binding.modality.name: binding.type for binding in bindings}
-    writer = _Writer(out, bag.resolve().stem, nanoseconds(settings.tick) * LONGEST_GAP)
+    made = not out.exists()
     try:
-        with open_bag(bag, topics, types) as opened:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out, prefix=".log.") as folder, open_bag(bag, topics, types) as opened:
+            writer = _Writer(Path(folder), name, nanoseconds(settings.tick) * LONGEST_GAP)
             no_faults = Faults(WhatIf(), modalities)
             for recorded in RecordedSets(opened, settings.synchronizer(), settings.synchronizer_streams(), no_faults):
                 sample_set = recorded.sample_set
                 writer.add(sample_set.epoch, sample_set.stamp_ns, _row(bindings, sample_set))
                 on_set()
-        writer.end_trajectory()
+            writer.end_trajectory()
+            if not writer.files:
+                raise BagError(f"{bag}: expected sets to write, found none")
+            return [file.replace(out / file.name) for file in writer.files]
     except OSError as error:
         raise LogWriteError(f"{out}: the logs cannot be written ({error.strerror or error})") from None
-    if not writer.files:
-        raise LogWriteError(f"{bag}: expected sets to write, found none")
-    return writer.files
+    finally:
+        if made:
+            with suppress(OSError):  # there is something in it
+                out.rmdir()
+
+
+def refuse_overwriting(out: Path, names: Iterable[str]) -> None:
+    """Make sure, before long work, that a folder has no logs of bags of these names; their steps would mix.
+
+    Raises:
+        LogWriteError: it has.
+    """
+    if not out.is_dir():
+        return
+    files = sorted(file.name for file in out.glob("*.h5"))
+    for name in names:
+        of_bag = re.compile(rf"\d+_\d+_{re.escape(name)}_\d+_\d+_{STEPS_PER_FILE}\.h5")
+        there = next((file for file in files if of_bag.fullmatch(file)), None)
+        if there is not None:
+            raise LogWriteError(
+                f"{out}: expected no logs of a bag named {name}, found {there}; give another folder or remove them"
+            )
 
 
 class _Writer:
@@ -125,8 +155,6 @@ class _Writer:
         path = self._out / (
             f"{start:%Y%m%d_%H%M%S}_{self._name}_{self._trajectories}_{self._parts}_{STEPS_PER_FILE}.h5"
         )
-        if path.exists():
-            raise LogWriteError(f"{path}: is there already; give another folder or remove it")
         write_log(path, self._rows)
         self.files.append(path)
         self._rows, self._parts = [], self._parts + 1

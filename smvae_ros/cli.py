@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,12 @@ from smvae_core.terminal.tables import error_table
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
     from smvae_ros.replay.many import ReplayJob
 
+Bags = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="BAG...", help="A rosbag2: its folder, or one .mcap or .db3 file; several; or folders of them."
+    ),
+]
 OtherTopics = Annotated[
     list[str] | None,
     typer.Option(help="Another topic of a modality, as MODALITY:=TOPIC; may be given several times."),
@@ -63,7 +69,7 @@ def bag(
 
 @app.command()
 def log(
-    bag: Annotated[list[Path], typer.Argument(help="Rosbag2 recordings of a robot: folders, or .mcap or .db3 files.")],
+    bags: Bags,
     out: Annotated[Path, typer.Option(help="Folder for the logs; made if it is not there.")],
     config: Annotated[
         Path | None,
@@ -74,45 +80,54 @@ def log(
 ) -> None:
     """Turn recordings of a robot into logs to train on: the sets that the node would make of them.
 
-    A sensor that comes and goes, or a pause, ends a trajectory and begins another.
+    A sensor that comes and goes, or a pause, ends a trajectory and begins another. Of several bags the bad ones are
+    listed at the end, and the exit code is 3.
 
     Example: smvae log monday.bag tuesday.bag --out logs --config config/two_cameras.yaml
     """
     from smvae_core.configuration import Configuration, load_configuration
     from smvae_core.data.vision_touch import find_trajectories
-    from smvae_ros.bag_logs import write_logs
+    from smvae_ros.bag_logs import refuse_overwriting, write_logs
+    from smvae_ros.bags import BagError
+    from smvae_ros.bags_named import named_bags
+    from smvae_ros.conversions import ConversionError
     from smvae_ros.settings import default_settings
 
     modalities = (load_configuration(config) if config else Configuration()).model.modalities
     settings = default_settings(modalities)
     for change in _changes(params_file, topic or []):
         settings = settings.changed(change)
+    named = {name.replace("/", "_"): bag for name, bag in named_bags(bags).items()}
+    refuse_overwriting(out, named)
+    files, bad = [], []
     columns = (SpinnerColumn(), TextColumn("writing set"), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
-        files = [
-            file for one in bag for file in write_logs(one, modalities, settings, out, lambda: progress.advance(task))
-        ]
+        for name, bag in named.items():
+            try:
+                files += write_logs(bag, modalities, settings, out, lambda: progress.advance(task), name)
+            except (BagError, ConversionError) as error:
+                if len(named) == 1:
+                    raise
+                bad.append(str(error))
         sets = int(progress.tasks[0].completed)
-    made = set(files)
-    written = [trajectory for trajectory in find_trajectories(out) if trajectory.parts[0][1] in made]
-    console.print(
-        f"{sets} sets, {len(written)} {'trajectory' if len(written) == 1 else 'trajectories'}, "
-        f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB, in {escape(str(out))}"
-    )
+    if files:
+        made = set(files)
+        written = [trajectory for trajectory in find_trajectories(out) if trajectory.parts[0][1] in made]
+        console.print(
+            f"{sets} sets, {len(written)} {'trajectory' if len(written) == 1 else 'trajectories'}, "
+            f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB, in {escape(str(out))}"
+        )
+    _tell_bad(bad, len(named), "turned into logs")
 
 
 @app.command()
 def replay(
-    bags: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="BAG...", help="A rosbag2: its folder, or one .mcap or .db3 file; several; or folders of them."
-        ),
-    ],
+    bags: Bags,
     out: Annotated[Path, typer.Option(help="Folder for the results; of several bags each has a folder in it.")],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A checkpoint (.safetensors); by default the one that ships.")
+        Path | None,
+        typer.Option(help="A run, of which the best epoch is taken, or a checkpoint; by default the one that ships."),
     ] = None,
     topic: OtherTopics = None,
     params_file: ParameterFile = None,
@@ -120,7 +135,7 @@ def replay(
         list[str] | None,
         typer.Option(
             help="What if a sense were gone: SENSE altogether, SENSE@START:END in seconds from the bag's start; "
-            "several by commas. A sense is a modality or a topic."
+            "several by commas. A sense is a modality or a topic. One that the bag lacks must be left out so, too."
         ),
     ] = None,
     noise: Annotated[
@@ -145,10 +160,12 @@ def replay(
 
     Example: smvae replay recordings/peg_insertion --out results --drop rgb@10:20
     """
-    from smvae_ros.replay.many import ReplayJob, named_bags
+    from smvae_core.run.folder import best_of
+    from smvae_ros.bags_named import named_bags
+    from smvae_ros.replay.many import ReplayJob
 
     job = ReplayJob(
-        checkpoint=checkpoint,
+        checkpoint=best_of(checkpoint) if checkpoint else None,
         changes=_changes(params_file, topic or []),
         device=device.value,
         drop=tuple(drop or ()),
@@ -199,13 +216,18 @@ def _replay_several(named: dict[str, Path], out: Path, job: ReplayJob, workers: 
     console.print(
         f"index.html and summary.json of all, and a folder for each bag, in {escape(str(out))}", soft_wrap=True
     )
-    bad = [result for result in summary.bags if result.error is not None]
-    if bad:
-        errors = Console(stderr=True, soft_wrap=True)
-        errors.print(f"[bold red]error:[/] {len(bad)} of {len(named)} bags could not be replayed:")
-        for result in bad:
-            errors.print(escape(f"  {result.error}"))
-        raise typer.Exit(3)
+    _tell_bad([result.error for result in summary.bags if result.error is not None], len(named), "replayed")
+
+
+def _tell_bad(errors: Sequence[str], bags: int, done: str) -> None:
+    """List, at the end, the bags of several that were left out; the exit code says that there are some."""
+    if not errors:
+        return
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(f"[bold red]error:[/] {len(errors)} of {bags} bags could not be {done}:")
+    for error in errors:
+        console.print(escape(f"  {error}"))
+    raise typer.Exit(3)
 
 
 def _changes(params_file: Path | None, topics: Iterable[str]) -> tuple[dict[str, Any], ...]:

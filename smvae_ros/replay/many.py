@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from smvae_core.engine import Device
 from smvae_core.errors import SMVAEError
 from smvae_core.evaluation import Evaluation, SubsetErrors
 from smvae_core.modality import Modality
-from smvae_ros.bags import BagError, find_bags
+from smvae_ros.bags_repair import reason_of
 from smvae_ros.replay import ReplayError, replay
 from smvae_ros.replay.faults import parse_what_if
 from smvae_ros.replay.summary import BagResult, ReplaysSummary, ReplaySummary, WhatIf
@@ -72,28 +76,6 @@ class ReplayJob:
         return summary
 
 
-def named_bags(paths: Sequence[Path]) -> dict[str, Path]:
-    """All bags in the paths, by the folder for their results: the bag's path from the folder that was named.
-
-    Raises:
-        BagError: a folder without any.
-    """
-    named: dict[str, Path] = {}
-    for path in paths:
-        bags = find_bags(path)
-        if not bags:
-            raise BagError(f"{path}: expected a rosbag2 or a folder of them, found none")
-        for bag in bags:
-            relative = bag.relative_to(path) if bag != path else Path(bag.resolve().name)
-            stem = relative.name if bag.is_dir() else relative.name.partition(".")[0]
-            label = wanted = str(relative.with_name(stem))
-            number = 2
-            while label in named:
-                label, number = f"{wanted}_{number}", number + 1
-            named[label] = bag
-    return named
-
-
 def replay_many(
     bags: dict[str, Path], out: Path, job: ReplayJob, workers: int, on_bag: Callable[[BagResult], None]
 ) -> ReplaysSummary:
@@ -105,7 +87,7 @@ def replay_many(
         on_bag: called after each bag, in their order.
 
     Raises:
-        ReplayError: `out` cannot be written.
+        ReplayError: `out` cannot be written, or a process was killed.
         CheckpointError, ConfigurationError, WhatIfError: as `ReplayJob.check`.
     """
     job.check()
@@ -114,11 +96,28 @@ def replay_many(
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     results = []
     # A process that is forked while torch has threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(_one, job, bag, label, out / label, threads) for label, bag in bags.items()]
-        for future in futures:
-            results.append(future.result())
-            on_bag(results[-1])
+    context = multiprocessing.get_context("spawn")
+    stopped = context.Event()
+    with ProcessPoolExecutor(workers, context, _start, (stopped,)) as pool:
+        try:
+            # Ctrl-C reaches all processes: those that are still being started inherit that it waits.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+            try:
+                futures = [pool.submit(_here, job, bag, label, out / label, threads) for label, bag in bags.items()]
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            for future in futures:
+                results.append(future.result())
+                on_bag(results[-1])
+        except BrokenProcessPool:
+            raise ReplayError(
+                f"{out}: a process was killed, as for want of memory; fewer at a time (--workers) need less"
+            ) from None
+        except BaseException:
+            # What the pool has handed on already, it does not cancel.
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+            raise
     summary = ReplaysSummary(
         bags=tuple(results),
         sets=sum(result.sets for result in results),
@@ -133,11 +132,41 @@ def replay_many(
     return summary
 
 
+_INTERRUPT = {signal.SIGINT}
+
+_stopped: Event
+"""Of a process that replays: set once no bag shall be begun any more."""
+
+
+def _start(stopped: Event) -> None:
+    global _stopped
+    _stopped = stopped
+
+
+def _here(job: ReplayJob, bag: Path, label: str, out: Path, threads: int) -> BagResult:
+    """`_one` in a process of its own, which Ctrl-C interrupts only here: elsewhere it would end with a traceback."""
+    if _stopped.is_set():
+        raise KeyboardInterrupt
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
+    try:
+        return _one(job, bag, label, out, threads)
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+
+
 def _one(job: ReplayJob, bag: Path, label: str, out: Path, threads: int) -> BagResult:
     try:
         summary = job.run(bag, out, threads)
     except SMVAEError as error:
         return BagResult(bag=label, folder=None, error=str(error))
+    except Exception as error:  # what a bag brings to light that nobody thought of does not take the others along
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return BagResult(
+            bag=label,
+            folder=None,
+            error=f"{bag}: a defect of smvae, {type(error).__name__} in {Path(place.filename).name}, line "
+            f"{place.lineno}: {reason_of(error)}",
+        )
     return BagResult(
         bag=label, folder=label, sets=summary.sets, evaluation=summary.evaluation, damage=summary.extent.damage
     )

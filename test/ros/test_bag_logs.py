@@ -1,5 +1,6 @@
 """Bags as training data: a recording becomes logs from which the trainer gets what the node would have seen."""
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from smvae_core.preprocessing import RGB, Vector
 from smvae_ros.bag_logs import LogWriteError, write_logs
 from smvae_ros.bags_from_logs import STEP_NS
 from smvae_ros.settings import default_settings
+
+from .command import smvae
 
 MODALITIES = vision_touch_modalities()
 
@@ -81,12 +84,35 @@ def test_other_modalities_keep_their_own_keys(bag: Path, tmp_path: Path) -> None
 def test_nothing_is_overwritten_and_nothing_is_an_error(bag: Path, edited: Callable[..., Path], tmp_path: Path) -> None:
     settings = default_settings(MODALITIES)
     write_logs(bag, MODALITIES, settings, tmp_path / "logs")
-    with pytest.raises(LogWriteError, match="20190408_183041_peg_0_0_50.h5: is there already"):
+    with pytest.raises(LogWriteError, match="no logs of a bag named peg, found 20190408_183041_peg_0_0_50.h5"):
         write_logs(bag, MODALITIES, settings, tmp_path / "logs")
+    assert write_logs(bag, MODALITIES, settings, tmp_path / "logs", name="other")
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(LogWriteError, match="file: the logs cannot be written"):
         write_logs(bag, MODALITIES, settings, file)
+
+
+def test_a_bag_that_ends_in_an_error_leaves_nothing(bag: Path, tmp_path: Path) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_logs(bag, MODALITIES, default_settings(MODALITIES), tmp_path / "logs", stop)
+    assert not (tmp_path / "logs").exists()
+
+
+def test_bags_of_one_name_stay_apart_and_a_bad_one_is_told(bag: Path, tmp_path: Path) -> None:
+    for day in ("monday", "tuesday"):
+        shutil.copytree(bag, tmp_path / "bags" / day / "run")
+    (tmp_path / "bags" / "bad.db3").write_text("hello")
+    done = smvae("log", tmp_path / "bags" / "monday", *(tmp_path / "bags").iterdir(), "--out", tmp_path / "logs")
+    assert done.returncode == 3
+    assert "42 sets, 2 trajectories" in done.stdout
+    assert done.stderr.startswith("error: 1 of 3 bags could not be turned into logs:") and "bad.db3" in done.stderr
+    assert [trajectory.name for trajectory in find_trajectories(tmp_path / "logs")] == ["monday_run_0", "tuesday_run_0"]
+    again = smvae("log", tmp_path / "bags", "--out", tmp_path / "logs")
+    assert again.returncode == 2 and "expected no logs of a bag named monday_run, found 2019" in again.stderr
 
 
 def test_the_command_makes_logs_that_train(bag: Path, tmp_path: Path) -> None:

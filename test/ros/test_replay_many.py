@@ -1,7 +1,14 @@
 """Several bags in one command: each has its results, the bad ones are told, the exit code says so."""
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,7 +17,9 @@ import pytest
 from smvae_core.errors import ConfigurationError, SMVAEError
 from smvae_core.evaluation import Evaluation, SubsetErrors
 from smvae_ros.bags import BagError
-from smvae_ros.replay.many import ReplayJob, _together, named_bags, replay_many
+from smvae_ros.bags_named import named_bags
+from smvae_ros.replay import ReplayError
+from smvae_ros.replay.many import ReplayJob, _one, _together, replay_many
 from smvae_ros.replay.summary import BagResult, ReplaysSummary
 
 from .command import smvae
@@ -63,6 +72,52 @@ def test_what_is_wrong_with_the_command_is_told_once_and_nothing_begins(
         ReplayJob(checkpoint=checkpoint, changes=({"streams": 1},)).check()
 
 
+def test_ctrl_c_begins_no_other_bag_and_leaves_no_half_of_one(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
+    for number in range(6):
+        shutil.copytree(bag, tmp_path / "bags" / f"bag{number}")
+    arguments = ["replay", "bags", "--checkpoint", str(checkpoint), "--out", "out", "--device", "cpu", "--workers", "2"]
+    running = subprocess.Popen(
+        [sys.executable, "-c", "from smvae_ros.cli import main; main()", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell that starts the tests in the background lets them, and their children, ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while running.poll() is None and not any((tmp_path / "out").glob("*/.replay.*")):
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGINT)
+    _, told = running.communicate()
+    assert (running.returncode, told) == (130, "interrupted\n")
+    assert len(list((tmp_path / "out").glob("*/report.html"))) <= 2
+    assert not list((tmp_path / "out").glob("*/.*")) and not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_a_defect_that_one_bag_meets_is_told_and_takes_no_other_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("cannot reshape")
+
+    monkeypatch.setattr(ReplayJob, "run", fail)
+    result = _one(ReplayJob(), Path("bags/a"), "a", Path("out/a"), 1)
+    assert result.folder is None
+    assert "bags/a: a defect of smvae, RuntimeError in test_replay_many.py, line" in (result.error or "")
+
+
+def test_a_killed_process_is_one_sentence(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
+    def kill_the_first() -> None:
+        while not (running := multiprocessing.active_children()):
+            time.sleep(0.01)
+        running[0].kill()
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    with pytest.raises(ReplayError, match="a process was killed.*--workers"):
+        replay_many({"a": bag, "b": bag}, tmp_path / "out", ReplayJob(checkpoint=checkpoint), 1, lambda result: None)
+    killer.join()
+
+
 def test_results_are_named_by_the_bags(bag: Path, tmp_path: Path) -> None:
     for folder in ("x/run", "y/run"):
         shutil.copytree(bag, tmp_path / folder)
@@ -73,10 +128,21 @@ def test_results_are_named_by_the_bags(bag: Path, tmp_path: Path) -> None:
         "y/extra_0": tmp_path / "y" / "extra_0.mcap",
         "y/run": tmp_path / "y" / "run",
     }
-    assert list(named_bags([tmp_path / "x" / "run", tmp_path / "y" / "run"])) == ["run", "run_2"]
+    both = {"x/run": tmp_path / "x" / "run", "y/run": tmp_path / "y" / "run"}
+    assert named_bags(list(both.values())) == both
+    assert named_bags([tmp_path / "y", tmp_path / "x"]).keys() == {"extra_0", *both}
     (tmp_path / "nothing").mkdir()
     with pytest.raises(BagError, match="nothing: expected a rosbag2 or a folder of them, found none"):
         named_bags([bag, tmp_path / "nothing"])
+
+
+def test_a_bag_named_twice_is_one_and_results_are_none(bag: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(bag, tmp_path / "run")
+    (tmp_path / "latest").symlink_to(run)
+    results = shutil.copytree(bag, tmp_path / "results" / "run" / "fusion")
+    (results.parent / "sets.parquet").touch()
+    assert named_bags([tmp_path]) == named_bags([tmp_path, run, run / "metadata.yaml"]) == {"run": run}
+    assert named_bags([results]) == {"fusion": results}, "what is named itself is meant"
 
 
 def test_all_together_weigh_by_their_sets() -> None:
