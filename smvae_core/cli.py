@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import smvae_core
 from smvae_core.reproduce.command import reproduce
 from smvae_core.terminal import tables
-from smvae_core.terminal.commands import Commands, run
+from smvae_core.terminal.commands import Commands, partly_done, run
 from smvae_core.terminal.options import DeviceName, PrecisionName, SystemName
 
 app = typer.Typer(
@@ -166,13 +166,16 @@ app.command()(reproduce)
 
 @app.command()
 def runs(folder: Annotated[Path, typer.Argument(help="A folder with runs, at any depth.")]) -> None:
-    """List runs with their figures, the best first.
+    """List runs with their figures, the best first; damaged ones are listed at the end, and the exit code is 3.
 
     Example: smvae runs runs
     """
     from smvae_core.run.folder import find_runs
 
-    console.print(tables.run_table(find_runs(folder)))
+    found, bad = find_runs(folder)
+    if found:
+        console.print(tables.run_table(found))
+    partly_done(bad, len(found) + len(bad), "runs could not be read")
 
 
 @app.command()

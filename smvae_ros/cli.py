@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from smvae_core.cli import app, console
 from smvae_core.errors import ConfigurationError
 from smvae_core.peg.scene import SceneLook
-from smvae_core.terminal.commands import run
+from smvae_core.terminal.commands import partly_done, run
 from smvae_core.terminal.options import DeviceName
 from smvae_core.terminal.tables import error_table
 
@@ -118,7 +118,7 @@ def log(
             f"{sets} sets, {len(written)} {'trajectory' if len(written) == 1 else 'trajectories'}, "
             f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB, in {escape(str(out))}"
         )
-    _tell_bad(bad, len(named), "turned into logs")
+    partly_done(bad, len(named), "bags could not be turned into logs")
 
 
 @app.command()
@@ -216,18 +216,8 @@ def _replay_several(named: dict[str, Path], out: Path, job: ReplayJob, workers: 
     console.print(
         f"index.html and summary.json of all, and a folder for each bag, in {escape(str(out))}", soft_wrap=True
     )
-    _tell_bad([result.error for result in summary.bags if result.error is not None], len(named), "replayed")
-
-
-def _tell_bad(errors: Sequence[str], bags: int, done: str) -> None:
-    """List, at the end, the bags of several that were left out; the exit code says that there are some."""
-    if not errors:
-        return
-    console = Console(stderr=True, soft_wrap=True)
-    console.print(f"[bold red]error:[/] {len(errors)} of {bags} bags could not be {done}:")
-    for error in errors:
-        console.print(escape(f"  {error}"))
-    raise typer.Exit(3)
+    bad = [result.error for result in summary.bags if result.error is not None]
+    partly_done(bad, len(named), "bags could not be replayed")
 
 
 def _changes(params_file: Path | None, topics: Iterable[str]) -> tuple[dict[str, Any], ...]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from smvae_core.configuration import DataConfiguration
 from smvae_core.data.cache import Absent, CachedLogs, cache_folder, cached_samples
 from smvae_core.data.formats import FORMATS
+from smvae_core.data.samples import reasons
 from smvae_core.data.vision_touch import LogError, Trajectory
 from smvae_core.modality import Modality
 from smvae_core.progress import progress_bar
@@ -39,7 +40,7 @@ def read_logs(
         found = cached_samples(
             trajectories, modalities, folder, absent, skip_bad, lambda path: bar.advance(task), read=form.read
         )
-    for reason in found.skipped.values():
+    for reason in reasons(found.skipped):
         console.print(f"left out: {reason}", markup=False, soft_wrap=True)
     return found
 

@@ -20,17 +20,36 @@ from smvae_core.model import Batch
 from smvae_core.preprocessing import Vector
 
 _FOLLOWING = "action"
+# Of the files that share a reason.
+_NAMED = 3
 
 
 class BadLogs(LogError):
-    """Several files cannot be read; the message has a line for each."""
+    """Several files cannot be read; the message has a line for each reason."""
 
     def __init__(self, bad: Mapping[Path, str], total: int) -> None:
-        lines = "".join(f"\n  {reason}" for _, reason in sorted(bad.items()))
+        lines = "".join(f"\n  {reason}" for reason in reasons(bad))
         super().__init__(
             f"{len(bad)} of {total} files cannot be used (--skip-bad goes on without them); expected whole "
             f"ones, found:{lines}"
         )
+
+
+def reasons(bad: Mapping[Path, str]) -> list[str]:
+    """Why files cannot be used, a sentence for each reason: thousands may lack the same key.
+
+    Args:
+        bad: by file; sentences begin with its path.
+    """
+    files: dict[str, list[Path]] = {}
+    for path, sentence in sorted(bad.items()):
+        files.setdefault(sentence.removeprefix(f"{path}: "), []).append(path)
+    return [
+        bad[paths[0]]
+        if len(paths) == 1
+        else f"{len(paths):,} files ({', '.join(map(str, paths[:_NAMED]))}{', …' * (len(paths) > _NAMED)}): {reason}"
+        for reason, paths in files.items()
+    ]
 
 
 @dataclass(frozen=True)

@@ -136,44 +136,58 @@ class Summary(NamedTuple):
     full: dict[str, float]
 
 
-def find_runs(folder: Path) -> list[Summary]:
-    """All runs in a folder, at any depth, the best first.
+class FoundRuns(NamedTuple):
+    """The runs in a folder, the best first, and why others could not be read."""
+
+    runs: list[Summary]
+    bad: list[str]
+
+
+def find_runs(folder: Path) -> FoundRuns:
+    """All runs in a folder, at any depth.
 
     Raises:
         RunError: no such folder, or no run in it.
-        CheckpointError: a checkpoint is damaged.
     """
-    from smvae_core.checkpoint import read_metadata
-
     if not folder.is_dir():
         raise RunError(f"{folder}: no such folder; expected one with runs of smvae train")
-    found = []
+    found, bad = [], []
     # os.walk passes over folders that vanish or may not be read, which a search of a busy disk meets.
     for parent, _, files in sorted(os.walk(folder)):
         run = Run(Path(parent))
         if run.best.name not in files:
             continue
-        metadata = read_metadata(run.best)
-        record, lines = metadata.training, read_metrics(run.metrics)
-        if record is None or not lines:
-            continue
-        best = min(lines, key=lambda line: line["score"])
-        names = {modality.name for modality in metadata.model.modalities}
-        full = next(row["share"] for row in best["held_out"] if set(row["subset"]) == names)
-        found.append(
-            Summary(
-                name=str(run.folder.relative_to(folder)) if run.folder != folder else run.folder.name,
-                epochs=lines[-1]["epoch"],
-                planned=record.configuration.training.epochs,
-                finished=metadata.metrics is not None,
-                samples=record.samples,
-                score=best["score"],
-                full=full,
-            )
-        )
-    if not found:
+        name = str(run.folder.relative_to(folder)) if run.folder != folder else run.folder.name
+        try:
+            summary = _summary(run, name)
+        except SMVAEError as error:
+            bad.append(str(error))
+        else:
+            found += [summary] if summary else []
+    if not found and not bad:
         raise RunError(f"{folder}: expected runs of smvae train with a whole epoch, found none")
-    return sorted(found, key=lambda summary: summary.score)
+    return FoundRuns(sorted(found, key=lambda summary: summary.score), bad)
+
+
+def _summary(run: Run, name: str) -> Summary | None:
+    """Its line; None where no whole epoch was trained."""
+    from smvae_core.checkpoint import read_metadata
+
+    metadata = read_metadata(run.best)
+    record, lines = metadata.training, read_metrics(run.metrics)
+    if record is None or not lines:
+        return None
+    best = min(lines, key=lambda line: line["score"])
+    names = {modality.name for modality in metadata.model.modalities}
+    return Summary(
+        name=name,
+        epochs=lines[-1]["epoch"],
+        planned=record.configuration.training.epochs,
+        finished=metadata.metrics is not None,
+        samples=record.samples,
+        score=best["score"],
+        full=next(row["share"] for row in best["held_out"] if set(row["subset"]) == names),
+    )
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """How a command ends that could not do what it was asked to."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -19,6 +19,21 @@ def run(application: Callable[[], None]) -> None:
     except SMVAEError as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(2)
+
+
+def partly_done(errors: Sequence[str], total: int, what: str) -> None:
+    """List, at the end, those of several that were left out; the exit code is 3 where there are any.
+
+    Args:
+        what: they are, and could not be, as "bags could not be replayed".
+    """
+    if not errors:
+        return
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(f"[bold red]error:[/] {len(errors)} of {total} {what}:")
+    for error in errors:
+        console.print(escape(f"  {error}"))
+    raise typer.Exit(3)
 
 
 class Commands(TyperGroup):

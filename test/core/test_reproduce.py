@@ -76,7 +76,7 @@ def test_all_six_systems_are_trained_judged_and_set_beside_the_published_rows(mn
 
 def test_what_was_trained_is_a_run_with_a_checkpoint_that_the_engine_takes(mnist):
     _, out, results = mnist
-    assert {summary.name for summary in find_runs(out)} == {f"{r.system}-seed0" for r in results}
+    assert {summary.name for summary in find_runs(out).runs} == {f"{r.system}-seed0" for r in results}
     for result in results:
         path = Run(out / f"{result.system}-seed0").last
         assert load(path).metadata.training.configuration == result.settings.configuration

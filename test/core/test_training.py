@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,15 @@ def test_runs_are_listed_with_their_figures(run):
     assert told.returncode == 0, told.stderr
     score = min(json.loads(line)["score"] for line in (run / "metrics.jsonl").read_text().splitlines())
     assert "run" in told.stdout and "2/2" in told.stdout and f"{score:.3f}" in told.stdout
+
+
+def test_a_damaged_run_is_told_beside_the_others(run, tmp_path):
+    shutil.copytree(run, tmp_path / "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "best.safetensors").write_text("hello")
+    told = smvae("runs", tmp_path)
+    assert told.returncode == 3 and "good" in told.stdout
+    assert "error: 1 of 2 runs could not be read:" in told.stderr and "bad/best.safetensors" in told.stderr
 
 
 def test_a_trained_run_is_judged_and_described(run, shared_logs, tmp_path):

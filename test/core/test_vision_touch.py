@@ -1,10 +1,12 @@
 """Reading Vision&Touch logs as they are on disk."""
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
 
-from smvae_core.data.samples import fitted, read_samples
+from smvae_core.data.samples import fitted, read_samples, reasons
 from smvae_core.data.splits import split_by_sample, split_by_trajectory
 from smvae_core.data.vision_touch import LogError, find_trajectories
 from smvae_core.modality import vision_touch_modalities
@@ -146,6 +148,15 @@ def test_a_log_that_does_not_fit_is_named_with_its_key(tmp_path, replaced, sente
     with pytest.raises(LogError, match=sentence) as error:
         read_samples(find_trajectories(tmp_path), MODALITIES)
     assert str(path) in str(error.value)
+
+
+def test_what_many_files_share_is_told_once():
+    bad = {Path(f"logs/{n}.h5"): f"logs/{n}.h5: expected key 'image', found []" for n in range(5)}
+    bad[Path("logs/9.h5")] = "logs/9.h5: expected a whole HDF5 file"
+    assert reasons(bad) == [
+        "5 files (logs/0.h5, logs/1.h5, logs/2.h5, …): expected key 'image', found []",
+        "logs/9.h5: expected a whole HDF5 file",
+    ]
 
 
 def test_a_log_without_steps_is_refused(tmp_path):
