@@ -11,7 +11,7 @@ from smvae_ros.report.results import SET, Results, Sets
 GOOD, FAIR = 0.25, 0.5
 """Shares of the training mean's squared error up to which a prediction is called good, and fair; below 1, weak."""
 
-SILENCE_S = 0.5
+SILENCE_S = 0.25
 """Shorter times without any set are taken for the usual spacing."""
 
 
@@ -53,11 +53,11 @@ def outages(sets: Sets) -> list[Outage]:
 
 
 def silences(sets: Sets) -> list[tuple[float, float]]:
-    """Times, in seconds, in which no set went out at all: `SILENCE_S` and more, and ten times the usual spacing."""
+    """Times, in seconds, in which no set went out at all: `SILENCE_S` and more, and five times the usual spacing."""
     spacing = np.diff(sets.seconds)
     if not len(spacing):
         return []
-    long = np.flatnonzero(spacing > max(SILENCE_S, 10 * float(np.median(spacing))))
+    long = np.flatnonzero(spacing > max(SILENCE_S, 5 * float(np.median(spacing))))
     return [(float(sets.seconds[i]), float(sets.seconds[i + 1])) for i in long]
 
 
@@ -103,7 +103,7 @@ def percent(share: float) -> str:
     """As `8.1 %`; few digits, and only the whole is 100 %."""
     if 0.99 < share < 1.0:
         return f"{min(100 * share, 99.9):.1f}\N{NO-BREAK SPACE}%"
-    return f"{100 * share:.{1 if share < 0.0995 else 0}f}\N{NO-BREAK SPACE}%"
+    return f"{100 * share:.{1 if 0.0 < share < 0.0995 else 0}f}\N{NO-BREAK SPACE}%"
 
 
 def verdict(worst: float) -> str:
@@ -121,9 +121,13 @@ def _goodness(results: Results) -> Finding:
     best, worst = ranked[0], ranked[-1]
     samples = results.summary.evaluation.of(*held).samples
     source = _all(results)
+    ranking = (
+        f"{best} is predicted best and {worst} worst: what is left is {percent(whole[best])} and {percent(whole[worst])}"
+        if best != worst
+        else f"only {best} can be judged: what is left is {percent(whole[best])}"
+    )
     answer = (
-        f"From {source}, {best} is predicted best and {worst} worst: what is left is {percent(whole[best])} "
-        f"and {percent(whole[worst])} of the squared error of always guessing the training mean, "
+        f"From {source}, {ranking} of the squared error of always guessing the training mean, "
         f"over the {samples:,} sets that had {'everything' if len(held) == len(results.names) else 'these'}."
     )
     trivial = trivial_errors(results)
@@ -154,6 +158,14 @@ def _absences(sets: Sets) -> Finding:
             f"({longest.sets:,} sets) from {clock(longest.start)}"
         )
     question = "Which sense was out, and when?"
+    if gaps := silences(sets):
+        start, end = max(gaps, key=lambda gap: gap[1] - gap[0])
+        times = "once" if len(gaps) == 1 else f"{len(gaps):,} times"
+        details.append(f"no set at all: {times}; longest {duration(end - start)} from {clock(start)}")
+    if not found and gaps:
+        total = duration(sum(end - start for start, end in gaps))
+        answer = f"Every set had every sense, but for {total} there was no set at all."
+        return Finding(question, "fair", f"{total} without a set", answer, details[-1:])
     if not found:
         return Finding(question, "good", "none", "None: every set had every sense.", [])
     worst = max(missing, key=lambda name: missing[name])

@@ -31,7 +31,7 @@ _WAIT_BINS = 40
 
 def page(results: Results) -> str:
     """The whole page as HTML."""
-    summary = results.summary
+    summary, data = results.summary, _data(results)
     begin = datetime.fromtimestamp(summary.extent.begin_ns / 1e9, timezone.utc)
     lead = (
         f"{duration(summary.extent.seconds)} recorded from {begin:%Y-%m-%d %H:%M:%S} UTC, "
@@ -46,7 +46,7 @@ def page(results: Results) -> str:
         title=summary.bag,
         ending="this page loads nothing from anywhere: it can be sent as it is.",
         scripts=_SCRIPTS,
-        data=_data(results),
+        data=data,
         lead=escape(lead),
         links="".join(f'<li><a href="#{key}">{escape(word)}</a></li>' for key, word in sections.items()),
         alerts=_alerts(results),
@@ -62,7 +62,7 @@ def page(results: Results) -> str:
         errors_table=errors_table(results.summary.evaluation, results.names),
         compare="".join(_choice(subset, results) for subset in _subsets(results)),
         vectors="".join(_vector_section(name) for name in results.sets.seen),
-        latent_note=_latent_note(results),
+        latent_note=_latent_note(results, sum(data["latent"]["pca"]["explained"])),
         sets=sets_tables(results),
         latency=latency_table(results),
         provenance=_provenance(results),
@@ -177,11 +177,11 @@ def _tiles(results: Results) -> str:
         (duration(summary.extent.seconds), "of the bag"),
         (f"{summary.sets:,}", f"sets, {summary.sets / max(summary.extent.seconds, 1e-3):.1f} a second"),
         (percent(whole), "of them with every sense"),
-        (f"{np.quantile(sets.wait_ms, 0.99):.0f} ms", "wait of all but 1 % of the sets"),
+        (f"{np.quantile(sets.wait_ms, 0.99):.0f} ms", "most that 99 % of the sets waited"),
     ]
     if results.timing:
         tiles.append(
-            (f"{1000 * results.timing.inference_median_s:.1f} ms", f"for a set in the engine, {summary.device}")
+            (f"{1000 * results.timing.inference_median_s:.1f} ms", f"to infer a set here, on {summary.device}")
         )
     return "".join(f'<div class="tile"><b>{escape(big)}</b><span>{escape(small)}</span></div>' for big, small in tiles)
 
@@ -228,7 +228,7 @@ def _vector_section(name: str) -> str:
     )
 
 
-def _latent_note(results: Results) -> str:
+def _latent_note(results: Results, explained: float) -> str:
     points = min(len(results.sets.seconds), 1500)
     contact = (
         f" A bag holds no label of contact: it is taken from the force ({escape(results.force)}, recorded or else "
@@ -237,7 +237,8 @@ def _latent_note(results: Results) -> str:
         else " There is no force, so contact is not known."
     )
     return (
-        f"The posterior means of {points:,} sets, evenly spaced. PCA keeps distances along the two widest directions; "
+        f"The posterior means of {points:,} sets, evenly spaced. PCA keeps distances along the two widest directions, "
+        f"which have {percent(explained)} of the variance; "
         f"t-SNE (perplexity {PERPLEXITY:g}) keeps neighbours, not distances.{contact} The ring is the moment of the pictures."
     )
 

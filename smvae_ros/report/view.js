@@ -58,11 +58,15 @@ function spansOf(from, to) {
   return [Math.max(0, after(from) - 1), Math.min(spans.length, after(to) + 1)];
 }
 
-/** A series over the time shown, merged so that each column of pixels has one entry: {x, mean, least, most}. */
+/**
+ * A series over the time shown, merged so that each column of pixels has one entry: {x, mean, least, most}. A time without
+ * any set has two, at its ends, in which there is nothing.
+ */
 function columns(series, x, pixels) {
   const [first, after] = spansOf(view.from, view.to);
   const step = Math.max(1, Math.ceil((after - first) / pixels));
   const found = [];
+  let gap = data.gaps.findIndex((one) => middle(one) >= spans[first]);
   for (let i = first; i < after; i += step) {
     let sum = 0;
     let count = 0;
@@ -78,8 +82,16 @@ function columns(series, x, pixels) {
     }
     const mean = count ? sum / count : NaN;
     found.push({ x: x(spans[i]), mean, least: count ? least : NaN, most: count ? most : NaN });
+    // By their middles: the spans are rounded.
+    for (; gap >= 0 && gap < data.gaps.length && end < spans.length && middle(data.gaps[gap]) < spans[end]; gap++) {
+      for (const edge of data.gaps[gap]) found.push({ x: x(edge), mean: NaN, least: NaN, most: NaN });
+    }
   }
   return found;
+}
+
+function middle([from, to]) {
+  return (from + to) / 2;
 }
 
 function clock(seconds) {

@@ -1,10 +1,12 @@
 """The report in a real browser: it opens, its figures show, its controls work, it reads in every form."""
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from smvae_ros.report import write_report
 
-from .made_up import NAMES, write_results
+from .made_up import BEGIN_NS, NAMES, write_results
 
 BRIGHTNESS = """selector => {
     const rgb = text => text.match(/[\\d.]+/g).slice(0, 3).map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
@@ -171,6 +173,21 @@ def test_a_robot_without_a_camera_gets_a_page_too(opens, tmp_path):
     assert opened.errors == []
     assert opened.page.locator("#errors-table tbody tr").count() == 3
     assert "no camera" in opened.page.locator("#summary").inner_text()
+
+
+def test_no_line_leads_across_a_time_without_sets(opens, tmp_path):
+    write_results(tmp_path, 300, 4)
+    table = pq.read_table(tmp_path / "sets.parquet")
+    later = pc.cast(pc.greater(table["log_ns"], BEGIN_NS + 8 * 10**9), "int64")
+    moved = pc.add(table["log_ns"], pc.multiply(later, 10**10))
+    pq.write_table(table.set_column(table.column_names.index("log_ns"), "log_ns", moved), tmp_path / "sets.parquet")
+    page = opens(write_report(tmp_path)).page
+    runs = page.locator("#errors-depth path.line:not(.dashed)").get_attribute("d").split("M")[1:]
+    ends = [(float(run.split()[0]), float(run.split("L")[-1].split()[0])) for run in runs]
+    assert len(ends) == 2 and ends[1][0] - ends[0][1] > 100
+    # The stacked shares fall to the floor for as long.
+    filled = "path => [0.2, 0.6].map(x => path.isPointInFill(new DOMPoint(46 + x * (path.getBBox().width), 160 - 1)))"
+    assert page.locator("#attention-chart path.bar").first.evaluate(filled) == [True, False]
 
 
 def test_one_single_set_gets_a_page_too(opens, tmp_path):

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from smvae_core.evaluation import Evaluation
 from smvae_ros.replay.summary import BagResult, ReplaysSummary
 from smvae_ros.report import ReportError, write_index, write_report
-from smvae_ros.report.findings import findings, outages, silences
+from smvae_ros.report.findings import _absences, findings, outages, silences
 from smvae_ros.report.latent import latent_plane
 from smvae_ros.report.results import Sets, read_results
 from smvae_ros.report.series import SPANS, Spans
@@ -89,7 +89,11 @@ def test_outages_are_the_runs_of_absence(present):
 
 def test_a_time_without_any_set_is_told():
     times = np.concatenate([np.arange(0, 4, 0.05), np.arange(9, 12, 0.05)])
-    assert silences(some_sets(times, {"rgb": times > 0})) == [(pytest.approx(3.95), pytest.approx(9.0))]
+    sets = some_sets(times, {"rgb": times >= 0})
+    assert silences(sets) == [(pytest.approx(3.95), pytest.approx(9.0))]
+    answer = _absences(sets)
+    assert answer.word == "5.0 s without a set"
+    assert answer.details == ["no set at all: once; longest 5.0 s from 0:04.0"]
 
 
 @given(arrays(np.float64, st.integers(1, 400), elements=st.one_of(st.just(np.nan), st.floats(-1e6, 1e6))))
