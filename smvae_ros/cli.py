@@ -153,10 +153,10 @@ def replay(
     ] = None,
     device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
 ) -> None:
-    """Evaluate on recordings, offline: the errors of every modality predicted from each of the 15 subsets.
+    """Evaluate on recordings, offline: report.html tells how good the fusion was, when which sense was out, and more.
 
     A bag goes through the node's own synchroniser and model; the same bag gives the same bytes twice. Of several bags
-    the bad ones are listed at the end, and the exit code is 3.
+    the bad ones are listed at the end, and the exit code is 3; index.html leads to the reports of the others.
 
     Example: smvae replay recordings/peg_insertion --out results --drop rgb@10:20
     """
@@ -181,6 +181,8 @@ def replay(
 
 
 def _replay_one(bag: Path, out: Path, job: ReplayJob) -> None:
+    from smvae_ros.report import NAME
+
     columns = (SpinnerColumn(), TextColumn("replaying"), BarColumn(), TextColumn("{task.completed:.0f} s"))
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
@@ -196,7 +198,7 @@ def _replay_one(bag: Path, out: Path, job: ReplayJob) -> None:
     )
     for sentence in (*summary.extent.damage, *summary.warnings):
         console.print(f"[yellow]note:[/] {escape(sentence)}", soft_wrap=True)
-    console.print(f"{', '.join(sorted(file.name for file in out.iterdir()))} in {escape(str(out))}", soft_wrap=True)
+    console.print(f"the report is {escape(str(out / NAME))}; what it was made from is beside it", soft_wrap=True)
 
 
 def _replay_several(named: dict[str, Path], out: Path, job: ReplayJob, workers: int | None) -> None:

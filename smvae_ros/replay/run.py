@@ -215,7 +215,7 @@ def _warnings(
     for drop in sets.faults.without_effect():
         yield f"{topics[drop.modality]}: nothing to take away {interval(drop)}, where it has no messages"
     if synchronizer.resets:
-        yield f"time jumped back {synchronizer.resets} times"
+        yield f"time jumped back {'once' if synchronizer.resets == 1 else f'{synchronizer.resets} times'}"
 
 
 def _fates(synchronizer: SetSynchronizer) -> str:

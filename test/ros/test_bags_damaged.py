@@ -1,5 +1,6 @@
 """Bags that were cut off, damaged or left without an index are read as far as they go, and say so."""
 
+import errno
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from mcap.writer import Writer as McapWriter
 from rosbags.highlevel import AnyReader
 
 from smvae_core.errors import SMVAEError
-from smvae_ros.bags import BagError, open_bag, read_bag
+from smvae_ros.bags import BagError, find_bags, open_bag, read_bag
 
 TOPICS = {"force": "/wrench", "action": "/action"}
 
@@ -192,3 +193,30 @@ def test_temporary_files_are_gone_afterwards(small: Path, tmp_path: Path, monkey
     (tmp_path / "cut.mcap").write_bytes(small.read_bytes()[: small.stat().st_size // 2])
     stamps(tmp_path / "cut.mcap")
     assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_bag_that_may_not_be_read_says_so(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(small.parent, tmp_path / "mine")
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    for module in ("bags", "bags_repair"):
+        monkeypatch.setattr(f"smvae_ros.{module}.storage_files", refuse)
+    assert find_bags(folder) == [folder]
+    with pytest.raises(BagError, match=r"mine: cannot be read \(Permission denied\)"):
+        stamps(folder)
+
+
+def test_a_full_disk_for_what_is_unpacked_is_no_damage(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(small.read_bytes()[:-2000])
+
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("smvae_ros.bags_repair.Writer.add_message", fill)
+    with pytest.raises(BagError, match=r"cut.mcap: cannot be read \(No space left on device in .*TMPDIR"):
+        stamps(cut)
