@@ -39,6 +39,8 @@ MOMENTS = 24
 """The most in pictures.npz."""
 SHEET = 8
 """The most on predictions.png."""
+SHEET_NAME = "predictions.png"
+"""Written where there is an image modality."""
 DRAWS = 8
 """Of z, for the uncertainty."""
 
@@ -127,7 +129,7 @@ def write_pictures(
         }
         content |= {key: future.result() for key, future in predicted.items()}
         if images:
-            _draw_sheet(folder / "predictions.png", content, images)
+            _draw_sheet(folder / SHEET_NAME, content, images)
         _save(folder / "pictures.npz", content, uncertain)
 
 

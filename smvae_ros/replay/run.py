@@ -27,7 +27,7 @@ from smvae_ros.replay.bag import FUSION_BAG, FusionBag
 from smvae_ros.replay.faults import Faults, dropped_altogether, interval
 from smvae_ros.replay.inference import BatchInference
 from smvae_ros.replay.judge import Judge, prepare
-from smvae_ros.replay.pictures import write_pictures
+from smvae_ros.replay.pictures import SHEET_NAME, write_pictures
 from smvae_ros.replay.sets import RecordedSets
 from smvae_ros.replay.summary import BagExtent, ReplaySummary, StreamSummary, Timing, WhatIf
 from smvae_ros.replay.table import SETS, SetTable
@@ -157,10 +157,7 @@ def _results(out: Path) -> Iterator[Path]:
         try:
             with tempfile.TemporaryDirectory(dir=out, prefix=".replay.") as folder:
                 yield Path(folder)
-                for result in sorted(Path(folder).iterdir()):
-                    if (out / result.name).is_dir():
-                        shutil.rmtree(out / result.name)
-                    os.replace(result, out / result.name)
+                _move(Path(folder), out)
         except BaseException:
             for folder in made:
                 with suppress(OSError):
@@ -168,6 +165,19 @@ def _results(out: Path) -> Iterator[Path]:
             raise
     except OSError as error:
         raise ReplayError(f"{out}: cannot be written ({error.strerror})") from None
+
+
+def _move(folder: Path, out: Path) -> None:
+    """Results to their place. What an older replay left there and this one has not would pass for its own."""
+    new = {result.name for result in folder.iterdir()}
+    old = {FUSION_BAG, SHEET_NAME} - new if (out / SETS).exists() else set()
+    for name in sorted(new | old):
+        if is_bag(out / name):
+            shutil.rmtree(out / name)
+        elif name in old and (out / name).is_file():
+            (out / name).unlink()
+        if name in new:
+            os.replace(folder / name, out / name)
 
 
 def _stream_summary(

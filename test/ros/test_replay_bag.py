@@ -15,7 +15,7 @@ from smvae_core.modality import vision_touch_modalities
 from smvae_ros.bags import bag_hash, read_bag
 from smvae_ros.bindings import IMAGE, JOINTS, TWIST, VECTOR, WRENCH, bind
 from smvae_ros.conversions import raw_array, stamp_ns
-from smvae_ros.replay import replay
+from smvae_ros.replay import ReplayError, replay
 from smvae_ros.replay.bag import LATENT, LATENT_DEFINITION, FusionBag
 from smvae_ros.replay.inference import Judged
 from smvae_ros.set_synchronizer import SampleSet
@@ -100,6 +100,19 @@ def test_it_is_what_ros2_bag_play_takes_and_the_same_twice(
     # And once more over what is there.
     replay(bag, checkpoint, tmp_path, default_settings, "cpu", write_bag=True)
     assert bag_hash(tmp_path / "fusion") == bag_hash(out / "fusion")
+    # A replay without it leaves no older one, which would pass for its own.
+    replay(bag, checkpoint, tmp_path, default_settings, "cpu")
+    assert not (tmp_path / "fusion").exists()
+
+
+def test_a_folder_of_that_name_which_is_no_bag_is_left_alone(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "fusion" / "mine.txt"
+    mine.parent.mkdir()
+    mine.touch()
+    replay(bag, checkpoint, tmp_path, default_settings, "cpu")
+    with pytest.raises(ReplayError, match="cannot be written"):
+        replay(bag, checkpoint, tmp_path, default_settings, "cpu", write_bag=True)
+    assert mine.exists()
 
 
 @pytest.mark.parametrize("senses", [SIX, THREE, vision_touch_modalities()], ids=["six", "three", "four"])
