@@ -47,12 +47,12 @@ class ReplayJob:
     delay: tuple[str, ...] = ()
     write_bag: bool = False
 
-    def check(self) -> None:
+    def check(self) -> WhatIf:
         """Raise what is wrong with the job whatever the bag: CheckpointError, ConfigurationError, WhatIfError."""
         metadata = checkpoints.read_metadata(self.checkpoint or checkpoints.default_checkpoint())
         settings = self.settings(metadata.model.modalities)
         settings.bindings(metadata.model.modalities)
-        self.what_if(settings)
+        return self.what_if(settings)
 
     def settings(self, modalities: Sequence[Modality]) -> FusionSettings:
         """How the messages of these modalities become sets."""
@@ -90,7 +90,7 @@ def replay_many(
         ReplayError: `out` cannot be written, or a process was killed.
         CheckpointError, ConfigurationError, WhatIfError: as `ReplayJob.check`.
     """
-    job.check()
+    what_if = job.check()
     if out.exists() and not out.is_dir():
         raise ReplayError(f"{out}: expected a folder or nothing, found a file")
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
@@ -119,6 +119,8 @@ def replay_many(
             pool.shutdown(cancel_futures=True)
             raise
     summary = ReplaysSummary(
+        checkpoint=(job.checkpoint or checkpoints.default_checkpoint()).name,
+        what_if=what_if,
         bags=tuple(results),
         sets=sum(result.sets for result in results),
         evaluation=_together([result.evaluation for result in results if result.evaluation is not None]),

@@ -135,9 +135,12 @@ class ReplaysSummary(_Record):
     """summary.json of several bags: each, and all together.
 
     Attributes:
+        checkpoint: its name, and `what_if` as `ReplaySummary`.
         evaluation: of all bags together, every set weighing the same; None if all failed.
     """
 
+    checkpoint: str
+    what_if: WhatIf
     bags: tuple[BagResult, ...]
     sets: int
     evaluation: Evaluation | None

@@ -6,8 +6,9 @@ from html import escape
 from urllib.parse import quote
 
 from smvae_ros.replay.summary import BagResult, ReplaysSummary
+from smvae_ros.report.alerts import faults
 from smvae_ros.report.findings import percent
-from smvae_ros.report.tables import errors_table, share_cell, sortable_table
+from smvae_ros.report.tables import errors_table, pairs, share_cell, sortable_table
 from smvae_ros.report.templates import framed
 
 
@@ -18,30 +19,29 @@ def index(summary: ReplaysSummary, report: str) -> str:
         report: name of the report in each bag's folder.
     """
     names = list(summary.evaluation.subsets[0].subset) if summary.evaluation else []
-    bad = sum(bag.error is not None for bag in summary.bags)
-    lead = f"{summary.sets:,} sets of {len(summary.bags) - bad} bags" + (
-        f"; {bad} could not be replayed" if bad else ""
+    good = [bag for bag in summary.bags if bag.evaluation is not None]
+    bad = [(bag.bag, bag.error or "") for bag in summary.bags if bag.evaluation is None]
+    lead = f"{summary.sets:,} sets of {len(good)} bags, judged with {summary.checkpoint}" + (
+        f"; {len(bad)} could not be replayed" if bad else ""
     )
-    rows = [_row(number, bag, names, report) for number, bag in enumerate(summary.bags)]
+    rows = [_row(number, bag, names, report) for number, bag in enumerate(good)]
+    head = ["Bag", "Sets", *names, "Whole sets", "Notes"]
     return framed(
         "index.html",
         title=f"Replay of {len(summary.bags)} bags",
         ending="this page loads nothing from anywhere; its links need the folders beside it.",
         scripts=["sorting.js"],
         lead=escape(lead),
-        bags=sortable_table(["Bag", "Sets", *names, "Whole sets", "Notes"], rows, "bags-table"),
+        alerts=faults(summary.what_if),
+        bags=sortable_table(head, rows, "bags-table", text=(0, len(head) - 1)),
+        bad=f"<h3>Could not be replayed</h3>{pairs([(n, escape(error)) for n, error in bad])}" if bad else "",
         errors=errors_table(summary.evaluation, names) if summary.evaluation else "<p>No bag could be replayed.</p>",
     )
 
 
 def _row(number: int, bag: BagResult, names: list[str], report: str) -> str:
     name = escape(bag.bag)
-    if bag.folder is None or bag.evaluation is None:
-        nothing = "<td>–</td>" * (len(names) + 2)
-        return (
-            f'<tr><th scope="row" class="text" data-value="{number}">{name}</th>{nothing}'
-            f'<td class="text lost">{escape(bag.error or "")}</td></tr>'
-        )
+    assert bag.evaluation is not None and bag.folder is not None
     whole = next((row for row in bag.evaluation.subsets if set(row.subset) == set(names)), None)
     shares = whole.share if whole else {}
     full = whole.samples / max(bag.sets, 1) if whole else 0.0

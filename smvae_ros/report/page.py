@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from smvae_core.evaluation import Subset
-from smvae_ros.replay.faults import interval
+from smvae_ros.report.alerts import alert, faults
 from smvae_ros.report.findings import FAIR, GOOD, duration, findings, percent, silences, trivial_errors
 from smvae_ros.report.latent import PERPLEXITY, latent_plane
 from smvae_ros.report.results import SET, Results
@@ -152,22 +152,11 @@ def _alerts(results: Results) -> str:
     if not extent.whole:
         length = f" of {duration(extent.recorded_seconds)}" if extent.recorded_seconds else ""
         title = f"The bag is damaged: what follows is of the {duration(extent.seconds)}{length} that could be read."
-        alerts.append(_alert(title, extent.damage))
-    what_if = summary.what_if
-    faults = [f"{drop.modality}: taken away {interval(drop)}" for drop in what_if.drop]
-    faults += [f"{name}: noise of {noise:g} added, in model units" for name, noise in what_if.noise.items()]
-    faults += [f"{name}: delayed by {1000 * delay:g} ms" for name, delay in what_if.delay.items()]
-    if faults:
-        title = "What if: these faults were put on top of what was recorded. Errors are against what was recorded."
-        alerts.append(_alert(title, faults, "what-if"))
+        alerts.append(alert(title, extent.damage))
+    alerts.append(faults(summary.what_if))
     if summary.warnings:
-        alerts.append(_alert("What to know of this bag:", summary.warnings))
+        alerts.append(alert("What to know of this bag:", summary.warnings))
     return "".join(alerts)
-
-
-def _alert(title: str, sentences: tuple[str, ...] | list[str], kind: str = "") -> str:
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    return f'<div class="alert {kind}" role="note"><strong>{escape(title)}</strong><ul>{items}</ul></div>'
 
 
 def _tiles(results: Results) -> str:

@@ -57,10 +57,13 @@ def share_cell(share: float | None, given: bool = True) -> str:
     return f'<td class="{kinds}" style="--share:{share:.3f}" data-value="{share:.6g}">{percent(share)}</td>'
 
 
-def sortable_table(head: Sequence[str], rows: Sequence[str], name: str) -> str:
-    """A table with buttons for headings; its cells sort by their `data-value`. `head` is text, `rows` are HTML."""
+def sortable_table(head: Sequence[str], rows: Sequence[str], name: str, text: Sequence[int] = (0,)) -> str:
+    """A table with buttons for headings; its cells sort by their `data-value`. `head` is text, `rows` are HTML.
+
+    `text`: as of `table`.
+    """
     heading = "".join(
-        f'<th scope="col" aria-sort="none"{"" if i else " class=text"}><button type="button">{escape(word)}</button></th>'
+        f'<th scope="col" aria-sort="none"{" class=text" if i in text else ""}><button type="button">{escape(word)}</button></th>'
         for i, word in enumerate(head)
     )
     return (

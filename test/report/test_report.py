@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from smvae_core.evaluation import Evaluation
-from smvae_ros.replay.summary import BagResult, ReplaysSummary
+from smvae_ros.replay.summary import BagResult, Drop, ReplaysSummary, WhatIf
 from smvae_ros.report import ReportError, write_index, write_report
 from smvae_ros.report.findings import _absences, findings, outages, silences
 from smvae_ros.report.latent import latent_plane
@@ -180,10 +180,14 @@ def test_several_bags_get_a_page_that_leads_to_each(opens, tmp_path, results):
         BagResult(bag="a bag", folder="a bag", sets=30, evaluation=evaluation),
         BagResult(bag="bad", folder=None, error="bad: expected a bag, found <nothing>"),
     )
-    summary = ReplaysSummary(bags=bags, sets=30, evaluation=evaluation)
+    what_if = WhatIf(drop=(Drop(modality="rgb", start=1.0, end=2.0),))
+    summary = ReplaysSummary(checkpoint="mine.safetensors", what_if=what_if, bags=bags, sets=30, evaluation=evaluation)
     (tmp_path / "summary.json").write_text(summary.model_dump_json())
     opened = opens(write_index(tmp_path), ready="#bags-table")
-    assert "found <nothing>" in opened.page.locator("#bags-table").inner_text()
+    shown = opened.page.locator("body").inner_text()
+    for words in ("found <nothing>", "judged with mine.safetensors", "rgb: taken away from 1 to 2 s"):
+        assert words in shown
+    assert opened.page.locator("#bags-table tbody tr").count() == 1
     assert opened.page.locator("#errors-table tbody tr").count() == 15
     opened.page.get_by_role("link", name="a bag").click()
     opened.page.wait_for_selector("html[data-ready]", state="attached")

@@ -1,0 +1,24 @@
+"""What stands on top of a page, since everything below depends on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from smvae_ros.replay.faults import interval
+from smvae_ros.replay.summary import WhatIf
+
+
+def alert(title: str, sentences: Sequence[str], kind: str = "") -> str:
+    """Text in, HTML out."""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f'<div class="alert {kind}" role="note"><strong>{escape(title)}</strong><ul>{items}</ul></div>'
+
+
+def faults(what_if: WhatIf) -> str:
+    """The faults of a what-if, as HTML; empty where there are none."""
+    sentences = [f"{drop.modality}: taken away {interval(drop)}" for drop in what_if.drop]
+    sentences += [f"{name}: noise of {noise:g} added, in model units" for name, noise in what_if.noise.items()]
+    sentences += [f"{name}: delayed by {1000 * delay:g} ms" for name, delay in what_if.delay.items()]
+    title = "What if: these faults were put on top of what was recorded. Errors are against what was recorded."
+    return alert(title, sentences, "what-if") if sentences else ""
