@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
@@ -194,7 +193,10 @@ def _replay_one(bag: Path, out: Path, job: ReplayJob) -> None:
         )
     console.print(error_table(summary.evaluation.subsets, list(summary.streams)))
     console.print(
-        ", ".join(f"{number} sets of {subset or 'nothing'}" for subset, number in summary.sets_by_subset.items())
+        ", ".join(
+            f"{number} set{'s' * (number > 1)} of {subset or 'nothing'}"
+            for subset, number in summary.sets_by_subset.items()
+        )
     )
     for sentence in (*summary.extent.damage, *summary.warnings):
         console.print(f"[yellow]note:[/] {escape(sentence)}", soft_wrap=True)

@@ -113,11 +113,10 @@ def replay_many(
             raise ReplayError(
                 f"{out}: a process was killed, as for want of memory; fewer at a time (--workers) need less"
             ) from None
-        except BaseException:
-            # What the pool has handed on already, it does not cancel.
+        finally:
+            # After Ctrl-C: what the pool has handed on already, it does not cancel.
             stopped.set()
             pool.shutdown(cancel_futures=True)
-            raise
     summary = ReplaysSummary(
         checkpoint=(job.checkpoint or checkpoints.default_checkpoint()).name,
         what_if=what_if,

@@ -121,6 +121,7 @@ def _goodness(results: Results) -> Finding:
     best, worst = ranked[0], ranked[-1]
     samples = results.summary.evaluation.of(*held).samples
     source = _all(results)
+    these = "all senses" if len(held) == len(results.names) else " + ".join(held)
     ranking = (
         f"{best} is predicted best and {worst} worst: what is left is {percent(whole[best])} and {percent(whole[worst])}"
         if best != worst
@@ -133,7 +134,7 @@ def _goodness(results: Results) -> Finding:
     trivial = trivial_errors(results)
     details = []
     for name in results.names:
-        line = f"{name}: {percent(whole[name])} from {source}" if name in whole else f"{name}: not judged"
+        line = f"{name}: {percent(whole[name])} from {these}" if name in whole else f"{name}: not judged"
         came = results.sets.errors[name].get(SET)
         if came is not None and name in trivial and np.isfinite(came).any():
             line += f", {percent(float(np.nanmean(came)) / trivial[name])} from the sets as they came"
@@ -155,7 +156,7 @@ def _absences(sets: Sets) -> Finding:
         times = "once" if len(mine) == 1 else f"{len(mine):,} times"
         details.append(
             f"{name}: {times}, in {percent(share)} of the sets; longest {duration(longest.end - longest.start)} "
-            f"({longest.sets:,} sets) from {clock(longest.start)}"
+            f"({longest.sets:,} set{'s' * (longest.sets > 1)}) from {clock(longest.start)}"
         )
     question = "Which sense was out, and when?"
     if gaps := silences(sets):
@@ -186,8 +187,11 @@ def _without_cameras(results: Results) -> Finding:
     if not cameras:
         return Finding(question, "none", "", "There is no camera.", [])
     cameras = [name for name in cameras if name in held]
-    if not cameras or not whole:
-        return Finding(question, "none", "", "No set had a camera: how good the fusion was is without it.", [])
+    if not whole:
+        return Finding(question, "none", "", "No set held a sense that could be judged.", [])
+    if not cameras:
+        word = verdict(max(whole.values()))
+        return Finding(question, word, word, f"No set had a camera. By {' + '.join(held)}, {_how_it_held(whole)}", [])
     rest = [name for name in held if name not in cameras]
     cases = [(f"without {name}", [n for n in held if n != name]) for name in cameras]
     if len(cameras) > 1 and rest:

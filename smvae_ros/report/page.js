@@ -17,7 +17,8 @@ function drawWaits() {
   svg.append(shape("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: height, y2: height }));
   for (const ms of ticks(0, end, 8, [1, 2, 2.5, 5])) svg.append(shape("text", { x: x(ms), y: height + 15, "text-anchor": "middle" }, `${+ms.toPrecision(3)}`));
   svg.append(shape("text", { x: (LEFT + width) / 2, y: height + 30, "text-anchor": "middle" }, "ms from the reference's arrival until the set went out"));
-  svg.append(shape("text", { x: LEFT - 6, y: 10, "text-anchor": "end" }, `${most} sets`));
+  svg.append(shape("text", { x: LEFT - 6, y: 10, "text-anchor": "end" }, `${most}`));
+  svg.append(shape("text", { x: LEFT - 6, y: 23, "text-anchor": "end" }, "sets"));
   if (deadline < end) {
     svg.append(shape("line", { class: "rule", x1: x(deadline), x2: x(deadline), y1: 0, y2: height }));
     svg.append(shape("text", { x: x(deadline) - 4, y: 10, "text-anchor": "end" }, "longest wait allowed"));

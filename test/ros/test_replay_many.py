@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -86,8 +86,9 @@ def test_ctrl_c_begins_no_other_bag_and_leaves_no_half_of_one(bag: Path, checkpo
         # A shell that starts the tests in the background lets them, and their children, ignore it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while running.poll() is None and not any((tmp_path / "out").glob("*/.replay.*")):
-        time.sleep(0.01)
+    while not any((tmp_path / "out").glob("*/.replay.*")):
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"it ended with {running.wait(0.01)} before a bag was begun")
     os.killpg(running.pid, signal.SIGINT)
     _, told = running.communicate()
     assert (running.returncode, told) == (130, "interrupted\n")
@@ -108,7 +109,7 @@ def test_a_defect_that_one_bag_meets_is_told_and_takes_no_other_along(monkeypatc
 def test_a_killed_process_is_one_sentence(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
     def kill_the_first() -> None:
         while not (running := multiprocessing.active_children()):
-            time.sleep(0.01)
+            threading.Event().wait(0.01)
         running[0].kill()
 
     killer = threading.Thread(target=kill_the_first)

@@ -29,7 +29,12 @@ def test_a_robot_without_some_senses_gets_its_answers_too(
     assert "/rgb/image: nothing to take away from 100 to 200 s, where it has no messages" in summary.warnings
     good, _, blind = findings(read_results(tmp_path / "results"))
     assert good.answer.startswith("From rgb + action, the most that a set held, ")
+    assert good.details[1].startswith("depth: not judged") and " from rgb + action, " in good.details[0]
     assert blind.details[0].startswith("without rgb: ") and blind.word
+    dropped = ReplayJob(checkpoint=checkpoint, device="cpu", drop=("rgb,depth",))
+    dropped.run(bag, tmp_path / "blind", 1)
+    _, _, blind = findings(read_results(tmp_path / "blind"))
+    assert blind.answer.startswith("No set had a camera. By force + action, ") and blind.word
 
 
 def test_several_bags_get_a_page_that_leads_to_their_reports(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
