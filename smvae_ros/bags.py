@@ -154,8 +154,8 @@ def read_bag(
 def find_bags(path: Path) -> list[Path]:
     """The bags in a folder and its subfolders, in the order of their names; a bag itself is the only one.
 
-    A folder with metadata.yaml, or that file itself, is one bag, also a folder whose files bear its name: a recorder that was killed leaves
-    no metadata. Any other .mcap or .db3 file is a bag of its own.
+    A folder with metadata.yaml, or that file itself, is one bag, also a folder whose files bear its name: a recorder that
+    was killed leaves no metadata. Any other .mcap or .db3 file is a bag of its own.
     """
     if path.name == "metadata.yaml":
         return [path.parent]

@@ -123,7 +123,8 @@ def _goodness(results: Results) -> Finding:
     source = _all(results)
     these = "all senses" if len(held) == len(results.names) else " + ".join(held)
     ranking = (
-        f"{best} is predicted best and {worst} worst: what is left is {percent(whole[best])} and {percent(whole[worst])}"
+        f"{best} is predicted best and {worst} worst: what is left is {percent(whole[best])} "
+        f"and {percent(whole[worst])}"
         if best != worst
         else f"only {best} can be judged: what is left is {percent(whole[best])}"
     )
