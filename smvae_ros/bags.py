@@ -170,11 +170,14 @@ def find_bags(path: Path) -> list[Path]:
 
 
 def is_bag(folder: Path) -> bool:
-    """Whether it is a folder that is one bag; see `find_bags`."""
-    if not folder.is_dir():
-        return False
+    """Whether it is a folder that is one bag, as of `find_bags`; one that may not be read is none."""
     of_folder = re.compile(re.escape(folder.resolve().name) + r"(_\d+)?\.(mcap|db3)(\.zstd)?")
-    return (folder / "metadata.yaml").exists() or any(of_folder.fullmatch(f.name) for f in storage_files(folder))
+    try:
+        return folder.is_dir() and (
+            (folder / "metadata.yaml").exists() or any(of_folder.fullmatch(f.name) for f in storage_files(folder))
+        )
+    except OSError:
+        return False
 
 
 def bag_hash(path: Path) -> str:
