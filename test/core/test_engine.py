@@ -149,6 +149,18 @@ def test_a_released_engine_leaves_the_gpu_as_it_found_it(path):
     assert torch.cuda.memory_allocated() == before
 
 
+def test_bytes_are_not_taken_for_model_units(path):
+    with pytest.raises(EngineError, match=r"rgb: expected float32 in model units, found uint8; to_model\(\)"):
+        Engine.load(path, "cpu").infer({"rgb": np.zeros((3, 64, 64), np.uint8)})
+
+
+def test_a_device_or_a_back_end_that_nobody_knows_is_named(path):
+    with pytest.raises(EngineError, match="device: expected one of auto, cpu, cuda, found 'gpu'"):
+        Engine.load(path, "gpu")
+    with pytest.raises(BackendError, match="backend: expected 'auto' or one of eager, .*, found 'fastest'"):
+        Engine.load(path, "cpu", "fastest")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so it is never missing")
 def test_a_gpu_that_is_not_there_is_named():
     with pytest.raises(EngineError, match="'cuda' was asked for"):
