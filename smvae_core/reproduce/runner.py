@@ -107,7 +107,8 @@ def _result(
     samples, others = read_logs_to_judge(loaded.metadata, data, True, cache, request.skip_bad, console)
     if others is None:
         raise ReproductionError(f"{run.folder}: expected a run that held some samples out, found none")
-    console.print(f"judging {scale.test_points or len(samples)} of {len(samples)} held-out samples")
+    most = min(scale.test_points or len(samples), len(samples))
+    console.print(f"judging {most} of {len(samples)} held-out samples")
     figures = _judged(experiment, scale, loaded, (others, samples), out, device, console)
     result = SystemResult(
         settings=settings,

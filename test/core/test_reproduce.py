@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from smvae_core.reproduce.results import SystemResult
 from smvae_core.run.folder import Run, find_runs, read_metrics
 from smvae_core.run.loop import TrainingError
 
+from .conftest import write_log
 from .made_data import write_faces, write_idx, write_pictures
 
 ROOT = Path(__file__).parents[2]
@@ -165,6 +167,26 @@ def test_the_senses_of_logs_with_probes_of_the_latent(shared_logs, tmp_path):
     result = reproduce("vision-touch", shared_logs, tmp_path / "out", "crmvae")[0]
     assert len(result.evaluation.subsets) == len(result.probes) == 15
     assert "contact accuracy, from | crmvae" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_logs_of_which_none_has_every_sense(tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for trajectory in range(4):
+        lacking = {"depth_data" if trajectory % 2 else "image": None}
+        write_log(logs / f"20190408_183040_triangle_0_journal_{trajectory}_0_1000.h5", 10, trajectory, **lacking)
+    result = reproduce("vision-touch", logs, tmp_path / "out", "smvae")[0]
+    assert [row.samples for row in result.evaluation.subsets][0] == 0
+    assert "| rgb + depth + force + action | – |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_every_picture_of_the_report_is_there(mnist, tmp_path):
+    reproduce("vision", write_pictures(tmp_path / "data", 12), tmp_path / "vision", "smvae")
+    both = {"latent", "predictions"}
+    for out, names in ((mnist[1], both | {"conditional"}), (tmp_path / "vision", both | {"from_each", "subsets"})):
+        linked = re.findall(r"\]\(([^)]+\.png)\)", (out / "README.md").read_text())
+        assert {Path(path).stem for path in linked} == names
+        assert all((out / path).is_file() for path in linked)
 
 
 @pytest.mark.parametrize(
