@@ -18,6 +18,7 @@ from smvae_core.errors import SMVAEError, explain
 from smvae_core.evaluation import Evaluation
 from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
 
+# Raised when the same keys come to mean something else. A key that is new is told by the version that wrote it.
 FORMAT = 1
 _KEY = "smvae"
 _MODEL, _MEAN = "model.", "mean."
@@ -133,10 +134,16 @@ def read_metadata(path: Path) -> Metadata:
         if isinstance(found, int) and found > FORMAT:
             raise CheckpointError(
                 f"{path}: expected checkpoint format {FORMAT} or older, found {found}, "
-                f"written by smvae {content.get('package_version')}; install that version"
+                f"made by a newer version, smvae {content.get('package_version')}; install that version"
             )
         return Metadata.model_validate(content)
     except ValidationError as error:
+        version, ours = content.get("package_version"), smvae_core.__version__
+        if version and version != ours:
+            raise CheckpointError(
+                f"{path}: expected metadata that smvae {ours} knows, found that of another version, smvae {version}: "
+                f"{explain(error)}; install that version"
+            ) from None
         raise CheckpointError(f"{path}: damaged metadata: {explain(error)}") from None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged metadata ({error!r})") from None
