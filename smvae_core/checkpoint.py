@@ -53,7 +53,15 @@ class TrainingRecord(BaseModel):
 
 
 class Metadata(BaseModel):
-    """All that a checkpoint says besides its weights."""
+    """All that a checkpoint says besides its weights.
+
+    Attributes:
+        format: of the file; this package reads `FORMAT` and older ones.
+        package_version: that wrote it.
+        model: enough to build the network.
+        training: None of a model that was not trained by `smvae train`.
+        metrics: errors on held-out samples, by subset; None where nobody judged it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,8 +92,15 @@ def default_checkpoint() -> Path:
     return Path(str(files("smvae_core") / "checkpoints" / "peg_insertion.safetensors"))
 
 
-def save(path: Path, model: MultimodalVAE, mean: Batch, training: TrainingRecord, metrics: Evaluation | None) -> None:
+def save(
+    path: Path, model: MultimodalVAE, mean: Batch, training: TrainingRecord | None, metrics: Evaluation | None
+) -> None:
     """Write a checkpoint atomically: a reader sees the old file or the new one, never a part.
+
+    Args:
+        mean: of each modality over the training part, (*shape), model units.
+        training: None if it was not trained by `smvae train`.
+        metrics: of held-out samples.
 
     Raises:
         CheckpointError: the folder cannot be written to.
