@@ -14,9 +14,10 @@ import smvae_core
 from smvae_core.checkpoint import Checkpoint, load
 from smvae_core.data.samples import Samples
 from smvae_core.engine import Device, torch_device
+from smvae_core.fusion import System
 from smvae_core.metrics.held_out import read_logs_to_judge
 from smvae_core.reproduce import bimodal, senses
-from smvae_core.reproduce.experiments import EXPERIMENTS, Experiment, Name, ReproductionError, Scale, System
+from smvae_core.reproduce.experiments import EXPERIMENTS, Experiment, Name, ReproductionError, Scale
 from smvae_core.reproduce.report import write_report
 from smvae_core.reproduce.results import Settings, SystemResult, read_result, write_result
 from smvae_core.run.folder import Run, read_metrics
@@ -96,7 +97,15 @@ def _result(
         return found
     cache = request.out / "cache"
     job = Job(
-        data, out, configuration, request.command, request.device, request.precision, cache, request.skip_bad, True
+        data,
+        out,
+        configuration,
+        request.command,
+        device=request.device,
+        precision=request.precision,
+        cache=cache,
+        skip_bad=request.skip_bad,
+        resume=True,
     )
     run = train(job, console)
     # The last epoch, not the best: that one was chosen on the samples that are judged here.
