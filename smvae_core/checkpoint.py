@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 import smvae_core
+from smvae_core.architecture.sizes import NetworkError
 from smvae_core.configuration import Configuration
 from smvae_core.errors import SMVAEError, explain
 from smvae_core.evaluation import Evaluation
@@ -171,7 +172,10 @@ def load(path: Path) -> Checkpoint:
         CheckpointError: missing, damaged, foreign or newer; the sentence names the file and says which.
     """
     metadata = read_metadata(path)
-    model = MultimodalVAE(metadata.model)
+    try:
+        model = MultimodalVAE(metadata.model)
+    except NetworkError as error:
+        raise CheckpointError(f"{path}: damaged metadata: {error}") from None
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}

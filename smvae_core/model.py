@@ -22,6 +22,8 @@ from smvae_core.posterior import Posterior
 Batch = dict[str, Tensor]
 """Modality name to (B, *shape), float32, model units. A modality absent from the whole batch may be left out."""
 
+_NO_MODULES = nn.ModuleDict()
+
 
 class BatchError(SMVAEError):
     """A batch or its mask does not fit the model."""
@@ -50,6 +52,9 @@ class ModelConfiguration(BaseModel):
         names = [modality.name for modality in modalities]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"expected at least one modality and each name once, found {names}")
+        # Networks stand in a ModuleDict by the modality's name, as its attributes.
+        if taken := [name for name in names if hasattr(_NO_MODULES, name)]:
+            raise ValueError(f"expected names that torch's modules do not have as attributes, found {taken}")
         return modalities
 
 

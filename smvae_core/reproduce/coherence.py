@@ -73,8 +73,9 @@ def classifier(
         OSError: it cannot be written.
     """
     image, label = (next(m for m in samples.modalities if m.name == name) for name in names)
-    torch.manual_seed(0)
-    network = Classifier(image, label).to(device)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Classifier(image, label).to(device)
     if path.is_file():
         try:
             network.load_state_dict(load_file(path, device=str(device)))

@@ -114,6 +114,16 @@ def test_damaged_metadata_is_refused(saved, metadata):
         checkpoint.load(saved)
 
 
+def test_networks_that_their_modalities_do_not_fit_are_refused(saved):
+    header, rest = header_of(saved)
+    content = json.loads(header["__metadata__"]["smvae"])
+    content["model"]["modalities"][0]["preprocessing"]["size"] = 30
+    header["__metadata__"]["smvae"] = json.dumps(content)
+    with_header(saved, header, rest)
+    with pytest.raises(CheckpointError, match="damaged metadata: rgb: network 'image' takes square images"):
+        checkpoint.load(saved)
+
+
 def test_weights_of_another_model_are_refused(saved):
     header, rest = header_of(saved)
     content = json.loads(header["__metadata__"]["smvae"])

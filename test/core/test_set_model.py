@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from smvae_core.evaluation import all_subsets, subset_mask
 from smvae_core.fusion import SetAttention
@@ -177,3 +178,10 @@ def test_a_mask_that_does_not_fit_is_told_in_words(model, batch, mask, found):
 def test_a_latent_that_does_not_fit_is_told_in_words(model, z, names, sentence):
     with pytest.raises(BatchError, match=sentence):
         model.predict(z, names)
+
+
+@pytest.mark.parametrize("name", ["values", "type", "training"])
+def test_a_name_that_torch_keeps_for_itself_is_told_in_words(name):
+    rgb = ModelConfiguration().modalities[0].model_copy(update={"name": name})
+    with pytest.raises(ValidationError, match=rf"do not have as attributes, found \['{name}'\]"):
+        ModelConfiguration(modalities=(rgb,))
