@@ -188,13 +188,15 @@ class Engine:
         if self._running is None:
             raise EngineError("the engine is released: warm_up() takes it back to the device")
         for name, array in arrays.items():
-            if array.shape != self.modality(name).shape:
-                raise EngineError(f"{name}: expected shape {self.modality(name).shape}, found {array.shape}")
+            shape = self.modality(name).shape
             # Bytes of a picture would be taken for model units, 255 times too large.
-            if array.dtype.kind != "f":
+            if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+                found = getattr(array, "dtype", type(array).__name__)
                 raise EngineError(
-                    f"{name}: expected float32 in model units, found {array.dtype}; to_model() gives them"
+                    f"{name}: expected a NumPy array, float32 in model units, found {found}; to_model() gives it"
                 )
+            if array.shape != shape:
+                raise EngineError(f"{name}: expected shape {shape}, found {array.shape}")
         if missing := set().union(*subsets) - set(arrays):
             raise EngineError(f"subsets: expected modalities among {sorted(arrays)}, found {sorted(missing)}")
         for name in predict:
