@@ -58,7 +58,7 @@ def reproduce(request: Request, console: Console) -> Path:
     """Run it, or what is left of it; the report.
 
     Raises:
-        ReproductionError: the data are not there, or `out` holds other settings.
+        ReproductionError: the data are not there, or `out` holds a run on others.
         LogError: data cannot be read.
         TrainingError: as `train`.
         Interrupted: Ctrl-C, after saving.
@@ -116,6 +116,7 @@ def _result(
     samples, others = read_logs_to_judge(loaded.metadata, data, True, cache, request.skip_bad, console)
     if others is None:
         raise ReproductionError(f"{run.folder}: expected a run that held some samples out, found none")
+    _check_data(run, loaded, others, data)
     most = min(scale.test_points or len(samples), len(samples))
     console.print(f"judging {most} of {len(samples)} held-out samples")
     figures = _judged(experiment, scale, loaded, (others, samples), out, device, console)
@@ -133,6 +134,15 @@ def _result(
     )
     write_result(out / "result.json", result)
     return result
+
+
+def _check_data(run: Run, loaded: Checkpoint, seen: Samples, data: Path) -> None:
+    """A finished run trains no more, whatever the data: those of another copy may have as many samples."""
+    means = seen.mean()
+    if not all(torch.allclose(means[name], loaded.mean[name].cpu(), atol=1e-4) for name in means):
+        raise ReproductionError(
+            f"{run.folder}: expected the data that it was trained on, found others in {data}; name another --out"
+        )
 
 
 def _judged(

@@ -1,8 +1,10 @@
 """`smvae reproduce`, as a process, on small made files of the true formats."""
 
+import gzip
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +128,16 @@ def test_other_settings_than_a_folder_was_begun_with_are_refused(mnist):
     data, out, _ = mnist
     with pytest.raises(TrainingError, match="expected the configuration that the run began with, found changed"):
         app([word for word in command("mnist", data, out) if word != "--quick"], standalone_mode=False)
+
+
+def test_other_data_of_the_same_size_are_not_judged_by_what_was_trained_before(mnist, tmp_path):
+    data, out, _ = mnist
+    other = shutil.copytree(data, tmp_path / "other")
+    path = other / "train-images-idx3-ubyte.gz"
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content[:16] + bytes(255 - pixel for pixel in content[16:])))
+    with pytest.raises(ReproductionError, match="smvae-seed0: expected the data that it was trained on, found others"):
+        reproduce("mnist", other, out, "smvae")
 
 
 def test_a_judged_run_can_be_judged_by_the_usual_command_too(mnist, tmp_path):
