@@ -18,9 +18,20 @@ done
 
 missing=()
 packages=()
+then_run=()
 lacks() {
     missing+=("$1")
     packages+=("${@:2}")
+}
+
+# Not a snap, as Ubuntu's Chromium is: it sees neither /tmp nor hidden folders, where the tests' pages lie.
+has_browser() {
+    compgen -G "${PLAYWRIGHT_BROWSERS_PATH:-${HOME:-}/.cache/ms-playwright}/chromium-*" >/dev/null && return
+    local name path
+    for name in chromium google-chrome google-chrome-stable; do
+        path=$(command -v "$name") && [[ $path != /snap/* ]] && return
+    done
+    return 1
 }
 
 has_python() { "$python" -c "$1" >/dev/null 2>&1; }
@@ -55,9 +66,16 @@ if [ $rendering = yes ]; then
         *_dri.so* | *libEGL_nvidia*) ;;
         *) lacks "a software renderer, for off-screen rendering in the simulator" libgl1-mesa-dri ;;
     esac
-    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
-        command -v google-chrome-stable >/dev/null ||
-        lacks "a browser (Chromium or Chrome), for the tests of the replay's report" chromium
+    if ! has_browser; then
+        browser="a browser (Chromium or Chrome), for the tests of the replay's report"
+        release=${OS_RELEASE:-/etc/os-release}
+        if [[ -r $release && $'\n'$(<"$release") == *$'\n'ID=ubuntu* ]]; then
+            lacks "$browser; Ubuntu's own is a snap, which cannot open them"
+            then_run+=(".venv/bin/playwright install --with-deps chromium")
+        else
+            lacks "$browser" chromium
+        fi
+    fi
 fi
 
 if [ $names_only = yes ]; then
@@ -71,6 +89,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     if [ ${#packages[@]} -gt 0 ]; then
         echo "On Debian and Ubuntu this installs it:" >&2
         echo "  sudo apt-get update && sudo apt-get install -y ${packages[*]}" >&2
+    fi
+    if [ ${#then_run[@]} -gt 0 ]; then
+        echo "${packages:+And }this, in $(pwd):" >&2
+        printf '  %s\n' "${then_run[@]}" >&2
     fi
     exit 2
 fi

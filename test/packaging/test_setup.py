@@ -20,10 +20,11 @@ def tools(tmp_path: Path) -> Path:
     return folder
 
 
-def check(root: Path, tools: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def check(root: Path, tools: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs environment/check.sh on a machine that has these tools only."""
     command = [str(tools / "bash"), str(root / "environment" / "check.sh"), *arguments]
-    return subprocess.run(command, env={"PATH": str(tools)}, capture_output=True, text=True, timeout=60)
+    variables = {"PATH": str(tools), "OS_RELEASE": "/dev/null", **environment}
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
 
 
 def test_a_machine_with_everything_passes_silently(root: Path, tools: Path) -> None:
@@ -52,6 +53,17 @@ def test_a_missing_browser_is_named_for_the_tests(root: Path, tools: Path) -> No
     assert "chromium" in check(root, tools, "--rendering", "--packages").stdout.split()
     (tools / "chromium").symlink_to(tools / "git")
     assert "browser" not in check(root, tools, "--rendering").stderr
+
+
+def test_ubuntu_whose_chromium_is_a_snap_is_told_of_playwrights(root: Path, tools: Path, tmp_path: Path) -> None:
+    (release := tmp_path / "os-release").write_text('NAME="Ubuntu"\nID=ubuntu\n')
+    result = check(root, tools, "--rendering", OS_RELEASE=str(release))
+    assert result.returncode == 2
+    assert ".venv/bin/playwright install --with-deps chromium" in result.stderr
+    assert "chromium" not in check(root, tools, "--rendering", "--packages", OS_RELEASE=str(release)).stdout.split()
+    (installed := tmp_path / "browsers" / "chromium-1234").mkdir(parents=True)
+    found = check(root, tools, "--rendering", OS_RELEASE=str(release), PLAYWRIGHT_BROWSERS_PATH=str(installed.parent))
+    assert "browser" not in found.stderr
 
 
 def test_an_old_python_is_named_with_its_version(root: Path, tools: Path) -> None:
