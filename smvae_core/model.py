@@ -130,7 +130,7 @@ class MultimodalVAE(nn.Module):
         if unknown := set(names) - set(self.names):
             raise BatchError(f"decode: expected modalities among {list(self.names)}, found {sorted(unknown)}")
         latent = self.configuration.latent
-        if z.ndim != 2 or z.shape[1] != latent or z.dtype != weight.dtype:
+        if z.ndim != 2 or z.shape[1] != latent or not _fits(z, weight):
             raise BatchError(f"z: expected {weight.dtype} (B, {latent}), found {z.dtype} {tuple(z.shape)}")
         return {name: self.decoders[name](z) for name in names}
 
@@ -150,13 +150,13 @@ class MultimodalVAE(nn.Module):
         """
         if unknown := set(batch) - set(self.names):
             raise BatchError(f"batch: expected modalities among {list(self.names)}, found {sorted(unknown)}")
-        dtype = next(self.parameters()).dtype
+        weight = next(self.parameters())
         for name, x in batch.items():
             shape = (rows, *self.modalities[name].shape)
             if tuple(x.shape) != shape:
                 raise BatchError(f"batch: {name} expected shape {shape}, found {tuple(x.shape)}")
-            if x.dtype != dtype:
-                raise BatchError(f"batch: {name} expected {dtype} in model units, found {_type_of(x)}")
+            if not _fits(x, weight):
+                raise BatchError(f"batch: {name} expected {weight.dtype} in model units, found {_type_of(x)}")
 
     def _check(self, batch: Batch, mask: Tensor) -> None:
         if mask.ndim != 2 or mask.shape[1] != len(self.names) or mask.dtype != torch.bool:
@@ -170,6 +170,12 @@ class MultimodalVAE(nn.Module):
                 raise BatchError(f"batch: {name} is present by the mask, but the batch has no such entry")
             if name in batch and batch[name].device != device:
                 raise BatchError(f"batch: {name} expected on {device} as the model, found on {batch[name].device}")
+
+
+def _fits(x: Tensor, weight: Tensor) -> bool:
+    """Whether networks with such weights take x; mixed precision casts for itself."""
+    mixed = torch.is_autocast_enabled(weight.device.type)
+    return x.dtype == weight.dtype or (mixed and isinstance(x, Tensor) and x.is_floating_point())
 
 
 def _type_of(x: object) -> str:
