@@ -164,3 +164,10 @@ def test_rviz_puts_what_was_seen_beside_what_was_predicted(rviz: dict[str, Any])
     places = [state.find(pane.encode("utf-16-be")) for pane in panes]
     assert -1 not in places and places == sorted(places)
     assert set(panes) <= {display["Name"] for display in rviz["Visualization Manager"]["Displays"]}
+
+
+def test_rviz_needs_no_transforms(rviz: dict[str, Any]) -> None:
+    # Neither the recording nor the node sends any, and a camera may call its frame what it likes.
+    manager = rviz["Visualization Manager"]
+    assert manager["Transformation"]["Current"]["Class"] == "rviz_common/Identity"
+    assert "rviz_default_plugins/TF" not in [display["Class"] for display in manager["Displays"]]
