@@ -13,11 +13,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 import smvae_core
+from smvae_core.architecture.sizes import NetworkError
 from smvae_core.configuration import Configuration
 from smvae_core.errors import SMVAEError, explain
 from smvae_core.evaluation import Evaluation
 from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
 
+# Raised when the same keys come to mean something else. A key that is new is told by the version that wrote it.
 FORMAT = 1
 _KEY = "smvae"
 _MODEL, _MEAN = "model.", "mean."
@@ -52,7 +54,15 @@ class TrainingRecord(BaseModel):
 
 
 class Metadata(BaseModel):
-    """All that a checkpoint says besides its weights."""
+    """All that a checkpoint says besides its weights.
+
+    Attributes:
+        format: of the file; this package reads `FORMAT` and older ones.
+        package_version: that wrote it.
+        model: enough to build the network.
+        training: None of a model that was not trained by `smvae train`.
+        metrics: errors on held-out samples, by subset; None where nobody judged it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -83,8 +93,15 @@ def default_checkpoint() -> Path:
     return Path(str(files("smvae_core") / "checkpoints" / "peg_insertion.safetensors"))
 
 
-def save(path: Path, model: MultimodalVAE, mean: Batch, training: TrainingRecord, metrics: Evaluation | None) -> None:
+def save(
+    path: Path, model: MultimodalVAE, mean: Batch, training: TrainingRecord | None, metrics: Evaluation | None
+) -> None:
     """Write a checkpoint atomically: a reader sees the old file or the new one, never a part.
+
+    Args:
+        mean: of each modality over the training part, (*shape), model units.
+        training: None if it was not trained by `smvae train`.
+        metrics: of held-out samples.
 
     Raises:
         CheckpointError: the folder cannot be written to.
@@ -133,10 +150,16 @@ def read_metadata(path: Path) -> Metadata:
         if isinstance(found, int) and found > FORMAT:
             raise CheckpointError(
                 f"{path}: expected checkpoint format {FORMAT} or older, found {found}, "
-                f"written by smvae {content.get('package_version')}; install that version"
+                f"made by a newer version, smvae {content.get('package_version')}; install that version"
             )
         return Metadata.model_validate(content)
     except ValidationError as error:
+        version, ours = content.get("package_version"), smvae_core.__version__
+        if version and version != ours:
+            raise CheckpointError(
+                f"{path}: expected metadata that smvae {ours} knows, found that of another version, smvae {version}: "
+                f"{explain(error)}; install that version"
+            ) from None
         raise CheckpointError(f"{path}: damaged metadata: {explain(error)}") from None
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged metadata ({error!r})") from None
@@ -149,7 +172,10 @@ def load(path: Path) -> Checkpoint:
         CheckpointError: missing, damaged, foreign or newer; the sentence names the file and says which.
     """
     metadata = read_metadata(path)
-    model = MultimodalVAE(metadata.model)
+    try:
+        model = MultimodalVAE(metadata.model)
+    except NetworkError as error:
+        raise CheckpointError(f"{path}: damaged metadata: {error}") from None
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}

@@ -148,7 +148,17 @@ def train(
         },
     )
     command = shlex.join(["smvae", *sys.argv[1:]])
-    job = Job(data, out, configuration, command, device.value, precision.value, cache, skip_bad, resume)
+    job = Job(
+        data,
+        out,
+        configuration,
+        command,
+        device=device.value,
+        precision=precision.value,
+        cache=cache,
+        skip_bad=skip_bad,
+        resume=resume,
+    )
     # Of the processes that torchrun starts, one speaks.
     first = int(os.environ.get("RANK", 0)) == 0
     try:

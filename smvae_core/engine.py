@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -108,9 +108,9 @@ class Engine:
 
         Raises:
             CheckpointError: missing, damaged, foreign or newer.
-            EngineError: `cuda` was asked for and is not there.
-            BackendError: the back end that was asked for is not installed, does not run on this device, or does not
-                agree with eager to 1e-4, in half precision 1e-2.
+            EngineError: an unknown device, or `cuda` was asked for and is not there.
+            BackendError: the back end that was asked for is unknown or not installed, does not run on this device, or
+                does not agree with eager to 1e-4, in half precision 1e-2.
         """
         loaded = checkpoint.load(checkpoint.default_checkpoint() if path is None else Path(path))
         return cls(loaded, device, backend, precision)
@@ -172,7 +172,7 @@ class Engine:
             predict: modalities to predict, present or not.
 
         Raises:
-            EngineError: an unknown modality, a wrong shape, or a released engine.
+            EngineError: an unknown modality, a wrong shape or type, or a released engine.
         """
         return self.infer_subsets(arrays, [tuple(arrays)], predict)[0]
 
@@ -182,14 +182,21 @@ class Engine:
         """Fuse several subsets of the same arrays, embedding each modality once.
 
         Raises:
-            EngineError: an unknown modality, a wrong shape, a subset that names what `arrays` lacks, or a released
-                engine.
+            EngineError: an unknown modality, a wrong shape or type, a subset that names what `arrays` lacks, or a
+                released engine.
         """
         if self._running is None:
             raise EngineError("the engine is released: warm_up() takes it back to the device")
         for name, array in arrays.items():
-            if array.shape != self.modality(name).shape:
-                raise EngineError(f"{name}: expected shape {self.modality(name).shape}, found {array.shape}")
+            shape = self.modality(name).shape
+            # Bytes of a picture would be taken for model units, 255 times too large.
+            if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+                found = getattr(array, "dtype", type(array).__name__)
+                raise EngineError(
+                    f"{name}: expected a NumPy array, float32 in model units, found {found}; to_model() gives it"
+                )
+            if array.shape != shape:
+                raise EngineError(f"{name}: expected shape {shape}, found {array.shape}")
         if missing := set().union(*subsets) - set(arrays):
             raise EngineError(f"subsets: expected modalities among {sorted(arrays)}, found {sorted(missing)}")
         for name in predict:
@@ -213,8 +220,10 @@ def torch_device(device: Device) -> torch.device:
     """The device of that name; `auto` takes a GPU where there is one.
 
     Raises:
-        EngineError: `cuda` was asked for and is not there.
+        EngineError: an unknown one, or `cuda` was asked for and is not there.
     """
+    if device not in get_args(Device):
+        raise EngineError(f"device: expected one of {', '.join(get_args(Device))}, found '{device}'")
     if device == "cuda" and not torch.cuda.is_available():
         raise EngineError("device: 'cuda' was asked for, but torch finds none; choose 'cpu' or 'auto'")
     if device == "auto":
@@ -235,6 +244,8 @@ def candidates(device: torch.device, precision: Precision) -> list[BackendName]:
 
 
 def _agreeing(name: BackendName, eager: TorchBackend, device: torch.device) -> Backend:
+    if name not in _BUILD:
+        raise BackendError(f"backend: expected 'auto' or one of {', '.join(get_args(BackendName))}, found '{name}'")
     backend = _BUILD[name](eager.model, device)
     arrays, masks = trial(eager.model.configuration)
     # Everything, one sense alone, and nothing: the rest are built of the same graphs.

@@ -19,12 +19,13 @@ def explain(error: ValidationError) -> str:
     found = []
     for item in error.errors():
         key = ".".join(map(str, item["loc"]))
+        # What is wrong with the whole has no key.
+        told_key = f"'{key}': " if key else ""
         if item["type"] == "extra_forbidden":
             found.append(f"unknown key '{key}'")
         elif item["type"] == "value_error":
             # Our own validators say what they expected and found; pydantic would add the whole section.
-            told = str(item["ctx"]["error"])
-            found.append(f"'{key}': {told}" if key else told)
+            found.append(f"{told_key}{item['ctx']['error']}")
         else:
-            found.append(f"'{key}': {item['msg']}, found {item['input']!r}"[:300])
+            found.append(f"{told_key}{item['msg']}, found {item['input']!r}"[:300])
     return "; ".join(found)

@@ -100,8 +100,12 @@ def curves(
 def scatter(
     path: Path, panels: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequence[str], title: str = ""
 ) -> None:
-    """Write a PNG with a panel for each heading: points (N, 2), coloured by class (N,), an index into `names`."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 1.4, 3.6), squeeze=False)
+    """Write a PNG with a panel for each heading: points (N, 2), coloured by class (N,), an index into `names`.
+
+    All panels have the same axes; points that are NaN are left out.
+    """
+    size = (3.4 * len(panels) + 1.4, 3.6)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, sharex=True, sharey=True)
     colours = matplotlib.colormaps["tab10"]
     for axis, (heading, (points, classes)) in zip(axes[0], panels.items()):
         for number, name in enumerate(names):

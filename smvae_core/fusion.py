@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from smvae_core.architecture.experts import JointAndUnimodal, MixtureOfProducts, ProductOfExperts
 from smvae_core.networks import NetworkSizes
-from smvae_core.posterior import Posterior
+from smvae_core.posterior import Posterior, at_least_single
 
 System = Literal["smvae", "mvae", "mmvae", "mopoe", "jmvae", "crmvae"]
 """The papers' names of their models; each is a posterior of a set, here, and an objective, in `elbo.bounds`."""
@@ -75,9 +75,9 @@ class SetAttention(nn.Module):
         summary = hidden + self.feed_forward(hidden)
         observed = mask.any(dim=-1, keepdim=True)
         return Posterior(
-            mean=torch.where(observed, self.mean(summary).float(), 0.0),
-            log_variance=torch.where(observed, self.log_variance(summary).float(), 0.0),
-            attention=weight.mean(dim=-2).float(),
+            mean=torch.where(observed, at_least_single(self.mean(summary)), 0.0),
+            log_variance=torch.where(observed, at_least_single(self.log_variance(summary)), 0.0),
+            attention=at_least_single(weight.mean(dim=-2)),
         )
 
 

@@ -22,6 +22,8 @@ from smvae_core.posterior import Posterior
 Batch = dict[str, Tensor]
 """Modality name to (B, *shape), float32, model units. A modality absent from the whole batch may be left out."""
 
+_NO_MODULES = nn.ModuleDict()
+
 
 class BatchError(SMVAEError):
     """A batch or its mask does not fit the model."""
@@ -50,6 +52,9 @@ class ModelConfiguration(BaseModel):
         names = [modality.name for modality in modalities]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"expected at least one modality and each name once, found {names}")
+        # Networks stand in a ModuleDict by the modality's name, as its attributes.
+        if taken := [name for name in names if hasattr(_NO_MODULES, name)]:
+            raise ValueError(f"expected names that torch's modules do not have as attributes, found {taken}")
         return modalities
 
 
@@ -84,20 +89,21 @@ class MultimodalVAE(nn.Module):
         A mask on the processor spares a batch on a GPU the wait for its counts.
 
         Raises:
-            BatchError: an unknown modality, a wrong shape, or a present modality without data.
+            BatchError: an unknown modality, a wrong shape, type or device, or a present modality without data.
         """
         self._check(batch, mask)
-        device = next(self.parameters()).device
+        weight = next(self.parameters())
+        device, dtype = weight.device, torch.promote_types(weight.dtype, torch.float32)
         embeddings = []
         for name, present in zip(self.names, mask.cpu().unbind(dim=1)):
-            embedding = torch.zeros(len(mask), self.width, device=device)
+            embedding = torch.zeros(len(mask), self.width, device=device, dtype=dtype)
             rows = present.nonzero()[:, 0]
             if name in batch and len(rows) == len(mask):
                 embedding = self.embeddings[name](batch[name])
             # In training even no row passes, since processes that train together wait for each other inside.
             elif name in batch and (self.training or len(rows)):
                 rows = rows.to(device, non_blocking=True)
-                embedding = embedding.index_put((rows,), self.embeddings[name](batch[name][rows]).float())
+                embedding = embedding.index_put((rows,), self.embeddings[name](batch[name][rows]).to(dtype))
             embeddings.append(embedding)
         return torch.stack(embeddings, dim=1)
 
@@ -115,21 +121,62 @@ class MultimodalVAE(nn.Module):
         return self.fusion(embeddings, mask.to(embeddings.device, non_blocking=True))
 
     def decode(self, z: Tensor, names: Iterable[str] | None = None) -> Batch:
-        """Likelihood parameters (B, *shape) of the named modalities, by default all, from z (B, L)."""
-        return {name: self.decoders[name](z) for name in (self.names if names is None else names)}
+        """Likelihood parameters (B, *shape) of the named modalities, by default all, from z (B, L).
+
+        Raises:
+            BatchError: an unknown modality, or another shape or type of z.
+        """
+        names, weight = self.names if names is None else tuple(names), next(self.parameters())
+        if unknown := set(names) - set(self.names):
+            raise BatchError(f"decode: expected modalities among {list(self.names)}, found {sorted(unknown)}")
+        latent = self.configuration.latent
+        if z.ndim != 2 or z.shape[1] != latent or not _fits(z, weight):
+            raise BatchError(f"z: expected {weight.dtype} (B, {latent}), found {z.dtype} {tuple(z.shape)}")
+        return {name: self.decoders[name](z) for name in names}
 
     def predict(self, z: Tensor, names: Iterable[str] | None = None) -> Batch:
-        """E[x_m | z] of the named modalities, by default all, from z (B, L), in model units."""
+        """E[x_m | z] of the named modalities, by default all, from z (B, L), in model units.
+
+        Raises:
+            BatchError: as `decode`.
+        """
         return {name: expectation(self.modalities[name], x) for name, x in self.decode(z, names).items()}
+
+    def check(self, batch: Batch, rows: int) -> None:
+        """Whether each entry of a batch is what the model takes: (rows, *shape), of the type of its weights.
+
+        Raises:
+            BatchError: an unknown modality, or another shape or type.
+        """
+        if unknown := set(batch) - set(self.names):
+            raise BatchError(f"batch: expected modalities among {list(self.names)}, found {sorted(unknown)}")
+        weight = next(self.parameters())
+        for name, x in batch.items():
+            shape = (rows, *self.modalities[name].shape)
+            if tuple(x.shape) != shape:
+                raise BatchError(f"batch: {name} expected shape {shape}, found {tuple(x.shape)}")
+            if not _fits(x, weight):
+                raise BatchError(f"batch: {name} expected {weight.dtype} in model units, found {_type_of(x)}")
 
     def _check(self, batch: Batch, mask: Tensor) -> None:
         if mask.ndim != 2 or mask.shape[1] != len(self.names) or mask.dtype != torch.bool:
-            raise BatchError(f"mask: expected bool (B, {len(self.names)}), found {mask.dtype} {tuple(mask.shape)}")
-        if unknown := set(batch) - set(self.names):
-            raise BatchError(f"batch: expected modalities among {list(self.names)}, found {sorted(unknown)}")
+            raise BatchError(
+                f"mask: expected torch.bool (B, {len(self.names)}), found {_type_of(mask)} {tuple(mask.shape)}"
+            )
+        self.check(batch, len(mask))
+        device = next(self.parameters()).device
         for column, name in enumerate(self.names):
-            expected = (len(mask), *self.modalities[name].shape)
-            if name in batch and tuple(batch[name].shape) != expected:
-                raise BatchError(f"batch: {name} expected shape {expected}, found {tuple(batch[name].shape)}")
             if name not in batch and bool(mask[:, column].any()):
                 raise BatchError(f"batch: {name} is present by the mask, but the batch has no such entry")
+            if name in batch and batch[name].device != device:
+                raise BatchError(f"batch: {name} expected on {device} as the model, found on {batch[name].device}")
+
+
+def _fits(x: Tensor, weight: Tensor) -> bool:
+    """Whether networks with such weights take x; mixed precision casts for itself."""
+    mixed = torch.is_autocast_enabled(weight.device.type)
+    return x.dtype == weight.dtype or (mixed and isinstance(x, Tensor) and x.is_floating_point())
+
+
+def _type_of(x: object) -> str:
+    return str(x.dtype) if isinstance(x, Tensor) else f"a {type(x).__module__}.{type(x).__name__}"

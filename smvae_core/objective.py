@@ -14,6 +14,7 @@ from smvae_core.elbo.configuration import ObjectiveConfiguration
 from smvae_core.elbo.draws import Draws
 from smvae_core.likelihood import log_likelihood
 from smvae_core.model import Batch, MultimodalVAE
+from smvae_core.posterior import at_least_single
 
 
 class Bound(NamedTuple):
@@ -58,9 +59,7 @@ class Objective(nn.Module):
         model = self.model
         embeddings = model.embed(batch, draws.subsets.any(dim=0))
         draws = draws.to(embeddings.device)
-        # Under mixed precision the networks run in half of it, the bound does not.
-        system = model.configuration.system
-        terms = terms_of(system, model.fusion, embeddings, draws, beta, self.configuration)
+        terms = terms_of(model.configuration.system, model.fusion, embeddings, draws, beta, self.configuration)
         explained = torch.zeros_like(terms.cost)
         rows = torch.zeros(draws.targets.shape, device=embeddings.device)
         for column, name in enumerate(model.names):
@@ -75,7 +74,8 @@ class Objective(nn.Module):
             for some in [which] if embeddings.is_cuda else [[t] for t in which]:
                 here = torch.stack([draws.targets[t, :, column] for t in some])
                 parameters = model.decode(torch.cat([terms.z[t] for t in some]), [name])[name]
-                parameters = parameters.float().unflatten(0, here.shape)
+                # Under mixed precision the networks run in half of it, the bound does not.
+                parameters = at_least_single(parameters).unflatten(0, here.shape)
                 log_p = torch.where(here, log_likelihood(model.modalities[name], x, parameters), 0.0)
                 for t, of_term in zip(some, log_p):
                     explained = explained + model.modalities[name].weight * terms.weight[t] * of_term

@@ -46,6 +46,11 @@ class Posterior(NamedTuple):
         return 0.5 * (self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance).sum(dim=-1)
 
 
+def at_least_single(x: Tensor) -> Tensor:
+    """Half precision as single: variances, densities and KLs need it. What is single or double stays as it is."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def gaussian_kl(q: Posterior, p: Posterior) -> Tensor:
     """KL(q ‖ p) of two Gaussians in closed form, (..., B), in nats."""
     ratio = q.log_variance - p.log_variance

@@ -177,7 +177,8 @@ class Force(_Record):
 class Vector(_Record):
     """A plain vector: (size,) to float32 (size,) as (x - offset) / scale.
 
-    Without offset and scale the trainer measures them: mean and standard deviation of the training part.
+    Without offset and scale the trainer measures them: mean and standard deviation of the training part. An entry that
+    is always the same there has scale 1.
     """
 
     kind: Literal["vector"] = "vector"
@@ -200,7 +201,11 @@ class Vector(_Record):
     def fitted(self, samples: np.ndarray) -> "Vector":
         """The same with what was left open measured on `samples` (N, size)."""
         offset = samples.mean(axis=0) if self.offset is None else self.offset
-        scale = np.maximum(samples.std(axis=0), 1e-6) if self.scale is None else self.scale
+        spread = samples.std(axis=0)
+        # Divided by next to nothing, the smallest change of a constant entry would drown all others. What rounding gives
+        # such an entry is no spread.
+        varies = spread > 1e-12 * np.abs(samples).max(axis=0)
+        scale = np.where(varies, spread, 1.0) if self.scale is None else self.scale
         return Vector(size=self.size, offset=tuple(map(float, offset)), scale=tuple(map(float, scale)))
 
     def apply(self, raw: np.ndarray) -> np.ndarray:

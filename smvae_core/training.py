@@ -25,6 +25,8 @@ __all__ = ["Interrupted", "Job", "Run", "TrainingError", "train"]
 def train(job: Job, console: Console = Console()) -> Run:
     """Train as the job says; under torchrun, as one of its processes.
 
+    Several processes read the data, so that the calling script needs the usual `if __name__ == "__main__":`.
+
     Args:
         console: where progress and held-out figures go.
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from smvae_core.posterior import Mixture, Posterior
+from smvae_core.posterior import Mixture, Posterior, at_least_single
 
 
 class Experts(NamedTuple):
@@ -75,7 +75,7 @@ class UnimodalEncoders(nn.Module):
     def forward(self, embeddings: Tensor) -> Experts:
         """Of embeddings (B, M, d); what stands in absent slots must be finite."""
         heads = [head(x) for head, x in zip(self.heads.values(), embeddings.unbind(dim=1))]
-        return Experts(*torch.stack(heads, dim=1).float().chunk(2, dim=-1))
+        return Experts(*at_least_single(torch.stack(heads, dim=1)).chunk(2, dim=-1))
 
 
 class ProductOfExperts(nn.Module):
@@ -145,7 +145,7 @@ class JointAndUnimodal(nn.Module):
         hidden = self.bias
         for layer, x, present in zip(self.hidden.values(), embeddings.unbind(dim=1), mask.unsqueeze(-1).unbind(dim=-2)):
             hidden = hidden + torch.where(present, layer(x), 0.0)
-        mean, log_variance = self.head(nn.functional.silu(hidden)).float().chunk(2, dim=-1)
+        mean, log_variance = at_least_single(self.head(nn.functional.silu(hidden))).chunk(2, dim=-1)
         observed = mask.any(dim=-1, keepdim=True)
         return Posterior(
             mean=torch.where(observed, mean, 0.0),

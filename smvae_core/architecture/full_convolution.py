@@ -45,7 +45,7 @@ class FullConvolution(nn.Module):
             ("points_to_rows", np.linalg.inv(of_rows)),
             ("points_to_columns", np.linalg.inv(of_columns)),
         ):
-            self.register_buffer(name, torch.tensor(array, dtype=torch.float32, device=layer.weight.device))
+            self.register_buffer(name, torch.tensor(array, dtype=layer.weight.dtype, device=layer.weight.device))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, height, width) to what the layer gives, pixels first in memory."""

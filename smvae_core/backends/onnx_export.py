@@ -12,6 +12,7 @@ import smvae_core
 from smvae_core.backends.backend import TOLERANCE, BackendError, Outputs, TorchBackend, difference, trial
 from smvae_core.backends.onnx_runtime import required, session, to_onnx
 from smvae_core.checkpoint import Checkpoint, write_atomically
+from smvae_core.likelihood import expectation
 from smvae_core.model import MultimodalVAE
 
 _POSTERIOR = ("mean", "log_variance", "attention")
@@ -55,7 +56,10 @@ class MaskedModel(nn.Module):
         embeddings = [self.model.embeddings[name](x) for name, x in zip(self.model.names, batch)]
         # Not a product with the mask: 0 · NaN is NaN.
         posterior = self.model.fusion(torch.where(mask[:, :, None], torch.stack(embeddings, dim=1), 0.0), mask)
-        return (*posterior, *self.model.predict(posterior.mean).values())
+        decoded = (
+            (modality, self.model.decoders[name](posterior.mean)) for name, modality in self.model.modalities.items()
+        )
+        return (*posterior, *(expectation(modality, x) for modality, x in decoded))
 
 
 def export_onnx(loaded: Checkpoint, path: Path) -> Exported:

@@ -37,6 +37,7 @@ _FILES_AT_ONCE = 8
 
 Absent = Mapping[str, frozenset[str]]
 """Trajectory name to the modalities that are declared missing for it."""
+_Identity = tuple[int, int]
 
 
 class CacheError(LogError):
@@ -98,6 +99,7 @@ def cached_samples(
     on_part: Callable[[Path], None] = lambda path: None,
     workers: int | None = None,
     read: Reader = read_log,
+    beside: Callable[[Path], Path | None] = lambda path: None,
 ) -> CachedLogs:
     """The samples of these trajectories out of the cache, after reading the files that it lacks.
 
@@ -107,6 +109,7 @@ def cached_samples(
         on_part: called after each file that had to be read, for progress.
         workers: processes that read; by default one for each processor, where there are files enough.
         read: one file, of the logs' format.
+        beside: of the same; another file that `read` looks at.
 
     Raises:
         BadLogs: files that cannot be used, each with its reason.
@@ -119,8 +122,9 @@ def cached_samples(
         with _locked(folder):
             manifest = _read_manifest(folder, table)
             entries = {path: manifest.files.get(path.name) for path in paths}
-            stale = [path for path, entry in entries.items() if entry is None or not _is(entry, path, paths[path])]
-            bad = _build(folder, table, manifest, modalities, {p: paths[p] for p in stale}, on_part, workers, read)
+            identities = {path: _identity(path, beside(path)) for path in paths}
+            stale = {p: paths[p] for p, e in entries.items() if e is None or not _is(e, identities[p], paths[p])}
+            bad = _build(folder, table, manifest, modalities, stale, identities, on_part, workers, read)
             arrays = {column.name: _mapped(folder, column, manifest.rows) for column in table}
     except OSError as error:
         raise CacheError(
@@ -146,6 +150,7 @@ def _build(
     manifest: _Manifest,
     modalities: Sequence[Modality],
     stale: dict[Path, frozenset[str]],
+    identities: Mapping[Path, _Identity],
     on_part: Callable[[Path], None],
     workers: int | None,
     read: Reader,
@@ -154,7 +159,6 @@ def _build(
     if not stale:
         return {}
     bad: dict[Path, str] = {}
-    identities = {path: _identity(path) for path in stale}
     results = _written(folder, table, manifest.rows, tuple(modalities), stale, workers, read)
     every = max(_MANIFEST_EVERY, len(stale) // _MANIFEST_TIMES)
     try:
@@ -244,17 +248,18 @@ def _mapped(folder: Path, column: Column, rows: int) -> np.ndarray:
     return np.memmap(column_file(folder, column), column.dtype, "r", shape=(rows, *column.shape))
 
 
-def _is(entry: _Entry, path: Path, absent: frozenset[str]) -> bool:
-    return (entry.size, entry.mtime_ns, entry.absent) == (*_identity(path), tuple(sorted(absent)))
+def _is(entry: _Entry, identity: _Identity, absent: frozenset[str]) -> bool:
+    return (entry.size, entry.mtime_ns, entry.absent) == (*identity, tuple(sorted(absent)))
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def _identity(path: Path, beside: Path | None) -> _Identity:
+    """Size and time of change: of two files the sums."""
     try:
-        found = path.stat()
+        found = [file.stat() for file in (path, beside) if file is not None]
     except FileNotFoundError:
         # A dangling link: reading it will say so.
         return -1, -1
-    return found.st_size, found.st_mtime_ns
+    return sum(s.st_size for s in found), sum(s.st_mtime_ns for s in found)
 
 
 def _open_keys(modality: Modality) -> set[str]:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from smvae_core.data.idx import find_idx, read_idx
+from smvae_core.data.idx import find_idx, label_file, read_idx
 from smvae_core.data.parts import Reader, read_log
-from smvae_core.data.pictures import find_faces, find_pictures, read_face, read_picture
+from smvae_core.data.pictures import attribute_file, find_faces, find_pictures, mask_of, read_face, read_picture
 from smvae_core.data.vision_touch import Trajectory, find_trajectories
 
 
@@ -16,15 +16,17 @@ class Format(NamedTuple):
     Attributes:
         find: the trajectories of a folder; of data without time a "trajectory" is a part of the data set.
         read: one file.
+        beside: another file that reading it looks at, or None: when that changes, the cache reads both again.
     """
 
     find: Callable[[Path], list[Trajectory]]
     read: Reader
+    beside: Callable[[Path], Path | None] = lambda path: None
 
 
 FORMATS: dict[str, Format] = {
     "logs": Format(find_trajectories, read_log),
-    "idx": Format(find_idx, read_idx),
-    "celeba": Format(find_faces, read_face),
-    "pictures": Format(find_pictures, read_picture),
+    "idx": Format(find_idx, read_idx, label_file),
+    "celeba": Format(find_faces, read_face, attribute_file),
+    "pictures": Format(find_pictures, read_picture, mask_of),
 }

@@ -1,6 +1,7 @@
 """MNIST and Fashion-MNIST as they are on disk: four IDX files, gzipped or not."""
 
 import gzip
+import math
 import zlib
 from collections.abc import Collection
 from pathlib import Path
@@ -34,8 +35,7 @@ def read_idx(path: Path, optional: Collection[str]) -> dict[str, np.ndarray]:
         LogError: a damaged file, or labels that do not fit the images.
     """
     images = _read(path, _IMAGES)
-    prefix = path.name.split("-images")[0]
-    beside = _file(path.parent, f"{prefix}-labels", 1)
+    beside = label_file(path)
     labels = _read(beside, _LABELS)
     if len(labels) != len(images):
         raise LogError(
@@ -45,6 +45,15 @@ def read_idx(path: Path, optional: Collection[str]) -> dict[str, np.ndarray]:
         raise LogError(f"{beside}: expected labels below {CLASSES}, found {labels.max()}")
     found = {"image": images, "label": np.eye(CLASSES, dtype=np.float32)[labels]}
     return {key: value for key, value in found.items() if key in optional}
+
+
+def label_file(images: Path) -> Path:
+    """The file of labels beside a file of images.
+
+    Raises:
+        LogError: it is missing.
+    """
+    return _file(images.parent, f"{images.name.split('-images')[0]}-labels", 1)
 
 
 def _file(folder: Path, begin: str, dimensions: int) -> Path:
@@ -63,14 +72,15 @@ def _read(path: Path, magic: int) -> np.ndarray:
         raise LogError(f"{path}: expected a whole gzipped file, found a damaged one ({error})") from None
     dimensions = magic & 0xFF
     head = 4 + 4 * dimensions
-    words = np.frombuffer(content[: head - head % 4], ">u4")
-    if len(content) < head or words[0] != magic:
-        found = f"{words[0]:#010x}" if len(words) else "an empty file"
-        raise LogError(f"{path}: expected an IDX file that begins with {magic:#010x}, found {found}")
-    shape = tuple(map(int, words[1 : 1 + dimensions]))
-    if len(content) - head != np.prod(shape, dtype=int):
+    if len(content) < head:
+        raise LogError(f"{path}: expected an IDX file, whose head has {head} bytes, found {len(content)} bytes")
+    words = np.frombuffer(content, ">u4", count=head // 4)
+    if words[0] != magic:
+        raise LogError(f"{path}: expected an IDX file that begins with {magic:#010x}, found {words[0]:#010x}")
+    shape = tuple(map(int, words[1:]))
+    if len(content) - head != math.prod(shape):
         raise LogError(
-            f"{path}: expected {' × '.join(map(str, shape))} = {np.prod(shape, dtype=int)} bytes after the head, "
+            f"{path}: expected {' × '.join(map(str, shape))} = {math.prod(shape)} bytes after the head, "
             f"found {len(content) - head}"
         )
     if 0 in shape:

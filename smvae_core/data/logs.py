@@ -38,7 +38,14 @@ def read_logs(
     with progress_bar(console) as bar:
         task = bar.add_task("reading data", total=sum(len(t.parts) for t in trajectories), figures="")
         found = cached_samples(
-            trajectories, modalities, folder, absent, skip_bad, lambda path: bar.advance(task), read=form.read
+            trajectories,
+            modalities,
+            folder,
+            absent,
+            skip_bad,
+            lambda path: bar.advance(task),
+            read=form.read,
+            beside=form.beside,
         )
     for reason in reasons(found.skipped):
         console.print(f"left out: {reason}", markup=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """Folders of pictures, and CelebA, as they are on disk."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def read_picture(path: Path, optional: Collection[str]) -> dict[str, np.ndarray]
     found = {}
     if "image" in optional:
         found["image"] = _decoded(path, cv2.IMREAD_COLOR)[None, ..., ::-1]
-    if "mask" in optional and (mask := _beside(path)) is not None:
+    if "mask" in optional and (mask := mask_of(path)) is not None:
         found["mask"] = _decoded(mask, cv2.IMREAD_GRAYSCALE)[None, ..., None]
     return found
 
@@ -74,16 +74,18 @@ def find_faces(folder: Path) -> list[Trajectory]:
         folder: holds `list_attr_celeba.txt` and the pictures, in itself or in `img_align_celeba/`.
 
     Raises:
-        LogError: a file or folder is missing, or a part would be empty.
+        LogError: a file or folder is missing, the attribute or the partition file is damaged, or a part would be empty.
     """
     attributes = folder / _ATTRIBUTE_FILE
     if not attributes.is_file():
         raise LogError(f"{attributes}: no such file; expected CelebA's attribute file beside its pictures")
+    # Here what is wrong with it is told once, in `read_face` it would be for each of 200,000 faces.
+    _attributes(attributes, attributes.stat().st_mtime_ns)
     inner = folder / "img_align_celeba"
     paths = _pictures(inner if inner.is_dir() else folder)
     partition = folder / _PARTITION_FILE
     if partition.is_file():
-        part = dict(line.split()[:2] for line in partition.read_text().splitlines() if line.strip())
+        part = _partition(partition)
         parts = {name: [p for p in paths if part.get(p.name) == code] for name, code in (("train", "0"), ("test", "2"))}
     else:
         first = len(paths) - round(_TEST_SHARE * len(paths))
@@ -101,24 +103,38 @@ def read_face(path: Path, optional: Collection[str]) -> dict[str, np.ndarray]:
     """
     found = read_picture(path, optional)
     if "attributes" in optional:
-        folder = path.parent.parent if path.parent.name == "img_align_celeba" else path.parent
-        table = _attributes(folder / _ATTRIBUTE_FILE)
+        attributes = attribute_file(path)
+        table = _attributes(attributes, attributes.stat().st_mtime_ns)
         if path.name not in table:
-            raise LogError(f"{folder / _ATTRIBUTE_FILE}: expected a line for {path.name}, found none")
+            raise LogError(f"{attributes}: expected a line for {path.name}, found none")
         found["attributes"] = np.array([table[path.name]], np.float32)
     return found
 
 
+def attribute_file(face: Path) -> Path:
+    """The attribute file of a face's folder."""
+    folder = face.parent.parent if face.parent.name == "img_align_celeba" else face.parent
+    return folder / _ATTRIBUTE_FILE
+
+
+def mask_of(picture: Path) -> Path | None:
+    """The file of the same stem in `masks/`, if there is one: with the picture's suffix, or another."""
+    masks = (picture.parent / "masks" / f"{picture.stem}{s}" for s in (picture.suffix, *sorted(_SUFFIXES)))
+    return next((mask for mask in masks if mask.is_file()), None)
+
+
 @lru_cache(maxsize=2)
-def _attributes(path: Path) -> dict[str, tuple[bool, ...]]:
+def _attributes(path: Path, _changed: int) -> dict[str, tuple[bool, ...]]:
     # A count, the names of the attributes, then a face a line with -1 or 1 for each.
-    lines = path.read_text().splitlines()
+    lines = _lines(path)
     names = lines[1].split() if len(lines) > 1 else []
     if missing := [name for name in ATTRIBUTES if name not in names]:
         raise LogError(f"{path}: line 2: expected CelebA's attributes, found none named {', '.join(missing)}")
     columns, table = [names.index(name) for name in ATTRIBUTES], {}
     for number, line in enumerate(lines[2:], start=3):
-        name, *values = line.split() or [""]
+        if not line.strip():
+            continue
+        name, *values = line.split()
         if len(values) != len(names) or not set(values) <= {"-1", "1"}:
             raise LogError(
                 f"{path}: line {number}: expected a file name and {len(names)} values -1 or 1, found '{line}'"
@@ -127,10 +143,33 @@ def _attributes(path: Path) -> dict[str, tuple[bool, ...]]:
     return table
 
 
+def _partition(path: Path) -> dict[str, str]:
+    """File name to 0, 1 or 2: to train on, to validate with, to test on."""
+    part = {}
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        name, *codes = line.split()
+        if len(codes) != 1 or codes[0] not in ("0", "1", "2"):
+            raise LogError(f"{path}: line {number}: expected a file name and 0, 1 or 2, found '{line}'")
+        part[name] = codes[0]
+    return part
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError as error:
+        raise LogError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise LogError(f"{path}: expected text, found bytes that are none ({error.reason})") from None
+
+
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise LogError(f"{folder}: no such folder; expected one with pictures ({', '.join(sorted(_SUFFIXES))})")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    # What begins with a dot is no picture: macOS leaves a `._` file beside each on foreign disks.
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith("."))
     if not paths:
         raise LogError(f"{folder}: expected pictures ({', '.join(sorted(_SUFFIXES))}), found none")
     return paths
@@ -140,22 +179,16 @@ def _trajectory(name: str, paths: list[Path]) -> Trajectory:
     return Trajectory(name, tuple(enumerate(paths)))
 
 
-def _beside(path: Path) -> Path | None:
-    return next(_same_stem(path), None)
-
-
-def _same_stem(path: Path) -> Iterator[Path]:
-    for suffix in (path.suffix, *sorted(_SUFFIXES)):
-        if (mask := path.parent / "masks" / f"{path.stem}{suffix}").is_file():
-            yield mask
-
-
 def _decoded(path: Path, flag: int) -> np.ndarray:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise LogError(f"{path}: cannot be read ({error.strerror})") from None
-    picture = cv2.imdecode(np.frombuffer(content, np.uint8), flag) if content and _whole(content) else None
+    try:
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), flag) if content and _whole(content) else None
+    except cv2.error as error:
+        # A head that asks for more pixels than OpenCV allows.
+        raise LogError(f"{path}: expected a picture that OpenCV can decode, found: {error.err}") from None
     if picture is None:
         raise LogError(f"{path}: expected a whole picture, found a damaged file of {len(content)} bytes")
     height, width = picture.shape[:2]

@@ -21,7 +21,7 @@ class ObjectiveConfiguration(BaseModel):
         full_set: SMVAE: probability that a sample trains with everything it has; otherwise each modality is kept with
             probability `keep`, at least one.
         keep: SMVAE: see `full_set`; one for all modalities, or by name (0.5 for those not named). 0.5 draws uniformly
-            from the subsets.
+            from the power set of Eq. 4; what comes out empty becomes one modality.
         reconstruct: SMVAE: `observed` scores only the modalities in the subset, as Eq. 3 is written; `available` scores
             all that the sample has, which trains cross-modal prediction directly.
         pull: SMVAE: weight of the L2 pull of μ to 0 and σ to 1 (end of §3.2).

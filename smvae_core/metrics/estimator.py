@@ -30,7 +30,7 @@ _ENCODED = 256
 
 
 class EstimatorError(SMVAEError):
-    """Modalities that the model or the batch does not have."""
+    """A likelihood that the model or the batch cannot give."""
 
 
 class Estimate(NamedTuple):
@@ -71,7 +71,7 @@ def log_marginal(
         seed: the same one gives the same figures on the same device.
 
     Raises:
-        EstimatorError: an unknown modality, or one that the batch lacks.
+        EstimatorError: an unknown modality, one that the batch lacks, one named twice, or none; no data point; no sample.
         BatchError: the batch does not fit the model.
     """
     return _importance(model, batch, [targets], targets if proposal is None else proposal, samples, seed)[0]
@@ -154,9 +154,11 @@ def _importance(
     seed: int,
 ) -> list[Estimate]:
     """Of each set of targets, all from the same z."""
+    for some in targets:
+        _named_once(some)
     names = list(dict.fromkeys(name for some in targets for name in some))
-    count = _checked(model, batch, [*names, *proposal])
-    device = next(model.parameters()).device
+    count = _checked(model, batch, [*names, *proposal], samples)
+    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
     generator = torch.Generator(device).manual_seed(seed)
     training = model.training
     model.eval()
@@ -172,7 +174,7 @@ def _importance(
         sums = [_LogMeanExp() for _ in targets]
         for drawn in _blocks(samples, max(1, _DECODED[device.type] // size)):
             shape = (drawn, size, model.configuration.latent)
-            noise = torch.randn(shape, device=device, generator=generator)
+            noise = torch.randn(shape, device=device, dtype=dtype, generator=generator)
             z = posterior.sample(noise, torch.rand(shape[:2], device=device, generator=generator))
             log_ratio = _log_prior(z) - posterior.log_prob(z)
             log_p = {name: _log_p(decoder, seen[name], z) for name, decoder in decoders.items()}
@@ -186,8 +188,9 @@ def _importance(
 @torch.inference_mode()
 def _from_prior(model: MultimodalVAE, batch: Batch, names: Sequence[str], samples: int, seed: int) -> Estimate:
     """log E_{p(z)} p(names | z), once for each distinct observation."""
-    count = _checked(model, batch, names)
-    device = next(model.parameters()).device
+    _named_once(names)
+    count = _checked(model, batch, names, samples)
+    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
     flat = torch.cat([batch[name].reshape(count, -1) for name in names], dim=1)
     _, which = flat.unique(dim=0, return_inverse=True)
     first = torch.full((int(which.max()) + 1,), count).scatter_reduce(0, which.cpu(), torch.arange(count), "amin")
@@ -199,7 +202,7 @@ def _from_prior(model: MultimodalVAE, batch: Batch, names: Sequence[str], sample
     total, decoders = _LogMeanExp(), _decoders(model, names)
     seen = {name: decoder.laid_out(distinct[name]) for name, decoder in decoders.items()}
     for drawn in _blocks(samples, _DECODED[device.type]):
-        z = torch.randn(drawn, model.configuration.latent, device=device, generator=generator)
+        z = torch.randn(drawn, model.configuration.latent, device=device, dtype=dtype, generator=generator)
         log_p = (of.log_likelihood_of_pairs(seen[name], of.parameters(z)) for name, of in decoders.items())
         total.add(sum(log_p))
     model.train(training)
@@ -226,11 +229,21 @@ def _blocks(count: int, most: int) -> list[int]:
     return [min(most, count - begin) for begin in range(0, count, most)]
 
 
-def _checked(model: MultimodalVAE, batch: Batch, names: Sequence[str]) -> int:
+def _named_once(names: Sequence[str]) -> None:
+    if not names or len(set(names)) < len(names):
+        raise EstimatorError(f"expected the likelihood of at least one modality, each named once, found {list(names)}")
+
+
+def _checked(model: MultimodalVAE, batch: Batch, names: Sequence[str], samples: int) -> int:
     """How many data points the batch has."""
     for name in names:
         if name not in model.names:
             raise EstimatorError(f"expected modalities among {list(model.names)}, found '{name}'")
         if name not in batch:
             raise EstimatorError(f"expected observations of {name}, found a batch of {sorted(batch)}")
-    return len(next(iter(batch.values())))
+    count = len(batch[names[0]])
+    if not count or samples < 1:
+        raise EstimatorError(f"expected at least one data point and one sample of each, found {count} and {samples}")
+    # A batch of another shape would broadcast, and give the likelihood of something else.
+    model.check({name: batch[name] for name in names}, count)
+    return count

@@ -3,14 +3,14 @@
 The measure of the MMVAE and MoPoE papers for an image and a label (categorical) or attributes (Bernoulli).
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -63,7 +63,7 @@ class Classifier(nn.Module):
 def classifier(
     path: Path, samples: Samples, names: tuple[str, str], epochs: int, device: torch.device, console: Console
 ) -> Classifier:
-    """The classifier of `path`, which is trained first where there is none that fits.
+    """The classifier of `path`, which is trained first where there is none of these samples and epochs.
 
     Args:
         samples: real data to train on.
@@ -73,17 +73,22 @@ def classifier(
         OSError: it cannot be written.
     """
     image, label = (next(m for m in samples.modalities if m.name == name) for name in names)
-    torch.manual_seed(0)
-    network = Classifier(image, label).to(device)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Classifier(image, label).to(device)
+    trained_on = _described(samples, names, epochs)
     if path.is_file():
         try:
-            network.load_state_dict(load_file(path, device=str(device)))
-            return network.eval()
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                if file.metadata() == trained_on:
+                    network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
+                    return network.eval()
         except (SafetensorError, RuntimeError):
-            console.print(f"{path}: not the classifier of these data; training it again", markup=False)
+            pass
+        console.print(f"{path}: not the classifier of these data; training it again", markup=False)
     _train(network, samples, epochs, console)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomically(path, to_bytes(weights))
+    write_atomically(path, to_bytes(weights, metadata=trained_on))
     return network.eval()
 
 
@@ -124,6 +129,13 @@ def coherence(
     return Coherence(
         samples=len(index), classifier=shares[0], generated=shares[1], predicted=shares[2], unconditional=shares[3]
     )
+
+
+def _described(samples: Samples, names: tuple[str, str], epochs: int) -> dict[str, str]:
+    """What tells a classifier from that of other data or of another scale."""
+    some = samples.batch(evenly(len(samples), _BATCH))[0]
+    digest = hashlib.sha256(b"".join(some[name].numpy().tobytes() for name in names)).hexdigest()
+    return {"epochs": str(epochs), "samples": str(len(samples)), "of_some": digest}
 
 
 def _right(label: Modality, logits: Tensor, truth: Tensor) -> Tensor:

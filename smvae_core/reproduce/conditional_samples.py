@@ -59,4 +59,4 @@ def from_each(model: MultimodalVAE, samples: Samples, wanted: str, count: int) -
 
 
 def _cameras(model: MultimodalVAE, wanted: str) -> Sequence[str]:
-    return [name for name, modality in model.modalities.items() if len(modality.shape) == 3 and name != wanted]
+    return [name for name, modality in model.modalities.items() if modality.is_image and name != wanted]

@@ -17,7 +17,8 @@ class LatentMap(NamedTuple):
 
     Attributes:
         subsets: S of them.
-        points: (S, N, 2): one map for all subsets, so that the same place means the same latent.
+        points: (S, N, 2): one map for all subsets, so that the same place means the same latent; NaN where a sample
+            has nothing of the subset.
         index: (N,), which samples.
     """
 
@@ -29,13 +30,17 @@ class LatentMap(NamedTuple):
 def latent_map(
     model: MultimodalVAE, samples: Samples, subsets: Sequence[Subset], most: int, seed: int = 0
 ) -> LatentMap:
-    """Map the posterior means from each subset of at most `most` samples, evenly spaced among those that have all."""
+    """Map the posterior means from each subset of at most `most` samples, evenly spaced among those that have all
+    modalities of the subsets, or among all where none has."""
     names = sorted({name for subset in subsets for name in subset})
     columns = [model.names.index(name) for name in names]
     whole = np.flatnonzero(samples.available[:, columns].all(axis=1))
+    whole = whole if len(whole) else np.arange(len(samples))
     index = whole[evenly(len(whole), most)]
     means = posterior_means(model, samples, subsets, index)
     flat = means.reshape(-1, means.shape[-1])
     # t-SNE wants a perplexity below the number of points.
     points = TSNE(perplexity=min(30.0, (len(flat) - 1) / 3.0), init="pca", random_state=seed).fit_transform(flat)
-    return LatentMap(tuple(subsets), points.reshape(*means.shape[:2], 2), index)
+    seen = [samples.available[index][:, [model.names.index(name) for name in subset]].any(axis=1) for subset in subsets]
+    points = np.where(np.stack(seen)[..., None], points.reshape(*means.shape[:2], 2), np.nan)
+    return LatentMap(tuple(subsets), points, index)

@@ -30,7 +30,8 @@ def write_report(out: Path, experiment: Experiment, results: Sequence[SystemResu
         OSError: they cannot be written.
     """
     details = [] if experiment.given else _each_sense(results)
-    told = [f"# {experiment.title}", f"`{command}`", *sections(experiment, results), *details, _pictures(results)]
+    told = [f"# {experiment.title}", f"`{command}`", *sections(experiment, results), *details]
+    told.append(_pictures(experiment, results))
     text = "\n\n".join(told)
     write_atomically(out / "README.md", (text + "\n").encode())
     content = {
@@ -53,13 +54,12 @@ def _settings(experiment: Experiment, results: Sequence[SystemResult]) -> str:
     settings, model = first.settings, first.settings.configuration.model
     training = settings.configuration.training
     rates = {r.system: r.settings.configuration.training.learning_rate for r in results}
-    points = "all" if settings.test_points is None else settings.test_points
     told = (
         f"{first.data}. {model.size} networks, latent of {model.latent}, {training.epochs} epochs of batches of "
         f"{training.batch_size}, β annealed over {settings.configuration.objective.anneal_epochs}, Adam at "
         f"{', '.join(f'{rate:g} ({system})' for system, rate in rates.items())}, precision {settings.precision}, "
         f"seeds {', '.join(str(s) for s in sorted({r.seed for r in results}))}. Judged: the weights of the last epoch, on "
-        f"{points} held-out samples"
+        f"{first.evaluation.samples} held-out samples"
     )
     if experiment.given:
         told += f", {settings.draws} importance samples each and {settings.prior_draws} of the prior"
@@ -141,9 +141,11 @@ def _each_sense(results: Sequence[SystemResult]) -> list[str]:
 
 
 def _shares(result: SystemResult, name: str | None) -> dict[Subset, float | None]:
-    """By subset: of one sense, or the mean over all of them."""
+    """By subset: of one sense, or the mean over all of them; None where no held-out sample has the subset."""
     rows = result.evaluation.subsets
-    return {row.subset: statistics.fmean(row.share.values()) if name is None else row.share.get(name) for row in rows}
+    if name is not None:
+        return {row.subset: row.share.get(name) for row in rows}
+    return {row.subset: statistics.fmean(row.share.values()) if row.share else None for row in rows}
 
 
 def _pose_errors(result: SystemResult) -> dict[Subset, float | None]:
@@ -181,13 +183,13 @@ def _costs(results: Sequence[SystemResult]) -> str:
     )
 
 
-def _pictures(results: Sequence[SystemResult]) -> str:
-    folders = [f"{r.system}-seed{r.seed}" for r in results]
-    links = "\n".join(
-        f"- {folder}: [latent]({folder}/latent.png), [predictions]({folder}/predictions.png), [run]({folder}/)"
-        for folder in folders
-    )
-    return f"Pictures and checkpoints:\n\n{links}"
+def _pictures(experiment: Experiment, results: Sequence[SystemResult]) -> str:
+    names = ["latent", "predictions", *(["conditional"] if experiment.given else ["from_each", "subsets"])]
+    lines = []
+    for folder in (f"{r.system}-seed{r.seed}" for r in results):
+        links = [f"[{name.replace('_', ' ')}]({folder}/{name}.png)" for name in names]
+        lines.append(f"- {folder}: {', '.join(links)}, [run]({folder}/)")
+    return "Pictures and checkpoints:\n\n" + "\n".join(lines)
 
 
 def _by_system(results: Iterable[SystemResult]) -> list[tuple[str, list[SystemResult]]]:

@@ -14,9 +14,10 @@ import smvae_core
 from smvae_core.checkpoint import Checkpoint, load
 from smvae_core.data.samples import Samples
 from smvae_core.engine import Device, torch_device
+from smvae_core.fusion import System
 from smvae_core.metrics.held_out import read_logs_to_judge
 from smvae_core.reproduce import bimodal, senses
-from smvae_core.reproduce.experiments import EXPERIMENTS, Experiment, Name, ReproductionError, Scale, System
+from smvae_core.reproduce.experiments import EXPERIMENTS, Experiment, Name, ReproductionError, Scale
 from smvae_core.reproduce.report import write_report
 from smvae_core.reproduce.results import Settings, SystemResult, read_result, write_result
 from smvae_core.run.folder import Run, read_metrics
@@ -57,7 +58,7 @@ def reproduce(request: Request, console: Console) -> Path:
     """Run it, or what is left of it; the report.
 
     Raises:
-        ReproductionError: the data are not there, or `out` holds other settings.
+        ReproductionError: the data are not there, or `out` holds a run on others.
         LogError: data cannot be read.
         TrainingError: as `train`.
         Interrupted: Ctrl-C, after saving.
@@ -96,7 +97,15 @@ def _result(
         return found
     cache = request.out / "cache"
     job = Job(
-        data, out, configuration, request.command, request.device, request.precision, cache, request.skip_bad, True
+        data,
+        out,
+        configuration,
+        request.command,
+        device=request.device,
+        precision=request.precision,
+        cache=cache,
+        skip_bad=request.skip_bad,
+        resume=True,
     )
     run = train(job, console)
     # The last epoch, not the best: that one was chosen on the samples that are judged here.
@@ -107,7 +116,9 @@ def _result(
     samples, others = read_logs_to_judge(loaded.metadata, data, True, cache, request.skip_bad, console)
     if others is None:
         raise ReproductionError(f"{run.folder}: expected a run that held some samples out, found none")
-    console.print(f"judging {scale.test_points or len(samples)} of {len(samples)} held-out samples")
+    _check_data(run, loaded, others, data)
+    most = min(scale.test_points or len(samples), len(samples))
+    console.print(f"judging {most} of {len(samples)} held-out samples")
     figures = _judged(experiment, scale, loaded, (others, samples), out, device, console)
     result = SystemResult(
         settings=settings,
@@ -123,6 +134,15 @@ def _result(
     )
     write_result(out / "result.json", result)
     return result
+
+
+def _check_data(run: Run, loaded: Checkpoint, seen: Samples, data: Path) -> None:
+    """A finished run trains no more, whatever the data: those of another copy may have as many samples."""
+    means = seen.mean()
+    if not all(torch.allclose(means[name], loaded.mean[name].cpu(), atol=1e-4) for name in means):
+        raise ReproductionError(
+            f"{run.folder}: expected the data that it was trained on, found others in {data}; name another --out"
+        )
 
 
 def _judged(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from smvae_core import checkpoint
+from smvae_core import __version__, checkpoint
 from smvae_core.checkpoint import CheckpointError, TrainingRecord
 from smvae_core.configuration import Configuration
 
@@ -85,18 +85,42 @@ def test_a_newer_format_is_refused_by_its_version(saved):
     content = json.loads(header["__metadata__"]["smvae"]) | {"format": 99, "package_version": "7.0.0", "new": {}}
     header["__metadata__"]["smvae"] = json.dumps(content)
     with_header(saved, header, rest)
-    with pytest.raises(CheckpointError, match="format 1 or older, found 99, written by smvae 7.0.0"):
+    with pytest.raises(CheckpointError, match="format 1 or older, found 99, made by a newer version, smvae 7.0.0"):
         checkpoint.load(saved)
 
 
+def test_a_key_that_a_newer_version_added_is_told_with_that_version(saved):
+    header, rest = header_of(saved)
+    content = json.loads(header["__metadata__"]["smvae"])
+    content["model"]["flow"] = 3
+    for version, told in (
+        ("7.0.0", "another version, smvae 7.0.0: unknown key 'model.flow'; install that version"),
+        (__version__, "damaged metadata: unknown key 'model.flow'"),
+    ):
+        header["__metadata__"]["smvae"] = json.dumps(content | {"package_version": version})
+        with_header(saved, header, rest)
+        with pytest.raises(CheckpointError, match=told):
+            checkpoint.load(saved)
+
+
 @pytest.mark.parametrize(
-    "metadata", ["{", "[]", "{}", '{"format": 1, "package_version": "1", "model": {"latent": -1}}']
+    "metadata", ["{", "[]", "{}", f'{{"format": 1, "package_version": "{__version__}", "model": {{"latent": -1}}}}']
 )
 def test_damaged_metadata_is_refused(saved, metadata):
     header, rest = header_of(saved)
     header["__metadata__"]["smvae"] = metadata
     with_header(saved, header, rest)
     with pytest.raises(CheckpointError, match="damaged metadata"):
+        checkpoint.load(saved)
+
+
+def test_networks_that_their_modalities_do_not_fit_are_refused(saved):
+    header, rest = header_of(saved)
+    content = json.loads(header["__metadata__"]["smvae"])
+    content["model"]["modalities"][0]["preprocessing"]["size"] = 30
+    header["__metadata__"]["smvae"] = json.dumps(content)
+    with_header(saved, header, rest)
+    with pytest.raises(CheckpointError, match="damaged metadata: rgb: network 'image' takes square images"):
         checkpoint.load(saved)
 
 

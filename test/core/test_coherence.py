@@ -85,6 +85,16 @@ def test_a_classifier_is_trained_once_and_again_where_its_file_is_damaged(sample
     assert torch.equal(classifier(path, *arguments)(x), first(x))
 
 
+def test_the_classifier_of_other_data_is_not_taken(samples, tmp_path: Path):
+    path, rest = tmp_path / "classifier.safetensors", (("image", "label"), 1, torch.device("cpu"), Console(quiet=True))
+    halves = [samples.select(np.arange(first, 360, 2)) for first in (0, 1)]
+    x = torch.rand(3, 1, 28, 28)
+    first, second = (classifier(path, half, *rest)(x) for half in halves)
+    assert not torch.equal(first, second)
+    path.unlink()
+    assert torch.equal(classifier(path, halves[1], *rest)(x), second)
+
+
 def test_a_map_has_a_place_for_each_sample_and_subset(samples):
     torch.manual_seed(0)
     model = MultimodalVAE(ModelConfiguration(size="tiny", modalities=samples.modalities))

@@ -71,6 +71,12 @@ def test_only_what_is_asked_for_is_predicted(engine, batch):
     [
         ({"sonar": np.zeros(3)}, "found 'sonar'"),
         ({"rgb": np.zeros((64, 64, 3))}, r"rgb: expected shape \(3, 64, 64\), found \(64, 64, 3\)"),
+        (
+            {"rgb": np.zeros((3, 64, 64), np.uint8)},
+            r"rgb: expected .* float32 in model units, found uint8; to_model\(\)",
+        ),
+        ({"action": torch.zeros(4)}, "action: expected a NumPy array, .* found torch.float32"),
+        ({"action": [0.0, 0.0, 0.0, 0.0]}, "action: expected a NumPy array, .* found list"),
     ],
 )
 def test_arrays_that_do_not_fit_are_told_in_words(engine, arrays, sentence):
@@ -147,6 +153,13 @@ def test_a_released_engine_leaves_the_gpu_as_it_found_it(path):
     assert torch.cuda.memory_allocated() > before
     engine.release()
     assert torch.cuda.memory_allocated() == before
+
+
+def test_a_device_or_a_back_end_that_nobody_knows_is_named(path):
+    with pytest.raises(EngineError, match="device: expected one of auto, cpu, cuda, found 'gpu'"):
+        Engine.load(path, "gpu")
+    with pytest.raises(BackendError, match="backend: expected 'auto' or one of eager, .*, found 'fastest'"):
+        Engine.load(path, "cpu", "fastest")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so it is never missing")

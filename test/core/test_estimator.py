@@ -13,7 +13,7 @@ from smvae_core.fusion import System
 from smvae_core.metrics import estimator
 from smvae_core.metrics.estimator import EstimatorError, log_conditional, log_likelihoods, log_marginal
 from smvae_core.modality import Modality
-from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
+from smvae_core.model import Batch, BatchError, ModelConfiguration, MultimodalVAE
 from smvae_core.preprocessing import Vector
 
 SYSTEMS = get_args(System)
@@ -172,3 +172,21 @@ def test_what_the_model_or_the_batch_lacks_is_told(linear, data):
         log_marginal(linear, data, ["sound"])
     with pytest.raises(EstimatorError, match=r"expected observations of v, found a batch of \['x', 'y'\]"):
         log_marginal(linear, {"x": data["x"], "y": data["y"]}, ["x"], ["v"])
+
+
+@pytest.mark.parametrize("linear", ["smvae"], indirect=True)
+@pytest.mark.parametrize(
+    "changed, x, y, samples, told",
+    [
+        ({"x": torch.zeros(40, 1)}, ["x"], ["y"], 5, r"x expected shape \(40, 4\), found \(40, 1\)"),
+        ({"y": torch.zeros(1, 2)}, ["x"], ["y"], 5, r"y expected shape \(40, 2\), found \(1, 2\)"),
+        ({"x": torch.zeros(40, 4, dtype=torch.uint8)}, ["x"], ["y"], 5, "x expected torch.float32 .* torch.uint8"),
+        ({}, ["x"], ["x"], 5, r"each named once, found \['x', 'x'\]"),
+        ({}, ["x"], [], 5, r"at least one modality, each named once, found \[\]"),
+        ({}, ["x"], ["y"], 0, "found 40 and 0"),
+        ({"x": torch.zeros(0, 4)}, ["x"], ["y"], 5, "found 0 and 5"),
+    ],
+)
+def test_what_would_be_the_likelihood_of_something_else_is_refused(linear, data, changed, x, y, samples, told):
+    with pytest.raises((EstimatorError, BatchError), match=told):
+        log_likelihoods(linear, data | changed, x, y, proposal=["v"], samples=samples)

@@ -1,7 +1,10 @@
 """MNIST's files, CelebA and folders of pictures become samples like those of logs; damaged ones are named."""
 
 import gzip
+import shutil
 import struct
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -58,7 +61,8 @@ def broken_idx(folder: Path) -> dict[str, tuple[Path, bytes]]:
         "begins with 0x00000803": (images, struct.pack(">4I", 0x801, 40, 28, 28) + whole[16:]),
         "bytes after the head": (images, whole[:-1]),
         "damaged one": (images, gzip.compress(whole)[:-20]),
-        "an empty file": (images, b""),
+        "found 0 bytes": (images, b""),
+        "found 6 bytes": (images, whole[:6]),
         "expected 40 labels": (labels, struct.pack(">2I", 0x801, 39) + bytes(39)),
         "labels below 10": (labels, struct.pack(">2I", 0x801, 40) + bytes([10] * 40)),
     }
@@ -71,7 +75,8 @@ def broken_idx(folder: Path) -> dict[str, tuple[Path, bytes]]:
         "begins with 0x00000803",
         "bytes after the head",
         "damaged one",
-        "an empty file",
+        "found 0 bytes",
+        "found 6 bytes",
         "expected 40 labels",
         "labels below 10",
     ],
@@ -107,6 +112,45 @@ def test_the_partition_of_celeba_is_kept_where_it_is_there(tmp_path):
     )
 
 
+def test_line_ends_blank_lines_and_the_order_of_columns_do_not_matter(tmp_path):
+    folder = write_faces(tmp_path / "celeba", partition=True)
+    before = read(folder, "celeba", "celeba").batch(np.arange(20))[0]["attributes"]
+    for name in ("list_attr_celeba.txt", "list_eval_partition.txt"):
+        path = folder / name
+        count, *lines = path.read_text().splitlines()
+        if "attr" in name:
+            lines = [" ".join([*words[:start], *reversed(words[start:])]) for start, words in turned(lines)]
+        path.write_bytes("\r\n".join([count, *lines, "", ""]).encode())
+    assert torch.equal(read(folder, "celeba", "celeba").batch(np.arange(20))[0]["attributes"], before)
+
+
+def turned(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Words of each line, and how many at its start are no column."""
+    yield 0, lines[0].split()
+    yield from ((1, line.split()) for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("list_attr_celeba.txt", b"\xff\xfe\x00", "expected text"),
+        ("list_eval_partition.txt", b"\xff\xfe\x00", "expected text"),
+        (
+            "list_eval_partition.txt",
+            b"000001.jpg 0\nlonely\n",
+            "line 2: expected a file name and 0, 1 or 2, found 'lonely'",
+        ),
+        ("list_eval_partition.txt", b"000001.jpg 7\n", "line 1: .* found '000001.jpg 7'"),
+    ],
+)
+def test_a_damaged_list_of_celeba_is_told_once(tmp_path, name, content, told):
+    folder = write_faces(tmp_path / "celeba", count=6)
+    (folder / name).write_bytes(content)
+    with pytest.raises(LogError, match=rf"{name}: {told}") as error:
+        read(folder, "celeba", "celeba")
+    assert "\n" not in str(error.value)
+
+
 def test_an_attribute_file_that_does_not_fit_is_named_with_its_line(tmp_path):
     folder = write_faces(tmp_path / "celeba")
     path = folder / "list_attr_celeba.txt"
@@ -132,6 +176,44 @@ def test_a_truncated_picture_is_named_and_can_be_left_out(tmp_path, suffix):
     with pytest.raises(LogError, match=rf"bad{suffix}: expected a whole picture"):
         read(folder, "pictures", "vision")
     assert len(read(folder, "pictures", "vision", skip_bad=True)) == 12
+
+
+def test_a_picture_with_too_many_pixels_is_named_and_can_be_left_out(tmp_path):
+    folder = write_pictures(tmp_path / "pictures")
+    content = bytearray(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    content[16:24] = struct.pack(">2I", 60_000, 60_000)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (folder / "huge.png").write_bytes(content)
+    with pytest.raises(LogError, match=r"huge.png: expected a picture that OpenCV can decode"):
+        read(folder, "pictures", "vision")
+    assert len(read(folder, "pictures", "vision", skip_bad=True)) == 12
+
+
+def test_hidden_files_are_no_pictures(tmp_path):
+    folder = write_pictures(tmp_path / "pictures")
+    (folder / "._000001.jpg").write_bytes(b"\x00\x05\x16\x07")
+    assert len(read(folder, "pictures", "vision")) == 12
+
+
+def test_what_stands_beside_a_picture_is_read_again_when_it_changes(tmp_path):
+    digits = write_idx(tmp_path / "digits", zipped=False)
+    before = read(digits, "idx", "mnist").batch(np.arange(40))[0]
+    (digits / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 40) + bytes([3] * 40))
+    after = read(digits, "idx", "mnist").batch(np.arange(40))[0]
+    assert torch.equal(before["image"], after["image"])
+    assert (after["label"].argmax(dim=1) == 3).all()
+
+    masked = write_pictures(tmp_path / "masked", masks=5)
+    assert read(masked, "pictures", "vision").available[:, -1].sum() == 5
+    for number in range(6, 13):
+        shutil.copy(masked / "masks" / "000001.png", masked / "masks" / f"{number:06d}.png")
+    assert read(masked, "pictures", "vision").available[:, -1].sum() == 12
+
+    faces = write_faces(tmp_path / "faces", count=6)
+    read(faces, "celeba", "celeba")
+    path = faces / "list_attr_celeba.txt"
+    path.write_text(path.read_text().replace("-1", " 1"))
+    assert read(faces, "celeba", "celeba").batch(np.arange(6))[0]["attributes"].all()
 
 
 def test_pictures_give_six_modalities_where_there_are_masks_and_five_elsewhere(tmp_path):

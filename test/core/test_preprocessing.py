@@ -71,6 +71,13 @@ def test_open_scales_are_measured_and_given_ones_are_kept():
     np.testing.assert_allclose(fitted.scale, samples.std(axis=0))
 
 
+def test_an_entry_that_never_changes_in_training_keeps_its_unit():
+    samples = np.stack([np.linspace(1e-7, 2e-7, 100), np.full(100, 0.1), np.zeros(100)], axis=1)
+    fitted = Vector(size=3).fitted(samples)
+    np.testing.assert_allclose(fitted.scale, (samples[:, 0].std(), 1.0, 1.0))
+    np.testing.assert_allclose(fitted.apply(np.array([1.5e-7, 0.1, 0.02])), [0.0, 0.0, 0.02], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "preprocessing, raw, sentence",
     [

@@ -1,7 +1,10 @@
 """`smvae reproduce`, as a process, on small made files of the true formats."""
 
+import gzip
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +21,7 @@ from smvae_core.reproduce.results import SystemResult
 from smvae_core.run.folder import Run, find_runs, read_metrics
 from smvae_core.run.loop import TrainingError
 
+from .conftest import write_log
 from .made_data import write_faces, write_idx, write_pictures
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +130,16 @@ def test_other_settings_than_a_folder_was_begun_with_are_refused(mnist):
         app([word for word in command("mnist", data, out) if word != "--quick"], standalone_mode=False)
 
 
+def test_other_data_of_the_same_size_are_not_judged_by_what_was_trained_before(mnist, tmp_path):
+    data, out, _ = mnist
+    other = shutil.copytree(data, tmp_path / "other")
+    path = other / "train-images-idx3-ubyte.gz"
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content[:16] + bytes(255 - pixel for pixel in content[16:])))
+    with pytest.raises(ReproductionError, match="smvae-seed0: expected the data that it was trained on, found others"):
+        reproduce("mnist", other, out, "smvae")
+
+
 def test_a_judged_run_can_be_judged_by_the_usual_command_too(mnist, tmp_path):
     data, out, _ = mnist
     arguments = ["evaluate", out / "jmvae-seed0", "--data", data, "--held-out", "--cache", out / "cache", "--most", 8]
@@ -165,6 +179,26 @@ def test_the_senses_of_logs_with_probes_of_the_latent(shared_logs, tmp_path):
     result = reproduce("vision-touch", shared_logs, tmp_path / "out", "crmvae")[0]
     assert len(result.evaluation.subsets) == len(result.probes) == 15
     assert "contact accuracy, from | crmvae" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_logs_of_which_none_has_every_sense(tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for trajectory in range(4):
+        lacking = {"depth_data" if trajectory % 2 else "image": None}
+        write_log(logs / f"20190408_183040_triangle_0_journal_{trajectory}_0_1000.h5", 10, trajectory, **lacking)
+    result = reproduce("vision-touch", logs, tmp_path / "out", "smvae")[0]
+    assert [row.samples for row in result.evaluation.subsets][0] == 0
+    assert "| rgb + depth + force + action | – |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_every_picture_of_the_report_is_there(mnist, tmp_path):
+    reproduce("vision", write_pictures(tmp_path / "data", 12), tmp_path / "vision", "smvae")
+    both = {"latent", "predictions"}
+    for out, names in ((mnist[1], both | {"conditional"}), (tmp_path / "vision", both | {"from_each", "subsets"})):
+        linked = re.findall(r"\]\(([^)]+\.png)\)", (out / "README.md").read_text())
+        assert {Path(path).stem for path in linked} == names
+        assert all((out / path).is_file() for path in linked)
 
 
 @pytest.mark.parametrize(

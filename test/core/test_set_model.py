@@ -1,13 +1,15 @@
 """What the latent of a set does and does not depend on."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from smvae_core.evaluation import all_subsets, subset_mask
 from smvae_core.fusion import SetAttention
-from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
+from smvae_core.model import Batch, BatchError, ModelConfiguration, MultimodalVAE
 from smvae_core.networks import SIZES
 
 CLOSE = dict(rtol=0, atol=1e-5)
@@ -137,8 +139,49 @@ def test_absent_rows_do_not_enter_the_batch_statistics(model, batch):
         (lambda b: b | {"rgb": b["rgb"][:, :1]}, r"rgb expected shape \(6, 3, 64, 64\), found \(6, 1, 64, 64\)"),
         (lambda b: b | {"sonar": b["action"]}, r"found \['sonar'\]"),
         (lambda b: {n: x for n, x in b.items() if n != "force"}, "force is present by the mask"),
+        (
+            lambda b: b | {"rgb": (255 * b["rgb"]).byte()},
+            "rgb expected torch.float32 in model units, found torch.uint8",
+        ),
+        (lambda b: b | {"force": b["force"].double()}, "force expected torch.float32 .*, found torch.float64"),
+        (lambda b: b | {"action": b["action"].numpy()}, "action expected torch.float32 .*, found a numpy.ndarray"),
+        (lambda b: b | {"rgb": b["rgb"].to("meta")}, "rgb expected on cpu as the model, found on meta"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_told_in_words(model, batch, broken, sentence):
-    with pytest.raises(Exception, match=sentence):
+    with pytest.raises(BatchError, match=sentence):
         model.posterior(broken(batch), torch.ones(6, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    "mask, found",
+    [
+        (torch.ones(6, 3, dtype=torch.bool), r"torch.bool \(6, 3\)"),
+        (torch.ones(6, 4), r"torch.float32 \(6, 4\)"),
+        (np.ones((6, 4), bool), r"a numpy.ndarray \(6, 4\)"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_told_in_words(model, batch, mask, found):
+    with pytest.raises(BatchError, match=rf"mask: expected torch.bool \(B, 4\), found {found}"):
+        model.posterior(batch, mask)
+
+
+@pytest.mark.parametrize(
+    "z, names, sentence",
+    [
+        (torch.zeros(2, 7), None, r"z: expected torch.float32 \(B, 64\), found torch.float32 \(2, 7\)"),
+        (torch.zeros(64), None, r"found torch.float32 \(64,\)"),
+        (torch.zeros(2, 64, dtype=torch.float64), ["rgb"], r"found torch.float64 \(2, 64\)"),
+        (torch.zeros(2, 64), ["rgb", "sonar"], r"expected modalities among \['rgb', .*, found \['sonar'\]"),
+    ],
+)
+def test_a_latent_that_does_not_fit_is_told_in_words(model, z, names, sentence):
+    with pytest.raises(BatchError, match=sentence):
+        model.predict(z, names)
+
+
+@pytest.mark.parametrize("name", ["values", "type", "training"])
+def test_a_name_that_torch_keeps_for_itself_is_told_in_words(name):
+    rgb = ModelConfiguration().modalities[0].model_copy(update={"name": name})
+    with pytest.raises(ValidationError, match=rf"do not have as attributes, found \['{name}'\]"):
+        ModelConfiguration(modalities=(rgb,))

@@ -19,6 +19,7 @@ from smvae_core.engine import Engine
 from smvae_core.errors import ConfigurationError
 from smvae_core.evaluation import all_subsets, subset_mask
 from smvae_core.fusion import System, fusion_network
+from smvae_core.metrics.estimator import log_marginal
 from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
 from smvae_core.networks import SIZES
 from smvae_core.objective import Objective
@@ -54,6 +55,25 @@ def test_a_masked_modality_is_the_same_as_a_dropped_one(model, batch):
         assert_same(masked, dropped)
         z = torch.randn(2, 6, 8)
         torch.testing.assert_close(masked.log_prob(z), dropped.log_prob(z), **CLOSE)
+
+
+def test_double_precision_stays_double_and_gives_the_same(model, batch):
+    mask = subset_mask(NAMES, [("rgb",), (), ("force", "action"), NAMES, ("depth",), ("rgb", "force")])
+    configuration = ObjectiveConfiguration()
+    draws = draw(model.configuration.system, configuration, mask, 8, NAMES, torch.Generator().manual_seed(0))
+
+    def found(batch: Batch) -> list[torch.Tensor]:
+        posterior = model.posterior(batch, mask)
+        loss = Objective(model, configuration)(batch, draws, 1.0).loss
+        likelihood = log_marginal(model, batch, ["rgb", "force"], samples=3).value
+        return [*posterior, *model.predict(posterior.mean).values(), loss, likelihood]
+
+    single = found(batch)
+    model.double()
+    double = found({name: x.double() for name, x in batch.items()})
+    assert {x.dtype for x in double} == {torch.float64}
+    # Of the likelihood the noise is another one.
+    assert_same((x.float() for x in double[:-1]), single[:-1], rtol=1e-5, atol=1e-4)
 
 
 @torch.no_grad()

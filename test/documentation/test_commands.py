@@ -1,5 +1,5 @@
 """Every command in the README and in docs/ does what it says: those of `smvae` are run, on less data; of others what they
-name is looked up."""
+name is looked up. So does every piece of Python."""
 
 import configparser
 import re
@@ -9,6 +9,11 @@ from itertools import dropwhile
 from pathlib import Path
 
 import pytest
+import torch
+
+from smvae_core.modality import Modality
+from smvae_core.model import ModelConfiguration, MultimodalVAE
+from smvae_core.preprocessing import Vector
 
 from ..core.made_data import write_idx, write_pictures
 from .bags import write_two_camera_bag
@@ -37,6 +42,15 @@ def commands(page: str) -> list[list[str]]:
     words = [shlex.split(part, comments=True) for line in lines for part in line.split(" && ")]
     bare = [list(dropwhile(lambda word: re.match(r"[A-Z_]+=", word), command)) for command in words]
     return [command for command in bare if command]
+
+
+def python(page: str) -> str:
+    """The Python blocks of a page, which build on each other."""
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE))
+
+
+def numbers(name: str) -> Modality:
+    return Modality(name=name, source=name, preprocessing=Vector(size=3), network="vector", likelihood="categorical")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(c[0] == "smvae" for c in commands(page))])
@@ -77,6 +91,17 @@ def test_what_other_commands_name_is_there(page: str) -> None:
                 )
         else:
             assert program == "smvae" or program in OF_OTHERS, f"{page}: nothing tests {program}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python(page)])
+def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    modalities = tuple(numbers(name) for name in ("rgb", "force", "image", "label"))
+    model = MultimodalVAE(ModelConfiguration(size="tiny", modalities=modalities))
+    # What pages take for granted.
+    given = {"model": model, "batch": {modality.name: torch.rand(2, 3) for modality in modalities}}
+    exec(compile(python(page), page, "exec"), given)
 
 
 @pytest.mark.parametrize("page", PAGES)
