@@ -120,7 +120,8 @@ def test_two_processes_train_what_one_trains_with_the_same_batch(reference, shar
     script.write_text(
         f"from test.core.test_run import *\ntrain(job(Path({str(shared_logs)!r}), Path({str(tmp_path / 'run')!r})))\n"
     )
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    # By number: on a machine whose own name leads nowhere torchrun waits for minutes, then gives up.
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2")
     two = subprocess.run(
         [sys.executable, *launcher, str(script)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
     )
