@@ -62,6 +62,10 @@ if [ $rendering = yes ]; then
         *libEGL.so.1*) ;;
         *) lacks "EGL, for off-screen rendering in the simulator" libegl1 ;;
     esac
+    case $libraries in
+        *libOpenGL.so.0*) ;;
+        *) lacks "OpenGL, for off-screen rendering in the simulator" libopengl0 ;;
+    esac
     case "$(compgen -G '/usr/lib/*/dri/*_dri.so') $libraries" in
         *_dri.so* | *libEGL_nvidia*) ;;
         *) lacks "a software renderer, for off-screen rendering in the simulator" libgl1-mesa-dri ;;

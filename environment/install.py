@@ -104,16 +104,16 @@ def constraints() -> Path:
 def install(packages: list[str], versions: Path) -> None:
     """Installs the packages at the pinned versions, first of all pip's and setuptools' own."""
     pip("install", "-c", str(versions), "pip", "setuptools")
-    announce_torch(versions)
+    size = "6 GB" if torch_has_cuda(versions) else "2 GB"
     print(
-        f"Installing {len(packages)} packages and what they need: the first time this takes some minutes and 2 GB of disk (log: {LOG})",
+        f"Installing {len(packages)} packages and what they need: the first time this takes some minutes and {size} of disk (log: {LOG})",
         flush=True,
     )
     pip("install", "-c", str(versions), "--build-constraint", str(versions), *packages)
 
 
-def announce_torch(versions: Path) -> None:
-    """Says which build of PyTorch pip's configuration leads to, before gigabytes of CUDA are fetched."""
+def torch_has_cuda(versions: Path) -> bool:
+    """Which build of PyTorch pip's configuration leads to, told before gigabytes of CUDA are fetched."""
     plan = VENV / "torch.json"
     pip("install", "--dry-run", "--ignore-installed", "--report", str(plan), "-c", str(versions), "torch")
     chosen = {item["metadata"]["name"]: item["metadata"]["version"] for item in json.loads(plan.read_text())["install"]}
@@ -121,11 +121,12 @@ def announce_torch(versions: Path) -> None:
     print(f"PyTorch {chosen['torch']}, {'with' if cuda else 'without'} CUDA")
     if cuda and not has_nvidia_gpu():
         print(
-            "  This machine shows no NVIDIA GPU, yet pip will fetch the build with CUDA (several GB more), because it\n"
+            "  This machine shows no NVIDIA GPU, yet pip will fetch the build with CUDA (4 GB more), because it\n"
             "  knows of no other. For the CPU build stop here, set PIP_EXTRA_INDEX_URL to PyTorch's CPU wheel index\n"
             "  (named on pytorch.org under 'Get Started') or PIP_FIND_LINKS to a folder with its wheel, and run make again.",
             flush=True,
         )
+    return cuda
 
 
 def has_nvidia_gpu() -> bool:

@@ -92,6 +92,9 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if not Path(value["params_file"]).is_file():
         # launch_ros would warn and start the node with all defaults.
         raise RuntimeError(f"params_file: {value['params_file']}: no such file")
+    if value["bag"] and not Path(value["bag"]).exists():
+        # The player would end at once, and all with it, as if the bag had been played.
+        raise RuntimeError(f"bag: {value['bag']}: no such file or folder")
     # An argument that was not given must not hide what the file says.
     given = {name: value[name] for name in ("checkpoint", "device") if value[name]}
     node = LifecycleNode(

@@ -131,10 +131,13 @@ def read_metadata(path: Path) -> Metadata:
     Raises:
         CheckpointError: as `load`.
     """
-    if path.is_dir():
-        raise CheckpointError(f"{path}: expected a checkpoint (.safetensors), found a folder")
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        if path.is_dir():
+            raise CheckpointError(f"{path}: expected a checkpoint (.safetensors), found a folder")
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such checkpoint")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_KEY)

@@ -40,7 +40,8 @@ class CudaGraphBackend:
             self._predictions = {m.name: _Mirror((1, *m.shape), device) for m in modalities}
             self._fuse = _captured(self._fusing, device)
             self._decode = {name: _captured(self._decoding(name), device) for name in model.names}
-        except RuntimeError as error:
+        # A build of torch without CUDA raises the one, a build with CUDA for a device that is none the other.
+        except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise BackendError(f"backend: 'cuda_graph' cannot capture the model on {device} ({reason})") from error
 

@@ -233,5 +233,5 @@ def _load_mujoco() -> ModuleType:
 def _no_opengl(error: Exception) -> str:
     return (
         f"MuJoCo cannot draw off-screen (MUJOCO_GL={os.environ['MUJOCO_GL']}): {error}. "
-        "EGL comes with the Debian packages libegl1 and libgl1-mesa-dri"
+        "It takes the Debian packages libegl1, libopengl0 and libgl1-mesa-dri"
     )

@@ -61,6 +61,11 @@ def test_a_missing_file_is_named(tmp_path):
         checkpoint.load(tmp_path / "nothing.safetensors")
 
 
+def test_a_path_that_the_system_refuses_is_told_in_a_sentence(tmp_path):
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        checkpoint.load(tmp_path / ("x" * 300))
+
+
 @pytest.mark.parametrize("keep", [0, 7, 200, 20_000])
 def test_a_truncated_file_is_refused(saved, keep):
     saved.write_bytes(saved.read_bytes()[:keep])

@@ -91,8 +91,9 @@ def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @launch_pytest.fixture
-def with_a_noted_player(domain: int, checkpoint: Path, noted: Path) -> LaunchDescription:
-    return launched(checkpoint=checkpoint, bag="monday", namespace="robot1", bag_arguments="--rate 0.5")
+def with_a_noted_player(domain: int, checkpoint: Path, noted: Path, tmp_path: Path) -> LaunchDescription:
+    (tmp_path / "monday").mkdir()
+    return launched(checkpoint=checkpoint, bag=tmp_path / "monday", namespace="robot1", bag_arguments="--rate 0.5")
 
 
 @pytest.fixture
@@ -147,14 +148,14 @@ def test_a_bag_is_replayed_in_simulated_time_into_the_namespace(domain: int) -> 
 
 
 @pytest.mark.launch(fixture=with_a_noted_player)
-def test_the_player_leaves_time_for_discovery_and_gets_more_arguments_last(domain: int, noted: Path) -> None:
+def test_the_player_leaves_time_for_discovery_and_gets_more_arguments_last(domain: int, noted: Path, tmp_path: Path) -> None:
     robot = Robot(domain, fusion="/robot1/fusion", topics="/robot1")
     try:
         robot.wait(noted.exists, "the player")
     finally:
         robot.close()
     arguments = noted.read_text().splitlines()
-    assert arguments[:3] == ["bag", "play", "monday"]
+    assert arguments[:3] == ["bag", "play", str(tmp_path / "monday")]
     assert float(arguments[arguments.index("--delay") + 1]) >= 3.0
     assert {"--clock", "/rgb/image:=/robot1/rgb/image"} <= set(arguments)
     assert arguments[-2:] == ["--rate", "0.5"]
@@ -175,9 +176,10 @@ def test_show_args_explains_every_argument(file: str, names: set[str]) -> None:
         assert len(text) > 20 and text != "no description given", name
 
 
-def test_a_parameter_file_that_is_not_there_starts_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("argument", ["params_file", "bag"])
+def test_a_file_that_is_not_there_starts_nothing(argument: str, tmp_path: Path) -> None:
     service = LaunchService(noninteractive=True)
-    service.include_launch_description(launched(params_file=tmp_path / "mine.yaml"))
+    service.include_launch_description(launched(**{argument: tmp_path / "mine"}))
     assert service.run() == 1
 
 

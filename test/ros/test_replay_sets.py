@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from smvae_core.modality import vision_touch_modalities
@@ -44,7 +44,6 @@ def steady(seconds: float, offset_ms: int = 0) -> list[Message]:
     return [(name, stamp, stamp, f"{name} {stamp}") for name, stamp in sorted(stamps, key=lambda item: item[1])]
 
 
-@settings(deadline=None)
 @given(
     gaps=st.lists(st.tuples(st.sampled_from([s.name for s in STREAMS]), st.integers(0, 120 * MS)), max_size=120),
 )
