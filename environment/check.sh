@@ -43,8 +43,13 @@ elif ! has_python 'import sys; sys.exit(sys.version_info < (3, 10))'; then
 elif [ -z "${ROS_DISTRO:-}" ] && ! has_python 'import sys; sys.exit(sys.version_info >= (3, 14))'; then
     lacks "Python 3.10 to 3.13, for which ROS 2 wheels exist ($python is $("$python" --version 2>&1); with another one: make PYTHON=python3.12)"
 else
-    [ -z "${ROS_DISTRO:-}" ] || has_python 'import rclpy' ||
-        lacks "a Python that imports rclpy of the sourced ROS 2 $ROS_DISTRO ($python does not; with another one: make PYTHON=/usr/bin/python3)"
+    if [ -n "${ROS_DISTRO:-}" ]; then
+        if ! has_python 'import rclpy'; then
+            lacks "a Python that imports rclpy of the sourced ROS 2 $ROS_DISTRO ($python does not; with another one: make PYTHON=/usr/bin/python3)"
+        elif ! has_python 'import rclpy.event_handler'; then
+            lacks "ROS 2 Jazzy or newer (the sourced one is $ROS_DISTRO; in a shell that sources none, Jazzy comes from PyPI)"
+        fi
+    fi
     has_python 'import ensurepip, venv' || lacks "Python's venv module" python3-venv
     has_python 'import os, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' ||
         lacks "Python's C headers, to build the messages" python3-dev

@@ -76,6 +76,16 @@ def test_an_old_python_is_named_with_its_version(root: Path, tools: Path) -> Non
     assert "Python 3.8.10" in result.stderr
 
 
+def test_an_old_ros_is_named_with_what_to_do(root: Path, tools: Path) -> None:
+    (tools / "python3").unlink()
+    (tools / "python3").write_text('#!/bin/sh\ncase "$2" in *event_handler*) exit 1 ;; esac\n')
+    (tools / "python3").chmod(0o755)
+    result = check(root, tools, ROS_DISTRO="humble")
+    assert result.returncode == 2
+    assert "ROS 2 Jazzy or newer (the sourced one is humble" in result.stderr
+    assert "ROS 2" not in check(root, tools).stderr
+
+
 def test_make_stops_before_it_builds_where_the_compiler_is_missing(root: Path, tools: Path) -> None:
     (tools / "c++").unlink()
     command = [str(tools / "make"), "-C", str(root), "build", f"SHELL={tools / 'bash'}"]
