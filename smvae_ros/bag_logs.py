@@ -70,7 +70,7 @@ def write_logs(
     refuse_overwriting(out, [name])
     bindings = settings.bindings(modalities)
     topics = {name: topic for name, topic in settings.root_topics().items() if settings.streams[name].enabled}
-    types = {binding.modality.name: binding.type for binding in bindings}
+    types = {binding.modality.name: binding.recorded for binding in bindings}
     made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)

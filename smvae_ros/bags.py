@@ -100,7 +100,10 @@ class Bag:
 
 @contextmanager
 def open_bag(
-    path: Path, topics: Mapping[str, str], types: Mapping[str, str] | None = None, optional: Collection[str] = ()
+    path: Path,
+    topics: Mapping[str, str],
+    types: Mapping[str, Collection[str]] | None = None,
+    optional: Collection[str] = (),
 ) -> Iterator[Bag]:
     """Open a bag for the messages of some topics.
 
@@ -110,7 +113,7 @@ def open_bag(
     Args:
         path: the bag's folder, or one `.mcap` or `.db3` file, or either with `.zstd`.
         topics: by modality, fully resolved.
-        types: by modality, the message type that its topic must have.
+        types: by modality, the message types that its topic may have; whichever the bag has is read.
         optional: modalities whose topic may be missing.
 
     Raises:
@@ -144,7 +147,7 @@ def open_bag(
 
 
 def read_bag(
-    path: Path, topics: Mapping[str, str], types: Mapping[str, str] | None = None
+    path: Path, topics: Mapping[str, str], types: Mapping[str, Collection[str]] | None = None
 ) -> Iterator[tuple[str, int, int, Any]]:
     """The messages of some topics, in the order of their log times; `open_bag` and `Bag.messages` in one."""
     with open_bag(path, topics, types) as bag:
@@ -216,7 +219,7 @@ def _found(
     path: Path,
     connections: list[Connection],
     topics: Mapping[str, str],
-    types: Mapping[str, str],
+    types: Mapping[str, Collection[str]],
     optional: Collection[str],
 ) -> dict[str, list[str]]:
     """By topic its modalities; every one is in the bag, with messages of the right type."""
@@ -227,9 +230,10 @@ def _found(
         if not sum(connection.msgcount for connection in here) and modality not in optional:
             missing.append(topic)
         for connection in here:
-            expected = types.get(modality, connection.msgtype)
-            if connection.msgtype != expected or connection.msgtype not in _TYPES.fielddefs:
-                expected = expected if connection.msgtype != expected else "a type of ROS 2's common interfaces"
+            possible = types.get(modality, (connection.msgtype,))
+            if connection.msgtype not in possible or connection.msgtype not in _TYPES.fielddefs:
+                known = connection.msgtype in possible
+                expected = "a type of ROS 2's common interfaces" if known else " or ".join(possible)
                 raise BagError(f"{path}: topic {topic}: expected {expected}, found {connection.msgtype}")
             if connection.digest and connection.digest != _TYPES.hash_rihs01(connection.msgtype):
                 raise BagError(

@@ -12,6 +12,7 @@ from smvae_core.errors import ConfigurationError
 from smvae_core.modality import Modality
 
 IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
 WRENCH = "geometry_msgs/msg/WrenchStamped"
 TWIST = "geometry_msgs/msg/TwistStamped"
 JOINTS = "sensor_msgs/msg/JointState"
@@ -25,7 +26,10 @@ NUMBERS: dict[str, tuple[int, ...] | None] = {
     f"{JOINTS}.effort": None,
     VECTOR: None,
 }
-"""By message, how many numbers it can bring; None: any. An Image brings no numbers but pixels."""
+"""By message, how many numbers it can bring; None: any. Those of `IMAGES` bring no numbers but pixels."""
+
+IMAGES = (IMAGE, COMPRESSED)
+"""The messages that can bring an image."""
 
 VECTOR_STAMPED = """\
 # Numbers of one moment, for senses that no standard message fits: tactile arrays, gripper openings, joint commands.
@@ -44,7 +48,7 @@ class Binding:
 
     Attributes:
         modality: of the checkpoint.
-        message: an Image, or one of `NUMBERS`.
+        message: one of `IMAGES` or of `NUMBERS`.
     """
 
     modality: Modality
@@ -54,6 +58,16 @@ class Binding:
     def type(self) -> str:
         """The ROS type: the message without the choice of a field."""
         return self.message.partition(".")[0]
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """The ROS types that a bag may have it in: images may be recorded compressed whatever the message says."""
+        return IMAGES if self.modality.is_image else (self.type,)
+
+    @property
+    def predicted(self) -> str:
+        """The ROS type of its predictions: that in which it comes, but an Image for one that comes compressed."""
+        return IMAGE if self.modality.is_image else self.type
 
     @property
     def field(self) -> str:
@@ -73,13 +87,13 @@ def bind(modalities: Iterable[Modality], messages: Mapping[str, str]) -> tuple[B
 def fitting(modality: Modality) -> list[str]:
     """The messages that can bring a modality, its usual one first.
 
-    Images come as Image. Numbers (a vector, or each sample of a force/torque window) come as the standard message of
+    Images come as Image or CompressedImage. Numbers (a vector, or each sample of a force/torque window) come as the standard message of
     their kind where their count fits: six forces and torques as WrenchStamped, four or six velocities as TwistStamped;
     else as VectorStamped.
     """
     preprocessing = modality.preprocessing
     if modality.is_image:
-        return [IMAGE]
+        return list(IMAGES)
     usual = WRENCH if preprocessing.kind == "force" else TWIST
     count = modality.shape[0]
     return sorted(

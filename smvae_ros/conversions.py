@@ -17,7 +17,8 @@ import numpy as np
 
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import ModalityError
-from smvae_ros.bindings import TWIST, VECTOR, WRENCH, Binding
+from smvae_ros.bindings import COMPRESSED, TWIST, VECTOR, WRENCH, Binding
+from smvae_ros.compressed import CompressedImageError, decoded_colour, decoded_metres
 from smvae_ros.set_synchronizer import SampleSet
 
 MOST_PIXELS = 64 * 1024 * 1024
@@ -80,15 +81,16 @@ def raw_array(binding: Binding, messages: Sequence[Any]) -> np.ndarray:
         if kind == "force":
             return _finite([_numbers(binding, message) for message in messages])
         return _finite(_numbers(binding, messages[-1]))
-    except ConversionError as error:
+    except (ConversionError, CompressedImageError) as error:
         raise ConversionError(f"{name}: {error}") from None
     except _FOREIGN as error:
-        expected = binding.type.split("/")[-1]
+        compressed = binding.modality.is_image and _is_compressed(messages[-1])
+        expected = (COMPRESSED if compressed else binding.type).split("/")[-1]
         raise ConversionError(f"{name}: expected a whole {expected}, found one with {str(error)[:100]}") from None
 
 
 def fill(binding: Binding, message: Any, physical: np.ndarray) -> None:
-    """Put a prediction in physical units, as `Modality.to_physical` gives it, into a message of the binding's type.
+    """Put a prediction in physical units, as `Modality.to_physical` gives it, into a message of the type predicted.
 
     Of a force/torque window, it is the newest sample.
     """
@@ -163,7 +165,14 @@ def _numbers(binding: Binding, message: Any) -> Sequence[Any]:
     return numbers
 
 
+def _is_compressed(message: Any) -> bool:
+    """By its fields, since a bag may have either where the settings name the other."""
+    return hasattr(message, "format")
+
+
 def _colour(message: Any) -> np.ndarray:
+    if _is_compressed(message):
+        return decoded_colour(message, MOST_PIXELS)
     if message.encoding not in _COLOURS:
         return _bridged(message, "rgb8", _COLOURS)
     channels, code = _COLOURS[message.encoding]
@@ -172,6 +181,8 @@ def _colour(message: Any) -> np.ndarray:
 
 
 def _metres(message: Any) -> np.ndarray:
+    if _is_compressed(message):
+        return decoded_metres(message, MOST_PIXELS)
     if message.encoding not in _DEPTHS:
         return _bridged(message, "32FC1", _DEPTHS)
     order = ">" if message.is_bigendian else "<"

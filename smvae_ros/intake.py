@@ -14,7 +14,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
-from smvae_ros.bindings import Binding
+from smvae_ros.bindings import COMPRESSED, Binding
 from smvae_ros.fusion_worker import TOGETHER
 from smvae_ros.message_loss import MessageLoss
 from smvae_ros.publications import MESSAGES
@@ -123,8 +123,7 @@ class Intake:
         # Of several depth cameras, the first is the one whose prediction becomes points.
         depths = [n for n, b in self.bindings.items() if b.modality.preprocessing.kind == "depth"]
         if depths[:1] == [name]:
-            # Where image_transport puts it: beside the image.
-            self._create(name, CameraInfo, "/".join([*topic.split("/")[:-1], "camera_info"]), self._see_camera, 1)
+            self._create(name, CameraInfo, _camera_info(topic, binding.type), self._see_camera, 1)
 
     def _unsubscribe(self, name: str) -> None:
         for subscription in self._subscriptions.pop(name, []):
@@ -218,3 +217,10 @@ class Intake:
             self._timer.timer_period_ns = max(1, due_ns - self._clock.now().nanoseconds)
             self._timer.reset()
         self._armed_ns = due_ns
+
+
+def _camera_info(topic: str, message: str) -> str:
+    """Where image_transport puts it: beside the image, of which a compressed one lies a name deeper."""
+    parts = topic.split("/")
+    deeper = message == COMPRESSED and parts[-1] in ("compressed", "compressedDepth")
+    return "/".join([*parts[: -2 if deeper else -1], "camera_info"])

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from smvae_core.modality import vision_touch_modalities
-from smvae_ros.bindings import IMAGE, NUMBERS, bind
+from smvae_ros.bindings import IMAGES, NUMBERS, bind
 from smvae_ros.settings import (
     FusionSettings,
     NodeSettings,
@@ -58,9 +58,14 @@ def parameters_page() -> str:
             "",
             "What a modality can come as, for `streams.<modality>.message`. The usual one is Image for images, "
             "WrenchStamped for windows of six forces and torques, TwistStamped for vectors of 4 or 6, and "
-            "VectorStamped for all other numbers. A prediction on `~/predicted/<modality>` has the same type.",
+            "VectorStamped for all other numbers. A prediction on `~/predicted/<modality>` has the same type, but is "
+            "an Image also where the modality comes as a CompressedImage.",
             "",
             _messages(),
+            "A CompressedImage is what image_transport's `compressed` and `compressedDepth` send, on the topic with that "
+            "name at its end: `streams.rgb.topic: /camera/color/image_raw/compressed`. Colours are JPEG or PNG. Depth is "
+            "PNG, of millimetres (16UC1) or of `compressedDepth`'s inverse depth (32FC1); RVL is refused.",
+            "",
             "## Quality of service",
             "",
             "`qos_overrides.<topic>.<subscription or publisher>.<reliability, durability, history or depth>`, by the "
@@ -108,7 +113,7 @@ def _usual() -> str:
 
 
 def _messages() -> str:
-    lines = ["| message | brings |\n|---|---|\n", f"| `{IMAGE}` | rgb, depth |\n"]
+    lines = ["| message | brings |\n|---|---|\n", *(f"| `{message}` | images |\n" for message in IMAGES)]
     for message, counts in NUMBERS.items():
         number = "any number of" if counts is None else " or ".join(map(str, counts))
         lines.append(f"| `{message}` | vectors of {number} entries, windows of {number} channels |\n")

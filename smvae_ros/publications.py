@@ -13,10 +13,10 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
-from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, PointCloud2
 from std_msgs.msg import Header
 
-from smvae_ros.bindings import IMAGE, JOINTS, TWIST, VECTOR, WRENCH, Binding
+from smvae_ros.bindings import COMPRESSED, IMAGE, JOINTS, TWIST, VECTOR, WRENCH, Binding
 from smvae_ros.conversions import fill
 from smvae_ros.fusion_worker import TOGETHER
 from smvae_ros.msg import Latent, VectorStamped
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MESSAGES: dict[str, type] = {
     IMAGE: Image,
+    COMPRESSED: CompressedImage,
     WRENCH: WrenchStamped,
     TWIST: TwistStamped,
     JOINTS: JointState,
@@ -55,7 +56,7 @@ class Publications:
         topics = prediction_topics(modalities)
         self._latent = self._publisher(Latent, "~/latent")
         self._predicted = {
-            name: self._publisher(MESSAGES[binding.type], topics[name]) for name, binding in self._bindings.items()
+            name: self._publisher(MESSAGES[binding.predicted], topics[name]) for name, binding in self._bindings.items()
         }
         self._depth = next((m.name for m in modalities if m.preprocessing.kind == "depth"), None)
         self._periods: dict[str, float] = {}
@@ -126,7 +127,7 @@ class Publications:
     def _publish_prediction(self, name: str, header: Header, physical: np.ndarray, camera: CameraInfo | None) -> None:
         publisher = self._predicted[name]
         if publisher.get_subscription_count():
-            message = MESSAGES[self._bindings[name].type](header=header)
+            message = MESSAGES[self._bindings[name].predicted](header=header)
             fill(self._bindings[name], message, physical)
             publisher.publish(message)
         if (

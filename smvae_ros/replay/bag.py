@@ -67,7 +67,7 @@ class FusionBag:
         self._latent = self._writer.add_connection("/fusion/latent", LATENT, typestore=_TYPES)
         self._predicted = {
             binding.modality.name: self._writer.add_connection(
-                f"/fusion/predicted/{topics[binding.modality.name].split('/')[0]}", binding.type, typestore=_TYPES
+                f"/fusion/predicted/{topics[binding.modality.name].split('/')[0]}", binding.predicted, typestore=_TYPES
             )
             for binding in self._bindings
         }
@@ -97,11 +97,11 @@ class FusionBag:
         self._writer.write(self._latent, sample_set.emitted_ns, _TYPES.serialize_cdr(latent, LATENT))
         for binding in self._bindings:
             name = binding.modality.name
-            message = _blank(binding.type, _header(sample_set.stamp_ns, self._frames.get(name, "")))
+            message = _blank(binding.predicted, _header(sample_set.stamp_ns, self._frames.get(name, "")))
             fill(binding, message, binding.modality.to_physical(judged.predicted[name]))
             _as_numpy(message)
             self._writer.write(
-                self._predicted[name], sample_set.emitted_ns, _TYPES.serialize_cdr(message, binding.type)
+                self._predicted[name], sample_set.emitted_ns, _TYPES.serialize_cdr(message, binding.predicted)
             )
 
 

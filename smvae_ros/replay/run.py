@@ -90,7 +90,7 @@ def replay(
     }
     bindings = chosen.bindings(engine.modalities)
     topics = chosen.root_topics()
-    types = {binding.modality.name: binding.type for binding in bindings}
+    types = {binding.modality.name: binding.recorded for binding in bindings}
     absent = dropped_altogether(faults) | {name for name, stream in chosen.streams.items() if not stream.enabled}
     with _results(out) as folder, undisturbed():
         began = perf_counter()

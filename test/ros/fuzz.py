@@ -8,6 +8,7 @@ round; `--first` begins with it.
 
 import argparse
 import resource
+import struct
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 
 from smvae_core.modality import Modality, vision_touch_modalities
@@ -47,6 +49,10 @@ _HOSTILE: list[Any] = [
     np.zeros(0), np.zeros((2, 3)), np.float32(nan), np.int64(3), memoryview(b"1234"), range(11),
 ]  # fmt: skip
 _ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8", "32FC1", "16UC1", "yuv422", "RGB8", "8UC3", "")
+_FORMATS = (
+    "jpeg", "png", "", "rgb8; jpeg compressed bgr8", "bgr8; png compressed ", "16UC1; compressedDepth png",
+    "32FC1; compressedDepth png", "16UC1; compressedDepth rvl", "bayer_rggb8; png compressed ", ";;", "32FC1",
+)  # fmt: skip
 
 
 def fuzz(messages: int, seed: int, first: int = 0) -> Counter[str]:
@@ -170,7 +176,11 @@ def _good(random: Random, binding: Binding) -> Any:
         size = random.randint(1, 40), random.randint(1, 40)
         noise = np.random.default_rng(random.randrange(2**32))
         colour = noise.integers(0, 256, (*size, 3), np.uint8)
-        fill_image(message, colour if kind == "rgb" else noise.uniform(-1, 4, size).astype(np.float32))
+        image = colour if kind == "rgb" else noise.uniform(-1, 4, size).astype(np.float32)
+        if random.random() < 0.4:
+            _compress(random, message, image)
+        else:
+            fill_image(message, image)
     elif binding.type == JOINTS:
         message.position = array("d", [random.gauss(0, 1) for _ in range(7)])
     elif binding.modality.name == "tactile":
@@ -184,6 +194,16 @@ def _good(random: Random, binding: Binding) -> Any:
     return message
 
 
+def _compress(random: Random, message: Any, image: np.ndarray) -> None:
+    """Make it a CompressedImage."""
+    message.format = random.choice(_FORMATS)
+    depth = image.ndim == 2
+    pixels = np.abs(image * 1000).astype(np.uint16) if depth else image
+    header = struct.pack("<iff", 0, 10100.0, -1009.0) if depth and random.random() < 0.7 else b""
+    kind = ".png" if depth else random.choice([".jpg", ".png"])
+    message.data = array("B", header + cv2.imencode(kind, pixels)[1].tobytes())
+
+
 def _mutate(random: Random, message: Any) -> None:
     fields = list(_fields(message))
     if not fields:
@@ -195,6 +215,8 @@ def _mutate(random: Random, message: Any) -> None:
         delattr(owner, field)
     elif field == "encoding" and choice < 0.8:
         owner.encoding = random.choice(_ENCODINGS)
+    elif field == "format" and choice < 0.8:
+        owner.format = random.choice(_FORMATS)
     elif isinstance(value, array) and choice < 0.7:
         setattr(owner, field, _other_data(random, value))
     elif isinstance(value, int) and choice < 0.6:
@@ -214,7 +236,12 @@ def _fields(message: Any) -> Iterator[tuple[Any, str]]:
 def _other_data(random: Random, data: array) -> Any:
     some = data[: random.randrange(len(data) + 1)]
     noise = array(data.typecode, random.randbytes(data.itemsize * len(data)))
-    return random.choice([some, data + some, noise, some.tobytes(), data.tolist(), np.array(data), memoryview(data)])
+    bent = data[:]
+    if bent:
+        bent[random.randrange(min(len(bent), 200))] = noise[0]
+    return random.choice(
+        [some, data + some, noise, bent, bent, some.tobytes(), data.tolist(), np.array(data), memoryview(data)]
+    )
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ def test_a_topic_that_is_missing_or_of_another_type_is_named_with_what_there_is(
     with pytest.raises(
         BagError, match="topic /wrench: expected sensor_msgs/msg/Image, found geometry_msgs/msg/WrenchStamped"
     ):
-        next(read_bag(bag, {"rgb": "/wrench"}, {"rgb": "sensor_msgs/msg/Image"}))
+        next(read_bag(bag, {"rgb": "/wrench"}, {"rgb": ["sensor_msgs/msg/Image"]}))
 
 
 def test_an_empty_topic_is_a_missing_one(bag: Path, edited: Callable[..., Path]) -> None:
@@ -225,7 +225,7 @@ def test_a_type_that_nobody_knows_matters_only_where_it_is_needed(bag: Path, tmp
     ):
         next(read_bag(tmp_path / "sonar", {"sonar": "/sonar"}))
     with pytest.raises(BagError, match=f"/tactile: expected {VECTOR} as it is defined here, found another of the name"):
-        next(read_bag(tmp_path / "sonar", {"tactile": "/tactile"}, {"tactile": VECTOR}))
+        next(read_bag(tmp_path / "sonar", {"tactile": "/tactile"}, {"tactile": [VECTOR]}))
 
 
 def test_bags_are_found_in_folders(tmp_path: Path) -> None:

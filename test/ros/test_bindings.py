@@ -145,6 +145,6 @@ def test_a_bag_that_does_not_describe_the_message_is_read(tmp_path: Path) -> Non
     # As in a bag from the time before they were stored.
     with closing(sqlite3.connect(next((tmp_path / "bag").glob("*.db3")))) as database, database:
         assert database.execute("DELETE FROM message_definitions").rowcount
-    ((name, log_ns, stamp_ns, read),) = read_bag(tmp_path / "bag", {"sense": "/sense"}, {"sense": VECTOR})
+    ((name, log_ns, stamp_ns, read),) = read_bag(tmp_path / "bag", {"sense": "/sense"}, {"sense": [VECTOR]})
     assert (name, log_ns, stamp_ns) == ("sense", 8, 7_000_000_000)
     assert raw_array(Binding(vector(2), VECTOR), [read]).tolist() == [1.5, -2.5]

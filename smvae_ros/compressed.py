@@ -1,0 +1,175 @@
+"""CompressedImage to pixels, as image_transport's plugins `compressed` and `compressedDepth` encode them.
+
+JPEG and PNG alone are decoded: those are what cameras are recorded in, and a decoder fewer is one fewer to attack. The
+size is read from the encoded header and held against a limit before a decoder allocates anything.
+"""
+
+from __future__ import annotations
+
+import re
+from struct import unpack_from
+from typing import Any
+
+import cv2
+import numpy as np
+
+from smvae_core.errors import SMVAEError
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8"
+_END_OF_JPEG = b"\xff\xd9"
+# SOF0 to SOF15 have the size; what else lies between them is DHT, JPG and DAC.
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_SCAN = 0xDA
+# Progressive encoders write some ten. A scan of a few bytes costs the decoder a pass over the whole picture.
+_MOST_SCANS = 100
+# Chunks of a PNG, of 8 KiB in most, and what stands before the first scan of a JPEG.
+_MOST_PARTS = 1 << 16
+# TEM, RST0 to RST7, SOI and EOI have no length; before the first scan none of them has a place.
+_JPEG_BARE = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
+# compressed_depth_image_transport's ConfigHeader: an enum, then A and B of the inverse depth.
+_CONFIG = "<iff"
+_CONFIG_SIZE = 12
+_COLOURS = re.compile(r"(rgb|bgr)a?(8|16)")
+_RAW = re.compile(r"bayer_\w+|(8|16|32|64)[USF]C\d+")
+
+
+class CompressedImageError(SMVAEError):
+    """A CompressedImage that cannot be decoded; the sentence names what was expected and what was found."""
+
+
+def decoded_colour(message: Any, most_pixels: int) -> np.ndarray:
+    """The picture in a CompressedImage: uint8 (H, W, 3), RGB; grey is repeated, alpha left out, 16 bits become 8.
+
+    Raises:
+        CompressedImageError: not a whole JPEG or PNG of colours or grey, or one of more than `most_pixels`.
+    """
+    encoding, target = _format(message)
+    if "compressedDepth" in target or (_RAW.fullmatch(encoding) and not re.search("mono|rgb|bgr", target)):
+        raise CompressedImageError(f"expected a picture in colours or grey, found {_shown(message)}")
+    # An orientation in the Exif would turn the picture; image_transport does not turn it either.
+    pixels = _decoded(_payload(message), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, most_pixels)
+    # As in image_transport's CompressedSubscriber: where the sender has not turned colours to BGR, as a JPEG or PNG
+    # is written from, red and blue stand in each other's place.
+    if target and _COLOURS.fullmatch(encoding) and "compressed bgr" not in target:
+        return pixels
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def decoded_metres(message: Any, most_pixels: int) -> np.ndarray:
+    """The depth in a CompressedImage: float32 (H, W), metres; NaN where a 32FC1 has no reading, 0 where a 16UC1 has.
+
+    A 16UC1 is a PNG of millimetres, with the header of `compressedDepth` before it or without. A 32FC1 is a PNG of
+    inverse depth v behind that header, whose A and B give A / (v - B) metres (compressed_depth_image_transport,
+    codec.cpp, decodeCompressedDepthImage).
+
+    Raises:
+        CompressedImageError: not a whole PNG of 16-bit grey, or one of more than `most_pixels`.
+    """
+    encoding, target = _format(message)
+    if "rvl" in target:
+        raise CompressedImageError(
+            f"expected depth as PNG, found {_shown(message)}; set the publisher's compressedDepth.format to png"
+        )
+    if encoding not in ("16UC1", "32FC1", "png"):
+        raise CompressedImageError(f"expected a format that begins with 16UC1 or 32FC1, found {_shown(message)}")
+    data = _payload(message)
+    # By the bytes, not by the format, which older publishers leave at "16UC1".
+    headed = data.startswith(_PNG, _CONFIG_SIZE)
+    picture = data[_CONFIG_SIZE:] if headed else data
+    if not picture.startswith(_PNG) or picture[24:26] != b"\x10\x00":
+        raise CompressedImageError(f"expected a PNG of 16-bit grey, found {_beginning(picture)}")
+    values = _decoded(picture, cv2.IMREAD_UNCHANGED, most_pixels)
+    if values.dtype != np.uint16 or values.ndim != 2:
+        raise CompressedImageError(f"expected a PNG of 16-bit grey, found one of {values.dtype} {values.shape}")
+    if encoding != "32FC1":
+        return values.astype(np.float32) * np.float32(0.001)
+    if not headed:
+        raise CompressedImageError("expected a 32FC1 with the header of compressedDepth, found a PNG alone")
+    _, a, b = unpack_from(_CONFIG, data)
+    if not np.isfinite((a, b)).all():
+        raise CompressedImageError(f"expected finite depth parameters, found {a} and {b}")
+    with np.errstate(divide="ignore", over="ignore"):
+        metres = np.float32(a) / (values.astype(np.float32) - np.float32(b))
+    metres[values == 0] = np.nan
+    return metres
+
+
+def _format(message: Any) -> tuple[str, str]:
+    """The encoding of what was compressed, and how it was, "" where the format has no semicolon."""
+    encoding, _, target = message.format.partition(";")
+    return encoding.strip(), target.strip()
+
+
+def _payload(message: Any) -> bytes:
+    return bytes(memoryview(message.data))
+
+
+def _decoded(data: bytes, flags: int, most_pixels: int) -> np.ndarray:
+    width, height = _size(data)
+    if not 0 < width * height <= most_pixels:
+        raise CompressedImageError(f"expected an image of 1 to {most_pixels} pixels, found {width} × {height}")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise CompressedImageError(f"expected a picture that OpenCV can decode, found: {error.err}") from None
+    if pixels is None or pixels.shape[:2] != (height, width):
+        raise CompressedImageError(f"expected a whole picture of {width} × {height}, found {len(data)} damaged bytes")
+    return pixels
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Width and height by the encoded header; the end must be there too, or OpenCV before 4.11 fills up with grey."""
+    if data.startswith(_PNG):
+        return _size_of_png(data)
+    if data.startswith(_JPEG):
+        return _size_of_jpeg(data)
+    raise CompressedImageError(f"expected a JPEG or a PNG, found {_beginning(data)}")
+
+
+def _size_of_png(data: bytes) -> tuple[int, int]:
+    at = len(_PNG)
+    if data[at : at + 8] != b"\0\0\0\rIHDR":
+        raise CompressedImageError(f"expected a whole PNG, found {_beginning(data)}")
+    # OpenCV takes memory for as long a chunk as one says to be, be it there or not.
+    for _ in range(_MOST_PARTS):
+        if at + 12 > len(data):
+            break
+        length, kind = unpack_from(">I4s", data, at)
+        at += 12 + length
+        if kind == b"acTL":
+            raise CompressedImageError("expected one picture, found an animated PNG")
+        if kind == b"IEND" and at <= len(data):
+            width, height = unpack_from(">II", data, len(_PNG) + 8)
+            return width, height
+    raise CompressedImageError(f"expected a whole PNG, found {len(data)} bytes without its end")
+
+
+def _size_of_jpeg(data: bytes) -> tuple[int, int]:
+    scans = data.count(bytes((0xFF, _JPEG_SCAN)))
+    if scans > _MOST_SCANS:
+        raise CompressedImageError(f"expected a JPEG of at most {_MOST_SCANS} scans, found {scans}")
+    at, size = len(_JPEG), None
+    for _ in range(_MOST_PARTS):
+        if at + 4 > len(data) or data[at] != 0xFF or data[at + 1] in _JPEG_BARE:
+            break
+        if data[at + 1] == 0xFF:  # padding
+            at += 1
+            continue
+        marker, length = data[at + 1], unpack_from(">H", data, at + 2)[0]
+        if marker == _JPEG_SCAN and size is not None and data.find(_END_OF_JPEG, at) > 0:
+            return size
+        if marker in _JPEG_SIZES and at + 9 <= len(data):
+            height, width = unpack_from(">HH", data, at + 5)
+            size = width, height
+        at += 2 + length
+    raise CompressedImageError(f"expected a whole JPEG, found {len(data)} bytes without its size or end")
+
+
+def _beginning(data: bytes) -> str:
+    kind = "a JPEG" if data.startswith(_JPEG) else "a PNG" if data.startswith(_PNG) else "something else"
+    return f"{kind} of {len(data)} bytes, which begins with {data[:8].hex() or 'nothing'}"
+
+
+def _shown(message: Any) -> str:
+    return f"format {message.format[:60]!r}"
