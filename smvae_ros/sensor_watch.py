@@ -8,6 +8,7 @@ from time import monotonic
 
 from rclpy.node import Node
 
+from smvae_ros.bindings import Binding
 from smvae_ros.diagnostics import ModalityReport
 from smvae_ros.intake import Intake
 from smvae_ros.settings import nanoseconds
@@ -84,7 +85,7 @@ class SensorWatch:
             for one in modalities
             if silent and one.enabled and one.received == 0 and ("silence", one.topic) not in self._warned
         ]
-        self._warn("silence", {one.topic: self._silence(one.topic, intake.bindings[one.name].type) for one in unheard})
+        self._warn("silence", {one.topic: self._silence(intake.bindings[one.name], one.topic) for one in unheard})
         # Where the stamps of the reference are wrong, the others are in no set because of it.
         guilty = self._misdated[intake.settings.reference] >= _PERIODS_IN_A_ROW
         self._warn(
@@ -107,16 +108,17 @@ class SensorWatch:
         previous, self._future[name] = self._future[name], dropped
         return dropped > previous
 
-    def _silence(self, topic: str, expected: str) -> str:
+    def _silence(self, binding: Binding, topic: str) -> str:
         publishers = self._node.get_publishers_info_by_topic(topic)
         others = {
             f"{one.node_namespace.rstrip('/')}/{one.node_name} ({one.topic_type})"
             for one in publishers
-            if one.topic_type != expected
+            if one.topic_type != binding.type
         }
         found = "a publisher is there" if publishers else "nobody publishes there"
         if others:
-            found = f"expected {expected}, found {', '.join(sorted(others))}"
+            message = f"streams.{binding.modality.name}.message"
+            found = f"expected {binding.type} ({message}), found {', '.join(sorted(others))}"
         return f"no message in the {_SILENT_S:.0f} s since activation ({found}); sets go out without what it brings"
 
     def _warn(self, kind: str, problems: Mapping[str, str]) -> None:

@@ -254,7 +254,8 @@ def test_without_sensors_the_node_idles_and_says_so(start: Callable, checkpoint:
     robot.wait(lambda: "no message" in process.output(), "a warning that names the silent topics")
     warnings = [line.partition("]: ")[2] for line in process.output().splitlines() if "no message" in line]
     assert [line.split(": no message")[0] for line in warnings] == ["/rgb/image", "/depth/image, /wrench, /action"]
-    assert "expected sensor_msgs/msg/Image, found /robot (sensor_msgs/msg/CompressedImage)" in warnings[0]
+    found = "expected sensor_msgs/msg/Image (streams.rgb.message), found /robot (sensor_msgs/msg/CompressedImage)"
+    assert found in warnings[0]
     robot.diagnostics.clear()
     robot.wait(lambda: len(robot.diagnostics) == 5, "diagnostics of the node and each sense")
     assert {status.level for status in robot.diagnostics.values()} == {DiagnosticStatus.STALE}
