@@ -73,7 +73,8 @@ def test_a_cut_off_mcap_is_read_to_the_cut(small: Path, tmp_path: Path, kept: fl
     assert len(damage) == 1 and damage[0].startswith("cut.mcap: is cut off or damaged after")
 
 
-@pytest.mark.parametrize("kept", [0.3, 0.7, 0.99])
+# The last pages may hold nothing but the index of time.
+@pytest.mark.parametrize("kept", [0.3, 0.7, 0.9])
 def test_a_cut_off_database_is_read_to_the_cut(
     bag: Path, edited: Callable[..., Path], tmp_path: Path, kept: float
 ) -> None:
