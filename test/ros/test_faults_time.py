@@ -118,7 +118,7 @@ def told(robot: Robot, name: str) -> tuple[bytes, str]:
         (lambda moment: [moment % (1000 * HOUR)], "seem to count from the start of the machine"),
         (lambda moment: [moment - HOUR], "behind the node's clock"),
         (lambda moment: [moment + HOUR], "ahead of the node's clock"),
-        (lambda moment: [0], "no stamp"),
+        (lambda moment: [0], "messages have no stamp"),
     ],
     ids=["since boot", "behind", "ahead", "none"],
 )
