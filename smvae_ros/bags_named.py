@@ -11,11 +11,14 @@ from smvae_ros.replay.bag import FUSION_BAG
 from smvae_ros.replay.table import SETS
 
 
-def named_bags(paths: Sequence[Path]) -> dict[str, Path]:
+def named_bags(paths: Sequence[Path], between: str = "/") -> dict[str, Path]:
     """All bags in the paths by name: the bag's path from the folder that was named.
 
     Two of one name get the folders above them as well. What is named twice, or by a link beside it, is one bag, and
     what `smvae replay --write-bag` left among its results is none.
+
+    Args:
+        between: what stands between the folders of a name.
 
     Raises:
         BagError: a folder without any.
@@ -31,7 +34,8 @@ def named_bags(paths: Sequence[Path]) -> dict[str, Path]:
             if whole not in found or found[whole][0].is_symlink():
                 found[whole] = bag, relative
     named: dict[str, Path] = {}
-    for name, (bag, _) in zip(_told_apart(list(found.values())), found.values()):
+    for parts, (bag, _) in zip(_told_apart(list(found.values())), found.values()):
+        name = parts.replace("/", between)
         label, number = name, 2
         while label in named:
             label, number = f"{name}_{number}", number + 1

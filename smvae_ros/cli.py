@@ -96,7 +96,7 @@ def log(
     settings = default_settings(modalities)
     for change in _changes(params_file, topic or []):
         settings = settings.changed(change)
-    named = {name.replace("/", "_"): bag for name, bag in named_bags(bags).items()}
+    named = named_bags(bags, between="_")
     refuse_overwriting(out, named)
     files, bad = [], []
     columns = (SpinnerColumn(), TextColumn("writing set"), MofNCompleteColumn())

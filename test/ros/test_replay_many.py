@@ -132,6 +132,8 @@ def test_results_are_named_by_the_bags(bag: Path, tmp_path: Path) -> None:
     both = {"x/run": tmp_path / "x" / "run", "y/run": tmp_path / "y" / "run"}
     assert named_bags(list(both.values())) == both
     assert named_bags([tmp_path / "y", tmp_path / "x"]).keys() == {"extra_0", *both}
+    (tmp_path / "x_run.mcap").touch()
+    assert named_bags([tmp_path], between="_").keys() == {"x_run", "x_run_2", "y_extra_0", "y_run"}, "none is lost"
     (tmp_path / "nothing").mkdir()
     with pytest.raises(BagError, match="nothing: expected a rosbag2 or a folder of them, found none"):
         named_bags([bag, tmp_path / "nothing"])
