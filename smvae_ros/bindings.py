@@ -87,9 +87,9 @@ def bind(modalities: Iterable[Modality], messages: Mapping[str, str]) -> tuple[B
 def fitting(modality: Modality) -> list[str]:
     """The messages that can bring a modality, its usual one first.
 
-    Images come as Image or CompressedImage. Numbers (a vector, or each sample of a force/torque window) come as the standard message of
-    their kind where their count fits: six forces and torques as WrenchStamped, four or six velocities as TwistStamped;
-    else as VectorStamped.
+    Images come as Image or CompressedImage. Numbers (a vector, or each sample of a force/torque window) come as the
+    standard message of their kind where their count fits: six forces and torques as WrenchStamped, four or six
+    velocities as TwistStamped; else as VectorStamped.
     """
     preprocessing = modality.preprocessing
     if modality.is_image:

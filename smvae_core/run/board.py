@@ -48,7 +48,7 @@ def picture_rows(model: MultimodalVAE, samples: Samples, count: int = _PICTURES)
     batch, available = samples.batch(whole[np.linspace(0, len(whole) - 1, count).astype(int)])
     device = next(model.parameters()).device
     batch, available = {name: x.to(device) for name, x in batch.items()}, available.to(device)
-    cameras = [name for name, modality in model.modalities.items() if len(modality.shape) == 3]
+    cameras = [name for name, modality in model.modalities.items() if modality.is_image]
     rest = frozenset(model.names) - frozenset(cameras)
     rows: dict[str, list[np.ndarray]] = {}
     training = model.training

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from zlib import crc32
 
@@ -68,8 +67,7 @@ class Faults:
             drop: (nanoseconds(drop.start), None if drop.end is None else nanoseconds(drop.end))
             for drop in what_if.drop
         }
-        self._taken: Counter[Drop] = Counter()
-        self._seen: set[str] = set()
+        self._effective: set[Drop] = set()
         self._delays = {name: nanoseconds(seconds) for name, seconds in what_if.delay.items()}
         self._noise = dict(what_if.noise)
         self._modalities = {modality.name: modality for modality in modalities}
@@ -81,18 +79,19 @@ class Faults:
     def arrival(self, modality: str, log_ns: int, begin_ns: int) -> int | None:
         """When a message arrives that was logged at `log_ns`, in a bag that begins at `begin_ns`; None: never."""
         since_ns = log_ns - begin_ns
-        self._seen.add(modality)
         gone = [
             drop
             for drop, (start_ns, end_ns) in self._drops.items()
             if drop.modality == modality and start_ns <= since_ns and (end_ns is None or since_ns < end_ns)
         ]
-        self._taken.update(gone)
-        return None if gone else log_ns + self._delays.get(modality, 0)
+        if gone:
+            self._effective.update(gone)
+            return None
+        return log_ns + self._delays.get(modality, 0)
 
     def without_effect(self) -> list[Drop]:
-        """Those that took nothing away from a modality that was there."""
-        return [drop for drop in self._drops if drop.modality in self._seen and not self._taken[drop]]
+        """Those that took no message away."""
+        return [drop for drop in self._drops if drop not in self._effective]
 
     def disturbed(self, name: str, array: np.ndarray, samples: Sequence[Sample]) -> np.ndarray:
         """A modality's array in model units with its noise; the same samples get the same noise every time.

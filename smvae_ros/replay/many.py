@@ -98,25 +98,25 @@ def replay_many(
     # A process that is forked while torch has threads may hang.
     context = multiprocessing.get_context("spawn")
     stopped = context.Event()
-    with ProcessPoolExecutor(workers, context, _start, (stopped,)) as pool:
+    pool = ProcessPoolExecutor(workers, context, _start, (stopped,))
+    try:
+        # Ctrl-C reaches all processes: those that are still being started inherit that it waits.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
         try:
-            # Ctrl-C reaches all processes: those that are still being started inherit that it waits.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
-            try:
-                futures = [pool.submit(_here, job, bag, label, out / label, threads) for label, bag in bags.items()]
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            for future in futures:
-                results.append(future.result())
-                on_bag(results[-1])
-        except BrokenProcessPool:
-            raise ReplayError(
-                f"{out}: a process was killed, as for want of memory; fewer at a time (--workers) need less"
-            ) from None
+            futures = [pool.submit(_here, job, bag, label, out / label, threads) for label, bag in bags.items()]
         finally:
-            # After Ctrl-C: what the pool has handed on already, it does not cancel.
-            stopped.set()
-            pool.shutdown(cancel_futures=True)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for future in futures:
+            results.append(future.result())
+            on_bag(results[-1])
+    except BrokenProcessPool:
+        raise ReplayError(
+            f"{out}: a process was killed, as for want of memory; fewer at a time (--workers) need less"
+        ) from None
+    finally:
+        # After Ctrl-C: what the pool has handed on already, it does not cancel.
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
     summary = ReplaysSummary(
         checkpoint=(job.checkpoint or checkpoints.default_checkpoint()).name,
         what_if=what_if,

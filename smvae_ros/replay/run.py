@@ -223,6 +223,8 @@ def _warnings(
         if synchronizer.counts[name].received and not synchronizer.counts[name].sets:
             yield f"{topic}: none in a set: {_fate(synchronizer.counts[name])}"
     for drop in sets.faults.without_effect():
+        if not sets.recorded[drop.modality]:
+            continue  # said above
         yield f"{topics[drop.modality]}: nothing to take away {interval(drop)}, where it has no messages"
     if synchronizer.resets:
         yield f"time jumped back {'once' if synchronizer.resets == 1 else f'{synchronizer.resets} times'}"

@@ -148,7 +148,9 @@ def test_a_bag_is_replayed_in_simulated_time_into_the_namespace(domain: int) -> 
 
 
 @pytest.mark.launch(fixture=with_a_noted_player)
-def test_the_player_leaves_time_for_discovery_and_gets_more_arguments_last(domain: int, noted: Path, tmp_path: Path) -> None:
+def test_the_player_leaves_time_for_discovery_and_gets_more_arguments_last(
+    domain: int, noted: Path, tmp_path: Path
+) -> None:
     robot = Robot(domain, fusion="/robot1/fusion", topics="/robot1")
     try:
         robot.wait(noted.exists, "the player")
