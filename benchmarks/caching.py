@@ -35,7 +35,7 @@ def _read(paths: list[Path]) -> float:
 def _build(logs: Path, cache: Path) -> float:
     # Not above: the reading processes import this script, and have no use for torch.
     from smvae_core.data.cache import cache_folder, cached_samples
-    from smvae_core.data.vision_touch import find_trajectories
+    from smvae_core.data.formats.vision_touch import find_trajectories
     from smvae_core.modality import vision_touch_modalities
 
     modalities = vision_touch_modalities()

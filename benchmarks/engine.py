@@ -13,11 +13,12 @@ from rich.table import Table
 
 from benchmarks.report import RESULTS, Goal, report
 from smvae_core import checkpoint
-from smvae_core.backends.backend import BackendError, trial
 from smvae_core.checkpoint import Checkpoint, Metadata
-from smvae_core.engine import BackendName, Device, Engine
-from smvae_core.evaluation import all_subsets
-from smvae_core.model import ModelConfiguration, MultimodalVAE
+from smvae_core.device import Device
+from smvae_core.inference.backend import BackendError, trial
+from smvae_core.inference.engine import BackendName, Engine
+from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
+from smvae_core.subsets import all_subsets
 
 _GOAL = {"cpu": 1.8, "cuda": 5.0}
 

@@ -15,12 +15,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import RESULTS, Goal, report
-from smvae_core.evaluation import subset_mask
-from smvae_core.likelihood import log_likelihood
-from smvae_core.metrics.estimator import PRIOR_SAMPLES, SAMPLES, log_likelihoods, log_marginal
-from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
-from smvae_core.networks import SIZES
-from smvae_core.posterior import Posterior
+from smvae_core.evaluation.likelihoods import PRIOR_SAMPLES, SAMPLES, log_likelihoods, log_marginal
+from smvae_core.model.likelihood import log_likelihood
+from smvae_core.model.networks import SIZES
+from smvae_core.model.vae import Batch, ModelConfiguration, MultimodalVAE
+from smvae_core.subsets import subset_mask
+from smvae_core.systems.posterior import Posterior
 
 # What the cameras see, and what the arm feels and does: each is x in one direction, and y in the other.
 _CAMERAS, _TOUCH = ("rgb", "depth"), ("force", "action")

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.report import RESULTS, Goal, report
 from benchmarks.synthetic_logs import STEPS, write_logs
 from smvae_core.data.cache import cache_folder, cached_samples
+from smvae_core.data.formats.vision_touch import find_trajectories
 from smvae_core.data.loader import Loader
-from smvae_core.data.vision_touch import find_trajectories
 from smvae_core.modality import vision_touch_modalities
 
 _BATCH = 100

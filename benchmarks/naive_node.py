@@ -15,10 +15,10 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from smvae_ros.msg import Latent
 
-from smvae_core.engine import Engine
-from smvae_ros.bindings import bind
-from smvae_ros.conversions import raw_array
-from smvae_ros.publications import MESSAGES
+from smvae_core.inference.engine import Engine
+from smvae_ros.conversions.arrays import raw_array
+from smvae_ros.conversions.bindings import bind
+from smvae_ros.conversions.message_types import MESSAGES
 from smvae_ros.settings import default_settings
 
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.report import RESULTS, Goal, report
-from smvae_ros.replay import replay
+from smvae_ros.replay.run import replay
 from smvae_ros.replay.summary import ReplaySummary
-from smvae_ros.report import write_report
+from smvae_ros.report.report import write_report
 from smvae_ros.settings import default_settings
 
 RECORDING = Path(__file__).parents[1] / "recordings" / "peg_insertion"

@@ -24,7 +24,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from smvae_core.modality import vision_touch_modalities
-from smvae_ros.conversions import fill_image, fill_twist, fill_wrench
+from smvae_ros.conversions.arrays import fill_image, fill_twist, fill_wrench
 from smvae_ros.demo.player import Recorded
 from smvae_ros.settings import default_settings
 

@@ -22,7 +22,7 @@ import torch
 done()
 import smvae_ros.fusion_process, smvae_core.engine
 done()
-engine = smvae_core.engine.Engine.load(None)
+engine = smvae_core.inference.engine.Engine.load(None)
 done()
 engine.warm_up()
 done()

@@ -16,8 +16,8 @@ from typing import NamedTuple
 from benchmarks.approximate_time import ApproximateTime
 from benchmarks.report import RESULTS, Goal, report
 from smvae_core.modality import vision_touch_modalities
-from smvae_ros.set_synchronizer import SampleSet
 from smvae_ros.settings import FusionSettings, default_settings, nanoseconds
+from smvae_ros.synchronizer.set_synchronizer import SampleSet
 
 _QUEUES = (10, 30, 100)
 _START_NS = 1_700_000_000_000_000_000

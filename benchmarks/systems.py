@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from benchmarks.report import RESULTS, Goal, report
 from benchmarks.training import BATCH, our_step, settings, synthetic_samples, timed
-from smvae_core.networks import SIZES
-from smvae_core.posterior import Posterior
+from smvae_core.model.networks import SIZES
+from smvae_core.systems.posterior import Posterior
 
 _GOALS = {"smvae": 1.1, "mvae": 2.0, "mmvae": 2.5, "mopoe": 1.1, "jmvae": 1.6, "crmvae": 1.7}
 

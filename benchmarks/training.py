@@ -17,14 +17,14 @@ from rich.console import Console
 
 from benchmarks.report import RESULTS, Goal, report
 from smvae_core.configuration import Configuration, changed
-from smvae_core.data.parts import CONTACT, POSE, Chunk
+from smvae_core.data.columns import CONTACT, POSE, Chunk
+from smvae_core.data.formats.vision_touch import Trajectory
 from smvae_core.data.samples import Samples, fitted, samples_of
-from smvae_core.data.vision_touch import Trajectory
-from smvae_core.likelihood import log_likelihood
-from smvae_core.model import ModelConfiguration, MultimodalVAE
-from smvae_core.networks import SIZES
-from smvae_core.run.interruption import Interruption
-from smvae_core.run.loop import CHECKED_EVERY, Loop
+from smvae_core.model.likelihood import log_likelihood
+from smvae_core.model.networks import SIZES
+from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
+from smvae_core.training.interruption import Interruption
+from smvae_core.training.loop import CHECKED_EVERY, Loop
 
 BATCH = 100
 _SAMPLES = 4000

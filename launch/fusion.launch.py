@@ -5,7 +5,6 @@ import shlex
 from contextlib import suppress
 from pathlib import Path
 
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
@@ -22,6 +21,8 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.ros_adapters import get_ros_node
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.srv import GetState
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 BAG_TOPICS = ("rgb/image", "depth/image", "depth/camera_info", "wrench", "action")
 DISCOVERY_S = 3.0

@@ -1,8 +1,6 @@
 """One file that is a whole model: safetensors weights with JSON metadata in the header. Nothing in it is executed."""
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,11 +11,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 import smvae_core
-from smvae_core.architecture.sizes import NetworkError
 from smvae_core.configuration import Configuration
 from smvae_core.errors import SMVAEError, explain
-from smvae_core.evaluation import Evaluation
-from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
+from smvae_core.files import write_atomically
+from smvae_core.model.sizes import NetworkError
+from smvae_core.model.vae import Batch, ModelConfiguration, MultimodalVAE
+from smvae_core.scores import Evaluation
 
 # Raised when the same keys come to mean something else. A key that is new is told by the version that wrote it.
 FORMAT = 1
@@ -193,20 +192,3 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(model.eval(), mean, metadata)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by a rename: a reader, or a crash, sees the old content or the new, never a part.
-
-    Raises:
-        OSError: it cannot be written; the old content stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise

@@ -15,10 +15,10 @@ from pydantic import (
     model_validator,
 )
 
-from smvae_core.elbo.configuration import ObjectiveConfiguration
 from smvae_core.errors import ConfigurationError, explain
-from smvae_core.model import ModelConfiguration
+from smvae_core.model.vae import ModelConfiguration
 from smvae_core.preprocessing import Force, Vector
+from smvae_core.systems.configuration import ObjectiveConfiguration
 
 
 class _Section(BaseModel):

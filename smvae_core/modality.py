@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
-from smvae_core.data.transformations import LOOKS
 from smvae_core.errors import SMVAEError
+from smvae_core.image_variants import LOOKS
 from smvae_core.preprocessing import RGB, Depth, Force, Preprocessing, PreprocessingError, Vector
 
 NetworkKind = Literal["image", "small_image", "flat_image", "sequence", "vector", "label", "attributes"]

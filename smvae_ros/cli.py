@@ -11,15 +11,15 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from smvae_core.cli import app, console
+from smvae_core.cli.commands import app, console
+from smvae_core.cli.exit import partly_done, run
+from smvae_core.cli.options import DeviceName
+from smvae_core.cli.tables import error_table
 from smvae_core.errors import ConfigurationError
-from smvae_core.peg.scene import SceneLook
-from smvae_core.terminal.commands import partly_done, run
-from smvae_core.terminal.options import DeviceName
-from smvae_core.terminal.tables import error_table
+from smvae_core.simulation.scene import SceneLook
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
-    from smvae_ros.replay.many import ReplayJob
+    from smvae_ros.jobs import ReplayJob
 
 Bags = Annotated[
     list[Path],
@@ -55,7 +55,7 @@ def bag(
 
     Example: smvae bag logs/20190408_183047_triangle_0_journal_0_1_1000.h5 --out peg_insertion
     """
-    from smvae_ros.bags_from_logs import pick_trajectory, write_bag
+    from smvae_ros.bags.from_logs import pick_trajectory, write_bag
 
     chosen = pick_trajectory(log, trajectory)
     columns = (SpinnerColumn(), TextColumn("writing step"), MofNCompleteColumn())
@@ -85,11 +85,11 @@ def log(
     Example: smvae log monday.bag tuesday.bag --out logs --config config/two_cameras.yaml
     """
     from smvae_core.configuration import Configuration, load_configuration
-    from smvae_core.data.vision_touch import find_trajectories
-    from smvae_ros.bag_logs import refuse_overwriting, write_logs
-    from smvae_ros.bags import BagError
-    from smvae_ros.bags_named import named_bags
-    from smvae_ros.conversions import ConversionError
+    from smvae_core.data.formats.vision_touch import find_trajectories
+    from smvae_ros.bags.naming import named_bags
+    from smvae_ros.bags.reading import BagError
+    from smvae_ros.conversions.arrays import ConversionError
+    from smvae_ros.replay.to_logs import refuse_overwriting, write_logs
     from smvae_ros.settings import default_settings
 
     modalities = (load_configuration(config) if config else Configuration()).model.modalities
@@ -159,9 +159,9 @@ def replay(
 
     Example: smvae replay recordings/peg_insertion --out results --drop rgb@10:20
     """
-    from smvae_core.run.folder import best_of
-    from smvae_ros.bags_named import named_bags
-    from smvae_ros.replay.many import ReplayJob
+    from smvae_core.training.run import best_of
+    from smvae_ros.bags.naming import named_bags
+    from smvae_ros.jobs import ReplayJob
 
     job = ReplayJob(
         checkpoint=best_of(checkpoint) if checkpoint else None,
@@ -180,7 +180,7 @@ def replay(
 
 
 def _replay_one(bag: Path, out: Path, job: ReplayJob) -> None:
-    from smvae_ros.report import NAME
+    from smvae_ros.report.report import NAME
 
     columns = (SpinnerColumn(), TextColumn("replaying"), BarColumn(), TextColumn("{task.completed:.0f} s"))
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
@@ -204,7 +204,7 @@ def _replay_one(bag: Path, out: Path, job: ReplayJob) -> None:
 
 
 def _replay_several(named: dict[str, Path], out: Path, job: ReplayJob, workers: int | None) -> None:
-    from smvae_ros.replay.many import replay_many
+    from smvae_ros.jobs import replay_many
 
     workers = min(len(named), workers or len(os.sched_getaffinity(0)))
     columns = (SpinnerColumn(), TextColumn("replaying bag"), BarColumn(), MofNCompleteColumn())

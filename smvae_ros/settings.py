@@ -22,8 +22,8 @@ from pydantic.fields import FieldInfo
 
 from smvae_core.errors import ConfigurationError, explain
 from smvae_core.modality import Modality
-from smvae_ros.bindings import Binding, bind
-from smvae_ros.set_synchronizer import SetSynchronizer, Stream
+from smvae_ros.conversions.bindings import Binding, bind
+from smvae_ros.synchronizer.set_synchronizer import SetSynchronizer, Stream
 
 # When a parameter of the node may change; without a word here, while the node is not active.
 READ_ONLY = {"changes": "never"}
@@ -70,7 +70,7 @@ class NodeSettings(_Settings):
 
 
 class StreamSettings(_Settings):
-    """How one modality reaches the sets; times in seconds. See `smvae_ros.stream.Stream` for each but topic,
+    """How one modality reaches the sets; times in seconds. See `smvae_ros.synchronizer.stream.Stream` for each but topic,
     message and prediction_rate."""
 
     topic: str = Field(min_length=1, description="topic of the modality")

@@ -1,1 +1,1 @@
-"""Readers of logs and data sets."""
+"""Logs and data sets as samples. Start with `logs.py`, then `samples.py`."""

@@ -22,9 +22,9 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
-from smvae_core.data.parts import Chunk, Column, Reader, columns, read_log
+from smvae_core.data.columns import Chunk, Column, Reader, columns, read_log
+from smvae_core.data.formats.vision_touch import LogError, Trajectory
 from smvae_core.data.samples import BadLogs, Samples, inconsistent, samples_of
-from smvae_core.data.vision_touch import LogError, Trajectory
 from smvae_core.data.writer import column_file, start, stop, write_rows
 from smvae_core.modality import Modality
 

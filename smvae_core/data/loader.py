@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from smvae_core.data.samples import Samples, model_units
-from smvae_core.model import Batch
+from smvae_core.model.vae import Batch
 
 # Activations and weights need room too.
 _SHARE_OF_FREE_MEMORY = 0.5

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from smvae_core.configuration import DataConfiguration
 from smvae_core.data.cache import Absent, CachedLogs, cache_folder, cached_samples
-from smvae_core.data.formats import FORMATS
+from smvae_core.data.formats.registry import FORMATS
+from smvae_core.data.formats.vision_touch import LogError, Trajectory
 from smvae_core.data.samples import reasons
-from smvae_core.data.vision_touch import LogError, Trajectory
 from smvae_core.modality import Modality
 from smvae_core.progress import progress_bar
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smvae_core.data.parts import CONTACT, POSE, Chunk, Part, columns, read_columns
-from smvae_core.data.vision_touch import LogError, Trajectory
+from smvae_core.data.columns import CONTACT, POSE, Chunk, Part, columns, read_columns
+from smvae_core.data.formats.vision_touch import LogError, Trajectory
 from smvae_core.modality import Modality
-from smvae_core.model import Batch
+from smvae_core.model.vae import Batch
 from smvae_core.preprocessing import Vector
 
 _FOLLOWING = "action"

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from smvae_core.data.formats.vision_touch import LogError
 from smvae_core.data.samples import Samples
-from smvae_core.data.vision_touch import LogError
 
 
 def split_by_trajectory(samples: Samples, held_out: float, seed: int) -> tuple[Samples, Samples]:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from smvae_core.data.parts import Chunk, Column, Reader, read_columns
-from smvae_core.data.vision_touch import LogError
+from smvae_core.data.columns import Chunk, Column, Reader, read_columns
+from smvae_core.data.formats.vision_touch import LogError
 from smvae_core.modality import Modality
 
 

@@ -1,1 +1,1 @@
-"""The experiments of the SMVAE paper, each by one command."""
+"""The experiments of the papers, each by one command. Start with `experiments.py`."""

@@ -9,19 +9,20 @@ from rich.console import Console
 from torch import Tensor
 
 from smvae_core.checkpoint import Checkpoint
-from smvae_core.data.pictures import ATTRIBUTES
+from smvae_core.data.formats.pictures import ATTRIBUTES
 from smvae_core.data.samples import Samples
-from smvae_core.evaluation import evaluate, evenly
-from smvae_core.figures import picture_sheet, scatter
-from smvae_core.metrics.estimator import log_likelihoods
+from smvae_core.evaluation.likelihoods import log_likelihoods
+from smvae_core.evaluation.prediction_errors import evaluate
 from smvae_core.modality import Modality
+from smvae_core.plots.predictions import picture_rows
+from smvae_core.plots.sheets import picture_sheet, scatter
 from smvae_core.progress import progress_bar
 from smvae_core.reproduce.coherence import classifier, coherence
 from smvae_core.reproduce.conditional_samples import from_values
 from smvae_core.reproduce.experiments import Scale
 from smvae_core.reproduce.latent_map import latent_map
 from smvae_core.reproduce.results import Figure, Likelihoods
-from smvae_core.run.board import picture_rows
+from smvae_core.subsets import evenly
 
 _COLUMNS = 10
 # Test points in memory at once, as float32.

@@ -15,13 +15,13 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smvae_core.checkpoint import write_atomically
 from smvae_core.data.samples import Samples
-from smvae_core.evaluation import evenly
+from smvae_core.files import write_atomically
 from smvae_core.modality import Modality
-from smvae_core.model import MultimodalVAE
-from smvae_core.networks import SIZES, embedding_network
+from smvae_core.model.networks import SIZES, embedding_network
+from smvae_core.model.vae import MultimodalVAE
 from smvae_core.progress import progress_bar
+from smvae_core.subsets import evenly
 
 _BATCH = 100
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from smvae_core.data.samples import Samples
-from smvae_core.evaluation import evenly, subset_mask
-from smvae_core.model import Batch, MultimodalVAE
-from smvae_core.run.board import shown
+from smvae_core.model.vae import Batch, MultimodalVAE
+from smvae_core.plots.predictions import shown
+from smvae_core.subsets import evenly, subset_mask
 
 
 @torch.inference_mode()

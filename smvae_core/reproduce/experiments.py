@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from smvae_core.configuration import Configuration, DataConfiguration, TrainingConfiguration
-from smvae_core.data.formats import FORMATS
-from smvae_core.data.pictures import ATTRIBUTES
-from smvae_core.data.vision_touch import LogError
-from smvae_core.elbo.configuration import ObjectiveConfiguration
+from smvae_core.data.formats.pictures import ATTRIBUTES
+from smvae_core.data.formats.registry import FORMATS
+from smvae_core.data.formats.vision_touch import LogError
 from smvae_core.errors import SMVAEError
-from smvae_core.fusion import System
 from smvae_core.modality import Modality, vision_touch_modalities
-from smvae_core.model import ModelConfiguration
+from smvae_core.model.vae import ModelConfiguration
 from smvae_core.preprocessing import RGB, Grey, Vector
+from smvae_core.systems.configuration import ObjectiveConfiguration
+from smvae_core.systems.smvae import System
 
 Name = Literal["fashion-mnist", "mnist", "celeba", "vision", "vision-touch"]
 

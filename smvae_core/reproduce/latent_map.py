@@ -7,9 +7,9 @@ import numpy as np
 from sklearn.manifold import TSNE
 
 from smvae_core.data.samples import Samples
-from smvae_core.evaluation import Subset, evenly
-from smvae_core.metrics.probes import posterior_means
-from smvae_core.model import MultimodalVAE
+from smvae_core.evaluation.probes import posterior_means
+from smvae_core.model.vae import MultimodalVAE
+from smvae_core.subsets import Subset, evenly
 
 
 class LatentMap(NamedTuple):

@@ -5,11 +5,10 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from smvae_core.checkpoint import write_atomically
-from smvae_core.evaluation import Subset
+from smvae_core.files import write_atomically
 from smvae_core.reproduce.experiments import Experiment
-from smvae_core.reproduce.published import TABLE_1
-from smvae_core.reproduce.results import Likelihoods, SystemResult
+from smvae_core.reproduce.results import TABLE_1, Likelihoods, SystemResult
+from smvae_core.subsets import Subset
 
 _INEQUALITIES = (
     "For a discrete y, log p(y) ≤ 0, so that log p(x,y) ≤ log p(x) and log p(x|y) ≥ log p(x,y) for every model. The last "

@@ -13,16 +13,15 @@ from rich.console import Console
 import smvae_core
 from smvae_core.checkpoint import Checkpoint, load
 from smvae_core.data.samples import Samples
-from smvae_core.engine import Device, torch_device
-from smvae_core.fusion import System
-from smvae_core.metrics.held_out import read_logs_to_judge
+from smvae_core.device import Device, torch_device
+from smvae_core.evaluation.held_out import read_logs_to_judge
 from smvae_core.reproduce import bimodal, senses
 from smvae_core.reproduce.experiments import EXPERIMENTS, Experiment, Name, ReproductionError, Scale
 from smvae_core.reproduce.report import write_report
 from smvae_core.reproduce.results import Settings, SystemResult, read_result, write_result
-from smvae_core.run.folder import Run, read_metrics
-from smvae_core.run.job import Job, Precision
-from smvae_core.training import train
+from smvae_core.systems.smvae import System
+from smvae_core.training.run import Job, Precision, Run, read_metrics
+from smvae_core.training.train import train
 
 
 @dataclass(frozen=True)

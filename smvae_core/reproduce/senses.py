@@ -6,13 +6,14 @@ import numpy as np
 
 from smvae_core.checkpoint import Checkpoint
 from smvae_core.data.samples import Samples
-from smvae_core.evaluation import all_subsets, evaluate
-from smvae_core.figures import picture_sheet, scatter, subset_table
-from smvae_core.metrics.probes import fit_probes, score_probes
+from smvae_core.evaluation.prediction_errors import evaluate
+from smvae_core.evaluation.probes import fit_probes, score_probes
+from smvae_core.plots.predictions import picture_rows
+from smvae_core.plots.sheets import picture_sheet, scatter, subset_table
 from smvae_core.reproduce.conditional_samples import from_each
 from smvae_core.reproduce.experiments import Scale
 from smvae_core.reproduce.latent_map import latent_map
-from smvae_core.run.board import picture_rows
+from smvae_core.subsets import all_subsets
 
 _COLUMNS = 8
 # Probes only encode, so that they may use more than what is judged.

@@ -30,13 +30,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
+from smvae_core.cli.exit import run
 from smvae_core.modality import Modality
-from smvae_core.terminal.commands import run
-from smvae_ros.bindings import bind
+from smvae_ros.conversions.bindings import bind
+from smvae_ros.conversions.message_types import MESSAGES
 from smvae_ros.demo.player import Player, Recorded, read_piece
 from smvae_ros.demo.report import Heard, Pass, Truth, draw, summarise, table
 from smvae_ros.msg import FusionStatus, Latent
-from smvae_ros.publications import MESSAGES
 from smvae_ros.settings import default_topics
 
 console = Console()

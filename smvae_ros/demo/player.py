@@ -15,7 +15,7 @@ from rclpy.qos import QoSProfile
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image
 
-from smvae_ros.bags import read_bag
+from smvae_ros.bags.reading import read_bag
 
 _TYPES = {message.__name__: message for message in (CameraInfo, Image, TwistStamped, WrenchStamped)}
 

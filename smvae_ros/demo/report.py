@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from smvae_core.figures import depth_picture, depth_range, picture_sheet
 from smvae_core.modality import Modality
-from smvae_ros.bindings import bind
-from smvae_ros.conversions import raw_array
+from smvae_core.plots.sheets import depth_picture, depth_range, picture_sheet
+from smvae_ros.conversions.arrays import raw_array
+from smvae_ros.conversions.bindings import bind
 from smvae_ros.demo.player import Recorded
 
 Subset = tuple[str, ...]

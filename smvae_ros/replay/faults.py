@@ -10,8 +10,8 @@ import numpy as np
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
 from smvae_ros.replay.summary import Drop, WhatIf
-from smvae_ros.set_synchronizer import Sample
 from smvae_ros.settings import FusionSettings, nanoseconds
+from smvae_ros.synchronizer.set_synchronizer import Sample
 
 _MOST_NOISE = 100.0
 _MOST_DELAY = 60.0

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smvae_core.backends.backend import Arrays
-from smvae_core.decoding import SenseDecoder
-from smvae_core.evaluation import Subset, all_subsets, subset_mask
-from smvae_core.fusion import Posterior
-from smvae_core.model import MultimodalVAE
+from smvae_core.inference.backend import Arrays
+from smvae_core.inference.decoding import SenseDecoder
+from smvae_core.model.vae import MultimodalVAE
+from smvae_core.subsets import Subset, all_subsets, subset_mask
+from smvae_core.systems.smvae import Posterior
 
 BATCH = 32
 """Sets that are computed together."""

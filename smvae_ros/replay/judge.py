@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from smvae_core.evaluation import Evaluation, SubsetErrors, all_subsets
 from smvae_core.modality import Modality
-from smvae_ros.bindings import Binding
-from smvae_ros.conversions import set_arrays
+from smvae_core.scores import Evaluation, SubsetErrors
+from smvae_core.subsets import all_subsets
+from smvae_ros.conversions.arrays import set_arrays
+from smvae_ros.conversions.bindings import Binding
 from smvae_ros.replay.faults import Faults
 from smvae_ros.replay.inference import Judged
 from smvae_ros.replay.pictures import Moment, Moments
 from smvae_ros.replay.sets import RecordedSet
 from smvae_ros.replay.table import SetTable
-from smvae_ros.set_synchronizer import Sample, SampleSet
+from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet
 
 
 @dataclass(frozen=True)

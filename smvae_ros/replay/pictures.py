@@ -29,10 +29,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smvae_core.backends.backend import Arrays
-from smvae_core.figures import depth_picture, depth_range, picture_sheet
+from smvae_core.inference.backend import Arrays
 from smvae_core.modality import Modality
-from smvae_core.posterior import Posterior
+from smvae_core.plots.sheets import depth_picture, depth_range, picture_sheet
+from smvae_core.systems.posterior import Posterior
 from smvae_ros.replay.inference import BatchInference
 
 MOMENTS = 24

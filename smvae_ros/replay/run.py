@@ -19,22 +19,24 @@ import numpy as np
 
 import smvae_core
 from smvae_core import checkpoint as checkpoints
-from smvae_core.engine import Device, Engine
+from smvae_core.device import Device
 from smvae_core.errors import SMVAEError
+from smvae_core.inference.engine import Engine
 from smvae_core.modality import Modality
-from smvae_ros.bags import Bag, BagError, bag_hash, is_bag, open_bag
-from smvae_ros.replay.bag import FUSION_BAG, FusionBag
+from smvae_ros.bags.naming import FUSION_BAG, SETS
+from smvae_ros.bags.reading import Bag, BagError, bag_hash, is_bag, open_bag
 from smvae_ros.replay.faults import Faults, dropped_altogether, interval
+from smvae_ros.replay.fusion_bag import FusionBag
 from smvae_ros.replay.inference import BatchInference
 from smvae_ros.replay.judge import Judge, prepare
 from smvae_ros.replay.pictures import SHEET_NAME, write_pictures
 from smvae_ros.replay.sets import RecordedSets
 from smvae_ros.replay.summary import BagExtent, ReplaySummary, StreamSummary, Timing, WhatIf
-from smvae_ros.replay.table import SETS, SetTable
+from smvae_ros.replay.table import SetTable
 from smvae_ros.replay.threads import judged_in_order, undisturbed
-from smvae_ros.set_synchronizer import SetSynchronizer
 from smvae_ros.settings import FusionSettings
-from smvae_ros.stream import StreamCounts
+from smvae_ros.synchronizer.set_synchronizer import SetSynchronizer
+from smvae_ros.synchronizer.stream import StreamCounts
 
 _OTHER_CLOCK_NS = 10_000_000_000
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from smvae_ros.bags import Bag
+from smvae_ros.bags.reading import Bag
 from smvae_ros.replay.faults import Faults
-from smvae_ros.set_synchronizer import Sample, SampleSet, SetSynchronizer, Stream
+from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet, SetSynchronizer, Stream
 
 # How long after a set went out the bag is still searched for what belongs to it.
 _PATIENCE_NS = 500_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from smvae_core.evaluation import Evaluation
+from smvae_core.scores import Evaluation
 from smvae_ros.settings import FusionSettings
 
 
@@ -33,7 +33,7 @@ class BagExtent(_Record):
 
 
 class StreamSummary(_Record):
-    """What became of one modality's messages; see `smvae_ros.stream.StreamCounts`.
+    """What became of one modality's messages; see `smvae_ros.synchronizer.stream.StreamCounts`.
 
     Attributes:
         recorded: messages in the bag; `received` are those that a what-if let through.

@@ -31,11 +31,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smvae_core.evaluation import all_subsets
 from smvae_core.modality import Modality
-
-SETS = "sets.parquet"
-"""Name of the file."""
+from smvae_core.subsets import all_subsets
 
 _ROWS = 1024
 

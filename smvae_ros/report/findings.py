@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smvae_ros.report.results import SET, Results, Sets
-
-GOOD, FAIR = 0.25, 0.5
-"""Shares of the training mean's squared error up to which a prediction is called good, and fair; below 1, weak."""
+from smvae_ros.report.words import FAIR, clock, duration, percent, verdict
 
 SILENCE_S = 0.25
 """Shorter times without any set are taken for the usual spacing."""
@@ -83,32 +81,6 @@ def shares(results: Results, subset: list[str]) -> dict[str, float]:
         if set(row.subset) == set(subset):
             return row.share
     return {}
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, as `1:02.5`."""
-    minutes, rest = divmod(round(seconds, 1), 60)
-    return f"{int(minutes)}:{rest:04.1f}"
-
-
-def duration(seconds: float) -> str:
-    """As `4.2 s` or `3 min 05 s`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def percent(share: float) -> str:
-    """As `8.1 %`; few digits, and only the whole is 100 %."""
-    if 0.99 < share < 1.0:
-        return f"{min(100 * share, 99.9):.1f}\N{NO-BREAK SPACE}%"
-    return f"{100 * share:.{1 if 0.0 < share < 0.0995 else 0}f}\N{NO-BREAK SPACE}%"
-
-
-def verdict(worst: float) -> str:
-    """The word for a share of the training mean's error."""
-    return "good" if worst <= GOOD else "fair" if worst <= FAIR else "weak" if worst < 1.0 else "bad"
 
 
 def _goodness(results: Results) -> Finding:

@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from smvae_ros.replay.summary import BagResult, ReplaysSummary
 from smvae_ros.report.alerts import faults
-from smvae_ros.report.findings import percent
 from smvae_ros.report.tables import errors_table, pairs, share_cell, sortable_table
 from smvae_ros.report.templates import framed
+from smvae_ros.report.words import percent
 
 
 def index(summary: ReplaysSummary, report: str) -> str:

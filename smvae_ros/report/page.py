@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from smvae_core.evaluation import Subset
+from smvae_core.subsets import Subset
 from smvae_ros.report.alerts import alert, faults
-from smvae_ros.report.findings import FAIR, GOOD, duration, findings, percent, silences, trivial_errors
+from smvae_ros.report.findings import findings, silences, trivial_errors
 from smvae_ros.report.latent import PERPLEXITY, latent_plane
 from smvae_ros.report.results import SET, Results
 from smvae_ros.report.series import Spans
 from smvae_ros.report.sprites import picture_strips
 from smvae_ros.report.tables import errors_table, latency_table, outage_table, pairs, sets_tables
 from smvae_ros.report.templates import framed
+from smvae_ros.report.words import FAIR, GOOD, duration, percent
 
 _SCRIPTS = ("view.js", "chart.js", "senses.js", "latent.js", "pictures.js", "sorting.js", "page.js")
 

@@ -10,7 +10,7 @@ import cv2
 import matplotlib
 import numpy as np
 
-from smvae_core.figures import depth_picture, depth_range
+from smvae_core.plots.sheets import depth_picture, depth_range
 from smvae_ros.report.results import Pictures
 
 _QUALITY = 88

@@ -7,9 +7,10 @@ from html import escape
 
 import numpy as np
 
-from smvae_core.evaluation import Evaluation
-from smvae_ros.report.findings import clock, duration, outages, percent, silences
+from smvae_core.scores import Evaluation
+from smvae_ros.report.findings import outages, silences
 from smvae_ros.report.results import Results
+from smvae_ros.report.words import clock, duration, percent
 
 LISTED = 12
 """Most outages that are listed."""

@@ -9,7 +9,7 @@ import torch
 
 from smvae_core.checkpoint import TrainingRecord, save
 from smvae_core.configuration import Configuration
-from smvae_core.model import Batch, ModelConfiguration, MultimodalVAE
+from smvae_core.model.vae import Batch, ModelConfiguration, MultimodalVAE
 
 torch.set_num_threads(1)
 

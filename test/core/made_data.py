@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from smvae_core.data.pictures import ATTRIBUTES
+from smvae_core.data.formats.pictures import ATTRIBUTES
 
 OTHER_ATTRIBUTES = ("5_o_Clock_Shadow", "Young")
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from smvae_core.modality import Modality
-from smvae_core.model import ModelConfiguration, MultimodalVAE
+from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 from smvae_core.preprocessing import Vector
 
 from ..core.made_data import write_idx, write_pictures

@@ -11,10 +11,10 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from smvae_core.checkpoint import save
-from smvae_core.data.vision_touch import find_trajectories
-from smvae_core.model import ModelConfiguration, MultimodalVAE
-from smvae_ros.bags_from_logs import write_bag
-from smvae_ros.replay import replay
+from smvae_core.data.formats.vision_touch import find_trajectories
+from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
+from smvae_ros.bags.from_logs import write_bag
+from smvae_ros.replay.run import replay
 from smvae_ros.settings import default_settings
 
 torch.set_num_threads(1)

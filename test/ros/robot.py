@@ -30,7 +30,7 @@ from smvae_ros.msg import FusionStatus, Latent, ModalityStatus
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from smvae_ros.conversions import fill_image, fill_twist, fill_wrench
+from smvae_ros.conversions.arrays import fill_image, fill_twist, fill_wrench
 
 PATIENCE_S = 60.0
 STEP_S = 0.05

@@ -16,9 +16,9 @@ from std_msgs.msg import Header
 
 from smvae_core.checkpoint import save
 from smvae_core.modality import Modality
-from smvae_core.model import ModelConfiguration, MultimodalVAE
+from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 from smvae_core.preprocessing import RGB, Depth, Force, Vector
-from smvae_ros.conversions import fill_image, fill_wrench
+from smvae_ros.conversions.arrays import fill_image, fill_wrench
 
 from .robot import STEP_S, Robot
 

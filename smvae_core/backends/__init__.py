@@ -1,1 +1,0 @@
-"""The ways to run a trained model, and its export for other runtimes."""

@@ -1,0 +1,1 @@
+"""The `smvae` command without the robot side. Start with `commands.py`."""

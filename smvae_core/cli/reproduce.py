@@ -1,0 +1,84 @@
+"""`smvae reproduce NAME`: one command an experiment of the SMVAE paper."""
+
+import shlex
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from smvae_core.cli.options import DeviceName, PrecisionName, SystemName
+
+
+class ExperimentName(str, Enum):
+    """The paper's experiments."""
+
+    fashion_mnist = "fashion-mnist"
+    mnist = "mnist"
+    celeba = "celeba"
+    vision = "vision"
+    vision_touch = "vision-touch"
+
+
+def reproduce(
+    name: Annotated[ExperimentName, typer.Argument(help="Which experiment.")],
+    out: Annotated[Path, typer.Option(help="Folder for the table, figures, JSON, and a run for each system.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with the data; an error says which, and where from.")
+    ] = None,
+    systems: Annotated[
+        list[SystemName] | None, typer.Option("--systems", help="A system to compare, again for more; all by default.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="For a processor: compact networks, few epochs, few test points.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="So many runs of each system, with seeds from 0.")] = 1,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the experiment's.")] = None,
+    test_points: Annotated[int | None, typer.Option(min=2, help="Judge so many held-out samples.")] = None,
+    draws: Annotated[int | None, typer.Option(min=1, help="Importance samples for each of them.")] = None,
+    device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
+    precision: Annotated[PrecisionName, typer.Option(help="Of the networks; the bound stays in 32 bits.")] = (
+        PrecisionName.full
+    ),
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without files that cannot be used.")] = False,
+) -> None:
+    """Train the systems on an experiment of the SMVAE paper, judge them, and write the table beside the published one.
+
+    Ctrl-C saves; the same command goes on, and leaves alone what is finished. Each system's folder is a run as those of
+    smvae train, whose last.safetensors is what was judged.
+
+    Example: smvae reproduce fashion-mnist --quick --out fashion
+    """
+    from smvae_core.reproduce.experiments import SYSTEMS
+    from smvae_core.reproduce.runner import Request
+    from smvae_core.reproduce.runner import reproduce as run
+    from smvae_core.training.session import Interrupted
+
+    console = Console()
+    changes = {"epochs": epochs, "test_points": test_points, "draws": draws}
+    request = Request(
+        name=name.value,
+        out=out,
+        command=shlex.join(["smvae", *sys.argv[1:]]),
+        systems=tuple(dict.fromkeys(system.value for system in systems)) if systems else SYSTEMS,
+        seeds=seeds,
+        quick=quick,
+        data=data,
+        changes={key: value for key, value in changes.items() if value is not None},
+        device=device.value,
+        precision=precision.value,
+        skip_bad=skip_bad,
+    )
+    try:
+        report = run(request, console)
+    except Interrupted as stop:
+        console.print(
+            f"stopped after {stop.epochs} whole epochs of {stop.path.parent}; the same command goes on",
+            soft_wrap=True,
+            markup=False,
+        )
+        raise typer.Exit(130) from None
+    console.print(f"{escape(str(report))} holds the table", soft_wrap=True)

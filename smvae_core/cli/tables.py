@@ -1,0 +1,132 @@
+"""Tables of figures for the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:  # torch takes seconds to import; --help does without
+    from smvae_core.evaluation.judgement import Judgement
+    from smvae_core.inference.onnx_export import Exported
+    from smvae_core.modality import Modality
+    from smvae_core.scores import Evaluation, SubsetErrors
+    from smvae_core.training.run import Summary
+
+
+def error_table(rows: Sequence[SubsetErrors], names: Sequence[str]) -> Table:
+    """One line a subset, one column a predicted modality; bold where the modality itself was in the subset."""
+    table = Table(
+        "predicted from",
+        *names,
+        title="mean squared error as a share of the training mean's (below 1: something was learned)",
+    )
+    for row in rows:
+        shares = {name: f"{row.share[name]:.3f}" if name in row.share else "–" for name in names}
+        cells = [f"[bold]{shares[name]}[/]" if name in row.subset else shares[name] for name in names]
+        table.add_row(" + ".join(row.subset), *cells)
+    return table
+
+
+def likelihood_table(evaluation: Evaluation, names: tuple[str, ...], draws: int) -> Table:
+    """log p(x_m | set) in nats, one line a subset; bold where the modality itself was in the subset."""
+    title = f"log-likelihood in nats of each sense given the set, by {draws} draw{'s' * (draws > 1)} of the latent"
+    table = Table("predicted from", *names, title=title)
+    for row in evaluation.subsets:
+        nats = {name: f"{row.log_likelihood[name]:.1f}" if name in row.log_likelihood else "–" for name in names}
+        table.add_row(
+            " + ".join(row.subset), *(f"[bold]{nats[name]}[/]" if name in row.subset else nats[name] for name in names)
+        )
+    return table
+
+
+def probe_table(judgement: Judgement) -> Table:
+    """Probes by subset, and what needs no learning."""
+    table = Table("probe of the latent of", "contact accuracy", "next-pose MSE × 1e-4", "next-position MSE, mm²")
+    for row in judgement.probes:
+        table.add_row(" + ".join(row.subset), _percent(row.contact_accuracy), _e4(row.pose_mse), _mm2(row.position_mse))
+    baselines = judgement.baselines
+    table.add_section()
+    for label, contact, pose, position in (
+        ("always the same answer", baselines.contact_majority, baselines.pose_mean, baselines.position_mean),
+        ("as a step before", baselines.contact_previous, baselines.pose_previous, baselines.position_previous),
+    ):
+        table.add_row(label, _percent(contact), _e4(pose), _mm2(position))
+    return table
+
+
+def baseline_table(judgement: Judgement) -> Table:
+    """Error of the previous frame beside that of the model from everything, as shares of the mean's."""
+    baselines = judgement.baselines
+    # Logs may lack a sense throughout: everything is what they have.
+    whole = max(judgement.evaluation.subsets, key=lambda row: (row.samples > 0, len(row.subset)))
+    table = Table("share of the mean's error", *baselines.mean)
+    before = {name: error / baselines.mean[name] for name, error in baselines.previous.items() if baselines.mean[name]}
+    for label, shares in (("from everything", whole.share), ("as a step before", before)):
+        table.add_row(label, *(f"{shares[name]:.3f}" if name in shares else "–" for name in baselines.mean))
+    return table
+
+
+def robustness_table(judgement: Judgement) -> Table:
+    """Mean share of the mean's error with one sense spoiled, at some of the levels."""
+    levels = (0.0, 0.3, 0.6, 0.9)
+    table = Table(
+        "spoiled", *(f"level {level}" for level in levels), title="share of the mean's error, over all senses"
+    )
+    found = {
+        (p.modality, p.kind, p.level): f"{sum(p.share.values()) / len(p.share):.3f}" if p.share else "–"
+        for p in judgement.robustness
+    }
+    for modality, kind in dict.fromkeys((p.modality, p.kind) for p in judgement.robustness):
+        table.add_row(f"{modality}, {kind}", *(found[modality, kind, level] for level in levels))
+    return table
+
+
+def run_table(runs: Sequence[Summary]) -> Table:
+    """Runs with their figures, in the order given."""
+    names = list(dict.fromkeys(name for summary in runs for name in summary.full))
+    table = Table(
+        "run",
+        "epochs",
+        "samples",
+        "mean",
+        *names,
+        title="share of the training mean's error, held out, of the best epoch: its mean over the subsets of all, all but one "
+        "and one sense, and each sense from everything",
+    )
+    for run in runs:
+        shares = [f"{run.full[name]:.3f}" if name in run.full else "–" for name in names]
+        epochs = f"{run.epochs}/{run.planned}" + ("" if run.finished else " unfinished")
+        table.add_row(escape(run.name), epochs, str(run.samples), f"{run.score:.3f}", *shares)
+    return table
+
+
+def modality_table(modalities: Sequence[Modality]) -> Table:
+    """What a model's modalities are."""
+    table = Table("modality", "shape", "network", "likelihood", "λ", "from")
+    for m in modalities:
+        table.add_row(m.name, "×".join(map(str, m.shape)), m.network, m.likelihood, f"{m.weight:g}", m.source)
+    return table
+
+
+def export_table(exported: Exported) -> Table:
+    """Inputs and outputs of an exported graph."""
+    table = Table("", "name", "shape (B: batch)")
+    for kind, shapes in (("input", exported.inputs), ("output", exported.outputs)):
+        for name, shape in shapes.items():
+            table.add_row(kind, name, shape)
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _e4(error: float | None) -> str:
+    return "–" if error is None else f"{1e4 * error:.2f}"
+
+
+def _mm2(error: float | None) -> str:
+    return "–" if error is None else f"{1e6 * error:.1f}"

@@ -1,0 +1,1 @@
+"""What judges a model on held-out samples. Start with `judgement.py`."""

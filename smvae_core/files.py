@@ -1,0 +1,58 @@
+"""Files and folders that are written to safely."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from smvae_core.errors import SMVAEError
+
+
+class FolderError(SMVAEError):
+    """A folder that cannot be written to."""
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file by a rename: a reader, or a crash, sees the old content or the new, never a part.
+
+    Raises:
+        OSError: it cannot be written; the old content stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def writable(folder: Path) -> None:
+    """Make sure, before long work, that its results can be written; the folder is made.
+
+    Raises:
+        FolderError: they cannot.
+    """
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Inside, what the system says against writing there becomes one sentence.
+
+    Raises:
+        FolderError: it cannot be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FolderError(f"{folder}: expected a folder to write to, found none ({error.strerror})") from None

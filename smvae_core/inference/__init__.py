@@ -1,0 +1,1 @@
+"""A trained model as an engine for one set at a time. Start with `engine.py`."""

@@ -1,0 +1,126 @@
+"""Ways to run a trained model on one set at a time. The engine measures them and takes the fastest.
+
+PyTorch's own is here; `onnx_runtime` has ONNX Runtime's, `cuda_graph` the one for GPUs.
+"""
+
+import time
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from smvae_core.errors import SMVAEError
+from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
+from smvae_core.subsets import all_subsets
+
+TOLERANCE = 1e-4
+"""How far a back end's output in single precision may lie from eager's: absolute below 1, relative above."""
+
+Arrays = Mapping[str, np.ndarray]
+"""Modality name to float32 (*shape), model units."""
+
+
+Name = TypeVar("Name", bound=str)
+
+
+class BackendError(SMVAEError):
+    """A back end that is not installed, cannot run this model, or does not agree with eager."""
+
+
+class Outputs(NamedTuple):
+    """What a model says of S subsets of the same arrays, all float32.
+
+    Attributes:
+        mean: μ, (S, L).
+        log_variance: log σ², (S, L).
+        attention: (S, M), 0 where absent.
+        predictions: E[x_m | z = μ], (S, *shape), model units, of what was asked for.
+    """
+
+    mean: np.ndarray
+    log_variance: np.ndarray
+    attention: np.ndarray
+    predictions: dict[str, np.ndarray]
+
+
+class Backend(Protocol):
+    """A model, ready to run. What no subset holds is not embedded; what is not asked for is not decoded."""
+
+    def run(self, arrays: Arrays, masks: np.ndarray, predict: Collection[str]) -> Outputs:
+        """Fuse S subsets of the same arrays, embedding each modality once.
+
+        Args:
+            arrays: at least what the masks call present.
+            masks: (S, M), bool, columns in the order of the model's modalities.
+            predict: modalities to predict.
+        """
+        ...
+
+
+class TorchBackend:
+    """PyTorch, operation by operation, on any device and in either memory format.
+
+    Attributes:
+        model: what it runs; the one it was given, moved.
+    """
+
+    def __init__(self, model: MultimodalVAE, device: torch.device, memory_format: torch.memory_format) -> None:
+        self.model = model.to(device, memory_format=memory_format).eval()
+        self._device = device
+
+    @torch.inference_mode()
+    def run(self, arrays: Arrays, masks: np.ndarray, predict: Collection[str]) -> Outputs:
+        """As `Backend.run`."""
+        available = torch.from_numpy(masks)
+        present = available.any(dim=0)
+        batch = {
+            name: torch.from_numpy(np.ascontiguousarray(arrays[name], np.float32))[None].to(self._device)
+            for name, wanted in zip(self.model.names, present.tolist())
+            if wanted
+        }
+        embeddings = self.model.embed(batch, present[None]).expand(len(masks), -1, -1)
+        posterior = self.model.fusion(embeddings, available.to(self._device))
+        predictions = self.model.predict(posterior.mean, predict)
+        mean, log_variance, attention = (x.cpu().numpy() for x in posterior)
+        return Outputs(mean, log_variance, attention, {name: x.cpu().numpy() for name, x in predictions.items()})
+
+
+def trial(configuration: ModelConfiguration) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Arrays of noise in [0, 1), always the same, and the masks of every subset: all first, the empty one last."""
+    random = np.random.default_rng(0)
+    arrays = {modality.name: random.random(modality.shape, np.float32) for modality in configuration.modalities}
+    subsets = [*all_subsets(list(arrays)), ()]
+    return arrays, np.array([[name in subset for name in arrays] for subset in subsets])
+
+
+def difference(found: Outputs, expected: Outputs) -> float:
+    """The largest difference of any entry: absolute where the expected is below 1, relative above; NaN if any is."""
+    pairs = [*zip(found[:3], expected[:3]), *((x, expected.predictions[n]) for n, x in found.predictions.items())]
+    return float(np.max([np.max(np.abs(a - b) / np.maximum(1.0, np.abs(b))) for a, b in pairs]))
+
+
+def measure(
+    backends: Mapping[Name, Backend], configuration: ModelConfiguration, rounds: int = 10, seconds: float = 0.6
+) -> dict[Name, float]:
+    """Seconds that each back end takes for one whole set with everything predicted, the least of the rounds.
+
+    The least, since a busy machine only ever adds. The back ends take turns, so that it adds to all alike.
+
+    Args:
+        rounds: at most.
+        seconds: no round begins later than this; the first always does.
+    """
+    arrays, masks = trial(configuration)
+    least = {name: float("inf") for name in backends}
+    for backend in backends.values():
+        backend.run(arrays, masks[:1], list(arrays))
+    begin = time.perf_counter()
+    for _ in range(rounds):
+        for name, backend in backends.items():
+            started = time.perf_counter()
+            backend.run(arrays, masks[:1], list(arrays))
+            least[name] = min(least[name], time.perf_counter() - started)
+        if time.perf_counter() - begin > seconds:
+            break
+    return least

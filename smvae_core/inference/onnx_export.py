@@ -1,0 +1,117 @@
+"""A whole model as one ONNX file, for runtimes other than the engine (needs the extra 'onnx')."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import smvae_core
+from smvae_core.checkpoint import Checkpoint
+from smvae_core.files import write_atomically
+from smvae_core.inference.backend import TOLERANCE, BackendError, Outputs, TorchBackend, difference, trial
+from smvae_core.inference.onnx_runtime import required, session, to_onnx
+from smvae_core.model.likelihood import expectation
+from smvae_core.model.vae import MultimodalVAE
+
+_POSTERIOR = ("mean", "log_variance", "attention")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        inputs: name to shape, one a modality and `mask`; B is the batch.
+        outputs: name to shape: mean, log_variance, attention, and a prediction of each modality.
+        subsets: how many were compared with eager, the empty one among them.
+        difference: the largest of them.
+    """
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    subsets: int
+    difference: float
+
+
+class MaskedModel(nn.Module):
+    """The model without branches, for one traced graph: everything is embedded, then what is absent is masked out.
+
+    Only for a trained model: in training, absent rows would enter the batch statistics.
+    """
+
+    def __init__(self, model: MultimodalVAE) -> None:
+        super().__init__()
+        self.model = model.eval()
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Mean (B, L), log variance (B, L), attention (B, M), and each E[x_m | z = mean] (B, *shape).
+
+        Args:
+            inputs: each modality (B, *shape), in the model's order, then the mask (B, M), bool. What stands in absent
+                slots has no influence, not even NaN.
+        """
+        *batch, mask = inputs
+        embeddings = [self.model.embeddings[name](x) for name, x in zip(self.model.names, batch)]
+        # Not a product with the mask: 0 · NaN is NaN.
+        posterior = self.model.fusion(torch.where(mask[:, :, None], torch.stack(embeddings, dim=1), 0.0), mask)
+        decoded = (
+            (modality, self.model.decoders[name](posterior.mean)) for name, modality in self.model.modalities.items()
+        )
+        return (*posterior, *(expectation(modality, x) for modality, x in decoded))
+
+
+def export_onnx(loaded: Checkpoint, path: Path) -> Exported:
+    """Write the model to `path`, once ONNX Runtime agrees with eager to 1e-4 on every subset and on the empty set.
+
+    The file's metadata hold the package version and the model's configuration as JSON: shapes, preprocessing, order.
+
+    Raises:
+        BackendError: a package is missing, the model cannot be exported, the graph does not agree with eager, or the
+            file cannot be written.
+    """
+    onnx = required("onnx")
+    model, configuration = loaded.model, loaded.metadata.model
+    if taken := {"mask", *_POSTERIOR} & set(model.names):
+        raise BackendError(f"onnx: the graph needs the name {min(taken)!r}, which is a modality's")
+    arrays, masks = trial(configuration)
+    inputs = {name: torch.from_numpy(x)[None] for name, x in arrays.items()}
+    outputs = [*_POSTERIOR, *(f"predicted_{name}" for name in model.names)]
+    graph = to_onnx(MaskedModel(model), inputs | {"mask": torch.from_numpy(masks[:1])}, outputs)
+    proto = onnx.load_from_string(graph)
+    proto.doc_string = f"Set Multimodal VAE, written by smvae {smvae_core.__version__}"
+    onnx.helper.set_model_props(
+        proto, {"smvae": smvae_core.__version__, "configuration": configuration.model_dump_json()}
+    )
+    onnx.checker.check_model(proto, full_check=True)
+    content = proto.SerializeToString()
+    expected = TorchBackend(model, torch.device("cpu"), torch.contiguous_format).run(arrays, masks, model.names)
+    found = _run(content, arrays, masks, model.names)
+    worst = difference(found, expected)
+    if not worst <= TOLERANCE:
+        raise BackendError(f"{path}: expected the graph to agree with eager to {TOLERANCE:g}, found {worst:.2g}")
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise BackendError(f"{path}: cannot be written ({error.strerror})") from None
+    return Exported(
+        inputs={x.name: _shape(x) for x in proto.graph.input},
+        outputs={x.name: _shape(x) for x in proto.graph.output},
+        subsets=len(masks),
+        difference=worst,
+    )
+
+
+def _run(content: bytes, arrays: dict[str, np.ndarray], masks: np.ndarray, names: tuple[str, ...]) -> Outputs:
+    batch = {name: np.repeat(x[None], len(masks), axis=0) for name, x in arrays.items()}
+    for column, name in enumerate(arrays):
+        batch[name][~masks[:, column]] = np.nan
+    mean, log_variance, attention, *predictions = session(content).run(None, batch | {"mask": masks})
+    return Outputs(mean, log_variance, attention, dict(zip(names, predictions)))
+
+
+def _shape(value: Any) -> str:
+    sizes = [size.dim_param or str(size.dim_value) for size in value.type.tensor_type.shape.dim]
+    return "×".join(["B", *sizes[1:]])

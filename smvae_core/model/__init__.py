@@ -1,0 +1,1 @@
+"""The multimodal VAE and its networks. Start with `vae.py`."""

@@ -1,0 +1,182 @@
+"""The multimodal VAE: embed each sense, fuse the set, sample, decode every sense.
+
+>>> model = MultimodalVAE(ModelConfiguration(size="compact"))
+>>> posterior = model.posterior({"depth": depth, "force": force}, mask)      # any subset, any mask
+>>> images = model.predict(posterior.mean, ["rgb"])["rgb"]                   # (B, 3, 64, 64)
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
+from torch import Tensor, nn
+
+from smvae_core.errors import SMVAEError
+from smvae_core.modality import Modality, vision_touch_modalities
+from smvae_core.model.likelihood import expectation
+from smvae_core.model.networks import SIZES, decoder, embedding_network
+from smvae_core.systems.posterior import Posterior
+from smvae_core.systems.smvae import System, fusion_network
+
+Batch = dict[str, Tensor]
+"""Modality name to (B, *shape), float32, model units. A modality absent from the whole batch may be left out."""
+
+_NO_MODULES = nn.ModuleDict()
+
+
+class BatchError(SMVAEError):
+    """A batch or its mask does not fit the model."""
+
+
+class ModelConfiguration(BaseModel):
+    """All that is needed to build a model.
+
+    Attributes:
+        system: which paper's posterior and objective.
+        size: widths of the networks: the paper's, compact for processors, tiny for tests.
+        latent: dimensions of z.
+        modalities: in the order of the columns of every availability mask.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: System = "smvae"
+    size: Literal["paper", "compact", "tiny"] = "paper"
+    latent: PositiveInt = 64
+    modalities: tuple[Modality, ...] = vision_touch_modalities()
+
+    @field_validator("modalities")
+    @classmethod
+    def _names_differ(cls, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+        names = [modality.name for modality in modalities]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"expected at least one modality and each name once, found {names}")
+        # Networks stand in a ModuleDict by the modality's name, as its attributes.
+        if taken := [name for name in names if hasattr(_NO_MODULES, name)]:
+            raise ValueError(f"expected names that torch's modules do not have as attributes, found {taken}")
+        return modalities
+
+
+class MultimodalVAE(nn.Module):
+    """A set of senses in, one latent out, and every sense predicted from it.
+
+    Attributes:
+        configuration: what it was built from.
+        modalities: by name, in the order of the mask's columns.
+        width: dimensions of one embedding, d.
+    """
+
+    def __init__(self, configuration: ModelConfiguration) -> None:
+        super().__init__()
+        self.configuration = configuration
+        self.modalities = {modality.name: modality for modality in configuration.modalities}
+        sizes = SIZES[configuration.size]
+        self.embeddings = nn.ModuleDict({n: embedding_network(m, sizes) for n, m in self.modalities.items()})
+        self.fusion = fusion_network(configuration.system, self.names, configuration.latent, sizes)
+        self.decoders = nn.ModuleDict({n: decoder(m, configuration.latent, sizes) for n, m in self.modalities.items()})
+        self.width = sizes.embedding
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Modalities in the order of the mask's columns."""
+        return tuple(self.modalities)
+
+    def embed(self, batch: Batch, mask: Tensor) -> Tensor:
+        """E_i(x_i) of what is present (Eq. 7), zeros elsewhere: (B, M, d).
+
+        Absent rows never reach a network, so what stands in them can neither enter the batch statistics nor spread.
+        A mask on the processor spares a batch on a GPU the wait for its counts.
+
+        Raises:
+            BatchError: an unknown modality, a wrong shape, type or device, or a present modality without data.
+        """
+        self._check(batch, mask)
+        weight = next(self.parameters())
+        device, dtype = weight.device, torch.promote_types(weight.dtype, torch.float32)
+        embeddings = []
+        for name, present in zip(self.names, mask.cpu().unbind(dim=1)):
+            embedding = torch.zeros(len(mask), self.width, device=device, dtype=dtype)
+            rows = present.nonzero()[:, 0]
+            if name in batch and len(rows) == len(mask):
+                embedding = self.embeddings[name](batch[name])
+            # In training even no row passes, since processes that train together wait for each other inside.
+            elif name in batch and (self.training or len(rows)):
+                rows = rows.to(device, non_blocking=True)
+                embedding = embedding.index_put((rows,), self.embeddings[name](batch[name][rows]).to(dtype))
+            embeddings.append(embedding)
+        return torch.stack(embeddings, dim=1)
+
+    def posterior(self, batch: Batch, mask: Tensor) -> Posterior:
+        """q(z | X_s) for each row's set.
+
+        Args:
+            batch: the observations; what stands in absent slots is never read.
+            mask: (B, M), bool, columns in the order of `names`.
+
+        Raises:
+            BatchError: as `embed`.
+        """
+        embeddings = self.embed(batch, mask)
+        return self.fusion(embeddings, mask.to(embeddings.device, non_blocking=True))
+
+    def decode(self, z: Tensor, names: Iterable[str] | None = None) -> Batch:
+        """Likelihood parameters (B, *shape) of the named modalities, by default all, from z (B, L).
+
+        Raises:
+            BatchError: an unknown modality, or another shape or type of z.
+        """
+        names, weight = self.names if names is None else tuple(names), next(self.parameters())
+        if unknown := set(names) - set(self.names):
+            raise BatchError(f"decode: expected modalities among {list(self.names)}, found {sorted(unknown)}")
+        latent = self.configuration.latent
+        if z.ndim != 2 or z.shape[1] != latent or not _fits(z, weight):
+            raise BatchError(f"z: expected {weight.dtype} (B, {latent}), found {z.dtype} {tuple(z.shape)}")
+        return {name: self.decoders[name](z) for name in names}
+
+    def predict(self, z: Tensor, names: Iterable[str] | None = None) -> Batch:
+        """E[x_m | z] of the named modalities, by default all, from z (B, L), in model units.
+
+        Raises:
+            BatchError: as `decode`.
+        """
+        return {name: expectation(self.modalities[name], x) for name, x in self.decode(z, names).items()}
+
+    def check(self, batch: Batch, rows: int) -> None:
+        """Whether each entry of a batch is what the model takes: (rows, *shape), of the type of its weights.
+
+        Raises:
+            BatchError: an unknown modality, or another shape or type.
+        """
+        if unknown := set(batch) - set(self.names):
+            raise BatchError(f"batch: expected modalities among {list(self.names)}, found {sorted(unknown)}")
+        weight = next(self.parameters())
+        for name, x in batch.items():
+            shape = (rows, *self.modalities[name].shape)
+            if tuple(x.shape) != shape:
+                raise BatchError(f"batch: {name} expected shape {shape}, found {tuple(x.shape)}")
+            if not _fits(x, weight):
+                raise BatchError(f"batch: {name} expected {weight.dtype} in model units, found {_type_of(x)}")
+
+    def _check(self, batch: Batch, mask: Tensor) -> None:
+        if mask.ndim != 2 or mask.shape[1] != len(self.names) or mask.dtype != torch.bool:
+            raise BatchError(
+                f"mask: expected torch.bool (B, {len(self.names)}), found {_type_of(mask)} {tuple(mask.shape)}"
+            )
+        self.check(batch, len(mask))
+        device = next(self.parameters()).device
+        for column, name in enumerate(self.names):
+            if name not in batch and bool(mask[:, column].any()):
+                raise BatchError(f"batch: {name} is present by the mask, but the batch has no such entry")
+            if name in batch and batch[name].device != device:
+                raise BatchError(f"batch: {name} expected on {device} as the model, found on {batch[name].device}")
+
+
+def _fits(x: Tensor, weight: Tensor) -> bool:
+    """Whether networks with such weights take x; mixed precision casts for itself."""
+    mixed = torch.is_autocast_enabled(weight.device.type)
+    return x.dtype == weight.dtype or (mixed and isinstance(x, Tensor) and x.is_floating_point())
+
+
+def _type_of(x: object) -> str:
+    return str(x.dtype) if isinstance(x, Tensor) else f"a {type(x).__module__}.{type(x).__name__}"

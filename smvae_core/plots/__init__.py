@@ -1,0 +1,1 @@
+"""Pictures of what a model predicts. Start with `predictions.py`."""

@@ -1,0 +1,69 @@
+"""Rows of pictures: what the cameras saw beside what the model predicts."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from smvae_core.data.samples import Samples
+from smvae_core.model.vae import MultimodalVAE
+from smvae_core.plots.sheets import depth_picture, depth_range
+
+_PICTURES = 6
+
+
+def picture_rows(model: MultimodalVAE, samples: Samples, count: int = _PICTURES) -> dict[str, list[np.ndarray]]:
+    """Rows of images (S, S, 3), uint8, label to `count` of them: what the cameras saw, and each camera predicted from
+    everything, from everything but itself, and from the senses that are no camera.
+
+    Samples are evenly spaced among those that have everything, or among all where none has.
+    """
+    whole = np.flatnonzero(samples.available.all(axis=1))
+    whole = whole if len(whole) else np.arange(len(samples))
+    batch, available = samples.batch(whole[np.linspace(0, len(whole) - 1, count).astype(int)])
+    device = next(model.parameters()).device
+    batch, available = {name: x.to(device) for name, x in batch.items()}, available.to(device)
+    cameras = [name for name, modality in model.modalities.items() if modality.is_image]
+    rest = frozenset(model.names) - frozenset(cameras)
+    rows: dict[str, list[np.ndarray]] = {}
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for camera in cameras:
+            limits = _limits(model, camera, batch[camera])
+            rows[f"{camera}, seen"] = shown(model, camera, batch[camera], limits)
+            others = {"everything": frozenset(model.names), "the others": frozenset(model.names) - {camera}}
+            if rest and rest != others["the others"]:
+                others[" + ".join(name for name in model.names if name in rest)] = rest
+            for label, subset in others.items():
+                mask = available & torch.tensor([name in subset for name in model.names], device=device)
+                predicted = model.predict(model.posterior(batch, mask).mean, [camera])[camera]
+                rows[f"{camera}, from {label}"] = shown(model, camera, predicted, limits)
+    model.train(training)
+    return rows
+
+
+def shown(
+    model: MultimodalVAE, camera: str, images: torch.Tensor, limits: tuple[float, float] | None = None
+) -> list[np.ndarray]:
+    """Images (B, *shape) in model units as pictures (S, S, 3), uint8.
+
+    Args:
+        limits: the near and far of `depth_picture`, by default those of these images.
+    """
+    physical = [model.modalities[camera].to_physical(image) for image in images.cpu().numpy()]
+    if model.modalities[camera].preprocessing.kind == "depth":
+        return [depth_picture(metres, *(limits or _limits(model, camera, images))) for metres in physical]
+    return physical
+
+
+def tiled(rows: Mapping[str, list[np.ndarray]]) -> np.ndarray | None:
+    """The rows as one picture (H, W, 3), uint8, without labels; None where there are none."""
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows.values()]) if rows else None
+
+
+def _limits(model: MultimodalVAE, camera: str, images: torch.Tensor) -> tuple[float, float]:
+    modality = model.modalities[camera]
+    if modality.preprocessing.kind != "depth":
+        return 0.0, 1.0
+    return depth_range(np.stack([modality.to_physical(image) for image in images.cpu().numpy()]))

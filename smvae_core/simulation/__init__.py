@@ -1,0 +1,1 @@
+"""The simulated peg insertion in MuJoCo. Start with `simulate.py`."""

@@ -1,0 +1,265 @@
+"""Peg insertion in MuJoCo, written as Vision&Touch logs, for where the real 32 GiB are not at hand."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from smvae_core.data.log_file import STEPS_PER_FILE, write_log
+from smvae_core.simulation.policy import PegPolicy
+from smvae_core.simulation.scene import SceneLook
+from smvae_core.simulation.shapes import PEGS, Peg
+from smvae_core.simulation.world import Observation, PegWorld, SimulationError
+
+__all__ = ["SimulationError", "simulate"]
+
+
+def simulate(
+    out: Path,
+    *,
+    trajectories: int,
+    steps: int,
+    seed: int,
+    peg: Peg = "triangle",
+    vary_scene: bool = False,
+    workers: int = 1,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Path]:
+    """Write simulated trajectories as Vision&Touch HDF5 files of 50 steps (the last of a trajectory may be shorter).
+
+    A step is 50 ms and ends at the moment of its pictures; T is the number of steps in a file:
+
+    ====================  =================  =======  ============================================================
+    key                   shape              dtype    what
+    ====================  =================  =======  ============================================================
+    image                 T x 128 x 128 x 3  uint8    RGB at the end of the step
+    depth_data            T x 128 x 128 x 1  float32  metres along the optical axis, to 1/8192 m; wall beyond 2 m
+    ee_forces_continuous  T x 50 x 6         float64  Fx Fy Fz Tx Ty Tz (N, N*m) on the peg, in the wrist's frame (z up
+                                                      the tool), 1 kHz, oldest first, newest at the end of the step
+    contact               T x 50             bool     peg touching the box, for each of those samples
+    action                T x 4              float64  dx dy dz (m) dyaw (rad): the command carried out in the step
+    proprio               T x 8              float64  x y z (m) yaw (rad) of the peg's tip, and their rates
+    ee_pos, ee_vel        T x 3              float64  m, m/s
+    ee_vel_ori            T x 3              float64  angular velocity, rad/s
+    ee_ori, ee_yaw        T x 4              float64  orientation, and its yaw alone, as quaternions x y z w
+    ee_yaw_delta          T x 4              float64  turn about z since the step before, as a quaternion x y z w
+    joint_pos, joint_vel  T x 7              float64  rad, rad/s
+    optical_flow          T x 128 x 128 x 2  float32  pixels since the step before, x and y, estimated from the pictures
+                                                      to 1/16 pixel; zeros in the first step
+    ====================  =================  =======  ============================================================
+
+    Positions are in the frame of the arm's foot. The command that follows the pictures of step t
+    is the action of step t+1.
+
+    Trajectory k depends on `seed`, k, `peg`, `vary_scene` and nothing else: the same seed gives the same bytes for any
+    number of trajectories or workers. A file appears under its name only when it is whole; an interruption leaves whole
+    files only.
+
+    Args:
+        out: folder for the files, made if it is missing.
+        trajectories, steps: how many, and how long each is; at least 1.
+        seed: at least 0.
+        peg: cross-section of peg and hole.
+        vary_scene: another box position, camera, light and other colours for each trajectory.
+        workers: processes that share the work; at least 1. With several, the calling script needs the usual
+            `if __name__ == "__main__":`.
+        on_progress: called with the number of steps just written, about once for each file.
+
+    Returns:
+        The files, by trajectory and part.
+
+    Raises:
+        SimulationError: bad arguments, MuJoCo or off-screen drawing missing, a file that exists already or cannot be
+            written.
+        KeyboardInterrupt: interrupted; the files written so far stay.
+    """
+    _check(trajectories=(trajectories, 1), steps=(steps, 1), seed=(seed, 0), workers=(workers, 1))
+    if peg not in PEGS:
+        raise SimulationError(f"peg must be one of {', '.join(PEGS)}, not {peg!r}")
+    out = Path(out)
+    parts = [_parts(out, k, steps, seed, peg) for k in range(trajectories)]
+    files = [path for trajectory in parts for path in trajectory]
+    if out.exists() and not out.is_dir():
+        raise SimulationError(f"{out} must be a folder, it is a file")
+    existing = [path for path in files if path.exists()]
+    if existing:
+        found = f"{len(existing)} of the {len(files)} files to be written, {existing[0].name} first"
+        raise SimulationError(f"{out} already holds {found}: name an empty folder")
+    report = on_progress or (lambda _: None)
+    jobs = [(k, parts[k], steps, seed, peg, vary_scene) for k in range(trajectories)]
+    if workers == 1:
+        for job in jobs:
+            for written in _write_trajectory(*job):
+                report(written)
+    else:
+        _share(jobs, min(workers, trajectories), steps, report)
+    return files
+
+
+def _check(**limits: tuple[int, int]) -> None:
+    for name, (value, least) in limits.items():
+        if value < least:
+            raise SimulationError(f"{name} must be at least {least}, not {value}")
+
+
+def _parts(out: Path, trajectory: int, steps: int, seed: int, peg: Peg) -> list[Path]:
+    # The data set's names carry when a run was recorded; ours carry a made-up time that tells seeds apart.
+    recorded = datetime(2000, 1, 1) + timedelta(days=seed % 10_000, minutes=trajectory)
+    count = -(-steps // STEPS_PER_FILE)
+    return [out / f"{recorded:%Y%m%d_%H%M%S}_{peg}_0_journal_{trajectory}_{part}_1000.h5" for part in range(count)]
+
+
+def _write_trajectory(
+    trajectory: int, parts: list[Path], steps: int, seed: int, peg: Peg, vary_scene: bool
+) -> Iterator[int]:
+    """Simulate one trajectory, yielding the number of steps of each file after writing it."""
+    steps_left = steps
+    rows = _simulate_trajectory(np.random.default_rng([seed, trajectory]), peg, vary_scene)
+    try:
+        for path in parts:
+            count = min(STEPS_PER_FILE, steps_left)
+            with _interrupt_deferred():
+                _write(path, [next(rows) for _ in range(count)])
+            steps_left -= count
+            yield count
+    finally:
+        rows.close()
+
+
+@contextmanager
+def _interrupt_deferred() -> Iterator[list[int]]:
+    """Ctrl-C waits for the end of the block; until then the list that is yielded tells that it came.
+
+    Libraries that call back into Python would otherwise swallow it, and those that hold locks keep them.
+    """
+    came: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()  # Python handles signals there alone
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if in_main else None
+    try:
+        yield came
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _simulate_trajectory(rng: np.random.Generator, peg: Peg, vary_scene: bool) -> Iterator[dict[str, np.ndarray]]:
+    """One step after the other without end: each a row for every key."""
+    look = SceneLook.random(rng) if vary_scene else SceneLook()
+    policy = PegPolicy(rng)
+    flow = _OpticalFlow()
+    with PegWorld(peg, look, rng) as world:
+        yaw = world.reset(policy.start_pose())[3]
+        contact = False
+        while True:
+            action = policy.act(world.pose(), contact)
+            seen = world.step(action)
+            yield _row(seen, action, seen.yaw - yaw) | {"optical_flow": flow.to(seen.image)}
+            contact, yaw = bool(seen.contact.any()), seen.yaw
+
+
+def _row(seen: Observation, action: np.ndarray, turned: float) -> dict[str, np.ndarray]:
+    return {
+        "image": seen.image,
+        "depth_data": seen.depth,
+        "ee_forces_continuous": seen.wrench,
+        "contact": seen.contact,
+        "action": action,
+        "proprio": np.array([*seen.position, seen.yaw, *seen.velocity, seen.rate[2]]),
+        "ee_pos": seen.position,
+        "ee_vel": seen.velocity,
+        "ee_vel_ori": seen.rate,
+        "ee_ori": np.roll(seen.quaternion, -1),
+        "ee_yaw": _about_z(seen.yaw),
+        "ee_yaw_delta": _about_z(turned),
+        "joint_pos": seen.joint_position,
+        "joint_vel": seen.joint_velocity,
+    }
+
+
+class _OpticalFlow:
+    """Dense inverse search (Kroeger et al. 2016) from each picture to the next."""
+
+    def __init__(self) -> None:
+        cv2.setNumThreads(1)  # the estimate depends on how the picture is shared among threads
+        self._search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._previous: np.ndarray | None = None
+
+    def to(self, image: np.ndarray) -> np.ndarray:
+        """Flow (H, W, 2), float32, from the picture before to `image`, uint8 (H, W, 3)."""
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        previous, self._previous = self._previous, grey
+        if previous is None:
+            return np.zeros((*grey.shape, 2), np.float32)
+        return np.round(self._search.calc(previous, grey, None) * 16.0) / np.float32(16.0)
+
+
+def _about_z(angle: float) -> np.ndarray:
+    return np.array([0.0, 0.0, np.sin(angle / 2), np.cos(angle / 2)])
+
+
+def _write(path: Path, rows: list[dict[str, np.ndarray]]) -> None:
+    try:
+        write_log(path, rows)
+    except OSError as error:
+        raise SimulationError(f"{path} could not be written: {error}") from error
+
+
+# In a worker: the parent's wish that it stop after the file at hand.
+_stop: Event
+
+
+def _begin(stop: Event) -> None:
+    global _stop
+    _stop = stop
+
+
+def _work(*job: Any) -> None:
+    if _stop.is_set():
+        return
+    for _ in _write_trajectory(*job):
+        if _stop.is_set() or not multiprocessing.parent_process().is_alive():
+            return
+
+
+def _share(jobs: list[tuple[Any, ...]], workers: int, steps: int, report: Callable[[int], None]) -> None:
+    """Let processes write the trajectories. Progress is read off the folder: a file that is there is whole."""
+    context = multiprocessing.get_context("spawn")  # OpenGL does not survive a fork
+    stop = context.Event()
+    sizes = {path: min(STEPS_PER_FILE, steps - STEPS_PER_FILE * k) for job in jobs for k, path in enumerate(job[1])}
+
+    def look() -> None:
+        for path in [path for path in sizes if path.exists()]:
+            report(sizes.pop(path))
+
+    with _interrupt_deferred() as interrupts, ProcessPoolExecutor(workers, context, _begin, (stop,)) as pool:
+        try:
+            # Ctrl-C reaches the whole group: workers inherit the mask, their parent stops them.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                pending = {pool.submit(_work, *job) for job in jobs}
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            while pending and not interrupts:
+                done, pending = wait(pending, timeout=0.2, return_when="FIRST_EXCEPTION")
+                look()
+                for future in done:
+                    future.result()
+        except BrokenProcessPool as error:
+            raise SimulationError("a worker process died: out of memory, or killed") from error
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)

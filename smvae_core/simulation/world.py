@@ -1,0 +1,237 @@
+"""The simulated robot: physics, wrist sensor and camera of one peg-insertion scene, stepped at 20 Hz."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from smvae_core.errors import SMVAEError
+from smvae_core.simulation.scene import JOINTS, PHYSICS_STEP, PICTURE_SIZE, SceneLook, scene_xml
+from smvae_core.simulation.shapes import Peg
+
+if TYPE_CHECKING:  # at run time it is imported by `_load_mujoco`, which chooses the OpenGL platform first
+    from mujoco import MjData, MjModel
+
+SAMPLES = 50  # physics steps, and wrench samples, in a step of 50 ms
+FILTER_CUTOFF = 95.0  # Hz, of the wrist sensor
+FORCE_NOISE, TORQUE_NOISE = 0.03, 0.002  # N, N*m, standard deviation
+LEAD = 2.4  # commands that the spring is set ahead: its damper holds the rest back, so free motion follows the command
+
+# Before, rotations of Cartesian servos had the wrong sign, which makes the arm unstable.
+_OLDEST_MUJOCO = (3, 15)
+
+# Elbow up, tool pointing down over the box: where the search for the start pose begins.
+_REST = np.array([0.0, 0.62, 0.0, -1.55, 0.0, 0.97, 0.0])
+
+
+class SimulationError(SMVAEError):
+    """The simulation cannot run or cannot write: what is missing, or which file stands in the way."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One step as robot and camera saw it: the newest wrench sample, the pictures and the joints belong to one moment.
+
+    Poses are those of the peg's tip in the world frame (foot of the arm).
+    """
+
+    image: np.ndarray  # uint8 (128, 128, 3), RGB
+    depth: np.ndarray  # float32 (128, 128, 1), metres along the optical axis
+    wrench: np.ndarray  # float64 (50, 6), N and N*m on the peg in the wrist's frame, 1 kHz, oldest first
+    contact: np.ndarray  # bool (50,), peg touching the box
+    position: np.ndarray  # (3,) metres
+    quaternion: np.ndarray  # (4,), w x y z
+    yaw: float  # radians
+    velocity: np.ndarray  # (3,) m/s
+    rate: np.ndarray  # (3,) rad/s
+    joint_position: np.ndarray  # (7,) radians
+    joint_velocity: np.ndarray  # (7,) rad/s
+
+
+class PegWorld:
+    """One arm over one box. A context manager: it holds an OpenGL context until `close`.
+
+    Args:
+        peg: cross-section of peg and hole.
+        look: box position, camera, light and colours.
+        rng: source of the sensor's noise.
+
+    Raises:
+        SimulationError: MuJoCo is not installed, or no off-screen OpenGL can be started.
+    """
+
+    def __init__(self, peg: Peg, look: SceneLook, rng: np.random.Generator) -> None:
+        self._mujoco = mujoco = _load_mujoco()
+        self.model = mujoco.MjModel.from_xml_string(scene_xml(peg, look))
+        self.data = mujoco.MjData(self.model)
+        self._rng = rng
+        self._tip = self.model.site("tip").id
+        self._reading_at = {self.model.sensor(i).name: int(self.model.sensor_adr[i]) for i in range(self.model.nsensor)}
+        self._camera = _Camera(mujoco, self.model)
+        self._target = np.zeros(6)
+        self._filtered = np.zeros(6)
+
+    def __enter__(self) -> PegWorld:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the OpenGL context back."""
+        self._camera.close()
+
+    def reset(self, pose: np.ndarray) -> np.ndarray:
+        """Put the arm at rest with the tip at `pose` (x, y, z, yaw) relative to the hole; returns the pose."""
+        mujoco, data = self._mujoco, self.data
+        mujoco.mj_resetData(self.model, data)
+        data.qpos[:] = _REST
+        goal = np.array([*pose[:3], 0.0, 0.0, pose[3]])
+        jacobian = np.empty((6, self.model.nv))
+        for _ in range(200):  # damped least squares; a pose that the arm reaches takes about ten
+            mujoco.mj_fwdPosition(self.model, data)  # actuator_length: the tip's pose as the servos see it
+            error = goal - data.actuator_length
+            if np.abs(error).max() < 1e-6:
+                break
+            mujoco.mj_jacSite(self.model, data, jacobian[:3], jacobian[3:], self._tip)
+            data.qpos += jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-5 * np.eye(6), error)
+        data.qvel[:] = 0.0
+        data.ctrl[:] = self._target = goal
+        self._filtered[:] = 0.0
+        mujoco.mj_forward(self.model, data)
+        return self.pose()
+
+    def pose(self) -> np.ndarray:
+        """Tip relative to the hole: x, y, z (metres), yaw (radians), (4,) float64."""
+        return self.data.actuator_length[[0, 1, 2, 5]].copy()
+
+    def step(self, action: np.ndarray) -> Observation:
+        """Carry out one command (dx, dy, dz in metres, dyaw in radians) for 50 ms.
+
+        The impedance's rest point moves in a straight line from where it was to ahead of the tip, so that pressing on
+        something costs a force in proportion to the command and never more.
+        """
+        data, model, mj_step = self.data, self.model, self._mujoco.mj_step
+        x, y, z, yaw = self.pose() + LEAD * np.asarray(action)
+        target = np.array([x, y, z, 0.0, 0.0, yaw])
+        ramp = np.linspace(0.0, 1.0, SAMPLES + 1)[1:, None]
+        controls = self._target + ramp * (target - self._target)
+        self._target = target
+        readings = np.empty((SAMPLES, model.nsensordata))
+        for control, reading in zip(controls, readings):
+            data.ctrl[:] = control
+            mj_step(model, data)
+            # Of the state before this millisecond's integration, as data.xpos is, and so the picture.
+            reading[:] = data.sensordata
+        return self._observe(readings)
+
+    def _observe(self, readings: np.ndarray) -> Observation:
+        newest = readings[-1]
+        image, depth = self._camera.take(self.data)
+        quaternion = self._reading(newest, "tip_quaternion", 4)
+        return Observation(
+            image=image,
+            depth=depth,
+            wrench=self._wrench(readings[:, self._reading_at["force"] :][:, :6]),
+            contact=readings[:, self._reading_at["touch"]] > 0.0,
+            position=self._reading(newest, "tip_position", 3),
+            quaternion=quaternion,
+            yaw=yaw_of(quaternion),
+            velocity=self._reading(newest, "tip_velocity", 3),
+            rate=self._reading(newest, "tip_rate", 3),
+            joint_position=self._reading(newest, f"{JOINTS[0]}_position", 7),
+            joint_velocity=self._reading(newest, f"{JOINTS[0]}_velocity", 7),
+        )
+
+    def _reading(self, row: np.ndarray, sensor: str, size: int) -> np.ndarray:
+        start = self._reading_at[sensor]
+        return row[start : start + size].copy()
+
+    def _wrench(self, raw: np.ndarray) -> np.ndarray:
+        """What the surroundings do to the peg: first-order low pass, then the sensor's noise."""
+        share = 1.0 - np.exp(-2.0 * np.pi * FILTER_CUTOFF * PHYSICS_STEP)
+        filtered = np.empty_like(raw)
+        for row, out in zip(raw, filtered):
+            # MuJoCo gives what the arm does to the tool: the opposite of what the surroundings do to it.
+            self._filtered += share * (-row - self._filtered)
+            out[:] = self._filtered
+        noise = self._rng.standard_normal(raw.shape) * ([FORCE_NOISE] * 3 + [TORQUE_NOISE] * 3)
+        return filtered + noise
+
+
+def yaw_of(quaternion: np.ndarray) -> float:
+    """Rotation about the world's z axis of a quaternion (w, x, y, z), radians."""
+    w, x, y, z = quaternion
+    return float(np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z)))
+
+
+class _Camera:
+    """RGB and exact depth from a single pass (`offsamples` is 0 in the scene, so no sample is blended)."""
+
+    def __init__(self, mujoco: ModuleType, model: MjModel) -> None:
+        self._mujoco, self._model = mujoco, model
+        try:
+            # By name, not mujoco.GLContext: that one was settled when the process first imported MuJoCo.
+            platform = importlib.import_module(f"mujoco.{os.environ['MUJOCO_GL'].lower()}")
+            self._gl = platform.GLContext(PICTURE_SIZE, PICTURE_SIZE)
+            self._gl.make_current()
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        except Exception as error:  # the platforms raise ImportError, RuntimeError, mujoco.FatalError or PyOpenGL's own
+            raise SimulationError(_no_opengl(error)) from error
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        self._scene = mujoco.MjvScene(model, 200)
+        self._option = mujoco.MjvOption()
+        self._rect = mujoco.MjrRect(0, 0, PICTURE_SIZE, PICTURE_SIZE)
+        self._view = mujoco.MjvCamera()
+        self._view.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._view.fixedcamid = 0
+
+    def take(self, data: MjData) -> tuple[np.ndarray, np.ndarray]:
+        mujoco, model = self._mujoco, self._model
+        self._gl.make_current()
+        mujoco.mjv_updateScene(model, data, self._option, None, self._view, mujoco.mjtCatBit.mjCAT_ALL, self._scene)
+        mujoco.mjr_render(self._rect, self._scene, self._context)
+        image = np.empty((PICTURE_SIZE, PICTURE_SIZE, 3), np.uint8)
+        buffer = np.empty((PICTURE_SIZE, PICTURE_SIZE), np.float32)
+        mujoco.mjr_readPixels(image, buffer, self._rect, self._context)
+        near, far = (v * model.stat.extent for v in (model.vis.map.znear, model.vis.map.zfar))
+        metres = near * far / (near + buffer.astype(np.float64) * (far - near))  # the buffer is 1 at near, 0 at far
+        # To 1/8192 m: exact in float32, finer than any depth camera, and it compresses.
+        return image[::-1], (np.rint(metres[::-1, :, None] * 8192.0) / 8192.0).astype(np.float32)
+
+    def close(self) -> None:
+        self._gl.make_current()
+        self._context.free()
+        self._gl.free()
+
+
+def _load_mujoco() -> ModuleType:
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    try:
+        import mujoco
+    except ModuleNotFoundError as error:
+        if error.name != "mujoco":
+            raise SimulationError(_no_opengl(error)) from error
+        message = "the simulator needs MuJoCo, which is not installed: pip install 'smvae_ros[sim]'"
+        raise SimulationError(message) from error
+    except Exception as error:  # without libEGL the import itself fails, with whatever PyOpenGL stumbled over
+        raise SimulationError(_no_opengl(error)) from error
+    if tuple(int(part) for part in mujoco.__version__.split(".")[:2]) < _OLDEST_MUJOCO:
+        wanted = ".".join(map(str, _OLDEST_MUJOCO))
+        raise SimulationError(
+            f"the simulator needs MuJoCo {wanted} or newer, found {mujoco.__version__}: pip install -U 'mujoco>={wanted}'"
+        )
+    return mujoco
+
+
+def _no_opengl(error: Exception) -> str:
+    return (
+        f"MuJoCo cannot draw off-screen (MUJOCO_GL={os.environ['MUJOCO_GL']}): {error}. "
+        "It takes the Debian packages libegl1, libopengl0 and libgl1-mesa-dri"
+    )

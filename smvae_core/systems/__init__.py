@@ -1,0 +1,1 @@
+"""One file per system of the papers. Start with `registry.py`."""

@@ -1,1 +1,0 @@
-"""What the commands share: choices that they offer and tables that they print."""

@@ -1,0 +1,1 @@
+"""A training run, from logs to a checkpoint. Start with `train.py`."""

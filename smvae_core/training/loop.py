@@ -1,0 +1,259 @@
+"""The steps and epochs of a run, on one or several processes."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import lightning_fabric
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from smvae_core.configuration import Configuration
+from smvae_core.data.loader import Loader
+from smvae_core.data.samples import Samples
+from smvae_core.errors import SMVAEError
+from smvae_core.model.vae import Batch, MultimodalVAE
+from smvae_core.progress import progress_bar
+from smvae_core.systems.draws import draw
+from smvae_core.training.interruption import Interruption
+from smvae_core.training.objective import Bound, Objective
+from smvae_core.training.state import epoch_order, optimizer_tensors, restore_optimizer, step_generator
+
+# A GPU runs ahead of Python; asking it after each step whether all is well would make it wait.
+CHECKED_EVERY = {"cpu": 1, "cuda": 50}
+_NAMED_SAMPLES = 5
+
+
+class TrainingError(SMVAEError):
+    """A run that cannot start or go on."""
+
+
+@dataclass
+class Totals:
+    """Sums over the steps of an epoch, on the device: (M + 1, M) by subset size and modality, and scalars.
+
+    Attributes:
+        log_p: of log p(x_m | z).
+        count: of what was scored.
+        terms: loss, KL and samples, (3,).
+    """
+
+    log_p: Tensor
+    count: Tensor
+    terms: Tensor
+
+    @classmethod
+    def zero(cls, modalities: int, device: torch.device) -> "Totals":
+        """Of no step."""
+        shape = (modalities + 1, modalities)
+        return cls(*(torch.zeros(s, dtype=torch.float64, device=device) for s in (shape, shape, (3,))))
+
+    def add(self, bound: Bound, subsets: Tensor) -> None:
+        """One step; `subsets` (T, B, M) says what each posterior saw."""
+        sizes = subsets.sum(dim=2).flatten().to(self.log_p.device, non_blocking=True)
+        self.log_p.index_add_(0, sizes, bound.rows.flatten(0, 1).double())
+        self.count.index_add_(0, sizes, bound.scored.flatten(0, 1).double())
+        rows = subsets.shape[1]
+        self.terms += torch.stack([bound.loss.detach() * rows, bound.kl * rows, bound.kl.new_tensor(rows)]).double()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name, to be saved."""
+        return {"totals.log_p": self.log_p, "totals.count": self.count, "totals.terms": self.terms}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """The reverse of `tensors`."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
+
+
+@dataclass
+class Loop:
+    """Weights, optimiser and position of a run. `epochs` goes through it; what lies between two epochs is the caller's.
+
+    Attributes:
+        configuration: of the run.
+        model: what is trained.
+        samples: the training part.
+        fabric: launched.
+        interruption: looked at between steps.
+        epoch: finished ones.
+        step: finished ones of the next epoch.
+    """
+
+    configuration: Configuration
+    model: MultimodalVAE
+    samples: Samples
+    fabric: lightning_fabric.Fabric
+    interruption: Interruption
+    console: Console
+    epoch: int = 0
+    step: int = 0
+    totals: Totals = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.configuration.training
+        if settings.batch_size < self.fabric.world_size:
+            raise TrainingError(
+                f"training.batch_size: expected at least one sample for each of {self.fabric.world_size} processes, "
+                f"found {settings.batch_size}"
+            )
+        device = self.fabric.device
+        objective = Objective(self.model.to(memory_format=torch.channels_last), self.configuration.objective)
+        # Under 16-mixed the fused Adam takes the scale off the gradients itself, too late to clip them.
+        fused = settings.clip is None or getattr(self.fabric._precision, "scaler", None) is None
+        optimizer = torch.optim.Adam(objective.parameters(), settings.learning_rate, fused=fused)
+        self.objective, self.optimizer = self.fabric.setup(objective, optimizer)
+        self.loader = Loader(self.samples, device)
+        self.totals = Totals.zero(len(self.model.names), device)
+        self.steps = -(-len(self.samples) // settings.batch_size)
+        self.speed = 0.0
+        self._unchecked: list[tuple[int, np.ndarray, Bound]] = []
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that `restore` needs, by name; every process must ask."""
+        weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        return weights | optimizer_tensors(self.optimizer) | self._summed()
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from what `tensors` gave; the position is set by the caller."""
+        self.model.load_state_dict(
+            {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        )
+        restore_optimizer(self.optimizer, tensors)
+        # They are of all processes, and will be summed over them again.
+        if self.fabric.is_global_zero:
+            self.totals.restore(tensors)
+
+    def run_epoch(self) -> Iterator[None]:
+        """Train what is left of the next epoch; yields, at a whole and healthy step, wherever the state may be saved.
+
+        Raises:
+            TrainingError: the loss is no longer finite; the batch is named.
+            KeyboardInterrupt: somebody wished so; a yield has gone before.
+        """
+        settings, began, first = self.configuration.training, time.monotonic(), self.step
+        self.objective.train()
+        order = np.array_split(epoch_order(len(self.samples), settings.seed, self.epoch), self.steps)
+        with progress_bar(self.console) as bar:
+            title = f"epoch {self.epoch + 1}/{settings.epochs}"
+            task = bar.add_task(title, total=self.steps, completed=first, figures="")
+            parts = [(rows, self._part(len(rows))) for rows in order[first:]]
+            batches = self.loader.batches(rows[part] for rows, part in parts)
+            for (rows, part), (batch, available) in zip(parts, batches):
+                self.train_step(rows, part, batch, available)
+                stop = False
+                if self.step % CHECKED_EVERY[self.fabric.device.type] == 0 or self.step == self.steps:
+                    bound = self._unchecked[-1][2]
+                    stop = self.check()
+                    done = sum(len(r) for r in order[first : self.step])
+                    self.speed = done / max(time.monotonic() - began, 1e-9)
+                    bar.update(task, completed=self.step, figures=self._figures(bound))
+                if stop or (self.step % settings.save_steps == 0 and self.step < self.steps):
+                    yield
+                if stop:
+                    raise KeyboardInterrupt
+
+    def finish_epoch(self) -> dict[str, float]:
+        """Move on to the next epoch; the means over the one that ends, by name."""
+        log_p, count, terms = (x.cpu() for x in self._summed().values())
+        means = {"loss": float(terms[0] / terms[2]), "kl": float(terms[1] / terms[2])}
+        for m, name in enumerate(self.model.names):
+            means[f"log p({name})"] = float(log_p[:, m].sum() / count[:, m].sum().clamp(min=1))
+        for size in range(1, len(self.model.names) + 1):
+            for m, name in enumerate(self.model.names):
+                if count[size, m]:
+                    means[f"log p({name}) from {size}"] = float(log_p[size, m] / count[size, m])
+        self.totals = Totals.zero(len(self.model.names), self.fabric.device)
+        self.epoch, self.step = self.epoch + 1, 0
+        return means
+
+    def learning_rate(self, epoch: float) -> float:
+        """At a (fractional) epoch counted from 0."""
+        settings = self.configuration.training
+        if settings.schedule == "constant":
+            return settings.learning_rate
+        return 0.5 * settings.learning_rate * (1.0 + math.cos(math.pi * min(1.0, epoch / settings.epochs)))
+
+    def train_step(self, rows: np.ndarray, part: slice, batch: Batch, available: Tensor) -> None:
+        """One step of the optimiser.
+
+        Args:
+            rows: samples of the whole batch.
+            part: those of them that are this process's, which `batch` and `available` hold.
+
+        Raises:
+            TrainingError: the loss is not finite, where that can be told at once.
+        """
+        settings, now = self.configuration, self.epoch + self.step / self.steps
+        # Drawn for the whole batch in every process, of which each takes its part, so that their number, like an
+        # interruption, changes nothing.
+        generator = step_generator(settings.training.seed, self.epoch, self.step)
+        everything = torch.from_numpy(self.samples.available[rows])
+        model = self.model.configuration
+        drawn = draw(model.system, settings.objective, everything, model.latent, self.model.names, generator).part(part)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(now)
+        beta = settings.objective.annealed_beta(now)
+        bound = self.objective(batch, drawn, beta)
+        self._unchecked.append((self.step, rows[part], bound))
+        if self.fabric.device.type == "cpu":
+            self._check_finite()
+        self.optimizer.zero_grad(set_to_none=True)
+        # Processes average their gradients; parts of a batch may differ by one sample.
+        self.fabric.backward(bound.loss * (len(available) * self.fabric.world_size / len(rows)))
+        if settings.training.clip is not None:
+            self.fabric.clip_gradients(
+                self.objective, self.optimizer, max_norm=settings.training.clip, error_if_nonfinite=False
+            )
+        self.optimizer.step()
+        self.totals.add(bound, drawn.subsets)
+        self.step += 1
+
+    def _summed(self) -> dict[str, Tensor]:
+        """The totals over all processes, by name."""
+        return {name: self.fabric.all_reduce(x.clone(), reduce_op="sum") for name, x in self.totals.tensors().items()}
+
+    def _part(self, count: int) -> slice:
+        """Which of `count` samples of a batch are this process's."""
+        mine = np.array_split(np.arange(count), self.fabric.world_size)[self.fabric.global_rank]
+        return slice(int(mine[0]), int(mine[-1]) + 1)
+
+    def check(self) -> bool:
+        """Whether to stop, agreed on by all processes, after making sure that all is finite."""
+        self._check_finite()
+        self._unchecked.clear()
+        if self.fabric.world_size == 1:
+            return self.interruption.wanted
+        return bool(self.fabric.all_reduce(torch.tensor(float(self.interruption.wanted)), reduce_op="sum"))
+
+    def _check_finite(self) -> None:
+        if bool(torch.stack([bound.loss.detach() for _, _, bound in self._unchecked]).isfinite().all()):
+            return
+        step, rows, bound = next(item for item in self._unchecked if not bool(item[2].loss.isfinite()))
+        bad = (~bound.rows.isfinite()).any(dim=0).cpu().numpy()
+        suspects = rows[bad.any(axis=1)] if bad.any() else rows
+        names = [name for name, found in zip(self.model.names, bad.any(axis=0)) if found]
+        told = ", ".join(map(self._told, suspects[:_NAMED_SAMPLES]))
+        raise TrainingError(
+            f"epoch {self.epoch + 1}, batch {step + 1} of {self.steps}: expected a finite loss, found "
+            f"{float(bound.loss.detach())}"
+            + (f", from log p({', '.join(names)})" if names else "")
+            + f", for {len(suspects)} samples: {told}{', …' if len(suspects) > _NAMED_SAMPLES else ''}; a lower "
+            "training.learning_rate or training.clip may help"
+        )
+
+    def _told(self, sample: int) -> str:
+        return f"{self.samples.names[self.samples.trajectory[sample]]} step {self.samples.step[sample]}"
+
+    def _figures(self, bound: Bound) -> str:
+        left = (self.configuration.training.epochs - self.epoch) * len(self.samples) - self.step * len(
+            self.samples
+        ) // self.steps
+        seconds = int(left / self.speed)
+        return (
+            f"{self.speed:.0f} samples/s, {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left  "
+            f"loss {float(bound.loss.detach()):.1f}  kl {float(bound.kl):.1f}"
+        )

@@ -1,0 +1,81 @@
+"""RUN/README.md: what was trained, on what, how well it does, with pictures."""
+
+import yaml
+
+from smvae_core.checkpoint import read_metadata
+from smvae_core.data.samples import Samples
+from smvae_core.files import write_atomically
+from smvae_core.model.vae import MultimodalVAE
+from smvae_core.plots.predictions import picture_rows
+from smvae_core.plots.sheets import curves, picture_sheet, subset_table
+from smvae_core.scores import Evaluation
+from smvae_core.training.run import Run, read_metrics
+
+
+def write_card(run: Run, model: MultimodalVAE, unseen: Samples) -> None:
+    """Write the card of a finished run, and its pictures beside it.
+
+    Args:
+        model: that of `run.best`.
+        unseen: held-out samples, for the pictures.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    metadata, lines = read_metadata(run.best), read_metrics(run.metrics)
+    record, metrics = metadata.training, metadata.metrics
+    assert record is not None and metrics is not None
+    pictures = picture_rows(model, unseen)
+    if pictures:
+        picture_sheet(run.folder / "predictions.png", pictures, title="held-out samples")
+    subset_table(run.folder / "subsets.png", {" + ".join(r.subset): r.share for r in metrics.subsets}, model.names)
+    epochs = [line["epoch"] for line in lines]
+    curves(
+        run.folder / "epochs.png",
+        {
+            "loss (training)": {"": (epochs, [line["training"]["loss"] for line in lines])},
+            "KL in nats (training)": {"": (epochs, [line["training"]["kl"] for line in lines])},
+            "share of the mean's error (held out)": {"": (epochs, [line["score"] for line in lines])},
+        },
+        "epoch",
+    )
+    left_out = (
+        f" {len(record.skipped)} log files could not be used: {', '.join(record.skipped)}." if record.skipped else ""
+    )
+    held_out = f"Held out: {', '.join(record.held_out)}." if record.held_out else "Held out: single steps."
+    best = min(lines, key=lambda line: line["score"])
+    text = [
+        f"# {run.folder.name}",
+        f"A {metadata.model.size} {metadata.model.system} model over {', '.join(model.names)}, latent of "
+        f"{metadata.model.latent}, written by smvae {metadata.package_version}. `best.safetensors` is the model "
+        "to use.",
+        "## Data",
+        f"{record.samples} training samples of {record.data}. {held_out}{left_out}",
+        "## Training",
+        f"{lines[-1]['epoch']} epochs in {sum(line['seconds'] for line in lines) / 60:.1f} minutes; the best was epoch "
+        f"{best['epoch']}.",
+        "```\n" + "\n".join(record.commands) + "\n```",
+        "![Loss, KL and held-out figures by epoch](epochs.png)",
+        "## Held-out figures",
+        f"Mean squared error as a share of that of predicting the training mean, on {metrics.samples} samples; below 1 "
+        "something was learned. In brackets log p(x | set) in nats, by one draw.",
+        _table(metrics, model.names),
+        "![The same as a picture](subsets.png)",
+        *(["![What the cameras saw, and what was predicted](predictions.png)"] if pictures else []),
+        "## Settings",
+        "```yaml\n" + yaml.safe_dump(record.configuration.model_dump(mode="json"), sort_keys=False) + "```",
+    ]
+    write_atomically(run.card, ("\n\n".join(text) + "\n").encode())
+
+
+def _table(metrics: Evaluation, names: tuple[str, ...]) -> str:
+    lines = [["predicted from", *names], ["---"] * (len(names) + 1)]
+    for row in metrics.subsets:
+        cells = (
+            (f"{row.share[name]:.3f}" if name in row.share else "–") + f" ({row.log_likelihood[name]:.0f})"
+            if name in row.log_likelihood
+            else "–"
+            for name in names
+        )
+        lines.append([" + ".join(row.subset), *cells])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,280 @@
+"""A run from its first step, or from where it was, to its end: what lies around the epochs."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import lightning_fabric
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+
+from smvae_core import checkpoint
+from smvae_core.data.samples import Samples, fitted
+from smvae_core.data.splits import SPLITS
+from smvae_core.evaluation.prediction_errors import evaluate
+from smvae_core.model.vae import Batch, MultimodalVAE
+from smvae_core.plots.predictions import picture_rows, tiled
+from smvae_core.scores import Evaluation
+from smvae_core.training.interruption import Interruption
+from smvae_core.training.loop import Loop, TrainingError
+from smvae_core.training.model_card import write_card
+from smvae_core.training.run import Job, Run
+from smvae_core.training.state import Position, load_state, save_state
+from smvae_core.training.tensorboard import Board
+
+# Held-out figures of an epoch look at no more than this many samples; those of the finished run look at all.
+_EPOCH_SAMPLES = 512
+
+
+class Interrupted(Exception):
+    """Ctrl-C: all that was learned is in the run.
+
+    Attributes:
+        epochs: whole ones.
+        path: of the checkpoint to use meanwhile.
+    """
+
+    def __init__(self, epochs: int, path: Path, judging: bool = False) -> None:
+        self.epochs, self.path = epochs, path
+        stopped = "training is done, but not its judgement" if judging else f"stopped after {epochs} whole epochs"
+        super().__init__(f"{stopped}; everything learned so far is in {path}; the same command with --resume goes on")
+
+
+class Session:
+    """One process's part in a run, from the first step, or from where it was, to the end."""
+
+    def __init__(
+        self,
+        job: Job,
+        run: Run,
+        fabric: lightning_fabric.Fabric,
+        samples: Samples,
+        skipped: tuple[str, ...],
+        wanted: Interruption,
+        console: Console,
+    ) -> None:
+        self.job, self.run, self.fabric, self.skipped, self.console = job, run, fabric, skipped, console
+        self.samples = samples
+        configuration = job.configuration
+        split = SPLITS[configuration.data.split]
+        training, unseen = split(samples, configuration.data.held_out, configuration.data.seed)
+        model_configuration = configuration.model.model_copy(update={"modalities": fitted(training)})
+        self.position = Position(
+            command=job.command, configuration=configuration, model=model_configuration, data=_digest(training, unseen)
+        )
+        begun = run.state.exists()
+        if begun:
+            stored, tensors = load_state(run.state)
+            self.position = _continued(run, stored, self.position)
+        modalities = self.position.model.modalities
+        self.unseen = Samples(**{**vars(unseen), "modalities": modalities})
+        training = Samples(**{**vars(training), "modalities": modalities})
+        self.mean: Batch = training.mean()
+        torch.manual_seed(configuration.training.seed)
+        self.model = MultimodalVAE(self.position.model)
+        self.loop = Loop(configuration, self.model, training, fabric, wanted, console)
+        if begun:
+            self.loop.restore(tensors)
+            self.loop.epoch, self.loop.step = self.position.epoch, self.position.step
+            if self.position.precision:
+                fabric._precision.load_state_dict(self.position.precision)
+
+    def fit(self) -> Run:
+        """Train to the end.
+
+        Raises:
+            TrainingError: the loss or the weights are no longer finite.
+            Interrupted: somebody wished so, after saving.
+            OSError: the run cannot be written.
+        """
+        self._begin()
+        board = Board(self.run.board, self.loop.epoch) if self.fabric.is_global_zero else None
+        try:
+            while self.loop.epoch < self.job.configuration.training.epochs and not self._patience_is_over():
+                began = time.monotonic()
+                for _ in self.loop.run_epoch():
+                    self._save()
+                self._end_epoch(self.loop.finish_epoch(), time.monotonic() - began, board)
+        except KeyboardInterrupt:
+            self._save_model(self.run.last, None)
+            raise Interrupted(self.loop.epoch, self.run.last) from None
+        finally:
+            if board is not None:
+                board.close()
+        self._conclude()
+        return self.run
+
+    def _begin(self) -> None:
+        """Put the run in order on the disk before the first step: a folder that cannot hold it is found out now."""
+        if self.fabric.is_global_zero:
+            content = yaml.safe_dump(self.job.configuration.model_dump(mode="json"), sort_keys=False)
+            checkpoint.write_atomically(self.run.configuration, content.encode())
+            self._write_metrics()
+        self._save()
+        where = f"{self.fabric.world_size} × {self.fabric.device}" if self.fabric.world_size > 1 else self.fabric.device
+        training, unseen = self.loop.samples, self.unseen
+        # Pictures of a data set, unlike the steps of logs, are not of any trajectory.
+        of, of_unseen = "", ""
+        if len(training.held) > 1:
+            of, of_unseen = f" of {len(training.held)} trajectories", f" of {len(unseen.held)}"
+        self.console.print(
+            f"{len(training)} training samples{of}, {len(unseen)} held-out{of_unseen}, on {where}"
+            + (f"; {len(self.skipped)} files left out" if self.skipped else "")
+            + (f"; going on after epoch {self.loop.epoch}" if self.loop.epoch or self.loop.step else "")
+        )
+
+    def _end_epoch(self, means: dict[str, float], seconds: float, board: Board | None) -> None:
+        if self.fabric.is_global_zero:
+            names = self.model.names
+            subsets = [names, *(tuple(n for n in names if n != name) for name in names), *((name,) for name in names)]
+            subsets = list(dict.fromkeys(subset for subset in subsets if subset))
+            figures = evaluate(self.model, self.unseen, self.mean, subsets, most=_EPOCH_SAMPLES)
+            score = float(np.mean([share for row in figures.subsets for share in row.share.values()]))
+            if not np.isfinite(score):
+                raise TrainingError(f"epoch {self.loop.epoch}: expected finite held-out figures, found {score}")
+            if self.position.best is None or score < self.position.best:
+                self.position.best, self.position.best_epoch = score, self.loop.epoch
+                self._save_model(self.run.best, None)
+            self.position.lines.append(
+                {
+                    "epoch": self.loop.epoch,
+                    "training": means,
+                    "held_out": [row.model_dump() for row in figures.subsets],
+                    "score": score,
+                    "learning_rate": self.loop.learning_rate(self.loop.epoch),
+                    "seconds": round(seconds, 3),
+                    "samples_per_second": round(self.loop.speed, 1),
+                }
+            )
+            self._save_model(self.run.last, None)
+            self._report(figures, score, means)
+        self.position = self.fabric.broadcast(self.position)
+        # The state comes last: it alone says that the epoch is over, so that the other files are never behind it.
+        self._save()
+        if board is not None:
+            self._write_metrics()
+            scalars = _scalars(self.position.lines[-1])
+            board.write(self.loop.epoch, scalars, tiled(picture_rows(self.model, self.unseen)))
+
+    def _report(self, figures: Evaluation, score: float, means: dict[str, float]) -> None:
+        full = "  ".join(f"{name} {share:.3f}" for name, share in figures.of(*self.model.names).share.items())
+        trained = "  ".join(f"{name} {value:.1f}" for name, value in means.items() if " from " not in name)
+        samples, speed = len(self.loop.samples), self.loop.speed
+        left = (self.job.configuration.training.epochs - self.loop.epoch) * samples
+        # A run that stopped after the last step of an epoch goes on with no step to be timed.
+        pace = f"  ({speed:.0f} samples/s, {left / speed / 60:.0f} min left)" if speed else ""
+        self.console.print(
+            f"epoch {self.loop.epoch:3d}  {trained}  held-out share of the mean's error: {full}  all {score:.3f}{pace}",
+            soft_wrap=True,
+        )
+
+    def _conclude(self) -> None:
+        """Judge the best epoch on every held-out sample and all subsets, and keep that with it.
+
+        Raises:
+            Interrupted: somebody wished so.
+        """
+        try:
+            self.loop.interruption.at_once()
+            self._judge()
+        except KeyboardInterrupt:
+            raise Interrupted(self.loop.epoch, self.run.best, judging=True) from None
+
+    def _judge(self) -> None:
+        if self.fabric.is_global_zero:
+            self.console.print(f"judging the best epoch on {len(self.unseen)} held-out samples, all subsets")
+            best = checkpoint.load(self.run.best)
+            self.model.load_state_dict(best.model.state_dict())
+            metrics = evaluate(self.model, self.unseen, self.mean, draws=1)
+            self._save_model(self.run.best, metrics)
+            write_card(self.run, self.model, self.unseen)
+        self.fabric.barrier()
+
+    def _patience_is_over(self) -> bool:
+        patience = self.job.configuration.training.patience
+        over = patience is not None and self.loop.epoch - self.position.best_epoch >= patience
+        if over:
+            self.console.print(f"no better held-out figures for {patience} epochs: done after {self.loop.epoch}")
+        return over
+
+    def _save(self) -> None:
+        """The whole state of this moment; the other files follow from it."""
+        tensors = self.loop.tensors()
+        if not self.fabric.is_global_zero:
+            return
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise TrainingError(
+                f"epoch {self.loop.epoch + 1}, batch {self.loop.step}: expected finite weights, found NaN or infinity; "
+                "the last good state is kept; a lower training.learning_rate or training.clip may help"
+            )
+        self.position.epoch, self.position.step = self.loop.epoch, self.loop.step
+        self.position.precision = self.fabric._precision.state_dict()
+        save_state(self.run.state, self.position, tensors)
+
+    def _save_model(self, path: Path, metrics: Evaluation | None) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        training, unseen = self.loop.samples, self.unseen
+        record = checkpoint.TrainingRecord(
+            data=self.samples.told(self.job.data),
+            commands=tuple(self.position.command.splitlines()),
+            configuration=self.job.configuration,
+            epochs=self.loop.epoch,
+            samples=len(training),
+            held_out=unseen.held if self.job.configuration.data.split != "paper" else (),
+            skipped=self.skipped,
+        )
+        checkpoint.save(path, self.model, self.mean, record, metrics)
+
+    def _write_metrics(self) -> None:
+        lines = "".join(json.dumps(line) + "\n" for line in self.position.lines)
+        checkpoint.write_atomically(self.run.metrics, lines.encode())
+
+
+def _digest(training: Samples, unseen: Samples) -> str:
+    """Of what makes two readings of logs the same to a run: the samples, in order, and their split."""
+    digest = hashlib.sha256()
+    for samples in (training, unseen):
+        for values in (samples.trajectory, samples.step, samples.available, samples.contact, samples.pose):
+            digest.update(np.ascontiguousarray(values).tobytes())
+        digest.update("\n".join(samples.names).encode())
+    return digest.hexdigest()
+
+
+def _continued(run: Run, stored: Position, wanted: Position) -> Position:
+    """The stored position, after making sure that it is one of the run that is wanted.
+
+    Raises:
+        TrainingError: other logs, or another configuration; more or fewer epochs are allowed.
+    """
+    before, after = (_flat(p.configuration.model_dump(mode="json")) for p in (stored, wanted))
+    differing = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+    if differing := [key for key in differing if key != "training.epochs"]:
+        told = ", ".join(f"{key} {before.get(key)!r} (now {after.get(key)!r})" for key in differing)
+        raise TrainingError(f"{run.folder}: expected the configuration that the run began with, found changed: {told}")
+    if stored.data != wanted.data:
+        raise TrainingError(f"{run.folder}: expected the logs that the run began with, found others")
+    command = stored.command
+    # Whoever trains it again needs the whole way: a schedule, and Adam's moments, depend on it.
+    if stored.configuration != wanted.configuration and stored.epoch + stored.step:
+        command = f"{command}\n{wanted.command}"
+    return stored.model_copy(update={"configuration": wanted.configuration, "command": command})
+
+
+def _flat(content: object, key: str = "") -> dict[str, object]:
+    if isinstance(content, dict) and content:
+        return {
+            k: v for name, value in content.items() for k, v in _flat(value, f"{key}.{name}" if key else name).items()
+        }
+    return {key: content}
+
+
+def _scalars(line: dict) -> dict[str, float]:
+    scalars = {f"training/{name}": value for name, value in line["training"].items()}
+    scalars |= {key: line[key] for key in ("learning_rate", "samples_per_second", "score")}
+    for row in line["held_out"]:
+        scalars |= {f"held_out/{name} from {'+'.join(row['subset'])}": share for name, share in row["share"].items()}
+    return scalars

@@ -1,0 +1,94 @@
+"""The offline trainer: a folder of logs in, a run out. Killed at any moment, it goes on as if it had not been."""
+
+import os
+from contextlib import ExitStack
+
+import lightning_fabric
+import torch
+from rich.console import Console
+
+from smvae_core.checkpoint import CheckpointError
+from smvae_core.data.formats.registry import FORMATS
+from smvae_core.data.logs import read_logs
+from smvae_core.data.samples import Samples
+from smvae_core.device import torch_device
+from smvae_core.model.vae import MultimodalVAE
+from smvae_core.training.interruption import interruption
+from smvae_core.training.loop import TrainingError
+from smvae_core.training.run import Job, Run
+from smvae_core.training.session import Interrupted, Session
+
+__all__ = ["Interrupted", "Job", "Run", "TrainingError", "train"]
+
+
+def train(job: Job, console: Console = Console()) -> Run:
+    """Train as the job says; under torchrun, as one of its processes.
+
+    Several processes read the data, so that the calling script needs the usual `if __name__ == "__main__":`.
+
+    Args:
+        console: where progress and held-out figures go.
+
+    Raises:
+        NetworkError: a modality's shape does not fit its network.
+        LogError: the logs cannot be read, or are too few to hold some out.
+        RunError: another process trains in `job.out`, or nobody may write there.
+        TrainingError: `job.out` holds a run already, or another one than is to be resumed; the loss is no longer
+            finite; the disk is full.
+        Interrupted: Ctrl-C, after saving.
+    """
+    run = Run(job.out)
+    if run.begun and not job.resume:
+        raise TrainingError(
+            f"{job.out}: expected a folder without a run, found one; name another with --out, or go on with --resume"
+        )
+    fabric = _launched(job)
+    if fabric.global_rank:
+        console = Console(quiet=True)
+    # Hours of reading logs are not to end in networks that do not fit.
+    with torch.device("meta"):
+        MultimodalVAE(job.configuration.model)
+    FORMATS[job.configuration.data.format].find(job.data)
+    with ExitStack() as stack:
+        if fabric.world_size > 1:
+            # Left to the end of the process, the group's threads sometimes abort it.
+            stack.callback(torch.distributed.destroy_process_group)
+        if fabric.is_global_zero:
+            stack.enter_context(run.locked())
+        samples, skipped = _read(job, fabric, console)
+        wanted = stack.enter_context(interruption(fabric.world_size))
+        try:
+            return Session(job, run, fabric, samples, skipped, wanted, console).fit()
+        except (OSError, CheckpointError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise TrainingError(
+                f"{job.out}: the run cannot be written ({reason}); what was saved before is whole, and --resume goes "
+                "on from there"
+            ) from None
+
+
+def _launched(job: Job) -> lightning_fabric.Fabric:
+    """This process's part of one process, or of those that torchrun started."""
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    fabric = lightning_fabric.Fabric(
+        accelerator={"cuda": "gpu"}.get(torch_device(job.device).type, "cpu"),
+        devices=local,
+        num_nodes=processes // local,
+        strategy="ddp" if processes > 1 else "auto",
+        precision={"32": "32-true"}.get(job.precision, job.precision),
+    )
+    fabric.launch()
+    return fabric
+
+
+def _read(job: Job, fabric: lightning_fabric.Fabric, console: Console) -> tuple[Samples, tuple[str, ...]]:
+    # The first process builds the cache, the others find it built.
+    if not fabric.is_global_zero:
+        fabric.barrier()
+    configuration = job.configuration
+    modalities = configuration.model.modalities
+    samples, skipped = read_logs(job.data, modalities, configuration.data, job.cache, job.skip_bad, console)
+    if fabric.is_global_zero:
+        fabric.barrier()
+    return samples, tuple(sorted(path.name for path in skipped))

@@ -1,0 +1,1 @@
+"""Bags: opened, repaired, named, and written from logs. Start with `reading.py`."""

@@ -1,0 +1,75 @@
+"""The bags that a command was given, each with a name that tells it from the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from smvae_ros.bags.reading import BagError, find_bags
+
+
+def named_bags(paths: Sequence[Path], between: str = "/") -> dict[str, Path]:
+    """All bags in the paths by name: the bag's path from the folder that was named.
+
+    Two of one name get the folders above them as well. What is named twice, or by a link beside it, is one bag, and
+    what `smvae replay --write-bag` left among its results is none.
+
+    Args:
+        between: what stands between the folders of a name.
+
+    Raises:
+        BagError: a folder without any.
+    """
+    found: dict[Path, tuple[Path, Path]] = {}
+    for path in paths:
+        bags = [bag for bag in find_bags(path) if bag == path or not _is_result(bag)]
+        if not bags:
+            raise BagError(f"{path}: expected a rosbag2 or a folder of them, found none")
+        for bag in bags:
+            whole = bag.resolve()
+            relative = bag.relative_to(path) if bag.is_relative_to(path) and bag != path else Path(whole.name)
+            if whole not in found or found[whole][0].is_symlink():
+                found[whole] = bag, relative
+    named: dict[str, Path] = {}
+    for parts, (bag, _) in zip(_told_apart(list(found.values())), found.values()):
+        name = parts.replace("/", between)
+        label, number = name, 2
+        while label in named:
+            label, number = f"{name}_{number}", number + 1
+        named[label] = bag
+    return named
+
+
+def _is_result(bag: Path) -> bool:
+    return bag.name == FUSION_BAG and (bag.parent / SETS).exists()
+
+
+def _told_apart(bags: Sequence[tuple[Path, Path]]) -> list[str]:
+    """For each bag and its path from what was named, as much of its path as makes it the only one, where that helps."""
+    wholes = [bag.resolve().with_name(_stem(bag)) for bag, _ in bags]
+    lengths = [len(relative.parts) for _, relative in bags]
+    while True:
+        names = [str(Path(*whole.parts[-length:])) for whole, length in zip(wholes, lengths)]
+        times = Counter(names)
+        longer = [
+            n for n, whole in enumerate(wholes) if times[names[n]] > 1 and wholes.count(whole) == 1
+            and lengths[n] < len(whole.parts) - 1
+        ]  # fmt: skip
+        if not longer:
+            return names
+        for n in longer:
+            lengths[n] += 1
+
+
+def _stem(bag: Path) -> str:
+    name = bag.resolve().name
+    return name if bag.is_dir() else name.partition(".")[0]
+
+
+FUSION_BAG = "fusion"
+"""Folder of the bag, beside the other results."""
+
+
+SETS = "sets.parquet"
+"""Name of the file."""

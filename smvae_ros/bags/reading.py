@@ -1,0 +1,260 @@
+"""Recordings: the messages of a rosbag2 in the order of their arrival, as far as it can be read."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any, cast
+
+from rosbags.interfaces import Connection, ConnectionExtRosbag2
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from smvae_core.errors import SMVAEError
+from smvae_ros.bags.repair import FULL, ZSTD_MAGIC, Source, reason_of, sources, storage_files, unpacked
+from smvae_ros.conversions.arrays import stamp_ns
+from smvae_ros.conversions.bindings import VECTOR, VECTOR_STAMPED
+
+_MOST_UNUSED = 32
+_TYPES = get_typestore(Stores.ROS2_JAZZY)
+_TYPES.register(get_types_from_msg(VECTOR_STAMPED, VECTOR))
+
+
+class BagError(SMVAEError):
+    """A bag that is missing, unreadable, or without the topics; or one that cannot be written."""
+
+
+@dataclass
+class Bag:
+    """An open bag, and what was seen of it so far.
+
+    Attributes:
+        damage: what is missing, damaged or cut off, a sentence each; complete once all messages were read.
+        recorded_seconds: its length by its metadata; None if it has none.
+        publishers: on each modality's topic while it was recorded, at least.
+        messages_read: so far.
+        begin_ns: log time of the first of them.
+        end_ns: log time of the newest.
+    """
+
+    path: Path
+    damage: list[str]
+    recorded_seconds: float | None
+    publishers: dict[str, int]
+    messages_read: int = 0
+    begin_ns: int | None = None
+    end_ns: int | None = None
+    _sources: list[tuple[Source, list[Connection]]] = field(default_factory=list)
+    _modalities: dict[str, list[str]] = field(default_factory=dict)
+
+    def messages(self) -> Iterator[tuple[str, int, int, Any]]:
+        """Modality, log time (ns), stamp in the header (ns, 0 if there is none), message.
+
+        What cannot be read ends it, or is left out where it is one message; `damage` tells.
+
+        Raises:
+            BagError: not one message can be read.
+            ConversionError: a message without a header.
+        """
+        broken: Counter[str] = Counter()
+        because: dict[str, str] = {}
+        for connection, log_ns, data in self._raw():
+            topic = connection.topic
+            try:
+                message = _deserialised(data, connection.msgtype)
+            except Exception as error:  # bytes that are no message make the parser fail in any way whatever
+                broken[topic] += 1
+                because.setdefault(topic, reason_of(error))
+                continue
+            self.messages_read += 1
+            self.begin_ns = log_ns if self.begin_ns is None else self.begin_ns
+            self.end_ns = log_ns if self.end_ns is None else max(log_ns, self.end_ns)
+            for modality in self._modalities[topic]:
+                yield modality, log_ns, stamp_ns(message), message
+        self.damage += [
+            f"{topic}: {count} messages are damaged ({because[topic]})" for topic, count in sorted(broken.items())
+        ]
+        if not self.messages_read:
+            found = "; ".join(self.damage) or "none"
+            raise BagError(f"{self.path}: expected messages on {', '.join(self._modalities)}, found: {found}")
+
+    def _raw(self) -> Iterator[tuple[Connection, int, bytes]]:
+        for source, connections in self._sources:
+            messages = source.reader.messages(connections)
+            while True:
+                try:
+                    item = next(messages, None)
+                except Exception as error:  # a damaged file, as above
+                    self.damage.append(f"{source.name}: cannot be read on from here ({reason_of(error)})")
+                    break
+                if item is None:
+                    break
+                yield item
+
+
+@contextmanager
+def open_bag(
+    path: Path,
+    topics: Mapping[str, str],
+    types: Mapping[str, Collection[str]] | None = None,
+    optional: Collection[str] = (),
+) -> Iterator[Bag]:
+    """Open a bag for the messages of some topics.
+
+    Reads rosbag2 in SQLite3 and in MCAP, compressed or not, also one that was cut off while it was written. Messages
+    are taken to be Jazzy's, which are those of Humble to Kilted.
+
+    Args:
+        path: the bag's folder, or one `.mcap` or `.db3` file, or either with `.zstd`.
+        topics: by modality, fully resolved.
+        types: by modality, the message types that its topic may have; whichever the bag has is read.
+        optional: modalities whose topic may be missing.
+
+    Raises:
+        BagError: not a bag, nothing can be read, or a topic that is missing, empty or of another type.
+    """
+    if not path.exists():
+        raise BagError(f"{path}: no such bag")
+    with ExitStack() as stack:
+        try:
+            opened, damage, recorded_ns = sources(path, stack)
+        except OSError as error:
+            full = f" in {gettempdir()}, to which it is unpacked and which TMPDIR names" if error.errno in FULL else ""
+            raise BagError(f"{path}: cannot be read ({error.strerror}{full})") from None
+        if not opened:
+            raise BagError(
+                f"{path}: expected a rosbag2 (a folder with metadata.yaml, .mcap or .db3), found: "
+                f"{'; '.join(damage) or 'none of them'}"
+            )
+        connections = [connection for source in opened for connection in source.reader.connections]
+        modalities = _found(path, connections, topics, types or {}, optional)
+        yield Bag(
+            path=path,
+            damage=damage,
+            recorded_seconds=None if recorded_ns is None else recorded_ns / 1e9,
+            publishers={name: _publishers(connections, topic) for name, topic in topics.items()},
+            _sources=[
+                (s, chosen) for s in opened if (chosen := [c for c in s.reader.connections if c.topic in modalities])
+            ],
+            _modalities=modalities,
+        )
+
+
+def read_bag(
+    path: Path, topics: Mapping[str, str], types: Mapping[str, Collection[str]] | None = None
+) -> Iterator[tuple[str, int, int, Any]]:
+    """The messages of some topics, in the order of their log times; `open_bag` and `Bag.messages` in one."""
+    with open_bag(path, topics, types) as bag:
+        yield from bag.messages()
+
+
+def find_bags(path: Path) -> list[Path]:
+    """The bags in a folder and its subfolders, in the order of their names; a bag itself is the only one.
+
+    A folder with metadata.yaml, or that file itself, is one bag, also a folder whose files bear its name: a recorder that
+    was killed leaves no metadata. Any other .mcap or .db3 file is a bag of its own.
+    """
+    if path.name == "metadata.yaml":
+        return [path.parent]
+    try:
+        if not path.is_dir() or is_bag(path):
+            return [path]
+        files = storage_files(path)
+        folders = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    except OSError:  # whoever opens it will tell
+        return [path]
+    return sorted([*files, *(bag for folder in folders for bag in find_bags(folder))])
+
+
+def is_bag(folder: Path) -> bool:
+    """Whether it is a folder that is one bag, as of `find_bags`; one that may not be read is none."""
+    of_folder = re.compile(re.escape(folder.resolve().name) + r"(_\d+)?\.(mcap|db3)(\.zstd)?")
+    try:
+        return folder.is_dir() and (
+            (folder / "metadata.yaml").exists() or any(of_folder.fullmatch(f.name) for f in storage_files(folder))
+        )
+    except OSError:
+        return False
+
+
+def bag_hash(path: Path) -> str:
+    """SHA-256 over the names and contents of a bag's files.
+
+    Raises:
+        BagError: it cannot be read.
+    """
+    digest = sha256()
+    try:
+        for file in sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]:
+            digest.update(file.name.encode() + b"\0")
+            with file.open("rb") as content:
+                while block := content.read(1 << 20):
+                    digest.update(block)
+    except OSError as error:
+        raise BagError(f"{path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+def _deserialised(data: bytes, msgtype: str) -> Any:
+    if data[:4] == ZSTD_MAGIC:
+        # Compressed message by message, and no metadata left to say so. CDR never begins like this.
+        data = unpacked(data)
+    # rclpy leaves unused bytes behind empty sequences, as in a JointState without efforts; rosbags takes none.
+    for unused in range(0, _MOST_UNUSED, 4):
+        try:
+            return _TYPES.deserialize_cdr(data[: len(data) - unused], msgtype)
+        except SerdeError as error:
+            if "size mismatch" not in str(error):
+                raise
+    return _TYPES.deserialize_cdr(data, msgtype)
+
+
+def _found(
+    path: Path,
+    connections: list[Connection],
+    topics: Mapping[str, str],
+    types: Mapping[str, Collection[str]],
+    optional: Collection[str],
+) -> dict[str, list[str]]:
+    """By topic its modalities; every one is in the bag, with messages of the right type."""
+    modalities: dict[str, list[str]] = {}
+    missing = []
+    for modality, topic in topics.items():
+        here = [connection for connection in connections if connection.topic == topic]
+        if not sum(connection.msgcount for connection in here) and modality not in optional:
+            missing.append(topic)
+        for connection in here:
+            possible = types.get(modality, (connection.msgtype,))
+            if connection.msgtype not in possible or connection.msgtype not in _TYPES.fielddefs:
+                known = connection.msgtype in possible
+                expected = "a type of ROS 2's common interfaces" if known else " or ".join(possible)
+                raise BagError(f"{path}: topic {topic}: expected {expected}, found {connection.msgtype}")
+            if connection.digest and connection.digest != _TYPES.hash_rihs01(connection.msgtype):
+                raise BagError(
+                    f"{path}: topic {topic}: expected {connection.msgtype} as it is defined here, "
+                    "found another of the name"
+                )
+        modalities.setdefault(topic, []).append(modality)
+    if missing:
+        found = ", ".join(sorted(f"{c.topic} ({c.msgtype}, {c.msgcount})" for c in connections)) or "no topic"
+        raise BagError(
+            f"{path}: expected messages on {', '.join(missing)}, found {found}; "
+            "name another topic, or leave out a sense that it lacks"
+        )
+    return modalities
+
+
+def _publishers(connections: list[Connection], topic: str) -> int:
+    # A recorder notes the offered QoS of each publisher; one file has all of them.
+    counts: Counter[int] = Counter()
+    for connection in connections:
+        if connection.topic == topic:
+            offered = len(cast(ConnectionExtRosbag2, connection.ext).offered_qos_profiles)
+            counts[id(connection.owner)] += max(1, offered)
+    return max(counts.values(), default=0)

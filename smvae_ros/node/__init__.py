@@ -1,0 +1,1 @@
+"""The fusion node. Start with `process.py`, then `fusion_node.py`."""

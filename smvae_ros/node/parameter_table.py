@@ -1,0 +1,136 @@
+"""docs/parameters.md, from the very fields that the node declares its parameters from.
+
+python -m smvae_ros.node.parameter_table > docs/parameters.md
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from smvae_core.modality import vision_touch_modalities
+from smvae_ros.conversions.bindings import IMAGES, NUMBERS, bind
+from smvae_ros.settings import (
+    FusionSettings,
+    NodeSettings,
+    StreamSettings,
+    default_settings,
+    default_topics,
+    prediction_topics,
+)
+
+_HEAD = "| parameter | type | default | meaning | changes |\n|---|---|---|---|---|\n"
+
+
+def parameters_page() -> str:
+    """The page as Markdown."""
+    return "\n".join(
+        [
+            "# Topics and parameters of the fusion node",
+            "",
+            "Written by `python -m smvae_ros.node.parameter_table > docs/parameters.md` from the declarations themselves. "
+            "A file with all of them is [config/fusion.yaml](../config/fusion.yaml). A bad value is refused with the "
+            "reason, and the old one stays. What changes at any time is applied at once: nothing is forgotten but the "
+            "samples of a modality that is taken out, and sets that wait already keep their deadline.",
+            "",
+            "## Topics",
+            "",
+            "Of the usual four senses; others are on `<name>/image` or `<name>`, their predictions on "
+            "`~/predicted/<name>`. All are relative, for namespaces and remappings.",
+            "",
+            _topics(),
+            "## The node",
+            "",
+            _table(NodeSettings.model_fields),
+            "## How messages become sets",
+            "",
+            _table({name: field for name, field in FusionSettings.model_fields.items() if name != "streams"}),
+            "## Each modality of the checkpoint",
+            "",
+            "The names begin with `streams.<modality>.`, as in `streams.rgb.topic`. The next table has the defaults of "
+            "the usual four where they are others.",
+            "",
+            _table(StreamSettings.model_fields),
+            _usual(),
+            "## Messages",
+            "",
+            "What a modality can come as, for `streams.<modality>.message`. The usual one is Image for images, "
+            "WrenchStamped for windows of six forces and torques, TwistStamped for vectors of 4 or 6, and "
+            "VectorStamped for all other numbers. A prediction on `~/predicted/<modality>` has the same type, but is "
+            "an Image also where the modality comes as a CompressedImage.",
+            "",
+            _messages(),
+            "A CompressedImage is what image_transport's `compressed` and `compressedDepth` send, on the topic with that "
+            "name at its end: `streams.rgb.topic: /camera/color/image_raw/compressed`. Colours are JPEG or PNG. Depth is "
+            "PNG, of millimetres (16UC1) or of `compressedDepth`'s inverse depth (32FC1); RVL is refused.",
+            "",
+            "## Quality of service",
+            "",
+            "`qos_overrides.<topic>.<subscription or publisher>.<reliability, durability, history or depth>`, by the "
+            "full name of the topic; read-only, to be given at the start.",
+            "",
+        ]
+    )
+
+
+def _topics() -> str:
+    modalities = vision_touch_modalities()
+    topics, predicted = default_topics(modalities), prediction_topics(modalities)
+    rows = [
+        f"| {binding.modality.name} | `{topics[binding.modality.name]}` | `{predicted[binding.modality.name]}` | "
+        f"`{binding.type}` |\n"
+        for binding in bind(modalities, {})
+    ]
+    return "| | seen on | predicted on | as |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def _table(fields: dict[str, FieldInfo]) -> str:
+    rows = []
+    for name, field in fields.items():
+        extra = field.json_schema_extra
+        changes = extra["changes"] if isinstance(extra, dict) else "while not active"
+        default = "by the name" if field.is_required() else _literal(field.default)
+        rows.append(f"| `{name}` | {_type(field)} | {default} | {field.description} | {changes} |\n")
+    return _HEAD + "".join(rows)
+
+
+def _usual() -> str:
+    """Where the default of one of the usual four differs from the field's own."""
+    streams = default_settings(vision_touch_modalities()).streams
+    differing = [
+        key
+        for key, field in StreamSettings.model_fields.items()
+        if any(getattr(stream, key) != field.default for stream in streams.values())
+    ]
+    lines = [f"| | {' | '.join(f'`{name}`' for name in streams)} |\n", "|---" * (len(streams) + 1) + "|\n"]
+    for key in differing:
+        lines.append(f"| `{key}` | {' | '.join(_literal(getattr(s, key)) for s in streams.values())} |\n")
+    usual = [f"`{binding.message}`" for binding in bind(vision_touch_modalities(), {})]
+    lines.append(f"| messages | {' | '.join(usual)} |\n")
+    return "".join(lines)
+
+
+def _messages() -> str:
+    lines = ["| message | brings |\n|---|---|\n", *(f"| `{message}` | images |\n" for message in IMAGES)]
+    for message, counts in NUMBERS.items():
+        number = "any number of" if counts is None else " or ".join(map(str, counts))
+        lines.append(f"| `{message}` | vectors of {number} entries, windows of {number} channels |\n")
+    return "".join(lines)
+
+
+def _type(field: FieldInfo) -> str:
+    if choices := get_args(field.annotation):
+        return ", ".join(f"`{choice}`" for choice in choices if isinstance(choice, str)) or field.annotation.__name__
+    return {bool: "bool", int: "integer", float: "double", str: "string"}[field.annotation]
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value}`" if value != "" else "empty"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(parameters_page())

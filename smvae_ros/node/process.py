@@ -1,0 +1,92 @@
+"""The process of the fusion node: its arguments, its executor, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from argparse import ArgumentParser
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rclpy.executors import SingleThreadedExecutor
+
+    from smvae_ros.node.fusion_node import FusionNode
+
+
+def main() -> None:
+    """Entry point of the executable `fusion_node`; SIGINT and SIGTERM end it with exit code 0 at any time."""
+    stopping = threading.Event()
+    executor: SingleThreadedExecutor | None = None
+    node: FusionNode | None = None
+
+    def stop() -> None:
+        stopping.set()
+        if node is not None:
+            node.hurry()
+        if executor is not None:
+            executor.wake()
+
+    _on_signal(stop)
+    # These take seconds; a signal that comes meanwhile is heard.
+    import rclpy
+    from rclpy._rclpy_pybind11 import RCLError
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+    from rclpy.utilities import remove_ros_args
+
+    from smvae_core.errors import ConfigurationError
+    from smvae_ros.node.fusion_node import FusionNode
+    from smvae_ros.node.parameters import files_of_others
+
+    try:
+        ArgumentParser(
+            description="The fusion node. What it takes, it takes as ROS arguments.",
+            usage="fusion_node [--ros-args -p NAME:=VALUE --params-file FILE -r FROM:=TO ...]",
+        ).parse_args(remove_ros_args()[1:])
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        executor = SingleThreadedExecutor()
+        node = FusionNode()
+    except (ConfigurationError, RCLError) as error:
+        # rcl adds the lines of its source.
+        print(f"error: {' '.join(str(error).split(', at /')[0].split())}", file=sys.stderr)
+        rclpy.try_shutdown()
+        sys.exit(2)
+    for file, others in files_of_others(node, sys.argv).items():
+        node.get_logger().warning(
+            f"{file}: expected a block for {node.get_fully_qualified_name()} or /**, "
+            f"found {', '.join(others) or 'none'}; it has no effect"
+        )
+    executor.add_node(node)
+    if not stopping.is_set():
+        node.start()
+    while not stopping.is_set():
+        executor.spin_once()
+    node.end()
+    executor.shutdown()
+    rclpy.shutdown()
+
+
+def _on_signal(act: Callable[[], None]) -> None:
+    """Call `act` on a thread of its own at each SIGINT or SIGTERM.
+
+    Python runs signal handlers between bytecodes of the main thread, which waits inside the middleware; the wake-up
+    pipe is written to at once. rclpy's own handlers would shut the context down while the worker still publishes.
+    """
+    receiver, sender = os.pipe()
+    os.set_blocking(sender, False)
+    signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+
+    def wait() -> None:
+        while os.read(receiver, 1):
+            act()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Latents and predictions of a replay as a rosbag2, on the topics of the node, beside the bag that they came from.
+
+`ros2 bag play` both together, or open both in Foxglove: log times and stamps are those of the original.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from smvae_ros.conversions.arrays import fill
+from smvae_ros.conversions.bindings import IMAGE, JOINTS, TWIST, VECTOR, VECTOR_STAMPED, WRENCH, Binding
+from smvae_ros.replay.inference import Judged
+from smvae_ros.settings import default_topics
+from smvae_ros.synchronizer.set_synchronizer import SampleSet
+
+LATENT = "smvae_ros/msg/Latent"
+
+LATENT_DEFINITION = """\
+# The distribution over the latent that the node infers from one set of samples.
+
+# Stamp: the moment that the set describes (the reference sample's stamp). Frame: the reference sample's.
+std_msgs/Header header
+
+# Names of the modalities that were in the set.
+string[] modalities
+
+# Mean and natural logarithm of the variance of the Gaussian posterior, one entry per latent dimension.
+float32[] mean
+float32[] log_variance
+
+# How much each modality of the set weighed in the fusion: one entry per entry of modalities, summing to 1.
+float32[] attention
+"""
+"""msg/Latent.msg, for machines without ROS."""
+
+_TYPES = get_typestore(Stores.ROS2_JAZZY)
+_TYPES.register(get_types_from_msg(VECTOR_STAMPED, VECTOR))
+_TYPES.register(get_types_from_msg(LATENT_DEFINITION, LATENT))
+
+
+class FusionBag:
+    """Writes what the node would publish, set by set, as MCAP (zstd) with the message definitions. A context manager.
+
+    Topics: `/fusion/latent`, and `/fusion/predicted/<topic>` for each modality, from all that the set held.
+    """
+
+    def __init__(self, path: Path, bindings: Sequence[Binding]) -> None:
+        self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        self._bindings = bindings
+        self._frames: dict[str, str] = {}
+
+    def __enter__(self) -> FusionBag:
+        self._writer.open()
+        topics = default_topics(binding.modality for binding in self._bindings)
+        self._latent = self._writer.add_connection("/fusion/latent", LATENT, typestore=_TYPES)
+        self._predicted = {
+            binding.modality.name: self._writer.add_connection(
+                f"/fusion/predicted/{topics[binding.modality.name].split('/')[0]}", binding.predicted, typestore=_TYPES
+            )
+            for binding in self._bindings
+        }
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def write(self, sample_set: SampleSet, judged: Judged, frames: Mapping[str, str]) -> None:
+        """Add one set, stamped as it is, at the log time at which it went out.
+
+        Args:
+            frames: by modality in the set, the frame of its newest message.
+        """
+        self._frames |= frames
+        frame = next(iter(frames.values()), "")
+        attention = dict(zip((binding.modality.name for binding in self._bindings), judged.attention))
+        latent = _TYPES.types[LATENT](
+            header=_header(sample_set.stamp_ns, frame),
+            modalities=list(judged.held),
+            mean=judged.mean,
+            log_variance=judged.log_variance,
+            attention=np.array([attention[name] for name in judged.held], np.float32),
+        )
+        self._writer.write(self._latent, sample_set.emitted_ns, _TYPES.serialize_cdr(latent, LATENT))
+        for binding in self._bindings:
+            name = binding.modality.name
+            message = _blank(binding.predicted, _header(sample_set.stamp_ns, self._frames.get(name, "")))
+            fill(binding, message, binding.modality.to_physical(judged.predicted[name]))
+            _as_numpy(message)
+            self._writer.write(
+                self._predicted[name], sample_set.emitted_ns, _TYPES.serialize_cdr(message, binding.predicted)
+            )
+
+
+def _blank(msgtype: str, header: Any) -> Any:
+    types = _TYPES.types
+    vector = types["geometry_msgs/msg/Vector3"]
+    if msgtype == IMAGE:
+        return types[IMAGE](header, 0, 0, "", 0, 0, np.zeros(0, np.uint8))
+    if msgtype == WRENCH:
+        return types[WRENCH](header, types["geometry_msgs/msg/Wrench"](vector(0.0, 0.0, 0.0), vector(0.0, 0.0, 0.0)))
+    if msgtype == TWIST:
+        return types[TWIST](header, types["geometry_msgs/msg/Twist"](vector(0.0, 0.0, 0.0), vector(0.0, 0.0, 0.0)))
+    if msgtype == JOINTS:
+        return types[JOINTS](header, [], *(np.zeros(0) for _ in range(3)))
+    return types[msgtype](header, np.zeros(0))
+
+
+def _as_numpy(message: Any) -> None:
+    """Sequences as rosbags takes them; `fill` gives those that rclpy takes."""
+    for key, value in vars(message).items():
+        if isinstance(value, array):
+            setattr(message, key, np.array(value, np.uint8 if value.typecode == "B" else np.float64))
+
+
+def _header(stamp_ns: int, frame: str) -> Any:
+    stamp = _TYPES.types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 1_000_000_000))
+    return _TYPES.types["std_msgs/msg/Header"](stamp, frame)

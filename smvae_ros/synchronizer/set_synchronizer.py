@@ -1,0 +1,300 @@
+"""Messages in, sets out: which samples of which modalities belong together, decided by their stamps.
+
+Plain Python on integer nanoseconds. The clock is injected: every call brings `now_ns`, so the live node and the
+offline bag go through the same code and get the same sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from smvae_ros.synchronizer.references import FOREVER, NEVER, References
+from smvae_ros.synchronizer.sample_set import Reason, Sample, SampleSet, new_tuple
+from smvae_ros.synchronizer.stream import Stream, StreamCounts
+from smvae_ros.synchronizer.stream_buffer import StreamBuffer
+
+__all__ = ["Reason", "Sample", "SampleSet", "SetSynchronizer", "Stream", "StreamCounts"]
+
+
+class SetSynchronizer:
+    """Gathers stamped samples into sets, one for each reference, and never blocks.
+
+    A reference is a sample of the stream `reference`; where none is named or it is silent for its timeout, it is a
+    tick of the clock, every `tick_ns`, as long as any other stream is alive. References are served in the order of
+    their stamps. A set leaves as soon as nothing that could still arrive from a live stream would change it, and at
+    the latest `max_wait_ns` after its reference arrived, with what there is. So the same stamped samples give the same
+    sets in whatever order they arrive, if what belongs to a reference arrives no more than `max_wait_ns` after it,
+    and no stream comes back from the dead meanwhile.
+
+    A clock that goes back by more than `max_wait_ns`, or a stream whose stamps go back by far more, starts a new epoch.
+
+    Not safe for concurrent use. Sets are returned, so nobody's code runs inside.
+
+    Args:
+        streams: one for each modality.
+        reference: the modality whose samples open sets, or None for ticks alone.
+        max_wait_ns: how long a reference waits at most.
+        tick_ns: the spacing of ticks, which fall on its multiples.
+        future_ns: how far ahead of the clock a stamp may be.
+
+    Raises:
+        ValueError: two streams of one name, an unknown or windowed reference, a value out of range.
+    """
+
+    def __init__(
+        self, streams: Iterable[Stream], *, reference: str | None, max_wait_ns: int, tick_ns: int, future_ns: int
+    ) -> None:
+        streams = list(streams)
+        names = [stream.name for stream in streams]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each stream needs a name of its own, found {', '.join(names)}")
+        if reference is not None and reference not in names:
+            raise ValueError(f"the reference must be one of {', '.join(names)}, found {reference}")
+        for key, value, least in (("tick_ns", tick_ns, 1), ("future_ns", future_ns, 0)):
+            if value < least:
+                raise ValueError(f"{key} must be at least {least}, found {value}")
+        self._reference_name = reference
+        self._tick_ns = tick_ns
+        self._future_ns = future_ns
+        self._buffers = {stream.name: StreamBuffer(self._fitted(stream)) for stream in streams}
+        self._first_ns: int | None = None
+        self._arrange(max_wait_ns, ())
+        self.counts: dict[str, StreamCounts] = {name: buffer.counts for name, buffer in self._buffers.items()}
+        """What became of the samples of each modality."""
+        self.sets: dict[str, int] = {}
+        """The sets that went out, by reason."""
+        self.empty_ticks = 0
+        """The ticks that had nothing to go out with."""
+        self.resets = 0
+        """How often time jumped back or `reset()` was called; the epoch of the sets to come."""
+        self._references = References()
+        self._restart()
+
+    def add(self, modality: str, stamp_ns: int, sample: Any, now_ns: int) -> list[SampleSet]:
+        """Take a sample that arrives at `now_ns`; returns the sets that leave now, those already due first.
+
+        A stamp of 0 or less stands for none: the time of arrival takes its place.
+
+        Raises:
+            ValueError: a modality without a stream.
+        """
+        buffer = self._buffers.get(modality)
+        if buffer is None:
+            raise ValueError(f"expected a sample of {', '.join(self._buffers)}, found {modality}")
+        sets: list[SampleSet] = []
+        if now_ns < self._now_ns or self._wake_ns <= now_ns:
+            sets = self.poll(now_ns)
+            now_ns = self._now_ns
+        self._now_ns = now_ns
+        stream, counts = buffer.stream, buffer.counts
+        counts.received += 1
+        if not stream.enabled:
+            counts.dropped["disabled"] += 1
+            return sets
+        if stamp_ns > 0:
+            stamp_ns += stream.offset_ns
+        else:
+            counts.zero_stamp += 1
+            stamp_ns = now_ns
+        if stamp_ns > now_ns and stamp_ns > now_ns + self._future_ns:
+            counts.dropped["future"] += 1
+            return sets
+        if stamp_ns < buffer.newest_ns and stamp_ns < buffer.newest_ns - self._jump_ns:
+            self.reset()
+            self._now_ns = now_ns
+        if self._first_ns is None:
+            self._first_ns = now_ns
+            for each in self._enabled:
+                each.wait(now_ns)
+        if buffer is self._reference:
+            self._add_reference(buffer, stamp_ns, sample, now_ns)
+            self._emit(now_ns, now_ns, sets)
+            return sets
+        revived = buffer.arrive(stamp_ns, now_ns)
+        buffer.add(stamp_ns, sample, self._stamp_ns)
+        if buffer is self._blocker:
+            self._emit(now_ns, now_ns, sets)
+        elif revived:
+            self._living = self._others
+            self._schedule()
+        return sets
+
+    def poll(self, now_ns: int) -> list[SampleSet]:
+        """The sets whose time has come by `now_ns`."""
+        if now_ns < self._now_ns and now_ns < self._now_ns - self._max_wait_ns:
+            self.reset()
+        sets: list[SampleSet] = []
+        # Each thing happens at its own time, however late the call.
+        while (at_ns := self._wake_ns) <= now_ns:
+            if at_ns == self._tick_due_ns:
+                self._tick_due_ns += self._tick_ns
+                self._tick(at_ns)
+            self._now_ns = at_ns
+            self._emit(at_ns, now_ns, sets)
+        if now_ns > self._now_ns:
+            self._now_ns = now_ns
+        return sets
+
+    def next_deadline(self) -> int | None:
+        """When to poll next, in nanoseconds; None when nothing happens before the next sample."""
+        return self._wake_ns if self._wake_ns < FOREVER else None
+
+    def reset(self) -> None:
+        """Forget everything but the counts and start a new epoch."""
+        self.resets += 1
+        self._restart()
+
+    def change(self, streams: Iterable[Stream], max_wait_ns: int, now_ns: int) -> list[SampleSet]:
+        """Go on with other values for some of the streams and another wait; returns the sets that leave because of it.
+
+        Nothing is forgotten but the samples of a stream that is no longer enabled; sets that wait keep their deadline.
+
+        Raises:
+            ValueError: a stream of another name, or a value out of range.
+        """
+        fitted = [self._fitted(stream) for stream in streams]
+        if unknown := [stream.name for stream in fitted if stream.name not in self._buffers]:
+            raise ValueError(f"expected streams of {', '.join(self._buffers)}, found {', '.join(unknown)}")
+        sets = self.poll(now_ns)
+        self._arrange(max_wait_ns, fitted)
+        if self._reference is None:
+            self._references.keep(ticks=True)
+        self._emit(now_ns, now_ns, sets)
+        return sets
+
+    def alive(self, modality: str, now_ns: int) -> bool:
+        """Whether a sample of the modality arrived within its timeout."""
+        return self._buffers[modality].alive(now_ns)
+
+    def held(self, modality: str) -> int:
+        """The samples of the modality that wait for their first set."""
+        return len(self._buffers[modality])
+
+    def _fitted(self, stream: Stream) -> Stream:
+        return stream.as_reference() if stream.name == self._reference_name else stream
+
+    def _arrange(self, max_wait_ns: int, changed: Iterable[Stream]) -> None:
+        if max_wait_ns < 0:
+            raise ValueError(f"max_wait_ns must be at least 0, found {max_wait_ns}")
+        for stream in changed:
+            self._buffers[stream.name].change(stream)
+        self._max_wait_ns = max_wait_ns
+        # A straggler is at most about max_wait_ns late; ten times that is another pass of a bag.
+        self._jump_ns = max(10 * max_wait_ns, 500_000_000)
+        self._enabled = [buffer for buffer in self._buffers.values() if buffer.stream.enabled]
+        self._others = [buffer for buffer in self._enabled if buffer.stream.name != self._reference_name]
+        self._reference = next((b for b in self._enabled if b.stream.name == self._reference_name), None)
+        if self._first_ns is not None:
+            for buffer in self._enabled:
+                buffer.wait(self._first_ns)
+        self._living = self._others
+        self._alive_until_ns = NEVER
+
+    def _restart(self) -> None:
+        for buffer in self._buffers.values():
+            buffer.clear()
+        self._references.clear()
+        # The others, but for those that were found dead since they last came alive.
+        self._living = self._others
+        self._blocker: StreamBuffer | None = None
+        self._first_ns = None
+        self._now_ns = NEVER
+        self._stamp_ns = NEVER
+        self._wake_ns = self._tick_due_ns = FOREVER
+        # At least until then a stream lives that could fill a tick.
+        self._alive_until_ns = NEVER
+
+    def _add_reference(self, buffer: StreamBuffer, stamp_ns: int, sample: Any, now_ns: int) -> None:
+        # One that is later than its own timeout does not catch up in time: it is as good as silent, and ticks go on.
+        if stamp_ns > self._stamp_ns - buffer.stream.timeout_ns:
+            buffer.arrive(stamp_ns, now_ns)
+            if self._references.first is not None and self._references.newest.tick:
+                # What they would take belongs to the reference that is back.
+                self._references.keep(ticks=False)
+        if buffer.add(stamp_ns, sample, self._stamp_ns):
+            self._references.open(stamp_ns, now_ns, now_ns + self._max_wait_ns, tick=False)
+
+    def _tick(self, at_ns: int) -> None:
+        lag_ns = FOREVER
+        for buffer in self._living:
+            if at_ns < buffer.dead_ns and buffer.lag_ns < lag_ns:
+                lag_ns = buffer.lag_ns
+        if lag_ns == FOREVER:
+            return
+        # Where all that arrives lies further back than a tick waits, a tick at the clock's own time would find nothing.
+        stamp_ns = at_ns - lag_ns if lag_ns > self._max_wait_ns else at_ns
+        references = self._references
+        if stamp_ns > (self._stamp_ns if references.first is None else references.newest.stamp_ns):
+            references.open(stamp_ns, at_ns, at_ns + self._max_wait_ns, tick=True)
+
+    def _emit(self, at_ns: int, now_ns: int, sets: list[SampleSet]) -> None:
+        """Add to the sets those of the references that need not wait at `at_ns`, oldest first."""
+        references, buffer = self._references, self._reference
+        self._blocker = None
+        while (first := references.first) is not None:
+            stamp_ns, opened_ns, _, tick = first
+            blocker = self._blocking(stamp_ns, tick, at_ns)
+            if blocker is None:
+                reason: Reason = "complete"
+            # An earlier reference may not hold up a later one beyond its deadline.
+            elif references.due_ns <= at_ns:
+                reason = "deadline"
+            elif buffer is not None and len(buffer.stamps) == buffer.stream.depth:
+                reason = "overflow"
+            else:
+                self._blocker = blocker
+                break
+            references.close()
+            samples: dict[str, tuple[Sample, ...]] = {}
+            for each in self._enabled:
+                if each.stamps and (taken := each.take(stamp_ns)):
+                    samples[each.stream.name] = taken
+            if not samples:
+                self.empty_ticks += 1
+                continue
+            if tick:
+                reason = "tick"
+            self._stamp_ns = stamp_ns
+            self.sets[reason] = self.sets.get(reason, 0) + 1
+            sets.append(new_tuple(SampleSet, (stamp_ns, self.resets, samples, reason, opened_ns, now_ns)))
+        self._schedule()
+
+    def _blocking(self, stamp_ns: int, tick: bool, at_ns: int) -> StreamBuffer | None:
+        """A live stream from which something may yet arrive that changes the set."""
+        reference = self._reference
+        if (
+            not tick
+            and reference is not None
+            and not reference.stream.ordered
+            and at_ns < reference.dead_ns
+            # An earlier reference may come between this one and the last, unless they are too close for that.
+            and stamp_ns - reference.used_ns >= max(2, 2 * reference.period_ns)
+        ):
+            return reference
+        for buffer in self._living:
+            if buffer.dead_ns <= at_ns:
+                self._living = [each for each in self._living if each is not buffer]
+            elif not buffer.settled(stamp_ns):
+                return buffer
+        return None
+
+    def _schedule(self) -> None:
+        """Note the next tick, if anything that could fill it is alive, and when something happens by itself."""
+        now_ns, wake_ns = self._now_ns, FOREVER
+        if self._alive_until_ns <= now_ns and self._living:
+            seen = [buffer.dead_ns for buffer in self._living if buffer.arrived_ns != NEVER]
+            self._alive_until_ns = max(seen, default=NEVER)
+        if now_ns < self._alive_until_ns:
+            start_ns = self._first_ns if self._reference is None else self._reference.dead_ns
+            if start_ns <= now_ns:
+                start_ns = now_ns + 1
+            wake_ns = self._tick_due_ns
+            if not 0 <= wake_ns - start_ns < self._tick_ns:
+                wake_ns = -(-start_ns // self._tick_ns) * self._tick_ns
+        self._tick_due_ns = wake_ns
+        if self._references.due_ns < wake_ns:
+            wake_ns = self._references.due_ns
+        if self._blocker is not None and self._blocker.dead_ns < wake_ns:
+            wake_ns = self._blocker.dead_ns
+        self._wake_ns = wake_ns

@@ -1,0 +1,223 @@
+"""`smvae reproduce`, as a process, on small made files of the true formats."""
+
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smvae_core.checkpoint import load
+from smvae_core.cli.commands import app
+from smvae_core.inference.engine import Engine
+from smvae_core.reproduce.experiments import ReproductionError
+from smvae_core.reproduce.results import TABLE_1, SystemResult
+from smvae_core.training.loop import TrainingError
+from smvae_core.training.run import Run, find_runs, read_metrics
+
+from ..conftest import write_log
+from ..made_data import write_faces, write_idx, write_pictures
+
+ROOT = Path(__file__).parents[3]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
+SMALLEST = ("--quick", "--epochs", "1", "--test-points", "6", "--draws", "2", "--device", "cpu")
+
+
+def command(name: str, data: Path, out: Path, *more: str) -> list[str]:
+    return ["reproduce", name, "--data", str(data), "--out", str(out), *SMALLEST, *more]
+
+
+def smvae(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "smvae_core.cli", *arguments]
+
+
+def results_of(out: Path) -> list[SystemResult]:
+    return [SystemResult.model_validate(x) for x in json.loads((out / "results.json").read_text())["results"]]
+
+
+def reproduce(name: str, data: Path, out: Path, *systems: str) -> list[SystemResult]:
+    """In this process, which has imported everything already."""
+    app(
+        command(name, data, out, *(word for system in systems for word in ("--systems", system))), standalone_mode=False
+    )
+    return results_of(out)
+
+
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory) -> tuple[Path, Path, list[SystemResult]]:
+    """All six systems on MNIST's files."""
+    folder = tmp_path_factory.mktemp("mnist")
+    data, out = write_idx(folder / "data"), folder / "out"
+    done = subprocess.run(smvae(*command("mnist", data, out)), env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return data, out, results_of(out)
+
+
+def test_all_six_systems_are_trained_judged_and_set_beside_the_published_rows(mnist):
+    _, out, results = mnist
+    assert [r.system for r in results] == ["smvae", "mvae", "mmvae", "mopoe", "jmvae", "crmvae"]
+    for result in results:
+        assert result.quick
+        assert [row.given for row in result.likelihoods] == ["x,y", "x"]
+        assert all(row.consistent for row in result.likelihoods)
+        assert result.coherence is not None
+        assert 0.0 <= result.coherence.generated <= 1.0
+        assert len(result.evaluation.subsets) == 3
+    text = (out / "README.md").read_text()
+    assert "Quick settings, not the paper's" in text
+    assert "1 epochs instead of 200" in text
+    for row in TABLE_1["mnist"]:
+        assert f"*{row.system}, published*" in text
+    pictures = [out / f"{r.system}-seed0" / name for r in results for name in ("latent.png", "conditional.png")]
+    assert all(path.stat().st_size > 1000 for path in pictures)
+
+
+def test_what_was_trained_is_a_run_with_a_checkpoint_that_the_engine_takes(mnist):
+    _, out, results = mnist
+    assert {summary.name for summary in find_runs(out).runs} == {f"{r.system}-seed0" for r in results}
+    for result in results:
+        path = Run(out / f"{result.system}-seed0").last
+        assert load(path).metadata.training.configuration == result.settings.configuration
+        engine = Engine(load(path), device="cpu")
+        assert [modality.name for modality in engine.modalities] == ["image", "label"]
+
+
+def test_a_finished_system_is_neither_trained_nor_judged_again(mnist):
+    data, out, results = mnist
+    times = {path: path.stat().st_mtime_ns for path in out.glob("*/*") if path.is_file()}
+    assert reproduce("mnist", data, out) == results
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_a_judgement_that_was_lost_is_made_again_without_training(mnist):
+    data, out, results = mnist
+    (out / "mvae-seed0" / "result.json").unlink()
+    before = (out / "mvae-seed0" / "metrics.jsonl").read_text()
+    again = reproduce("mnist", data, out, "mvae")
+    assert again[0].likelihoods == results[1].likelihoods
+    assert (out / "mvae-seed0" / "metrics.jsonl").read_text() == before
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
+    data, out = write_idx(tmp_path / "data"), tmp_path / "out"
+    arguments = [*command("mnist", data, out), "--epochs", "15", "--systems", "mopoe"]
+    process = subprocess.Popen(smvae(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    told = ""
+    for line in process.stdout:
+        told += line
+        if line.startswith("epoch"):
+            process.send_signal(signal.SIGINT)
+            break
+    told += process.stdout.read()
+    assert process.wait() == 130
+    assert "the same command goes on" in told
+    assert 1 <= len(read_metrics(out / "mopoe-seed0" / "metrics.jsonl")) < 15
+    app(arguments, standalone_mode=False)
+    assert len(read_metrics(out / "mopoe-seed0" / "metrics.jsonl")) == 15
+    assert results_of(out)[0].settings.configuration.training.epochs == 15
+
+
+def test_other_settings_than_a_folder_was_begun_with_are_refused(mnist):
+    data, out, _ = mnist
+    with pytest.raises(TrainingError, match="expected the configuration that the run began with, found changed"):
+        app([word for word in command("mnist", data, out) if word != "--quick"], standalone_mode=False)
+
+
+def test_other_data_of_the_same_size_are_not_judged_by_what_was_trained_before(mnist, tmp_path):
+    data, out, _ = mnist
+    other = shutil.copytree(data, tmp_path / "other")
+    path = other / "train-images-idx3-ubyte.gz"
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content[:16] + bytes(255 - pixel for pixel in content[16:])))
+    with pytest.raises(ReproductionError, match="smvae-seed0: expected the data that it was trained on, found others"):
+        reproduce("mnist", other, out, "smvae")
+
+
+def test_a_judged_run_can_be_judged_by_the_usual_command_too(mnist, tmp_path):
+    data, out, _ = mnist
+    arguments = ["evaluate", out / "jmvae-seed0", "--data", data, "--held-out", "--cache", out / "cache", "--most", 8]
+    app([*map(str, arguments), "--out", str(tmp_path)], standalone_mode=False)
+    found = json.loads((tmp_path / "figures.json").read_text())["evaluation"]
+    assert [set(row["subset"]) for row in found["subsets"]] == [{"image", "label"}, {"image"}, {"label"}]
+
+
+def test_the_tables_go_into_the_results_of_the_benchmarks(mnist, tmp_path):
+    _, out, _ = mnist
+    path = tmp_path / "RESULTS.md"
+    title = "## Reproduced: MNIST: image and label"
+    path.write_text(f"# Benchmark results\n\n{title}\n\nof an earlier run\n\n## Other\n\nkept\n")
+    arguments = [sys.executable, "-m", "benchmarks.experiments", str(out), "--results", str(path)]
+    done = subprocess.run(arguments, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    text = path.read_text()
+    assert text.count(title) == 1
+    assert "of an earlier run" not in text
+    assert "## Other\n\nkept" in text
+    assert "*mvae, published*" in text
+
+
+def test_faces_and_their_attributes(tmp_path):
+    result = reproduce("celeba", write_faces(tmp_path / "data"), tmp_path / "out", "mopoe")[0]
+    assert all(row.consistent for row in result.likelihoods)
+    assert result.settings.configuration.model.latent == 100
+
+
+def test_five_looks_of_pictures_over_all_their_subsets(tmp_path):
+    result = reproduce("vision", write_pictures(tmp_path / "data", 20), tmp_path / "out", "smvae")[0]
+    assert len(result.evaluation.subsets) == 31
+    assert (tmp_path / "out" / "smvae-seed0" / "from_each.png").stat().st_size > 1000
+
+
+def test_the_senses_of_logs_with_probes_of_the_latent(shared_logs, tmp_path):
+    result = reproduce("vision-touch", shared_logs, tmp_path / "out", "crmvae")[0]
+    assert len(result.evaluation.subsets) == len(result.probes) == 15
+    assert "contact accuracy, from | crmvae" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_logs_of_which_none_has_every_sense(tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    for trajectory in range(4):
+        lacking = {"depth_data" if trajectory % 2 else "image": None}
+        write_log(logs / f"20190408_183040_triangle_0_journal_{trajectory}_0_1000.h5", 10, trajectory, **lacking)
+    result = reproduce("vision-touch", logs, tmp_path / "out", "smvae")[0]
+    assert [row.samples for row in result.evaluation.subsets][0] == 0
+    assert "| rgb + depth + force + action | – |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_every_picture_of_the_report_is_there(mnist, tmp_path):
+    reproduce("vision", write_pictures(tmp_path / "data", 12), tmp_path / "vision", "smvae")
+    both = {"latent", "predictions"}
+    for out, names in ((mnist[1], both | {"conditional"}), (tmp_path / "vision", both | {"from_each", "subsets"})):
+        linked = re.findall(r"\]\(([^)]+\.png)\)", (out / "README.md").read_text())
+        assert {Path(path).stem for path in linked} == names
+        assert all((out / path).is_file() for path in linked)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("fashion-mnist", ("train-images-idx3-ubyte", "dataset-fashion-mnist", "Zalando")),
+        ("mnist", ("train-images-idx3-ubyte", "LeCun")),
+        ("celeba", ("list_attr_celeba.txt", "CUHK")),
+        ("vision", (".jpg", "Vision&Touch", "masks/")),
+        ("vision-touch", (".h5", "smvae simulate")),
+    ],
+)
+def test_missing_files_are_named_with_where_to_get_them(tmp_path, name, told):
+    with pytest.raises(ReproductionError) as error:
+        reproduce(name, tmp_path, tmp_path / "out")
+    assert all(word in str(error.value) for word in told)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_published_rows_of_smvae_break_the_inequalities_and_are_said_to():
+    for rows in TABLE_1.values():
+        assert [row.consistent for row in rows if row.system == "smvae"] == [False, False]
+        assert all(row.consistent in (True, None) for row in rows if row.system in ("jmvae", "mvae", "vae"))

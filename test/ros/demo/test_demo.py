@@ -1,0 +1,131 @@
+"""The demo as a user runs it: a process that starts another, ends by itself and leaves its files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from time import monotonic
+
+import cv2
+import pytest
+
+from ..robot import own_domain
+
+PATIENCE_S = 120.0
+
+
+@pytest.fixture
+def demo(tmp_path: Path, bag: Path, checkpoint: Path) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Starts the demo on the short bag, a second for each pass."""
+    with own_domain():
+        begun: list[subprocess.Popen] = []
+
+        def begin(**changes: Path) -> subprocess.Popen:
+            options = {"bag": bag, "checkpoint": checkpoint, "out": tmp_path / "demo", "seconds": 1.0, **changes}
+            command = [sys.executable, "-m", "smvae_ros.demo", *(f"--{key}={value}" for key, value in options.items())]
+            begun.append(
+                subprocess.Popen(
+                    command,
+                    cwd=tmp_path,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    # A shell that starts the tests in the background lets them, and their children, ignore it.
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                )
+            )
+            return begun[-1]
+
+        try:
+            yield begin
+        finally:
+            for process in begun:
+                process.kill()
+                process.wait()
+
+
+def is_running(process_id: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Look twenty times a second until the condition holds."""
+    deadline = monotonic() + PATIENCE_S
+    while not condition():
+        assert monotonic() < deadline, f"waited in vain for {what}"
+        Event().wait(0.05)
+
+
+def child_of(process: subprocess.Popen) -> int:
+    """The process id of the node that the demo has started."""
+
+    def nodes() -> list[int]:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        return [int(child) for child in children if "fusion_node" in Path(f"/proc/{child}/cmdline").read_text()]
+
+    wait_until(lambda: bool(nodes()), "the node's process")
+    return nodes()[0]
+
+
+def test_it_leaves_a_picture_and_the_numbers_of_every_subset_and_no_process(
+    demo: Callable[..., subprocess.Popen], tmp_path: Path
+) -> None:
+    process = demo()
+    node = child_of(process)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, output
+    assert not is_running(node)
+    summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
+    assert [one["title"] for one in summary["passes"]] == ["all senses", "no rgb", "no depth", "touch only"]
+    assert summary["latents_published"] == sum(summary["sets_by_subset"].values()) > 0
+    assert 0.0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
+    errors = summary["errors_by_subset"]["rgb+depth+force+action"]
+    for name in ("rgb", "depth", "force", "action"):
+        assert errors[name]["mse"] > 0.0
+        assert errors[name]["share_of_mean"] > 0.0
+    picture = cv2.imread(str(tmp_path / "demo" / "predictions.png"))
+    assert min(picture.shape[:2]) > 400
+    for title in ("all senses", "no rgb", "no depth", "touch only"):
+        assert title in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupted_it_leaves_no_process(
+    demo: Callable[..., subprocess.Popen], tmp_path: Path, number: signal.Signals
+) -> None:
+    process = demo()
+    node = child_of(process)
+    for line in process.stdout:
+        if "Playing" in line:
+            break
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert not is_running(node)
+
+
+def test_a_node_that_dies_is_a_clear_error(demo: Callable[..., subprocess.Popen], tmp_path: Path) -> None:
+    process = demo(seconds=1000.0)
+    os.kill(child_of(process), signal.SIGKILL)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1, output
+    assert "the fusion node ended with exit code -9" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "demo" / "summary.json").exists()
+
+
+def test_a_missing_recording_is_named(demo: Callable[..., subprocess.Popen], tmp_path: Path) -> None:
+    process = demo(bag=tmp_path / "nowhere")
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 2, output
+    assert "nowhere: no such bag" in output
+    assert "Traceback" not in output

@@ -1,0 +1,40 @@
+"""What ships with the package does what the README says of it."""
+
+from pathlib import Path
+
+from smvae_core.checkpoint import default_checkpoint, read_metadata
+from smvae_core.scores import Evaluation
+from smvae_ros.replay.run import replay
+from smvae_ros.settings import default_settings
+
+RECORDING = Path(__file__).parents[3] / "recordings" / "peg_insertion"
+ALL = ("rgb", "depth", "force", "action")
+
+
+def meets_its_goals(figures: Evaluation) -> None:
+    """Mean squared errors as shares of those of the training mean."""
+    full, touch = figures.of(*ALL).share, figures.of("force", "action").share
+    assert full["rgb"] <= 0.25 and full["depth"] <= 0.25
+    assert figures.of("depth").share["rgb"] <= 0.5
+    assert figures.of("rgb").share["depth"] <= 0.5
+    assert touch["rgb"] < 0.95 and touch["depth"] < 0.95
+    assert full["force"] <= 0.5
+
+
+def test_the_checkpoint_is_small_and_says_how_it_was_made():
+    path = default_checkpoint()
+    metadata = read_metadata(path)
+    assert path.stat().st_size <= 10_000_000
+    assert [command.split()[:2] for command in metadata.training.commands] == [
+        ["smvae", "simulate"],
+        ["smvae", "train"],
+    ]
+    assert len(metadata.metrics.subsets) == 15
+    meets_its_goals(metadata.metrics)
+
+
+def test_the_recording_is_small_and_the_checkpoint_meets_its_goals_on_it(tmp_path):
+    assert sum(file.stat().st_size for file in RECORDING.iterdir()) <= 12_000_000
+    summary = replay(RECORDING, None, tmp_path / "results", default_settings, "cpu")
+    assert summary.evaluation.samples > 700
+    meets_its_goals(summary.evaluation)

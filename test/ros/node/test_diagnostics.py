@@ -1,0 +1,122 @@
+"""What a diagnostic viewer shows, and what the node's parameters and point cloud are made of."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from diagnostic_msgs.msg import DiagnosticStatus
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smvae_core.modality import vision_touch_modalities
+from smvae_ros.conversions.point_cloud import CalibrationError, points_from_depth
+from smvae_ros.node.diagnostics import ModalityReport, NodeReport, Statistics, diagnostic_statuses
+from smvae_ros.settings import NodeSettings, default_settings
+
+OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
+WELL = {
+    "name": "rgb",
+    "topic": "/rgb/image",
+    "alive": True,
+    "rate": 20.0,
+    "age": 0.01,
+    "share": 1.0,
+    "received": 9,
+    "used": 9,
+}
+BUSY = {
+    "state": "active",
+    "problem": "",
+    "device": "cpu",
+    "receiving": True,
+    "sets": 20,
+    "recent_sets": 20,
+    "recent_skips": 0,
+    "recent_failures": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "words"),
+    [
+        ({}, OK, "20.0 Hz"),
+        ({"enabled": False}, OK, "disabled"),
+        ({"received": 0, "alive": False}, STALE, "/rgb/image yet"),
+        ({"alive": False, "age": 3.0}, STALE, "for 3.0 s"),
+        ({"bad": 2, "share": 0.9}, WARN, "2 messages"),
+        (
+            {"bad": 20, "share": 0.0, "reason": "found 'mono16'"},
+            ERROR,
+            "no usable message on /rgb/image: found 'mono16'",
+        ),
+        ({"problem": "stamps are 2 h behind"}, WARN, "/rgb/image: stamps are"),
+        ({"problem": "in no set", "share": 0.0}, ERROR, "/rgb/image: in no set"),
+        ({"problem": "stamps are 2 h ahead", "share": 0.0, "alive": False}, ERROR, "2 h ahead"),
+    ],
+)
+def test_the_level_of_a_modality(changes: dict[str, Any], level: bytes, words: str) -> None:
+    found, message = ModalityReport(**{**WELL, **changes}).verdict()
+    assert found == level
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "words"),
+    [
+        ({}, OK, "20 sets"),
+        ({"state": "inactive"}, WARN, "inactive"),
+        ({"state": "unconfigured", "problem": "no such checkpoint"}, ERROR, "no such checkpoint"),
+        ({"recent_sets": 0, "receiving": False}, STALE, "no sensor"),
+        ({"recent_sets": 0}, ERROR, "no message that arrives can be used"),
+        ({"recent_skips": 5}, WARN, "5 of 20"),
+        ({"recent_failures": 1}, ERROR, "1 sets failed"),
+    ],
+)
+def test_the_level_of_the_node(changes: dict[str, Any], level: bytes, words: str) -> None:
+    found, message = NodeReport(**{**BUSY, **changes}, statistics=Statistics()).verdict()
+    assert found == level
+    assert words in message
+
+
+def test_each_status_bears_the_nodes_name_and_the_counts_by_reason() -> None:
+    report = ModalityReport(**{**WELL, "dropped": {"late": 3, "duplicate": 1}})
+    node, rgb = diagnostic_statuses("robot/fusion", "cpu", NodeReport(**BUSY, statistics=Statistics()), [report])
+    assert (node.name, rgb.name) == ("robot/fusion: fusion", "robot/fusion: rgb")
+    values = {pair.key: pair.value for pair in rgb.values}
+    assert (values["dropped: late"], values["dropped: duplicate"], values["rate (Hz)"]) == ("3", "1", "20.0")
+
+
+def test_percentiles_are_of_the_last_thousand_sets() -> None:
+    statistics = Statistics()
+    assert statistics.percentile("latency", 50) == 0.0
+    for seconds in [9.0] * 500 + [float(i) for i in range(1001)]:
+        statistics.add_times({"latency": seconds})
+    assert statistics.percentile("latency", 50) == pytest.approx(500.5)
+    assert statistics.percentile("latency", 100) == 1000.0
+
+
+def test_the_configuration_file_holds_every_parameter_with_its_default() -> None:
+    content = yaml.safe_load((Path(__file__).parents[3] / "config" / "fusion.yaml").read_text())
+    defaults = {**NodeSettings().model_dump(), **default_settings(vision_touch_modalities()).model_dump()}
+    assert content["/**"]["ros__parameters"] == defaults
+
+
+@given(st.integers(1, 8), st.integers(1, 8), st.floats(20.0, 500.0))
+def test_points_project_back_to_the_centres_of_their_pixels(scale_x: int, scale_y: int, focal: float) -> None:
+    depth = np.array([[0.5, 0.0], [1.0, 1.5], [0.0, 2.0]], np.float32)
+    width, height = 2 * scale_x, 3 * scale_y
+    cx, cy = width / 2 - 0.5, height / 2 - 0.5
+    points = points_from_depth(depth, width, height, np.array([focal, 0, cx, 0, focal, cy, 0, 0, 1]))
+    rows, columns = np.nonzero(depth)
+    assert points.dtype == np.float32
+    assert points[:, 2] == pytest.approx(depth[rows, columns])
+    u, v = points[:, 0] / points[:, 2] * focal + cx, points[:, 1] / points[:, 2] * focal + cy
+    assert (u + 0.5) / scale_x - 0.5 == pytest.approx(columns, abs=1e-3)
+    assert (v + 0.5) / scale_y - 0.5 == pytest.approx(rows, abs=1e-3)
+
+
+def test_an_empty_camera_info_is_refused() -> None:
+    with pytest.raises(CalibrationError, match="0x0"):
+        points_from_depth(np.ones((2, 2), np.float32), 0, 0, np.zeros(9))

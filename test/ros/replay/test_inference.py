@@ -1,0 +1,79 @@
+"""Sets computed together agree with the engine's own, one at a time, whatever each of them lacks."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smvae_core import checkpoint as checkpoints
+from smvae_core.inference.engine import Engine
+from smvae_ros.replay.inference import BatchInference
+
+NAMES = ("rgb", "depth", "force", "action")
+
+Masks = st.lists(st.tuples(*(st.booleans() for _ in NAMES)), min_size=1, max_size=5)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    """Of the checkpoint that ships."""
+    return Engine.load(None, "cpu", "eager")
+
+
+@pytest.fixture(scope="module")
+def inference(engine: Engine) -> BatchInference:
+    """The same model."""
+    loaded = checkpoints.load(checkpoints.default_checkpoint())
+    return BatchInference(loaded.model, engine.mean, engine.device, pictures=True)
+
+
+@settings(max_examples=15, deadline=None)
+@given(held=Masks, known=st.tuples(*(st.booleans() for _ in NAMES)), seed=st.integers(0, 1000))
+def test_a_batch_agrees_with_the_engine_to_1e_4(
+    engine: Engine,
+    inference: BatchInference,
+    held: list[tuple[bool, ...]],
+    known: tuple[bool, ...],
+    seed: int,
+) -> None:
+    random = np.random.default_rng(seed)
+    whole = [{m.name: random.random(m.shape, np.float32) for m in engine.modalities} for _ in held]
+    sets = [{n: x[n] for n, here in zip(NAMES, mask) if here} for x, mask in zip(whole, held)]
+    truths = [{n: x[n] for n, here in zip(NAMES, known) if here} for x in whole]
+    for arrays, truth, judged in zip(sets, truths, inference.run(sets, truths)):
+        fusion = engine.infer(arrays, NAMES)
+        assert judged.held == fusion.modalities
+        np.testing.assert_allclose(judged.mean, fusion.mean, atol=1e-4)
+        np.testing.assert_allclose(judged.log_variance, fusion.log_variance, atol=1e-4)
+        weights = [fusion.attention.get(name, 0.0) for name in NAMES]
+        np.testing.assert_allclose(judged.attention, weights, atol=1e-4)
+        for name in NAMES:
+            np.testing.assert_allclose(judged.predicted[name], fusion.predictions[name], atol=1e-4)
+        for name, x in judged.without.items():
+            rest = {other: array for other, array in arrays.items() if other != name}
+            np.testing.assert_allclose(x, engine.infer(rest, [name]).predictions[name], atol=1e-4)
+        for subset, row in zip(inference.subsets, judged.errors):
+            if not set(subset) <= set(arrays):
+                assert np.isnan(row).all()
+                continue
+            predictions = engine.infer({name: arrays[name] for name in subset}, NAMES).predictions
+            for name, error in zip(NAMES, row):
+                if name in truth:
+                    assert error == pytest.approx(np.mean((predictions[name] - truth[name]) ** 2), rel=1e-3, abs=1e-6)
+                else:
+                    assert np.isnan(error)
+
+
+def test_a_camera_that_is_out_for_a_whole_batch_is_not_judged(engine: Engine) -> None:
+    loaded = checkpoints.load(checkpoints.default_checkpoint())
+    without_pictures = BatchInference(loaded.model, engine.mean, engine.device, pictures=False)
+    sets = [{m.name: np.zeros(m.shape, np.float32) for m in engine.modalities if not m.is_image}] * 3
+    for judged in without_pictures.run(sets, sets):
+        assert np.isnan(judged.from_set).tolist() == [True, True, False, False]
+
+
+def test_an_empty_set_gives_the_prior(engine: Engine, inference: BatchInference) -> None:
+    (judged,) = inference.run([{}], [{}])
+    assert judged.held == () and not judged.mean.any() and not judged.log_variance.any()
+    assert np.isnan(judged.errors).all() and np.isnan(judged.from_set).all()
+    assert not judged.without

@@ -1,0 +1,162 @@
+"""Several bags in one command: each has its results, the bad ones are told, the exit code says so."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from smvae_core.errors import ConfigurationError, SMVAEError
+from smvae_core.scores import Evaluation, SubsetErrors
+from smvae_ros.bags.naming import named_bags
+from smvae_ros.bags.reading import BagError
+from smvae_ros.jobs import ReplayJob, _one, _together, replay_many
+from smvae_ros.replay.run import ReplayError
+from smvae_ros.replay.summary import BagResult, ReplaysSummary
+
+from ..command import smvae
+
+STEPS = 21
+
+
+def test_a_folder_with_bad_bags_in_it(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
+    bags = tmp_path / "bags"
+    shutil.copytree(bag, bags / "monday" / "first")
+    shutil.copytree(bag, bags / "tuesday" / "second")
+    (bags / "tuesday" / "empty.mcap").touch()
+    (bags / "wrong.db3").write_text("hello")
+    done = smvae(
+        *("replay", bags, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu", "--workers", 2),
+        *("--drop", "depth", "--write-bag"),
+    )
+    assert done.returncode == 3
+    told = " ".join(done.stderr.split())
+    assert told.startswith("error: 2 of 4 bags could not be replayed:")
+    assert "empty.mcap: is empty" in told and "file is not a database" in told and "Traceback" not in told
+    assert "monday/first: 21 sets" in done.stdout and "predicted from" in done.stdout
+    summary = ReplaysSummary.model_validate_json((tmp_path / "out" / "summary.json").read_bytes())
+    assert [result.bag for result in summary.bags] == ["monday/first", "tuesday/empty", "tuesday/second", "wrong"]
+    assert [result.folder for result in summary.bags] == ["monday/first", None, "tuesday/second", None]
+    assert summary.sets == 2 * STEPS and summary.evaluation.samples == 2 * STEPS
+    for folder in ("monday/first", "tuesday/second"):
+        results = tmp_path / "out" / folder
+        assert pq.read_metadata(results / "sets.parquet").num_rows == STEPS
+        assert (results / "fusion" / "fusion.mcap").exists()
+        assert json.loads((results / "summary.json").read_text())["what_if"]["drop"][0]["modality"] == "depth"
+    assert not (tmp_path / "out" / "wrong").exists() and not (tmp_path / "out" / "tuesday" / "empty").exists()
+
+
+def test_what_is_wrong_with_the_command_is_told_once_and_nothing_begins(
+    bag: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    told: list[BagResult] = []
+    named = {"a": bag, "b": bag}
+    for job, sentence in (
+        (ReplayJob(checkpoint=tmp_path / "none.safetensors"), "no such checkpoint"),
+        (ReplayJob(checkpoint=checkpoint, drop=("sonar",)), "expected a sense among"),
+        (ReplayJob(checkpoint=checkpoint, changes=({"streams": {"sonar": {}}},)), "expected settings of rgb"),
+        (ReplayJob(checkpoint=checkpoint, changes=({"streams": {"rgb": {"message": "X"}}},)), "streams.rgb.message"),
+    ):
+        with pytest.raises(SMVAEError, match=sentence):
+            replay_many(named, tmp_path / "out", job, 1, told.append)
+    assert not told and not (tmp_path / "out").exists()
+    with pytest.raises(ConfigurationError):
+        ReplayJob(checkpoint=checkpoint, changes=({"streams": 1},)).check()
+
+
+def test_ctrl_c_begins_no_other_bag_and_leaves_no_half_of_one(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
+    for number in range(6):
+        shutil.copytree(bag, tmp_path / "bags" / f"bag{number}")
+    arguments = ["replay", "bags", "--checkpoint", str(checkpoint), "--out", "out", "--device", "cpu", "--workers", "2"]
+    running = subprocess.Popen(
+        [sys.executable, "-c", "from smvae_ros.cli import main; main()", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell that starts the tests in the background lets them, and their children, ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while not any((tmp_path / "out").glob("*/.replay.*")):
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"it ended with {running.wait(0.01)} before a bag was begun")
+    os.killpg(running.pid, signal.SIGINT)
+    _, told = running.communicate()
+    assert (running.returncode, told) == (130, "interrupted\n")
+    assert len(list((tmp_path / "out").glob("*/report.html"))) <= 2
+    assert not list((tmp_path / "out").glob("*/.*")) and not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_a_defect_that_one_bag_meets_is_told_and_takes_no_other_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("cannot reshape")
+
+    monkeypatch.setattr(ReplayJob, "run", fail)
+    result = _one(ReplayJob(), Path("bags/a"), "a", Path("out/a"), 1)
+    assert result.folder is None
+    assert "bags/a: a defect of smvae, RuntimeError in test_replay_many.py, line" in (result.error or "")
+
+
+def test_a_killed_process_is_one_sentence(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
+    def kill_the_first() -> None:
+        while not (running := multiprocessing.active_children()):
+            threading.Event().wait(0.01)
+        running[0].kill()
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    with pytest.raises(ReplayError, match="a process was killed.*--workers"):
+        replay_many({"a": bag, "b": bag}, tmp_path / "out", ReplayJob(checkpoint=checkpoint), 1, lambda result: None)
+    killer.join()
+
+
+def test_results_are_named_by_the_bags(bag: Path, tmp_path: Path) -> None:
+    for folder in ("x/run", "y/run"):
+        shutil.copytree(bag, tmp_path / folder)
+    (tmp_path / "y" / "extra_0.mcap").touch()
+    assert named_bags([tmp_path / "x" / "run"]) == {"run": tmp_path / "x" / "run"}
+    assert named_bags([tmp_path]) == {
+        "x/run": tmp_path / "x" / "run",
+        "y/extra_0": tmp_path / "y" / "extra_0.mcap",
+        "y/run": tmp_path / "y" / "run",
+    }
+    both = {"x/run": tmp_path / "x" / "run", "y/run": tmp_path / "y" / "run"}
+    assert named_bags(list(both.values())) == both
+    assert named_bags([tmp_path / "y", tmp_path / "x"]).keys() == {"extra_0", *both}
+    (tmp_path / "x_run.mcap").touch()
+    assert named_bags([tmp_path], between="_").keys() == {"x_run", "x_run_2", "y_extra_0", "y_run"}, "none is lost"
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(BagError, match="nothing: expected a rosbag2 or a folder of them, found none"):
+        named_bags([bag, tmp_path / "nothing"])
+
+
+def test_a_bag_named_twice_is_one_and_results_are_none(bag: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(bag, tmp_path / "run")
+    (tmp_path / "latest").symlink_to(run)
+    results = shutil.copytree(bag, tmp_path / "results" / "run" / "fusion")
+    (results.parent / "sets.parquet").touch()
+    assert named_bags([tmp_path]) == named_bags([tmp_path, run, run / "metadata.yaml"]) == {"run": run}
+    assert named_bags([results]) == {"fusion": results}, "what is named itself is meant"
+
+
+def test_all_together_weigh_by_their_sets() -> None:
+    def row(samples: int, mse: float, share: float) -> SubsetErrors:
+        return SubsetErrors(subset=("rgb",), samples=samples, mse={"rgb": mse}, share={"rgb": share})
+
+    none = SubsetErrors(subset=("rgb",), samples=0, mse={}, share={})
+    rows = (row(10, 1.0, 0.5), row(30, 2.0, 0.25), none)
+    (together,) = _together([Evaluation(samples=40, subsets=(one,)) for one in rows]).subsets
+    assert together.samples == 40
+    assert together.mse["rgb"] == pytest.approx((10 * 1.0 + 30 * 2.0) / 40)
+    # The training mean's errors were 2 and 8.
+    assert together.share["rgb"] == pytest.approx((10 * 1.0 + 30 * 2.0) / (10 * 2.0 + 30 * 8.0))
+    assert _together([]) is None

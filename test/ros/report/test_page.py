@@ -1,0 +1,197 @@
+"""The report in a real browser: it opens, its figures show, its controls work, it reads in every form."""
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from smvae_ros.report.report import write_report
+
+from .made_up import BEGIN_NS, NAMES, write_results
+
+BRIGHTNESS = """selector => {
+    const rgb = text => text.match(/[\\d.]+/g).slice(0, 3).map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const light = text => { const [r, g, b] = rgb(text); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+    const [a, b] = [getComputedStyle(document.querySelector(selector)).color, getComputedStyle(document.body).backgroundColor].map(light);
+    return [b, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
+}"""
+
+NAMELESS = """() => [...document.querySelectorAll("button, input, select, [role=img], canvas")].filter(e =>
+    !(e.getAttribute("aria-label") || e.textContent.trim() || e.labels?.length)).map(e => e.outerHTML.slice(0, 80))"""
+
+PIXELS = """(canvas) => { const found = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    let sum = 0; for (let i = 0; i < found.length; i++) sum += found[i] * (1 + i % 251); return sum; }"""
+
+
+@pytest.fixture
+def opened(opens, report):
+    return opens(report)
+
+
+@pytest.fixture
+def page(opened):
+    return opened.page
+
+
+def test_it_opens_without_a_complaint_and_asks_for_nothing(opened, report):
+    urls = [url for url in opened.requests if not url.startswith("data:")]
+    assert opened.errors == []
+    assert urls == [report.as_uri()]
+
+
+def test_each_figure_shows(page):
+    assert page.locator("#errors-table tbody tr").count() == 15
+    for name in NAMES:
+        assert page.locator(f"#availability-chart [data-modality={name}]").count() >= 1
+    # rgb comes, goes and comes back.
+    assert page.locator("#availability-chart [data-modality=rgb]").count() == 2
+    assert page.locator("#errors-charts svg").count() == 4
+    assert page.locator("#values-force svg").count() == 6 and page.locator("#values-action svg").count() == 4
+    lines = page.locator(".panels svg path.line").evaluate_all("paths => paths.map(path => path.getTotalLength())")
+    assert len(lines) == 4 * 2 + 10 * 3 and min(lines) > 300
+    assert page.locator("#attention-chart path.bar").count() == 4
+    assert page.locator("#latent-chart circle:not(.now)").count() == 750
+    assert page.locator("#wait-chart rect").count() == 40
+    # Two images, each recorded and predicted in four ways, of these also the uncertainty; eight moments of each in film.
+    assert page.locator(".compare canvas").count() == 2 * (1 + 2 * 4)
+    assert page.locator(".film canvas").count() == 2 * 8 * 5
+
+
+def test_pictures_are_drawn_and_a_missing_one_is_not(page):
+    film = page.locator("#film-rgb canvas")
+    sums = film.evaluate_all(f"found => found.map({PIXELS})")
+    # rgb is out from 20 % to 30 % of the bag.
+    out = [i for i, label in enumerate(film.evaluate_all("f => f.map(c => c.ariaLabel)")) if label.endswith("nothing")]
+    assert all((total == 0) == (i in out) for i, total in enumerate(sums))
+    assert len(out) < 8
+
+
+def test_the_scrubber_moves_the_pictures_and_the_line(page):
+    picture, moment = page.locator("#compare-rgb canvas").nth(1), page.locator("#moment")
+    line = page.locator("#availability-chart .cursor")
+    before = picture.evaluate(PIXELS), moment.inner_text(), line.get_attribute("x1")
+    page.locator("#scrubber").focus()
+    page.keyboard.press("ArrowRight")
+    after = picture.evaluate(PIXELS), moment.inner_text(), line.get_attribute("x1")
+    assert all(a != b for a, b in zip(before, after))
+    page.locator("#before").click()
+    assert (picture.evaluate(PIXELS), moment.inner_text(), line.get_attribute("x1")) == before
+    page.locator("#film-depth [data-moment='0']").first.click()
+    assert moment.inner_text().endswith("(1 of 24)")
+    assert page.locator("#scrubber").input_value() == "0"
+
+
+def test_a_click_on_a_chart_moves_the_pictures(page):
+    chart = page.locator("#errors-rgb svg")
+    chart.click(position={"x": chart.bounding_box()["width"] - 10, "y": 40})
+    assert page.locator("#moment").inner_text().endswith("(24 of 24)")
+
+
+def test_the_latent_changes_its_colour_and_its_projection(page):
+    points = page.locator("#latent-chart circle:not(.now)")
+    colours = "found => new Set(found.map(c => getComputedStyle(c).color)).size"
+    legend = page.locator("#latent-legend")
+    assert points.evaluate_all(colours) == 2 and "contact: force above 2 N" in legend.inner_text()
+    contact = legend.inner_text()
+    page.get_by_label("Contact above").fill("1000")
+    assert points.evaluate_all(colours) == 1 and legend.inner_text() != contact
+    page.get_by_label("senses in the set").check()
+    assert points.evaluate_all(colours) == 3 and "depth + force + action (75)" in legend.inner_text()
+    page.get_by_label("time", exact=True).check()
+    assert points.evaluate_all(colours) > 100
+    places = points.evaluate_all("found => found.map(c => c.getAttribute('cx'))")
+    page.get_by_label("t-SNE").check()
+    assert points.evaluate_all("found => found.map(c => c.getAttribute('cx'))") != places
+
+
+def test_the_table_sorts_both_ways_by_mouse_and_keyboard(page):
+    column = "rows => rows.map(row => Number(row.cells[2].dataset.value))"
+    rows = page.locator("#errors-table tbody tr")
+    heading = page.locator("#errors-table th").nth(2)
+    heading.get_by_role("button").click()
+    assert rows.evaluate_all(column) == sorted(rows.evaluate_all(column))
+    assert heading.get_attribute("aria-sort") == "ascending"
+    page.keyboard.press("Enter")
+    assert rows.evaluate_all(column) == sorted(rows.evaluate_all(column), reverse=True)
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert rows.count() == 15
+
+
+def test_the_charts_zoom_by_numbers_and_by_dragging(page):
+    bars = page.locator("#availability-chart [data-modality=rgb]")
+    page.locator("#from").fill("7")
+    page.locator("#to").fill("8")
+    page.locator("#to").press("Enter")
+    assert bars.count() == 0
+    page.get_by_role("button", name="Whole bag").click()
+    assert bars.count() == 2
+    page.locator("#availability-chart svg").scroll_into_view_if_needed()
+    box = page.locator("#availability-chart svg").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + 20, steps=4)
+    page.mouse.up()
+    assert 12 < float(page.locator("#from").input_value()) < 18 < float(page.locator("#to").input_value()) < 26
+    assert bars.count() == 1
+
+
+def test_other_predictions_are_compared_on_request(page):
+    line = page.locator("#errors-rgb path.dashed").first
+    before = line.get_attribute("d")
+    page.locator("#compare").select_option("action")
+    assert page.locator("#errors-rgb path.dashed").first.get_attribute("d") != before
+    assert "from action" in page.locator("#errors-legend").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_by_day_and_by_night(opens, report, scheme):
+    page = opens(report, color_scheme=scheme).page
+    for selector in ("h1", ".note", ".finding li", "svg text", ".verdict"):
+        ground, contrast = page.evaluate(BRIGHTNESS, selector)
+        assert (ground > 0.5) == (scheme == "light")
+        assert contrast >= 4.5, selector
+
+
+def test_print_leaves_the_controls_out_and_keeps_the_figures(page):
+    page.emulate_media(media="print", color_scheme="dark")
+    assert not page.locator("nav").is_visible() and not page.locator("#latent-controls").is_visible()
+    assert page.locator("#film-rgb").is_visible() and page.locator("#errors-table").is_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(opens, report):
+    page = opens(report, viewport={"width": 390, "height": 844}).page
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_everything_that_acts_or_shows_has_a_name(page):
+    assert page.evaluate(NAMELESS) == []
+
+
+def test_a_robot_without_a_camera_gets_a_page_too(opens, tmp_path):
+    opened = opens(write_report(write_results(tmp_path, 60, names=("force", "action"))))
+    assert opened.errors == []
+    assert opened.page.locator("#errors-table tbody tr").count() == 3
+    assert "no camera" in opened.page.locator("#summary").inner_text()
+
+
+def test_no_line_leads_across_a_time_without_sets(opens, tmp_path):
+    write_results(tmp_path, 300, 4)
+    table = pq.read_table(tmp_path / "sets.parquet")
+    later = pc.cast(pc.greater(table["log_ns"], BEGIN_NS + 8 * 10**9), "int64")
+    moved = pc.add(table["log_ns"], pc.multiply(later, 10**10))
+    pq.write_table(table.set_column(table.column_names.index("log_ns"), "log_ns", moved), tmp_path / "sets.parquet")
+    page = opens(write_report(tmp_path)).page
+    runs = page.locator("#errors-depth path.line:not(.dashed)").get_attribute("d").split("M")[1:]
+    ends = [(float(run.split()[0]), float(run.split("L")[-1].split()[0])) for run in runs]
+    assert len(ends) == 2 and ends[1][0] - ends[0][1] > 100
+    # The stacked shares fall to the floor for as long.
+    filled = "path => [0.2, 0.6].map(x => path.isPointInFill(new DOMPoint(46 + x * (path.getBBox().width), 160 - 1)))"
+    assert page.locator("#attention-chart path.bar").first.evaluate(filled) == [True, False]
+
+
+def test_one_single_set_gets_a_page_too(opens, tmp_path):
+    opened = opens(write_report(write_results(tmp_path, 1, 1)))
+    assert opened.errors == []
+    assert opened.page.locator("#latent-chart circle:not(.now)").count() == 1
+    assert opened.page.locator("#latent-controls [value=tsne]").is_disabled()
