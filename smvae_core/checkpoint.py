@@ -190,5 +190,3 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: expected finite weights, found NaN or infinity")
     mean = {name.removeprefix(_MEAN): t for name, t in tensors.items() if name.startswith(_MEAN)}
     return Checkpoint(model.eval(), mean, metadata)
-
-

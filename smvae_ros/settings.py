@@ -71,7 +71,8 @@ class NodeSettings(_Settings):
 
 class StreamSettings(_Settings):
     """How one modality reaches the sets; times in seconds. See `smvae_ros.synchronizer.stream.Stream` for each but topic,
-    message and prediction_rate."""
+    message and prediction_rate.
+    """
 
     topic: str = Field(min_length=1, description="topic of the modality")
     message: str = Field(

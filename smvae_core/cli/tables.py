@@ -31,7 +31,7 @@ def error_table(rows: Sequence[SubsetErrors], names: Sequence[str]) -> Table:
 
 
 def likelihood_table(evaluation: Evaluation, names: tuple[str, ...], draws: int) -> Table:
-    """log p(x_m | set) in nats, one line a subset; bold where the modality itself was in the subset."""
+    """Log p(x_m | set) in nats, one line a subset; bold where the modality itself was in the subset."""
     title = f"log-likelihood in nats of each sense given the set, by {draws} draw{'s' * (draws > 1)} of the latent"
     table = Table("predicted from", *names, title=title)
     for row in evaluation.subsets:

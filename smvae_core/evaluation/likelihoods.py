@@ -62,7 +62,7 @@ def log_marginal(
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """log p of the target modalities together: log mean_s p(targets | z_s) p(z_s) / q(z_s | proposal).
+    """Log p of the target modalities together: log mean_s p(targets | z_s) p(z_s) / q(z_s | proposal).
 
     Args:
         batch: observations (N, *shape), each sample with all that is named.
@@ -87,7 +87,7 @@ def log_conditional(
     prior_samples: int = PRIOR_SAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """log p(targets | given): the joint, by importance sampling, less log p(given), by samples of the prior.
+    """Log p(targets | given): the joint, by importance sampling, less log p(given), by samples of the prior.
 
     The samples of the prior are the same for all data points, and each distinct observation is compared once. Where
     `given` is continuous and precise few of them come near it, and log p(given) comes out too low; the difference of two
@@ -108,7 +108,7 @@ def log_likelihoods(
     prior_samples: int = PRIOR_SAMPLES,
     seed: int = 0,
 ) -> LogLikelihoods:
-    """log p(x), log p(x, y) and log p(x | y) from the same samples of one proposal, by default q(z | x, y).
+    """Log p(x), log p(x, y) and log p(x | y) from the same samples of one proposal, by default q(z | x, y).
 
     For discrete y the estimates keep the order that holds of the true values, whatever the model and the samples:
     log p(x, y) ≤ log p(x), since each weight of the one is that of the other times p(y | z) ≤ 1, and
@@ -187,7 +187,7 @@ def _importance(
 
 @torch.inference_mode()
 def _from_prior(model: MultimodalVAE, batch: Batch, names: Sequence[str], samples: int, seed: int) -> Estimate:
-    """log E_{p(z)} p(names | z), once for each distinct observation."""
+    """Log E_{p(z)} p(names | z), once for each distinct observation."""
     _named_once(names)
     count = _checked(model, batch, names, samples)
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
@@ -215,7 +215,7 @@ def _decoders(model: MultimodalVAE, names: Sequence[str]) -> dict[str, SenseDeco
 
 
 def _log_p(decoder: SenseDecoder, x: Tensor, z: Tensor) -> Tensor:
-    """log p(x_m | z) of z (S, N, L): (S, N)."""
+    """Log p(x_m | z) of z (S, N, L): (S, N)."""
     parameters = decoder.parameters(z.flatten(0, 1))
     return decoder.log_likelihood(x, parameters.unflatten(0, z.shape[:2]))
 

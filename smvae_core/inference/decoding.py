@@ -54,7 +54,7 @@ class SenseDecoder:
         return x if self._phases is None else from_phases(x)
 
     def log_likelihood(self, x: Tensor, parameters: Tensor) -> Tensor:
-        """log p(x | z) of observations that are `laid_out` and of what `parameters` gave, as (..., B, *its own shape).
+        """Log p(x | z) of observations that are `laid_out` and of what `parameters` gave, as (..., B, *its own shape).
 
         Returns:
             (..., B), in nats.

@@ -79,5 +79,5 @@ def _values(coefficients: int, points: int) -> np.ndarray:
 
 
 def _along_both(rows: Tensor, columns: Tensor, x: Tensor) -> Tensor:
-    """x (H, W, N) with one matrix times its rows and another times its columns."""
+    """X (H, W, N) with one matrix times its rows and another times its columns."""
     return columns @ (rows @ x.flatten(1)).unflatten(1, x.shape[1:])

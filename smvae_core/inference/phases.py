@@ -34,7 +34,7 @@ class PhaseDecoder(nn.Module):
         self.convolutions = nn.ModuleList(_convolution(layer) for layer in more)
 
     def forward(self, z: Tensor) -> Tensor:
-        """z (B, L) to the phases of the decoder's output; what stands in the border is not 0 here."""
+        """Z (B, L) to the phases of the decoder's output; what stands in the border is not 0 here."""
         x = self.head(z)
         for convolution in self.convolutions:
             x = convolution(_swish(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))

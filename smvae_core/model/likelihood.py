@@ -18,7 +18,7 @@ _COMPARED = 2**23
 
 
 def log_likelihood(modality: Modality, x: Tensor, parameters: Tensor) -> Tensor:
-    """log p(x | z), summed over the entries of each sample.
+    """Log p(x | z), summed over the entries of each sample.
 
     Args:
         modality: says which likelihood, and its scale.
@@ -33,7 +33,7 @@ def log_likelihood(modality: Modality, x: Tensor, parameters: Tensor) -> Tensor:
 
 
 def log_likelihood_of_pairs(modality: Modality, x: Tensor, parameters: Tensor) -> Tensor:
-    """log p(x | z) of each of N observations (N, *shape) with each of S parameters (S, *shape): (S, N), in nats."""
+    """Log p(x | z) of each of N observations (N, *shape) with each of S parameters (S, *shape): (S, N), in nats."""
     if modality.likelihood in _LINEAR:
         factor, constant = _LINEAR[modality.likelihood](parameters.flatten(1))
         return factor @ x.flatten(1).T + constant[:, None]

@@ -31,7 +31,8 @@ def latent_map(
     model: MultimodalVAE, samples: Samples, subsets: Sequence[Subset], most: int, seed: int = 0
 ) -> LatentMap:
     """Map the posterior means from each subset of at most `most` samples, evenly spaced among those that have all
-    modalities of the subsets, or among all where none has."""
+    modalities of the subsets, or among all where none has.
+    """
     names = sorted({name for subset in subsets for name in subset})
     columns = [model.names.index(name) for name in names]
     whole = np.flatnonzero(samples.available[:, columns].all(axis=1))

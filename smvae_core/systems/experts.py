@@ -80,7 +80,8 @@ class UnimodalEncoders(nn.Module):
 
 class ProductOfExperts(nn.Module):
     """The product of the experts of the set; with the prior as one more expert (MVAE, Wu & Goodman 2018, §2.2), or
-    without (CRMVAE, Suzuki 2023)."""
+    without (CRMVAE, Suzuki 2023).
+    """
 
     def __init__(self, names: Sequence[str], embedding: int, latent: int, prior: bool) -> None:
         super().__init__()

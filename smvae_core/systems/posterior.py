@@ -26,7 +26,7 @@ class Posterior(NamedTuple):
     attention: Tensor
 
     def sample(self, noise: Tensor | None = None, choice: Tensor | None = None) -> Tensor:
-        """z = μ + σ ⊙ ε (Eq. 6 of the SMVAE paper), of the shape of `noise`.
+        """Z = μ + σ ⊙ ε (Eq. 6 of the SMVAE paper), of the shape of `noise`.
 
         Args:
             noise: ε, standard normal, (..., B, L); one of the mean's shape is drawn where it is not given.
@@ -36,13 +36,14 @@ class Posterior(NamedTuple):
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log q(z | X_s) of z (..., B, L): (..., B), in nats."""
+        """Log q(z | X_s) of z (..., B, L): (..., B), in nats."""
         square = (z - self.mean).square() * (-self.log_variance).exp()
         return -0.5 * (square + self.log_variance + math.log(2 * math.pi)).sum(dim=-1)
 
     def kl_to_prior(self) -> Tensor:
         """KL(q ‖ N(0, I)) in closed form, (..., B), in nats. Of a mixture: the mean over its components, which bounds
-        its KL from above (Eq. 6 of the MoPoE paper)."""
+        its KL from above (Eq. 6 of the MoPoE paper).
+        """
         return 0.5 * (self.mean.square() + self.log_variance.exp() - 1.0 - self.log_variance).sum(dim=-1)
 
 

@@ -28,5 +28,3 @@ class Board:
     def close(self) -> None:
         """No more epochs."""
         self._writer.close()
-
-

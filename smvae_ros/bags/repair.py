@@ -118,7 +118,8 @@ def _source(file: Path, place: Path, stack: ExitStack) -> tuple[Source | None, s
 
 def _needs_repair(reader: Reader) -> bool:
     """Whether it opens and yet cannot be read right: rosbags takes MCAP without an index only if it is in order, leaves
-    out what SQLite still has in a write-ahead log, and meets the end of a database that was cut off too late."""
+    out what SQLite still has in a write-ahead log, and meets the end of a database that was cut off too late.
+    """
     for storage in getattr(reader.storage, "storages", [reader.storage]):
         if isinstance(storage, McapReader):
             if not storage.chunks and storage.metadata.message_count:

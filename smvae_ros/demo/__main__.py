@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, time_ns
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import rclpy
 import typer
@@ -52,8 +52,8 @@ class DemoError(Exception):
 
 @app.command()
 def demo(
-    bag: Annotated[Optional[Path], typer.Option(help="Recording; by default the shipped one.")] = None,
-    checkpoint: Annotated[Optional[Path], typer.Option(help="Checkpoint; by default the shipped one.")] = None,
+    bag: Annotated[Path | None, typer.Option(help="Recording; by default the shipped one.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint; by default the shipped one.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the picture and the numbers.")] = Path("demo"),
     start: Annotated[float, typer.Option(min=0.0, help="Where in the recording the piece begins (s).")] = 0.0,
     seconds: Annotated[float, typer.Option(min=1.0, help="Length of the piece (s); it is played four times.")] = 8.0,

@@ -145,7 +145,8 @@ class BatchInference:
         self, z: Tensor, owner: Tensor, first: Tensor, truths: Sequence[Arrays]
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The predictions from each row, of images only the first row of each set and only where they are wanted; and
-        the mean squared errors of all rows, (rows, M)."""
+        the mean squared errors of all rows, (rows, M).
+        """
         decoded: dict[str, np.ndarray] = {}
         errors = np.full((len(owner), len(self.names)), np.nan, np.float32)
         shown = torch.zeros(len(owner), dtype=torch.bool).index_fill(0, first, True)

@@ -73,7 +73,8 @@ def undisturbed() -> Iterator[None]:
 
 def _batches(prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
     """All sets in batches, the same ones on any number of threads; small ones at the end of many sets, so that all
-    threads end together."""
+    threads end together.
+    """
     ahead: deque[Prepared] = deque()
     for one in prepared:
         ahead.append(one)

@@ -1,6 +1,5 @@
 """Numbers in words, as the report prints them."""
 
-
 GOOD, FAIR = 0.25, 0.5
 """Shares of the training mean's squared error up to which a prediction is called good, and fair; below 1, weak."""
 

@@ -40,7 +40,8 @@ class SampleSet(NamedTuple):
     @property
     def ages_ns(self) -> dict[str, int]:
         """Of each modality that is present how much older than the reference its newest sample is; negative where it
-        is younger."""
+        is younger.
+        """
         return {name: self.stamp_ns - samples[-1].stamp_ns for name, samples in self.samples.items()}
 
     @property

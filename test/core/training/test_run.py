@@ -105,7 +105,9 @@ train(job(Path({logs!r}), Path({out!r}), resume=True))
 
 def test_killed_by_another_process_in_the_middle_it_goes_on(reference, shared_logs, tmp_path):
     run = Run(tmp_path / "run")
-    begin = f"from test.core.training.test_run import *\ntrain(job(Path({str(shared_logs)!r}), Path({str(run.folder)!r})))"
+    begin = (
+        f"from test.core.training.test_run import *\ntrain(job(Path({str(shared_logs)!r}), Path({str(run.folder)!r})))"
+    )
     with subprocess.Popen([sys.executable, "-c", begin], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE) as victim:
         while not run.state.exists():
             assert victim.poll() is None
@@ -230,9 +232,8 @@ def test_the_state_of_another_file_is_refused(reference):
 
 
 def test_only_one_process_trains_in_a_folder(shared_logs, tmp_path):
-    with Run(tmp_path / "run").locked():
-        with pytest.raises(RunError, match="another process trains in this folder"):
-            fit(shared_logs, tmp_path / "run")
+    with Run(tmp_path / "run").locked(), pytest.raises(RunError, match="another process trains in this folder"):
+        fit(shared_logs, tmp_path / "run")
 
 
 def test_training_stops_early_when_nothing_gets_better(shared_logs, tmp_path):

@@ -131,7 +131,7 @@ def test_topics_go_by_name_and_two_never_share_one() -> None:
 
 
 def test_bags_are_read_with_the_message_as_it_is_in_the_tree() -> None:
-    assert VECTOR_STAMPED == (ROOT / "msg" / "VectorStamped.msg").read_text()
+    assert (ROOT / "msg" / "VectorStamped.msg").read_text() == VECTOR_STAMPED
 
 
 def test_a_bag_that_does_not_describe_the_message_is_read(tmp_path: Path) -> None:

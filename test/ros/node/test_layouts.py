@@ -37,7 +37,7 @@ def topics(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             found: dict[str, str] = {}
             deadline = monotonic() + PATIENCE_S
             # Endpoints are discovered one by one.
-            while not EXPECTED <= set(found):
+            while not set(found) >= EXPECTED:
                 assert monotonic() < deadline, f"the node has {sorted(found)}"
                 found = {name: types[0] for name, types in of_node(listener)}
             # Not published where sensor_msgs_py is not installed.

@@ -45,7 +45,7 @@ def messages(bag: Path) -> dict[str, list[tuple[int, Any]]]:
 
 
 def test_the_definition_is_the_packages_own() -> None:
-    assert LATENT_DEFINITION == (ROOT / "msg" / "Latent.msg").read_text()
+    assert (ROOT / "msg" / "Latent.msg").read_text() == LATENT_DEFINITION
 
 
 def test_it_holds_the_latent_of_each_set_with_its_stamp(out: Path) -> None:

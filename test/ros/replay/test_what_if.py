@@ -83,7 +83,7 @@ def test_noise_has_its_deviation_and_is_the_same_for_the_same_sample() -> None:
     noisy = faults.disturbed("depth", depth, [Sample(7, None)])
     assert noisy.dtype == np.float32 and not noisy[:, :10].any(), "no reading remains none"
     assert np.std(noisy[:, 10:] - 0.5) == pytest.approx(0.1, rel=0.05)
-    assert 0.0 <= noisy.min() and noisy.max() <= 1.0
+    assert noisy.min() >= 0.0 and noisy.max() <= 1.0
     assert np.array_equal(noisy, faults.disturbed("depth", depth, [Sample(7, None)]))
     assert not np.array_equal(noisy, faults.disturbed("depth", depth, [Sample(8, None)]))
     assert faults.disturbed("rgb", depth, [Sample(7, None)]) is depth
