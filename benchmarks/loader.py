@@ -94,8 +94,8 @@ def main() -> None:
         f"python -m benchmarks.loader --files {len(paths)}",
         f"{len(samples)} samples of {len(paths)} synthetic files of full size, in random order, batches of "
         f"{_BATCH} in model units, by one thread. Against it the public loaders' way: a torch DataLoader of two "
-        f"workers whose items open the file ({slow:.0f} samples/s; it does not even resize). Everything in the page cache, medians of "
-        f"{arguments.rounds} alternating rounds after a warm-up.",
+        f"workers whose items open the file ({slow:.0f} samples/s; it does not even resize). Everything in the page "
+        f"cache, medians of {arguments.rounds} alternating rounds after a warm-up.",
         [
             Goal("samples/s from the cache", f"{fast:,.0f}", "≥ 30,000", fast >= 30_000),
             Goal("against a file opened for each item", f"{fast / slow:.0f}×", "≥ 50×", fast / slow >= 50),

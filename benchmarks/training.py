@@ -18,7 +18,7 @@ from rich.console import Console
 from benchmarks.report import RESULTS, Goal, report
 from smvae_core.configuration import Configuration, changed
 from smvae_core.data.columns import CONTACT, POSE, Chunk
-from smvae_core.data.formats.vision_touch import Trajectory
+from smvae_core.data.formats.protocol import Trajectory
 from smvae_core.data.samples import Samples, fitted, samples_of
 from smvae_core.model.likelihood import log_likelihood
 from smvae_core.model.networks import SIZES

@@ -1,1 +1,1 @@
-"""Logs and data sets as samples. Start with `logs.py`, then `samples.py`."""
+"""Data on disk as samples for the model. Start with `logs.py`, then `samples.py`; formats are in `formats/`."""

@@ -1,10 +1,9 @@
-"""Logs read once: every step, preprocessed, in one memory-mapped table on disk.
+"""The cache: every step of a folder of data, preprocessed, in one memory-mapped table on disk.
 
-A cache folder holds one plain binary file a column and `manifest.json`, which says of each log file which rows of the
-table are its steps. Rows are written first and enter the manifest afterwards, by a rename: whatever stops a build,
-the manifest names only rows that are whole, and the next build goes on from there. A log file that changed gets new
-rows. The file name of the folder is a digest of the logs' folder and of the preprocessing, so that two of either never
-meet.
+A cache folder holds one plain binary file per column, and `manifest.json`, which names the rows of each file of data.
+Rows are written first and enter the manifest afterwards, by a rename. Whatever stops a build, the manifest names only
+whole rows, and the next build continues from there. A file that has changed gets new rows. The name of the cache folder
+is a digest of the data folder and of the preprocessing, so each combination has a folder of its own.
 """
 
 import fcntl
@@ -12,40 +11,42 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
-from smvae_core.data.columns import Chunk, Column, Reader, columns, read_log
-from smvae_core.data.formats.vision_touch import LogError, Trajectory
+from smvae_core.data.columns import Chunk, Column, columns
+from smvae_core.data.formats.protocol import LogError, Reader, Trajectory
+from smvae_core.data.formats.vision_touch import read_log
 from smvae_core.data.samples import BadLogs, Samples, inconsistent, samples_of
 from smvae_core.data.writer import column_file, start, stop, write_rows
 from smvae_core.modality import Modality
 
 _FORMAT = 2
-# The manifest is written whole: as seldom as keeps the sum of its writings in proportion to the files.
+# Each write of the manifest writes all of it, so the number of writes per build is limited.
 _MANIFEST_EVERY, _MANIFEST_TIMES = 256, 32
 _FILES_A_WORKER = 8
-# Handed to a process together: on a busy machine each handing over waits for its turn.
+# Files that a process receives at once: on a busy machine each hand-over waits for its turn.
 _FILES_AT_ONCE = 8
 
 Absent = Mapping[str, frozenset[str]]
-"""Trajectory name to the modalities that are declared missing for it."""
+"""The modalities that count as missing, by name of the trajectory."""
 _Identity = tuple[int, int]
 
 
 class CacheError(LogError):
-    """The cache folder cannot be written, or not be trusted."""
+    """A cache folder that cannot be written."""
 
 
 class _Entry(BaseModel):
-    """What the manifest says of one log file: its identity, and its rows."""
+    """The entry of one file of data: its identity and its rows."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -69,14 +70,14 @@ class _Manifest(BaseModel):
 
 
 class CachedLogs(NamedTuple):
-    """The samples, and the files that were left out with the reason of each."""
+    """The samples, and for each file that was left out the reason."""
 
     samples: Samples
     skipped: dict[Path, str]
 
 
 def cache_folder(logs: Path, modalities: Sequence[Modality], cache: Path | None) -> Path:
-    """The folder of the table of these logs: in `cache`, or beside the logs."""
+    """Return the cache folder of these data: in `cache`, or beside the data if that is None."""
     described = [
         {
             "source": m.source,
@@ -94,26 +95,25 @@ def cached_samples(
     trajectories: Sequence[Trajectory],
     modalities: Sequence[Modality],
     folder: Path,
-    absent: Absent = {},
+    absent: Absent = MappingProxyType({}),
     skip_bad: bool = False,
     on_part: Callable[[Path], None] = lambda path: None,
     workers: int | None = None,
     read: Reader = read_log,
     beside: Callable[[Path], Path | None] = lambda path: None,
 ) -> CachedLogs:
-    """The samples of these trajectories out of the cache, after reading the files that it lacks.
+    """Return the samples of trajectories from the cache, after adding the files that it lacks.
 
     Args:
         folder: from `cache_folder`.
         skip_bad: leave out files that cannot be used, instead of raising.
         on_part: called after each file that had to be read, for progress.
-        workers: processes that read; by default one for each processor, where there are files enough.
-        read: one file, of the logs' format.
-        beside: of the same; another file that `read` looks at.
+        workers: number of reading processes; by default at most one per processor, fewer for few files.
+        read, beside: of the format of the data.
 
     Raises:
-        BadLogs: files that cannot be used, each with its reason.
-        LogError: nothing is left.
+        BadLogs: files cannot be used.
+        LogError: no file can be used.
         CacheError: the folder cannot be written to.
     """
     paths = {path: absent.get(t.name, frozenset()) for t in trajectories for _, path in t.parts}
@@ -155,7 +155,7 @@ def _build(
     workers: int | None,
     read: Reader,
 ) -> dict[Path, str]:
-    """Read the stale files, parallel to each other, into rows of their own; the manifest gains them."""
+    """Add the stale files to the table and the manifest; return the sentence for each that cannot be used."""
     if not stale:
         return {}
     bad: dict[Path, str] = {}
@@ -192,7 +192,8 @@ def _written(
     stale: dict[Path, frozenset[str]],
     workers: int | None,
     read: Reader,
-) -> Iterator[tuple[Path, Chunk | str]]:
+) -> Generator[tuple[Path, Chunk | str], None, None]:
+    """Yield each stale file after writing its rows, with the rows or the reason why it cannot be used."""
     if workers is None:
         workers = min(len(os.sched_getaffinity(0)), -(-len(stale) // _FILES_A_WORKER))
     context = multiprocessing.get_context("spawn")
@@ -226,7 +227,7 @@ def _write_manifest(folder: Path, table: Sequence[Column], manifest: _Manifest) 
 
 
 def _read_manifest(folder: Path, table: Sequence[Column]) -> _Manifest:
-    """The manifest as it is, or an empty one where there is none that can be trusted."""
+    """Return the manifest, or an empty one if it is missing, damaged or wasteful; the table is then removed."""
     try:
         manifest = _Manifest.model_validate_json((folder / "manifest.json").read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -236,7 +237,7 @@ def _read_manifest(folder: Path, table: Sequence[Column]) -> _Manifest:
     used = sum(entry.steps for entry in manifest.files.values())
     if whole and manifest.format == _FORMAT and manifest.rows <= 2 * used:
         return manifest
-    # Damaged, or most rows are of files that have changed since: begin anew. Who still reads the old table keeps it.
+    # Damaged, or most rows belong to files that have changed since. Processes that have the old table open keep it.
     for path in (folder / "manifest.json", *(column_file(folder, column) for column in table)):
         path.unlink(missing_ok=True)
     return _Manifest()
@@ -253,11 +254,11 @@ def _is(entry: _Entry, identity: _Identity, absent: frozenset[str]) -> bool:
 
 
 def _identity(path: Path, beside: Path | None) -> _Identity:
-    """Size and time of change: of two files the sums."""
+    """Return size and time of change; for two files, the sums."""
     try:
         found = [file.stat() for file in (path, beside) if file is not None]
     except FileNotFoundError:
-        # A dangling link: reading it will say so.
+        # A dangling link; reading it reports the error.
         return -1, -1
     return sum(s.st_size for s in found), sum(s.st_mtime_ns for s in found)
 
@@ -272,7 +273,7 @@ def _named(column: Column) -> dict[str, str]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One builder at a time; another waits, and finds the work done."""
+    """Hold the lock of the folder: one process builds at a time, others wait and find the work done."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

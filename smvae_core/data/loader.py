@@ -1,7 +1,7 @@
 """Batches of samples on a device.
 
-Where a GPU's memory holds all of them they live there and a batch is an index; otherwise they are gathered from the
-table, ahead of their use by a thread of their own where the device works beside the processor.
+If the GPU's memory holds all samples, they are kept there and a batch is an index. Otherwise batches are gathered from
+the table; for a GPU a thread gathers the next batch while one is used.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -15,14 +15,14 @@ from torch import Tensor
 from smvae_core.data.samples import Samples, model_units
 from smvae_core.model.vae import Batch
 
-# Activations and weights need room too.
+# The rest is for activations and weights.
 _SHARE_OF_FREE_MEMORY = 0.5
 _GATHERED_AT_ONCE = 4096
 _T = TypeVar("_T")
 
 
 class Loader:
-    """Hands out batches of `samples` on `device`."""
+    """Source of batches of `samples` on `device`."""
 
     def __init__(self, samples: Samples, device: torch.device) -> None:
         self.samples, self.device = samples, device
@@ -33,7 +33,7 @@ class Loader:
         self._stored = _on_device(samples, device) if self.resident else {}
 
     def batch(self, index: np.ndarray) -> tuple[Batch, Tensor]:
-        """The samples `index` in model units, float32, and what they have, (B, M), bool; both on the device."""
+        """Return the samples `index` (float32, model units) and their availability mask (B, M), both on the device."""
         if self.resident:
             rows = torch.from_numpy(index).to(self.device, non_blocking=True)
             stored = {m.name: model_units(m, self._stored[m.name][rows]) for m in self.samples.modalities}
@@ -45,7 +45,7 @@ class Loader:
         return on_device, available.pin_memory().to(self.device, non_blocking=True)
 
     def batches(self, indices: Iterable[np.ndarray]) -> Iterator[tuple[Batch, Tensor]]:
-        """One batch after the other; the next is under way while one is used, where that helps."""
+        """Yield one batch for each index. For a GPU the next batch is prepared while one is used."""
         if self.resident or self.device.type == "cpu":
             return map(self.batch, indices)
         return _ahead(self.batch, indices)

@@ -1,4 +1,4 @@
-"""One Vision&Touch log file, written whole or not at all; the same rows give the same bytes."""
+"""Writer of one Vision&Touch log file: whole or not at all, and the same bytes for the same rows."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,13 @@ STEPS_PER_FILE = 50
 
 
 def write_log(path: Path, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
-    """Write steps, each a row for every key, as a file with (len(rows), ...) under each key. Folders are made.
+    """Write steps as one file that holds (len(rows), ...) under each key. Missing folders are made.
+
+    Args:
+        rows: one step each, with the same keys.
 
     Raises:
-        OSError: it cannot be written; nothing is left of it then.
+        OSError: the file cannot be written; nothing is left of it.
     """
     content = _hdf5({key: np.stack([row[key] for row in rows]) for key in rows[0]})
     unfinished = path.with_name(f".{path.name}.unfinished")
@@ -27,17 +30,17 @@ def write_log(path: Path, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
 
 
 def _hdf5(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """An HDF5 file, in memory: on a full disk HDF5 itself crashes."""
+    """Return the bytes of an HDF5 file. HDF5 itself crashes when the disk is full, so it writes to memory."""
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         for key, data in arrays.items():
             file.create_dataset(
                 key,
                 data=data,
-                chunks=(1, *data.shape[1:]) if data.ndim == 4 else data.shape,  # single pictures can be read
+                chunks=(1, *data.shape[1:]) if data.ndim == 4 else data.shape,  # so that single pictures can be read
                 compression="gzip",
                 compression_opts=1,
                 shuffle=True,
-                track_times=False,  # or the bytes would differ from run to run
+                track_times=False,  # times would make the bytes differ from call to call
             )
     return content.getvalue()

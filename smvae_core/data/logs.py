@@ -1,4 +1,4 @@
-"""The samples of a folder of data, as a configuration asks for them, through the cache."""
+"""Entry point: read a folder of data, as a configuration describes it, through the cache."""
 
 import fnmatch
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,8 @@ from rich.console import Console
 
 from smvae_core.configuration import DataConfiguration
 from smvae_core.data.cache import Absent, CachedLogs, cache_folder, cached_samples
+from smvae_core.data.formats.protocol import LogError, Trajectory
 from smvae_core.data.formats.registry import FORMATS
-from smvae_core.data.formats.vision_touch import LogError, Trajectory
 from smvae_core.data.samples import reasons
 from smvae_core.modality import Modality
 from smvae_core.progress import progress_bar
@@ -23,14 +23,14 @@ def read_logs(
     skip_bad: bool,
     console: Console,
 ) -> CachedLogs:
-    """All samples of a folder, with a bar while the cache is built; files that are left out are told.
+    """Return all samples of a folder. Progress, and the files that are left out, go to the console.
 
     Args:
-        configuration: the data's format, and what is to be taken as missing.
+        configuration: the format of the data, and the modalities that count as missing.
         cache: folder for caches; None puts it beside the data.
 
     Raises:
-        LogError: as `cached_samples`; or a pattern fits no trajectory.
+        LogError: as `cached_samples`; or a pattern of `configuration.missing` fits no trajectory.
     """
     form = FORMATS[configuration.format]
     trajectories = form.find(data)
@@ -53,7 +53,10 @@ def read_logs(
 
 
 def declared_missing(trajectories: Sequence[Trajectory], missing: Mapping[str, Sequence[str]]) -> Absent:
-    """Trajectory name to the modalities that are declared missing for it.
+    """Return the modalities that a configuration declares missing, by name of the trajectory.
+
+    Args:
+        missing: patterns of names of trajectories, each with its modalities.
 
     Raises:
         LogError: a pattern fits no trajectory.

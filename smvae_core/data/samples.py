@@ -1,8 +1,8 @@
-"""Logs as one table of samples, ready for the model.
+"""Samples for the model, as one table.
 
 Step t gives one sample: image and depth of step t, the force samples up to step t, and action t + 1, the command that
-follows the observation (as the public Vision&Touch loaders pair them). The last step before a gap has no such command:
-its action is absent. A trajectory whose files lack a key throughout lacks that sensor: its samples train without it.
+follows the observation (the public Vision&Touch loaders pair them so). The last step before a gap in time has no such
+command, so its action is absent. If all files of a trajectory lack a key, its samples train without that modality.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 
 from smvae_core.data.columns import CONTACT, POSE, Chunk, Part, columns, read_columns
-from smvae_core.data.formats.vision_touch import LogError, Trajectory
+from smvae_core.data.formats.protocol import LogError, Trajectory
 from smvae_core.modality import Modality
 from smvae_core.model.vae import Batch
 from smvae_core.preprocessing import Vector
 
 _FOLLOWING = "action"
-# Of the files that share a reason.
+# So many of the files that share a reason are named.
 _NAMED = 3
 
 
 class BadLogs(LogError):
-    """Several files cannot be read; the message has a line for each reason."""
+    """Files that cannot be used; the message has a line for each reason."""
 
     def __init__(self, bad: Mapping[Path, str], total: int) -> None:
         lines = "".join(f"\n  {reason}" for reason in reasons(bad))
@@ -36,10 +36,10 @@ class BadLogs(LogError):
 
 
 def reasons(bad: Mapping[Path, str]) -> list[str]:
-    """Why files cannot be used, a sentence for each reason: thousands may lack the same key.
+    """Return one sentence for each reason. Thousands of files may share one.
 
     Args:
-        bad: by file; sentences begin with its path.
+        bad: the sentence for each file, which begins with the path of the file.
     """
     files: dict[str, list[Path]] = {}
     for path, sentence in sorted(bad.items()):
@@ -57,18 +57,18 @@ class Samples:
     """N samples over a table of R steps, which may be memory-mapped.
 
     Attributes:
-        modalities: columns of `available`, with open scales measured once `fitted`.
-        arrays: the table, by modality (R, *shape): uint8 of 255 for RGB and grey, float16 for depth, float32 otherwise; vectors
-            in their own units. Sample i is row `rows[i]`, of actions row `following[i]`.
+        modalities: the columns of `available`. Offsets and scales that they leave open are measured by `fitted`.
+        arrays: the table, by modality (R, *shape): uint8 from 0 to 255 for RGB and grey, float16 for depth, float32
+            otherwise; vectors in their own units. Sample i is row `rows[i]`, for actions row `following[i]`.
         rows: (N,), int64.
-        following: (N,), int64, row of the next step; of the step itself where none follows.
-        previous: (N,), int64, row of the step before, -1 where there is none.
+        following: (N,), int64, row of the next step, or of the step itself before a gap in time.
+        previous: (N,), int64, row of the step before, or -1 after a gap in time.
         available: (N, M), bool.
-        contact: (N,), float32, whether the peg touches during the next step, 0 or 1; NaN where that is not known.
-        pose: (N, 4), float32, x y z yaw of the next step, in metres and radians; NaN where that is not known.
+        contact: (N,), float32, 1 if the peg touches during the next step, else 0; NaN if unknown.
+        pose: (N, 4), float32, x y z (m), yaw (rad) of the next step; NaN if unknown.
         trajectory: (N,), int, index into `names`.
         step: (N,), int, number of the step in its trajectory.
-        names: trajectories.
+        names: the names of the trajectories.
     """
 
     modalities: tuple[Modality, ...]
@@ -88,19 +88,19 @@ class Samples:
 
     @property
     def held(self) -> tuple[str, ...]:
-        """Names of the trajectories that these samples are of."""
+        """Names of the trajectories of these samples."""
         return tuple(self.names[i] for i in np.unique(self.trajectory))
 
     def told(self, data: Path) -> str:
-        """In words what was read of a folder, as a checkpoint's `TrainingRecord` has it."""
+        """Return the description of the data that a checkpoint's `TrainingRecord` holds."""
         return f"{len(self.held)} trajectories, {len(self)} steps, from {data.name}"
 
     def rows_of(self, modality: Modality) -> np.ndarray:
-        """(N,), the row of each sample in that modality's array."""
+        """Return the row of each sample in the array of a modality, (N,)."""
         return self.following if modality.source == _FOLLOWING else self.rows
 
     def batch(self, index: np.ndarray) -> tuple[Batch, Tensor]:
-        """The samples `index` as a batch (float32, model units) and its availability mask (B, M)."""
+        """Return the samples `index` as a batch (float32, model units) with its availability mask (B, M)."""
         batch = {
             m.name: model_units(m, torch.from_numpy(self.arrays[m.name][self.rows_of(m)[index]]))
             for m in self.modalities
@@ -108,12 +108,12 @@ class Samples:
         return batch, torch.from_numpy(self.available[index])
 
     def select(self, index: np.ndarray) -> "Samples":
-        """The samples `index` over the same table."""
+        """Return the samples `index` over the same table."""
         per_sample = ("rows", "following", "previous", "available", "contact", "pose", "trajectory", "step")
         return replace(self, **{key: getattr(self, key)[index] for key in per_sample})
 
     def mean(self) -> Batch:
-        """The mean of each modality over the samples that have it, (*shape), float32: the trivial prediction."""
+        """Return the mean of each modality over the samples that have it, (*shape), float32: the trivial prediction."""
         means = {}
         for column, modality in enumerate(self.modalities):
             rows = np.sort(self.rows_of(modality)[self.available[:, column]])
@@ -126,9 +126,9 @@ class Samples:
 
 
 def model_units(modality: Modality, stored: Tensor) -> Tensor:
-    """Stored entries (B, *shape) to float32 in model units, on their device."""
+    """Convert stored entries (B, *shape) to float32 in model units, on their device."""
     if stored.dtype == torch.uint8:
-        # Several times faster than the division of bytes.
+        # Several times faster than dividing the bytes.
         return stored.float().div_(255.0)
     record = modality.preprocessing
     if isinstance(record, Vector) and record.offset is not None and record.scale is not None:
@@ -137,10 +137,10 @@ def model_units(modality: Modality, stored: Tensor) -> Tensor:
 
 
 def fitted(samples: Samples) -> tuple[Modality, ...]:
-    """The modalities with open scales measured on these samples, which must be the training part.
+    """Return the modalities with open offsets and scales measured on these samples, the training part.
 
     Raises:
-        LogError: no sample has a modality, so that nothing could be learned of it.
+        LogError: no sample has a modality, so that nothing can be learned about it.
     """
     modalities = []
     for column, modality in enumerate(samples.modalities):
@@ -168,7 +168,7 @@ def read_samples(
         on_part: called after each file, for progress.
 
     Raises:
-        BadLogs: files are damaged or do not fit a modality; each is named with its reason.
+        BadLogs: files are damaged or do not fit a modality.
     """
     parts: dict[Path, Part] = {}
     bad: dict[Path, str] = {}
@@ -196,7 +196,7 @@ def read_samples(
 
 
 def inconsistent(trajectories: Sequence[Trajectory], chunks: Mapping[Path, Chunk]) -> dict[Path, str]:
-    """Files without a key that other files of their trajectory have: a sensor is there throughout or not at all."""
+    """Return the files that lack a modality which other files of their trajectory have, each with a sentence."""
     bad = {}
     for trajectory in trajectories:
         found = {path: chunks[path].lacking for _, path in trajectory.parts if path in chunks}
@@ -215,10 +215,11 @@ def samples_of(
     chunks: Mapping[Path, Chunk],
     arrays: Mapping[str, np.ndarray],
 ) -> Samples:
-    """Samples over a table whose rows `chunks` says; files without a chunk are left out, as gaps in time.
+    """Return the samples of a table. A file without a chunk is left out and counts as a gap in time.
 
     Args:
-        arrays: by `columns(modalities)`.
+        chunks: the rows of each file.
+        arrays: the table, by the names of `columns(modalities)`.
     """
     per_sample = ("rows", "following", "previous", "available", "owner", "step")
     pieces: dict[str, list[np.ndarray]] = {key: [] for key in per_sample}

@@ -1,16 +1,16 @@
-"""A training part and a held-out part of the samples."""
+"""Splits of samples into a training part and a held-out part."""
 
 import numpy as np
 
-from smvae_core.data.formats.vision_touch import LogError
+from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.samples import Samples
 
 
 def split_by_trajectory(samples: Samples, held_out: float, seed: int) -> tuple[Samples, Samples]:
-    """No trajectory is in both parts.
+    """Hold out whole trajectories.
 
     Args:
-        held_out: share of trajectories.
+        held_out: fraction of the trajectories to hold out.
 
     Raises:
         LogError: a part would be empty.
@@ -28,10 +28,10 @@ def split_by_trajectory(samples: Samples, held_out: float, seed: int) -> tuple[S
 
 
 def split_as_given(samples: Samples, held_out: float, seed: int) -> tuple[Samples, Samples]:
-    """The data set's own split: what is of its part `test` is held out, whatever the share and the seed.
+    """Hold out the part `test` of the data set; `held_out` and `seed` have no effect.
 
     Raises:
-        LogError: there is no such part, or no other.
+        LogError: the data set has no part `test`, or no other part.
     """
     unseen = np.array(samples.names)[samples.trajectory] == "test"
     if not unseen.any() or unseen.all():
@@ -40,10 +40,10 @@ def split_as_given(samples: Samples, held_out: float, seed: int) -> tuple[Sample
 
 
 def split_by_sample(samples: Samples, held_out: float, seed: int) -> tuple[Samples, Samples]:
-    """The split of the papers: single steps are held out, whose neighbours in time stand in the training part.
+    """Hold out single steps, as the papers do. Their neighbours in time are in the training part.
 
     Args:
-        held_out: share of samples.
+        held_out: fraction of the samples to hold out.
 
     Raises:
         LogError: a part would be empty.
@@ -59,4 +59,4 @@ def split_by_sample(samples: Samples, held_out: float, seed: int) -> tuple[Sampl
 
 
 SPLITS = {"trajectory": split_by_trajectory, "paper": split_by_sample, "given": split_as_given}
-"""By the name that the configuration gives them."""
+"""The splits by the name that a configuration gives them."""

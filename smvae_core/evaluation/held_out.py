@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from smvae_core.checkpoint import Metadata
 from smvae_core.configuration import DataConfiguration
-from smvae_core.data.formats.vision_touch import LogError
+from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
 from smvae_core.data.splits import split_by_sample

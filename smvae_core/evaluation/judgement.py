@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 import smvae_core
 from smvae_core.checkpoint import Checkpoint
-from smvae_core.data.formats.vision_touch import LogError
+from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.samples import Samples
 from smvae_core.data.splits import split_by_trajectory
 from smvae_core.evaluation.prediction_errors import evaluate

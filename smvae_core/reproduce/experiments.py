@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 from smvae_core.configuration import Configuration, DataConfiguration, TrainingConfiguration
 from smvae_core.data.formats.pictures import ATTRIBUTES
+from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.formats.registry import FORMATS
-from smvae_core.data.formats.vision_touch import LogError
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality, vision_touch_modalities
 from smvae_core.model.vae import ModelConfiguration

@@ -14,7 +14,8 @@ import numpy as np
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from smvae_core.data.formats.vision_touch import Trajectory, find_trajectories, read_part
+from smvae_core.data.formats.protocol import Trajectory
+from smvae_core.data.formats.vision_touch import find_trajectories, read_part
 from smvae_ros.bags.reading import BagError
 
 STEP_NS = 50_000_000

@@ -1,1 +1,1 @@
-"""One reader per format of logs and data sets. Start with `registry.py`."""
+"""Readers of data on disk, one file per format. Start with `protocol.py`; `registry.py` gathers the formats."""

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST as they are on disk: four IDX files, gzipped or not."""
+"""MNIST and Fashion-MNIST: four IDX files, gzipped or not."""
 
 import gzip
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smvae_core.data.formats.vision_touch import LogError, Trajectory
+from smvae_core.data.formats.protocol import Format, LogError, Trajectory
 
 CLASSES = 10
 _IMAGES, _LABELS = 0x803, 0x801
@@ -16,23 +16,23 @@ _PARTS = {"train": "train", "test": "t10k"}
 
 
 def find_idx(folder: Path) -> list[Trajectory]:
-    """The training and the test part, as two trajectories of one file of images each.
+    """Return the training and the test part as two trajectories of one file of images each.
 
     Raises:
-        LogError: one of the four files is missing; the sentence says which.
+        LogError: one of the four files is missing.
     """
     files = {part: (_file(folder, f"{p}-images", 3), _file(folder, f"{p}-labels", 1)) for part, p in _PARTS.items()}
     return [Trajectory(part, ((0, images),)) for part, (images, _) in files.items()]
 
 
-def read_idx(path: Path, optional: Collection[str]) -> dict[str, np.ndarray]:
-    """Of `optional`: `image` (N, 28, 28), uint8, and `label` (N, 10), float32, one-hot.
+def read_idx(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+    """Return those of `keys`: `image` (N, 28, 28), uint8, and `label` (N, 10), float32, one-hot.
 
     Args:
-        path: of a file of images; its labels are beside it.
+        path: a file of images; its labels are beside it.
 
     Raises:
-        LogError: a damaged file, or labels that do not fit the images.
+        LogError: a file is damaged, or the labels do not fit the images.
     """
     images = _read(path, _IMAGES)
     beside = label_file(path)
@@ -44,16 +44,19 @@ def read_idx(path: Path, optional: Collection[str]) -> dict[str, np.ndarray]:
     if labels.max(initial=0) >= CLASSES:
         raise LogError(f"{beside}: expected labels below {CLASSES}, found {labels.max()}")
     found = {"image": images, "label": np.eye(CLASSES, dtype=np.float32)[labels]}
-    return {key: value for key, value in found.items() if key in optional}
+    return {key: value for key, value in found.items() if key in keys}
 
 
 def label_file(images: Path) -> Path:
-    """The file of labels beside a file of images.
+    """Return the file of labels beside a file of images.
 
     Raises:
-        LogError: it is missing.
+        LogError: the file of labels is missing.
     """
     return _file(images.parent, f"{images.name.split('-images')[0]}-labels", 1)
+
+
+IDX = Format(find_idx, read_idx, label_file)
 
 
 def _file(folder: Path, begin: str, dimensions: int) -> Path:

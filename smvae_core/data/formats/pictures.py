@@ -1,4 +1,4 @@
-"""Folders of pictures, and CelebA, as they are on disk."""
+"""Folders of pictures, and CelebA."""
 
 import re
 from collections.abc import Collection
@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from smvae_core.data.formats.vision_touch import LogError, Trajectory
+from smvae_core.data.formats.protocol import Format, LogError, Trajectory
 
-# The 18 that the MVAE paper keeps of CelebA's 40, as visually distinctive (Perarnau et al. 2016).
+# Of CelebA's 40 attributes the MVAE paper keeps these 18, the visually distinctive ones (Perarnau et al. 2016).
 ATTRIBUTES = (
     "Bald",
     "Bangs",
@@ -33,16 +33,16 @@ ATTRIBUTES = (
 )
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 _ATTRIBUTE_FILE, _PARTITION_FILE = "list_attr_celeba.txt", "list_eval_partition.txt"
-# Of CelebA's 202,599 faces the last 19,962 are its test part.
+# CelebA's test part is the last 19,962 of its 202,599 faces.
 _TEST_SHARE = 19_962 / 202_599
 _END_OF_JPEG, _SCAN_OF_JPEG = b"\xff\xd9", b"\xff\xda"
 
 
 def find_pictures(folder: Path) -> list[Trajectory]:
-    """The pictures of a folder, in order of their names: those with a mask of the same name in `masks/`, and the rest.
+    """Return the pictures that have a mask of the same name in `masks/`, and the others, each in order of their names.
 
     Raises:
-        LogError: no such folder, or no picture in it.
+        LogError: the folder does not exist, or has no picture.
     """
     paths = _pictures(folder)
     masks = {path.stem for path in _pictures(folder / "masks")} if (folder / "masks").is_dir() else set()
@@ -53,22 +53,22 @@ def find_pictures(folder: Path) -> list[Trajectory]:
     return [_trajectory(name, of) for name, of in parts.items() if of]
 
 
-def read_picture(path: Path, optional: Collection[str]) -> dict[str, np.ndarray]:
-    """Of `optional`: `image` (1, S, S, 3), the central square, and `mask` (1, S, S, 1) where there is one; uint8.
+def read_picture(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+    """Return those of `keys`: `image` (1, S, S, 3), the central square, and `mask` (1, S, S, 1) if it exists; uint8.
 
     Raises:
-        LogError: a damaged file.
+        LogError: the file is damaged.
     """
     found = {}
-    if "image" in optional:
+    if "image" in keys:
         found["image"] = _decoded(path, cv2.IMREAD_COLOR)[None, ..., ::-1]
-    if "mask" in optional and (mask := mask_of(path)) is not None:
+    if "mask" in keys and (mask := mask_of(path)) is not None:
         found["mask"] = _decoded(mask, cv2.IMREAD_GRAYSCALE)[None, ..., None]
     return found
 
 
 def find_faces(folder: Path) -> list[Trajectory]:
-    """CelebA's training and test part, after `list_eval_partition.txt` where it is there; else the last tenth is tested.
+    """Return CelebA's training and test part: those of `list_eval_partition.txt`, or without it the last tenth as test.
 
     Args:
         folder: holds `list_attr_celeba.txt` and the pictures, in itself or in `img_align_celeba/`.
@@ -79,7 +79,7 @@ def find_faces(folder: Path) -> list[Trajectory]:
     attributes = folder / _ATTRIBUTE_FILE
     if not attributes.is_file():
         raise LogError(f"{attributes}: no such file; expected CelebA's attribute file beside its pictures")
-    # Here what is wrong with it is told once, in `read_face` it would be for each of 200,000 faces.
+    # Checked here, so that its damage is reported once and not for each of 200,000 faces.
     _attributes(attributes, attributes.stat().st_mtime_ns)
     inner = folder / "img_align_celeba"
     paths = _pictures(inner if inner.is_dir() else folder)
@@ -95,14 +95,14 @@ def find_faces(folder: Path) -> list[Trajectory]:
     return [_trajectory(name, of) for name, of in parts.items()]
 
 
-def read_face(path: Path, optional: Collection[str]) -> dict[str, np.ndarray]:
-    """As `read_picture`, and `attributes` (1, 18), float32, 0 or 1.
+def read_face(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+    """Return what `read_picture` does, and `attributes` (1, 18), float32, 0 or 1.
 
     Raises:
-        LogError: a damaged file, or a face that the attribute file does not know.
+        LogError: a file is damaged, or the attribute file has no line for the face.
     """
-    found = read_picture(path, optional)
-    if "attributes" in optional:
+    found = read_picture(path, keys)
+    if "attributes" in keys:
         attributes = attribute_file(path)
         table = _attributes(attributes, attributes.stat().st_mtime_ns)
         if path.name not in table:
@@ -112,20 +112,25 @@ def read_face(path: Path, optional: Collection[str]) -> dict[str, np.ndarray]:
 
 
 def attribute_file(face: Path) -> Path:
-    """The attribute file of a face's folder."""
+    """Return the attribute file of the data set that a face belongs to."""
     folder = face.parent.parent if face.parent.name == "img_align_celeba" else face.parent
     return folder / _ATTRIBUTE_FILE
 
 
 def mask_of(picture: Path) -> Path | None:
-    """The file of the same stem in `masks/`, if there is one: with the picture's suffix, or another."""
+    """Return the file of the same stem in `masks/`, or None. The picture's own suffix is preferred."""
     masks = (picture.parent / "masks" / f"{picture.stem}{s}" for s in (picture.suffix, *sorted(_SUFFIXES)))
     return next((mask for mask in masks if mask.is_file()), None)
 
 
+PICTURES = Format(find_pictures, read_picture, mask_of)
+CELEBA = Format(find_faces, read_face, attribute_file)
+
+
+# `_changed` is part of the cache's key.
 @lru_cache(maxsize=2)
 def _attributes(path: Path, _changed: int) -> dict[str, tuple[bool, ...]]:
-    # A count, the names of the attributes, then a face a line with -1 or 1 for each.
+    # Line 1 is a count, line 2 the names of the attributes, every other line a face with -1 or 1 for each attribute.
     lines = _lines(path)
     names = lines[1].split() if len(lines) > 1 else []
     if missing := [name for name in ATTRIBUTES if name not in names]:
@@ -144,7 +149,7 @@ def _attributes(path: Path, _changed: int) -> dict[str, tuple[bool, ...]]:
 
 
 def _partition(path: Path) -> dict[str, str]:
-    """File name to 0, 1 or 2: to train on, to validate with, to test on."""
+    """Return the code of each file name: 0 for training, 1 for validation, 2 for test."""
     part = {}
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
@@ -168,7 +173,7 @@ def _lines(path: Path) -> list[str]:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise LogError(f"{folder}: no such folder; expected one with pictures ({', '.join(sorted(_SUFFIXES))})")
-    # What begins with a dot is no picture: macOS leaves a `._` file beside each on foreign disks.
+    # macOS leaves a `._` file beside each picture on foreign disks.
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith("."))
     if not paths:
         raise LogError(f"{folder}: expected pictures ({', '.join(sorted(_SUFFIXES))}), found none")
@@ -187,7 +192,7 @@ def _decoded(path: Path, flag: int) -> np.ndarray:
     try:
         picture = cv2.imdecode(np.frombuffer(content, np.uint8), flag) if content and _whole(content) else None
     except cv2.error as error:
-        # A head that asks for more pixels than OpenCV allows.
+        # The head asks for more pixels than OpenCV allows.
         raise LogError(f"{path}: expected a picture that OpenCV can decode, found: {error.err}") from None
     if picture is None:
         raise LogError(f"{path}: expected a whole picture, found a damaged file of {len(content)} bytes")
@@ -198,7 +203,7 @@ def _decoded(path: Path, flag: int) -> np.ndarray:
 
 
 def _whole(content: bytes) -> bool:
-    """Whether the end is there, without which the decoders fill up with grey and say nothing."""
+    """Return whether the file's end is there. Decoders fill what is missing with grey and report nothing."""
     if content.startswith(b"\xff\xd8"):
         return content.rfind(_END_OF_JPEG) > content.rfind(_SCAN_OF_JPEG)
     if content.startswith(b"\x89PNG"):

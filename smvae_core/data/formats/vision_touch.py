@@ -1,24 +1,23 @@
-"""Vision&Touch logs as they are on disk: HDF5 files, several parts a trajectory.
+"""Vision&Touch logs: HDF5 files, several of them a trajectory.
 
 Layout and keys: Lee et al. 2020, as MultiBench redistributes them. A file is
-`<date>_<time>_<peg>_0_journal_<trajectory>_<part>_1000.h5`; any other `.h5` name counts as a trajectory of one part.
-No number of steps a file is assumed.
+`<date>_<time>_<peg>_0_journal_<trajectory>_<part>_1000.h5`; any other `.h5` file is a trajectory of one part.
+A file may have any number of steps.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from smvae_core.errors import SMVAEError
+from smvae_core.data.formats.protocol import Format, LogError, Trajectory
 
 _FILE_NAME = re.compile(r"^\d+_\d+_(?P<trajectory>.+_\d+)_(?P<part>\d+)_\d+$")
 
-# What follows the time dimension; None is any size.
+# Shape of one step; None is any size.
 _SCHEMA: dict[str, tuple[int | None, ...]] = {
     "image": (None, None, 3),
     "depth_data": (None, None, 1),
@@ -29,50 +28,11 @@ _SCHEMA: dict[str, tuple[int | None, ...]] = {
 }
 
 
-class LogError(SMVAEError):
-    """A log is missing, damaged, or not in the Vision&Touch layout."""
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """One trajectory: its name and its files, in order of their part numbers.
-
-    Attributes:
-        name: what all parts share, `<peg>_0_journal_<trajectory>`.
-        parts: (part number, file), ascending.
-    """
-
-    name: str
-    parts: tuple[tuple[int, Path], ...]
-
-    @property
-    def runs(self) -> list[list[Path]]:
-        """Files without a missing part between them: time is continuous within each run."""
-        runs: list[list[Path]] = []
-        previous = None
-        for number, path in self.parts:
-            if previous is None or number != previous + 1:
-                runs.append([])
-            runs[-1].append(path)
-            previous = number
-        return runs
-
-    def read(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
-        """All steps of the named keys, joined over the parts, each (T, ...), with the dtype on disk.
-
-        Raises:
-            LogError: as `read_part`.
-        """
-        keys = tuple(keys)
-        parts = [read_part(path, keys) for _, path in self.parts]
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-
-
 def find_trajectories(folder: Path) -> list[Trajectory]:
-    """The trajectories of a folder (or of one file), in natural order of their names.
+    """Return the trajectories of a folder (or of one file), in natural order of their names.
 
     Raises:
-        LogError: no such folder, or no `.h5` file in it.
+        LogError: the folder does not exist, or has no `.h5` file.
     """
     if not folder.exists():
         raise LogError(f"{folder}: no such file or folder; expected Vision&Touch logs (.h5)")
@@ -87,11 +47,20 @@ def find_trajectories(folder: Path) -> list[Trajectory]:
     return [Trajectory(name, tuple(sorted(parts[name]))) for name in sorted(parts, key=_natural)]
 
 
+def read_log(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+    """Return those of `keys` that the file has, each (T, ...), with the dtype on disk.
+
+    Raises:
+        LogError: as `read_part`.
+    """
+    return read_part(path, keys=(), optional=keys)
+
+
 def read_part(path: Path, keys: Iterable[str], optional: Iterable[str] = ()) -> dict[str, np.ndarray]:
-    """The named keys of one file, each (T, ...), with the dtype on disk.
+    """Return the named keys of one file, each (T, ...), with the dtype on disk.
 
     Args:
-        optional: keys that are read where they are, and left out where they are not.
+        optional: keys that may be missing; the result leaves out those that are.
 
     Raises:
         LogError: not an HDF5 file, truncated, a missing key, a wrong shape, no step, or keys of different lengths.
@@ -105,6 +74,20 @@ def read_part(path: Path, keys: Iterable[str], optional: Iterable[str] = ()) -> 
     if 0 in lengths.values():
         raise LogError(f"{path}: expected at least one step, found none")
     return columns
+
+
+def read_trajectory(trajectory: Trajectory, keys: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return all steps of the named keys, joined over the files of a trajectory, each (T, ...).
+
+    Raises:
+        LogError: as `read_part`.
+    """
+    keys = tuple(keys)
+    parts = [read_part(path, keys) for _, path in trajectory.parts]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+VISION_TOUCH = Format(find_trajectories, read_log)
 
 
 @contextmanager
@@ -131,7 +114,7 @@ def _column(path: Path, file: h5py.File, key: str) -> np.ndarray:
     if dataset.dtype.kind not in "fiub":
         raise LogError(f"{path}: key '{key}' expected numbers, found {dataset.dtype}")
     try:
-        return dataset[()]
+        return np.asarray(dataset[()])
     except (OSError, RuntimeError) as error:
         raise LogError(f"{path}: key '{key}' cannot be read, the file is damaged ({error})") from None
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from smvae_core.data.cache import CacheError, cache_folder, cached_samples
-from smvae_core.data.formats.vision_touch import LogError, find_trajectories
+from smvae_core.data.formats.protocol import LogError
+from smvae_core.data.formats.vision_touch import find_trajectories
 from smvae_core.data.samples import Samples, read_samples
 from smvae_core.modality import vision_touch_modalities
 from smvae_core.preprocessing import Depth
@@ -108,7 +109,7 @@ def test_a_build_that_is_killed_goes_on_where_it_was(logs):
     script = f"""
 import os, signal
 from smvae_core.data import cache
-from test.core.test_cache import build
+from test.core.data.test_cache import build
 from pathlib import Path
 cache._MANIFEST_EVERY = 1
 write, count = cache._write_manifest, []
@@ -189,7 +190,7 @@ def test_a_full_disk_while_building_is_an_error_and_what_was_built_stays(logs, t
     script = f"""
 import resource, signal
 from pathlib import Path
-from test.core.test_cache import build
+from test.core.data.test_cache import build
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 try:
     build(Path({str(logs)!r}), workers=1)

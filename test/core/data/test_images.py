@@ -18,7 +18,7 @@ from rich.console import Console
 
 from smvae_core.configuration import DataConfiguration
 from smvae_core.data.formats.pictures import ATTRIBUTES
-from smvae_core.data.formats.vision_touch import LogError
+from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
 from smvae_core.data.splits import split_as_given

@@ -6,7 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from smvae_core.data.formats.vision_touch import LogError, find_trajectories
+from smvae_core.data.formats.protocol import LogError
+from smvae_core.data.formats.vision_touch import find_trajectories, read_trajectory
 from smvae_core.data.samples import fitted, read_samples, reasons
 from smvae_core.data.splits import split_by_sample, split_by_trajectory
 from smvae_core.modality import vision_touch_modalities
@@ -19,7 +20,7 @@ MODALITIES = vision_touch_modalities()
 def test_parts_of_a_trajectory_are_joined_in_order_whatever_their_lengths(logs):
     trajectories = find_trajectories(logs)
     assert [t.name for t in trajectories] == [f"triangle_0_journal_{n}" for n in range(4)]
-    action = trajectories[2].read(["action"])["action"]
+    action = read_trajectory(trajectories[2], ["action"])["action"]
     with h5py.File(trajectories[2].parts[0][1]) as first, h5py.File(trajectories[2].parts[1][1]) as second:
         np.testing.assert_array_equal(action, np.concatenate([first["action"], second["action"]]))
     assert len(action) == 17
@@ -36,7 +37,9 @@ def test_trajectories_and_parts_are_in_natural_order(tmp_path):
 def test_a_sample_pairs_an_observation_with_the_command_that_follows(logs):
     trajectories = find_trajectories(logs)[:2]
     samples = read_samples(trajectories, MODALITIES)
-    raw = trajectories[0].read(["image", "depth_data", "action", "ee_forces_continuous", "contact", "proprio"])
+    raw = read_trajectory(
+        trajectories[0], ["image", "depth_data", "action", "ee_forces_continuous", "contact", "proprio"]
+    )
     assert len(samples) == 34 and samples.available.shape == (34, 4)
     batch, _ = samples.batch(np.arange(34))
     np.testing.assert_allclose(batch["action"][:16], raw["action"][1:], rtol=1e-6)
@@ -86,7 +89,7 @@ def test_too_few_to_hold_one_out_are_refused(logs, split, sentence):
 def test_scales_are_measured_on_the_training_part(logs):
     training, _ = split_by_trajectory(read_samples(find_trajectories(logs), MODALITIES), 0.3, seed=0)
     action = np.concatenate(
-        [t.read(["action"])["action"][1:] for t in find_trajectories(logs) if t.name in training.held]
+        [read_trajectory(t, ["action"])["action"][1:] for t in find_trajectories(logs) if t.name in training.held]
     )
     vector = fitted(training)[3].preprocessing
     np.testing.assert_allclose(vector.offset, action.mean(axis=0), rtol=1e-5)

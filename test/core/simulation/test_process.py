@@ -14,7 +14,7 @@ PROGRAM = """
 import signal
 import sys
 from pathlib import Path
-from smvae_core.simulation import SimulationError, simulate
+from smvae_core.simulation.simulate import SimulationError, simulate
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start jobs in the background deaf to it

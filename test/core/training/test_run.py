@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from smvae_core import checkpoint
 from smvae_core.checkpoint import CheckpointError
 from smvae_core.configuration import Configuration, changed
-from smvae_core.data.formats.vision_touch import LogError
+from smvae_core.data.formats.protocol import LogError
 from smvae_core.files import writable
 from smvae_core.model.networks import NetworkError
 from smvae_core.preprocessing import RGB

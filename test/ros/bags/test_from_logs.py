@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from smvae_core.data.formats.vision_touch import LogError, find_trajectories
+from smvae_core.data.formats.protocol import LogError
+from smvae_core.data.formats.vision_touch import find_trajectories, read_trajectory
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.bags.from_logs import STEP_NS, pick_trajectory, write_bag
 from smvae_ros.bags.reading import BagError, bag_hash, read_bag
@@ -35,7 +36,7 @@ def read(bag: Path) -> dict[str, list[tuple[int, Any]]]:
 
 
 def test_images_bear_the_end_of_their_step_and_are_the_logs(bag: Path, logs: Path) -> None:
-    log = find_trajectories(logs)[0].read(["image", "depth_data"])
+    log = read_trajectory(find_trajectories(logs)[0], ["image", "depth_data"])
     messages = read(bag)
     ends = [START_NS + (step + 1) * STEP_NS for step in range(STEPS)]
     assert [stamp for stamp, _ in messages["rgb"]] == ends == [stamp for stamp, _ in messages["depth"]]
@@ -47,14 +48,14 @@ def test_images_bear_the_end_of_their_step_and_are_the_logs(bag: Path, logs: Pat
 
 
 def test_forces_come_at_1_khz_and_the_newest_of_a_step_bears_its_end(bag: Path, logs: Path) -> None:
-    log = find_trajectories(logs)[0].read(["ee_forces_continuous"])["ee_forces_continuous"].reshape(-1, 6)
+    log = read_trajectory(find_trajectories(logs)[0], ["ee_forces_continuous"])["ee_forces_continuous"].reshape(-1, 6)
     messages = read(bag)["force"]
     assert [stamp for stamp, _ in messages] == [START_NS + (i + 1) * 1_000_000 for i in range(50 * STEPS)]
     np.testing.assert_allclose(raw_array(FORCE, [message for _, message in messages]), log, rtol=1e-6)
 
 
 def test_the_command_that_follows_an_observation_bears_its_stamp(bag: Path, logs: Path) -> None:
-    log = find_trajectories(logs)[0].read(["action"])["action"]
+    log = read_trajectory(find_trajectories(logs)[0], ["action"])["action"]
     messages = read(bag)["action"]
     assert [stamp for stamp, _ in messages] == [START_NS + (step + 1) * STEP_NS for step in range(STEPS - 1)]
     np.testing.assert_allclose([raw_array(ACTION, [message]) for _, message in messages], log[1:], rtol=1e-6)

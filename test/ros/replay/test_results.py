@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from smvae_core.data.formats.vision_touch import find_trajectories
+from smvae_core.data.formats.vision_touch import find_trajectories, read_trajectory
 from smvae_core.inference.engine import Engine
 from smvae_core.modality import Modality
 from smvae_core.preprocessing import Grey
@@ -51,7 +51,7 @@ def test_there_are_errors_for_all_15_subsets(results: Path, logs: Path) -> None:
 
 def logged(logs: Path, engine: Engine) -> list[dict[str, np.ndarray]]:
     """The sets of a log without a bag or a synchroniser: step t with command t + 1, depth to the millimetre."""
-    raw = find_trajectories(logs)[0].read([modality.source for modality in engine.modalities])
+    raw = read_trajectory(find_trajectories(logs)[0], [modality.source for modality in engine.modalities])
     raw["depth_data"] = np.rint(np.nan_to_num(raw["depth_data"]) * 1000).astype(np.float32) * np.float32(0.001)
     raw["ee_forces_continuous"] = raw["ee_forces_continuous"].astype(np.float32)
     raw["action"] = np.concatenate([raw["action"][1:], raw["action"][-1:]]).astype(np.float32)
