@@ -1,1 +1,1 @@
-"""The simulated peg insertion in MuJoCo. Start with `simulate.py`."""
+"""A simulated peg insertion in MuJoCo that writes Vision&Touch logs. Start with `simulate.py`."""

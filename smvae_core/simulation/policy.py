@@ -1,4 +1,4 @@
-"""A noisy scripted policy that inserts a peg, pulls it out, moves away and begins anew, for as long as a log lasts."""
+"""A noisy scripted policy that inserts a peg, pulls it out and moves away, again and again."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ START_LOW = np.array([-0.12, -0.12, 0.03, -0.5])
 START_HIGH = np.array([0.12, 0.12, 0.13, 0.5])
 
 _LARGEST = np.array([0.008, 0.008, 0.008, 0.06])  # command per step (m, rad): where the soft saturation ends
-_GAIN = 0.12  # share of the remaining displacement that a step asks for
+_GAIN = 0.12  # fraction of the remaining displacement that a step commands
 _NOISE = np.array([0.0006, 0.0006, 0.0006, 0.006])
-_NOISE_MEMORY = 0.7  # of the noise from step to step, so that the hand wanders rather than trembles
+_NOISE_MEMORY = 0.7  # correlation of the noise from step to step, so that the hand wanders instead of trembling
 
 
 class Phase(Enum):
-    """What the policy is doing; `next` follows in the order of this list and comes round again."""
+    """A phase of an attempt. The phases follow each other in the order of this list; the first follows the last."""
 
     ALIGN = "align"
     APPROACH = "approach"
@@ -38,32 +38,33 @@ class Phase(Enum):
 
 
 class PegPolicy:
-    """Align, approach, touch, search, insert, dwell, withdraw, move elsewhere, and again.
+    """The policy: one attempt after the other, each through all phases.
 
-    It knows the hole only to within a few millimetres and some hundredths of a radian, a new guess for each attempt,
-    and finds it by spiralling under light pressure. Commands are proportional to the remaining displacement, softly
-    saturated, plus noise.
+    For each attempt the policy gets a new guess of where the hole is, a few millimetres and some hundredths of a radian
+    off, and finds the hole by spiralling under light pressure. Commands are proportional to the remaining displacement,
+    softly saturated, plus noise.
 
     Args:
-        rng: source of every choice.
+        rng: source of all random choices.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
         self._noise = np.zeros(4)
+        self._phase = Phase.ALIGN
         self._start_attempt()
 
     @property
     def phase(self) -> Phase:
-        """What it is doing now."""
+        """The current phase."""
         return self._phase
 
     def start_pose(self) -> np.ndarray:
-        """A random pose over the box: x, y, z (metres), yaw (radians) of the tip relative to the hole, (4,)."""
+        """Return a random pose over the box: x, y, z (metres), yaw (radians) of the tip relative to the hole, (4,)."""
         return self._rng.uniform(START_LOW, START_HIGH)
 
     def act(self, pose: np.ndarray, contact: bool) -> np.ndarray:
-        """The next command.
+        """Return the next command.
 
         Args:
             pose: x, y, z (metres), yaw (radians) of the tip relative to the hole, (4,).
@@ -76,7 +77,7 @@ class PegPolicy:
             self._phase, self._age = self._phase.next, 0
             if self._phase is Phase.ALIGN:
                 self._start_attempt()
-        command = getattr(self, f"_{self._phase.value}")(pose)
+        command: np.ndarray = getattr(self, f"_{self._phase.value}")(pose)
         self._age += 1
         self._noise = _NOISE_MEMORY * self._noise + self._rng.normal(0.0, _NOISE)
         return command + self._noise
@@ -94,7 +95,7 @@ class PegPolicy:
     def _finished(self, pose: np.ndarray, contact: bool) -> bool:
         age, depth = self._age, -pose[2]
         off = np.abs(pose[:2] - self._guess[:2]).max()
-        return {
+        finished = {
             Phase.ALIGN: (off < 0.008 and abs(pose[2] - self._hover) < 0.01) or age > 60,
             Phase.APPROACH: contact or age > 40,
             Phase.TOUCH: age >= self._touch_steps,
@@ -103,7 +104,8 @@ class PegPolicy:
             Phase.DWELL: age >= self._dwell_steps,
             Phase.WITHDRAW: pose[2] > self._hover - 0.004 or age > 40,
             Phase.MOVE: np.abs(pose - self._away)[:3].max() < 0.015 or age > 40,
-        }[self._phase]
+        }
+        return bool(finished[self._phase])
 
     def _align(self, pose: np.ndarray) -> np.ndarray:
         return _towards(pose, self._guess + [0.0, 0.0, self._hover, 0.0])
@@ -120,11 +122,11 @@ class PegPolicy:
         start, turn, speed = self._spiral
         radius = min(0.00018 * self._age, 0.009)
         angle = start + turn * 0.55 * self._age
-        # After a first fruitless round the guess is drawn to the hole: a log should not rub on the lid for ever.
+        # The guess moves towards the hole as the search goes on, so that no log shows an endless search.
         guess = self._guess * max(0.0, 1.0 - self._age / 60.0)
         around = guess + [radius * np.cos(angle), radius * np.sin(angle), 0.0, 0.05 * np.sin(0.4 * self._age)]
         command = 3.0 * _towards(pose, around)
-        command[:2] *= min(1.0, speed / max(np.linalg.norm(command[:2]), 1e-9))
+        command[:2] *= min(1.0, speed / max(float(np.linalg.norm(command[:2])), 1e-9))
         return self._pressed(command)
 
     def _insert(self, pose: np.ndarray) -> np.ndarray:
@@ -152,4 +154,4 @@ class PegPolicy:
 
 
 def _towards(pose: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    return _LARGEST * np.tanh(_GAIN * (goal - pose) / _LARGEST)
+    return np.asarray(_LARGEST * np.tanh(_GAIN * (goal - pose) / _LARGEST))

@@ -1,4 +1,4 @@
-"""The simulator's scene as MJCF: an arm like a Kuka LBR iiwa, its peg, the box with the hole, table, light, camera.
+"""The scene as MJCF: an arm like a Kuka LBR iiwa, its peg, the box with the hole, table, light and camera.
 
 World frame: origin at the foot of the arm on the table, x towards the box, z up; metres, kilograms, seconds.
 """
@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from smvae_core.simulation.shapes import (
     BOX_HALF_WIDTH,
@@ -29,7 +30,7 @@ JOINTS = tuple(f"joint_{i}" for i in range(1, 8))
 
 @dataclass(frozen=True)
 class SceneLook:
-    """All that `vary_scene` may change. The defaults are the fixed scene.
+    """The properties of a scene that `vary_scene` changes. The defaults are the fixed scene.
 
     Colours are (red, green, blue) in 0..1; `hole` is where the hole stands on the table (x, y in metres);
     `camera_position`, `camera_target` and `light_position` are in metres, `camera_fov` is the vertical opening in
@@ -51,36 +52,41 @@ class SceneLook:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> SceneLook:
-        """Another box position, camera, light and other colours, drawn from `rng`."""
+        """Return a look with random box position, camera, light and colours."""
 
         def colour() -> tuple[float, float, float]:
-            return tuple(float(v) for v in rng.uniform(0.1, 0.95, 3))
+            red, green, blue = rng.uniform(0.1, 0.95, 3)
+            return float(red), float(green), float(blue)
 
-        def near(values: tuple[float, ...], spread: float) -> tuple[float, ...]:
-            return tuple(float(v + rng.uniform(-spread, spread)) for v in values)
+        def near(value: float, spread: float) -> float:
+            return float(value + rng.uniform(-spread, spread))
+
+        def near_point(point: tuple[float, float, float], spread: float) -> tuple[float, float, float]:
+            x, y, z = point
+            return near(x, spread), near(y, spread), near(z, spread)
 
         return cls(
-            hole=near(cls.hole, 0.04),
-            camera_position=near(cls.camera_position, 0.08),
-            camera_target=near(cls.camera_target, 0.03),
+            hole=(near(cls.hole[0], 0.04), near(cls.hole[1], 0.04)),
+            camera_position=near_point(cls.camera_position, 0.08),
+            camera_target=near_point(cls.camera_target, 0.03),
             camera_fov=float(rng.uniform(30.0, 38.0)),
             light=float(rng.uniform(0.4, 0.9)),
-            light_position=near(cls.light_position, 0.6),
+            light_position=near_point(cls.light_position, 0.6),
             box=colour(),
             peg=colour(),
             table=colour(),
-            shell=near(cls.shell, 0.08),
+            shell=near_point(cls.shell, 0.08),
             accent=colour(),
             wall=colour(),
         )
 
 
 def scene_xml(peg: Peg, look: SceneLook = SceneLook()) -> str:
-    """The MJCF text of the scene.
+    """Return the MJCF text of the scene.
 
-    There is no gravity: the arm's controller carries the arm and the wrist sensor is tared for its payload, so neither
-    feels it. The controls are x, y, z (metres), roll, pitch, yaw (radians) of the site `tip` relative to the site
-    `hole`: a Cartesian impedance, J^T (K e - D v), that MuJoCo works out at each physics step.
+    There is no gravity, because a real arm's controller compensates it and a real wrist sensor is tared for its
+    payload. The controls are x, y, z (metres), roll, pitch, yaw (radians) of the site `tip` relative to the site
+    `hole`. They act through a Cartesian impedance, J^T (K e - D v), which MuJoCo computes at each physics step.
 
     Sensors, in this order: `force` (N) and `torque` (N*m) that the arm exerts on the tool, in the frame of the site
     `wrist` (z up the tool); `touch`; `tip_position`, `tip_quaternion` (w x y z), `tip_velocity` and `tip_rate` in the
@@ -167,7 +173,7 @@ def scene_xml(peg: Peg, look: SceneLook = SceneLook()) -> str:
 """
 
 
-# Name and direction of each Cartesian servo, in the order of the controls.
+# The name and the direction of each Cartesian servo, in the order of the controls.
 _SERVOS = tuple(zip(("x", "y", "z", "roll", "pitch", "yaw"), np.eye(6)))
 
 # The arm's links from the foot up: (name, height of its joint above the last, axis of the joint, kg, geoms).
@@ -252,7 +258,7 @@ _LINKS = (
 def _arm(peg_geom: str) -> str:
     opened = []
     for index, (name, height, axis, mass, geoms) in enumerate(_LINKS):
-        # The elbow's swivel is the one freedom that the six Cartesian servos leave: a spring keeps the elbow up.
+        # The six Cartesian servos leave one degree of freedom, the swivel of the elbow; a spring keeps the elbow up.
         spring = 'stiffness="40" damping="4"' if index == 2 else ""
         inertia = _numbers([mass * 0.004, mass * 0.004, mass * 0.003])
         opened.append(f"""
@@ -281,11 +287,11 @@ def _arm(peg_geom: str) -> str:
 
 
 def _peg(peg: Peg) -> tuple[str, str]:
-    """The assets and the geom of the peg, which starts at the flange (z = 0) and points along +z."""
+    """Return the assets and the geom of the peg, which starts at the flange (z = 0) and points along +z."""
     if peg == "round":
         radius = float(np.linalg.norm(outline(peg)[0])) * math.cos(math.pi / 24)
         return "", f'<geom class="peg" type="cylinder" fromto="0 0 0 0 0 {PEG_LENGTH}" size="{radius}"/>'
-    turned = outline(peg) * [-1, 1]  # the tool's frame is turned over about y
+    turned = outline(peg) * [-1, 1]  # the tool's frame is turned by 180° about y
     mesh = f'<mesh name="peg" vertex="{_numbers(prism(turned, 0.0, PEG_LENGTH))}"/>'
     return mesh, '<geom class="peg" type="mesh" mesh="peg"/>'
 
@@ -302,5 +308,5 @@ def _look_at(position: tuple[float, float, float], target: tuple[float, float, f
     return _numbers(position), _numbers(np.concatenate([right / np.linalg.norm(right), up / np.linalg.norm(up)]))
 
 
-def _numbers(values: object) -> str:
+def _numbers(values: ArrayLike) -> str:
     return " ".join(f"{v:.9g}" for v in np.ravel(values))

@@ -1,4 +1,4 @@
-"""Shapes of the peg and of the box around its hole: as outlines, and as the convex pieces that collide. Metres."""
+"""Shapes of the peg and of the box around the hole, as outlines and as convex pieces that collide, in metres."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ CLEARANCE = 0.0015  # between peg and hole, on each side
 
 
 def outline(peg: Peg, gap: float = 0.0) -> np.ndarray:
-    """Corners (N, 2) of the peg's cross-section, grown by `gap` on every side, counter-clockwise."""
+    """Return the corners (N, 2) of the peg's cross-section, grown by `gap` on every side, counter-clockwise."""
     corners, inner_radius = {"triangle": (3, 0.0165), "square": (4, 0.021), "round": (24, 0.023)}[peg]
     angles = (np.arange(corners) + 0.5) * 2 * math.pi / corners
     radius = (inner_radius + gap) / math.cos(math.pi / corners)
-    return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return np.asarray(radius * np.stack([np.cos(angles), np.sin(angles)], axis=1))
 
 
 def box_pieces(peg: Peg) -> list[np.ndarray]:
-    """The box around the hole as convex pieces, one for each side of the hole: vertices (N, 3)."""
+    """Return the box around the hole as convex pieces, one per side of the hole, each as vertices (N, 3)."""
     hole = outline(peg, CLEARANCE)
     pieces = []
     for first, second in zip(hole, np.roll(hole, -1, axis=0)):
@@ -40,10 +40,10 @@ def box_pieces(peg: Peg) -> list[np.ndarray]:
 
 
 def prism(corners: np.ndarray, bottom: float, top: float) -> np.ndarray:
-    """Vertices (2N, 3) of an outline's corners (N, 2) drawn out from `bottom` to `top`."""
+    """Return the vertices (2N, 3) of the prism over the corners (N, 2) of an outline, from `bottom` to `top`."""
     return np.concatenate([np.column_stack([corners, np.full(len(corners), z)]) for z in (bottom, top)])
 
 
 def _on_square(angle: float) -> np.ndarray:
     direction = np.array([math.cos(angle), math.sin(angle)])
-    return direction * BOX_HALF_WIDTH / np.abs(direction).max()
+    return np.asarray(direction * BOX_HALF_WIDTH / np.abs(direction).max())

@@ -1,18 +1,18 @@
-"""Peg insertion in MuJoCo, written as Vision&Touch logs, for where the real 32 GiB are not at hand."""
+"""Simulated peg insertion, written as Vision&Touch logs: a substitute for the 32 GiB of the real data set."""
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -37,7 +37,7 @@ def simulate(
     workers: int = 1,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Path]:
-    """Write simulated trajectories as Vision&Touch HDF5 files of 50 steps (the last of a trajectory may be shorter).
+    """Write simulated trajectories as Vision&Touch HDF5 files of 50 steps; the last of a trajectory may be shorter.
 
     A step is 50 ms and ends at the moment of its pictures; T is the number of steps in a file:
 
@@ -60,30 +60,29 @@ def simulate(
                                                       to 1/16 pixel; zeros in the first step
     ====================  =================  =======  ============================================================
 
-    Positions are in the frame of the arm's foot. The command that follows the pictures of step t
-    is the action of step t+1.
+    Positions are in the frame of the arm's foot. The action of step t + 1 is the command that follows the pictures of
+    step t.
 
-    Trajectory k depends on `seed`, k, `peg`, `vary_scene` and nothing else: the same seed gives the same bytes for any
-    number of trajectories or workers. A file appears under its name only when it is whole; an interruption leaves whole
-    files only.
+    Trajectory k depends only on `seed`, k, `peg` and `vary_scene`: the same seed gives the same bytes for any number of
+    trajectories or workers. A file gets its name when it is whole, so an interruption leaves whole files only.
 
     Args:
-        out: folder for the files, made if it is missing.
-        trajectories, steps: how many, and how long each is; at least 1.
+        out: folder for the files; it is made if it does not exist.
+        trajectories, steps: number of trajectories, and of steps in each; at least 1.
         seed: at least 0.
         peg: cross-section of peg and hole.
-        vary_scene: another box position, camera, light and other colours for each trajectory.
-        workers: processes that share the work; at least 1. With several, the calling script needs the usual
+        vary_scene: give each trajectory its own box position, camera, light and colours.
+        workers: number of processes, at least 1. With several, a calling script needs
             `if __name__ == "__main__":`.
-        on_progress: called with the number of steps just written, about once for each file.
+        on_progress: called with the number of steps of each file after it is written.
 
     Returns:
-        The files, by trajectory and part.
+        The files, in order of trajectory and part.
 
     Raises:
-        SimulationError: bad arguments, MuJoCo or off-screen drawing missing, a file that exists already or cannot be
-            written.
-        KeyboardInterrupt: interrupted; the files written so far stay.
+        SimulationError: an argument is bad, MuJoCo or off-screen drawing is missing, or a file exists already or cannot
+            be written.
+        KeyboardInterrupt: after Ctrl-C; the files written so far stay.
     """
     _check(trajectories=(trajectories, 1), steps=(steps, 1), seed=(seed, 0), workers=(workers, 1))
     if peg not in PEGS:
@@ -115,7 +114,7 @@ def _check(**limits: tuple[int, int]) -> None:
 
 
 def _parts(out: Path, trajectory: int, steps: int, seed: int, peg: Peg) -> list[Path]:
-    # The data set's names carry when a run was recorded; ours carry a made-up time that tells seeds apart.
+    # Names of the data set hold the time of recording. Here a made-up time tells seeds apart.
     recorded = datetime(2000, 1, 1) + timedelta(days=seed % 10_000, minutes=trajectory)
     count = -(-steps // STEPS_PER_FILE)
     return [out / f"{recorded:%Y%m%d_%H%M%S}_{peg}_0_journal_{trajectory}_{part}_1000.h5" for part in range(count)]
@@ -124,7 +123,7 @@ def _parts(out: Path, trajectory: int, steps: int, seed: int, peg: Peg) -> list[
 def _write_trajectory(
     trajectory: int, parts: list[Path], steps: int, seed: int, peg: Peg, vary_scene: bool
 ) -> Iterator[int]:
-    """Simulate one trajectory, yielding the number of steps of each file after writing it."""
+    """Simulate one trajectory; yield the number of steps of each file after writing it."""
     steps_left = steps
     rows = _simulate_trajectory(np.random.default_rng([seed, trajectory]), peg, vary_scene)
     try:
@@ -140,12 +139,12 @@ def _write_trajectory(
 
 @contextmanager
 def _interrupt_deferred() -> Iterator[list[int]]:
-    """Ctrl-C waits for the end of the block; until then the list that is yielded tells that it came.
+    """Delay Ctrl-C to the end of the block. The yielded list is not empty once Ctrl-C has come.
 
-    Libraries that call back into Python would otherwise swallow it, and those that hold locks keep them.
+    An interrupt inside the block could be swallowed by libraries that call back into Python, or leave locks held.
     """
     came: list[int] = []
-    in_main = threading.current_thread() is threading.main_thread()  # Python handles signals there alone
+    in_main = threading.current_thread() is threading.main_thread()  # Python handles signals only there
     handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if in_main else None
     try:
         yield came
@@ -156,8 +155,10 @@ def _interrupt_deferred() -> Iterator[list[int]]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _simulate_trajectory(rng: np.random.Generator, peg: Peg, vary_scene: bool) -> Iterator[dict[str, np.ndarray]]:
-    """One step after the other without end: each a row for every key."""
+def _simulate_trajectory(
+    rng: np.random.Generator, peg: Peg, vary_scene: bool
+) -> Generator[dict[str, np.ndarray], None, None]:
+    """Yield the row of one step after the other, without end."""
     look = SceneLook.random(rng) if vary_scene else SceneLook()
     policy = PegPolicy(rng)
     flow = _OpticalFlow()
@@ -191,20 +192,22 @@ def _row(seen: Observation, action: np.ndarray, turned: float) -> dict[str, np.n
 
 
 class _OpticalFlow:
-    """Dense inverse search (Kroeger et al. 2016) from each picture to the next."""
+    """Optical flow from each picture to the next, by dense inverse search (Kroeger et al. 2016)."""
 
     def __init__(self) -> None:
-        cv2.setNumThreads(1)  # the estimate depends on how the picture is shared among threads
-        self._search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        cv2.setNumThreads(1)  # the estimate depends on the number of threads
+        self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._previous: np.ndarray | None = None
 
     def to(self, image: np.ndarray) -> np.ndarray:
-        """Flow (H, W, 2), float32, from the picture before to `image`, uint8 (H, W, 3)."""
+        """Return the flow (H, W, 2), float32, from the picture before to `image`, uint8 (H, W, 3)."""
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         previous, self._previous = self._previous, grey
         if previous is None:
             return np.zeros((*grey.shape, 2), np.float32)
-        return np.round(self._search.calc(previous, grey, None) * 16.0) / np.float32(16.0)
+        # OpenCV's stubs demand a start value, which would change the result; its documentation allows None.
+        no_start = cast(np.ndarray, None)
+        return np.asarray(np.round(self._search.calc(previous, grey, no_start) * 16.0) / np.float32(16.0))
 
 
 def _about_z(angle: float) -> np.ndarray:
@@ -218,7 +221,7 @@ def _write(path: Path, rows: list[dict[str, np.ndarray]]) -> None:
         raise SimulationError(f"{path} could not be written: {error}") from error
 
 
-# In a worker: the parent's wish that it stop after the file at hand.
+# In a worker process: set when the parent wants it to stop after the current file.
 _stop: Event
 
 
@@ -231,12 +234,13 @@ def _work(*job: Any) -> None:
     if _stop.is_set():
         return
     for _ in _write_trajectory(*job):
-        if _stop.is_set() or not multiprocessing.parent_process().is_alive():
+        parent = multiprocessing.parent_process()
+        if _stop.is_set() or parent is None or not parent.is_alive():
             return
 
 
 def _share(jobs: list[tuple[Any, ...]], workers: int, steps: int, report: Callable[[int], None]) -> None:
-    """Let processes write the trajectories. Progress is read off the folder: a file that is there is whole."""
+    """Write the trajectories in worker processes. A file that exists is whole, so progress is read from the folder."""
     context = multiprocessing.get_context("spawn")  # OpenGL does not survive a fork
     stop = context.Event()
     sizes = {path: min(STEPS_PER_FILE, steps - STEPS_PER_FILE * k) for job in jobs for k, path in enumerate(job[1])}
@@ -247,7 +251,7 @@ def _share(jobs: list[tuple[Any, ...]], workers: int, steps: int, report: Callab
 
     with _interrupt_deferred() as interrupts, ProcessPoolExecutor(workers, context, _begin, (stop,)) as pool:
         try:
-            # Ctrl-C reaches the whole group: workers inherit the mask, their parent stops them.
+            # Ctrl-C reaches the whole process group. Workers inherit this mask, and the parent stops them.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
                 pending = {pool.submit(_work, *job) for job in jobs}

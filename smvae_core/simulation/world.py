@@ -14,15 +14,16 @@ from smvae_core.errors import SMVAEError
 from smvae_core.simulation.scene import JOINTS, PHYSICS_STEP, PICTURE_SIZE, SceneLook, scene_xml
 from smvae_core.simulation.shapes import Peg
 
-if TYPE_CHECKING:  # at run time it is imported by `_load_mujoco`, which chooses the OpenGL platform first
+if TYPE_CHECKING:  # at run time `_load_mujoco` imports it, after choosing the OpenGL platform
     from mujoco import MjData, MjModel
 
 SAMPLES = 50  # physics steps, and wrench samples, in a step of 50 ms
 FILTER_CUTOFF = 95.0  # Hz, of the wrist sensor
 FORCE_NOISE, TORQUE_NOISE = 0.03, 0.002  # N, N*m, standard deviation
-LEAD = 2.4  # commands that the spring is set ahead: its damper holds the rest back, so free motion follows the command
+# The spring's rest point leads the tip by so many commands: the damper takes the rest, and free motion follows.
+LEAD = 2.4
 
-# Before, rotations of Cartesian servos had the wrong sign, which makes the arm unstable.
+# Older versions rotate Cartesian servos with the wrong sign, which makes the arm unstable.
 _OLDEST_MUJOCO = (3, 15)
 
 # Elbow up, tool pointing down over the box: where the search for the start pose begins.
@@ -30,12 +31,12 @@ _REST = np.array([0.0, 0.62, 0.0, -1.55, 0.0, 0.97, 0.0])
 
 
 class SimulationError(SMVAEError):
-    """The simulation cannot run or cannot write: what is missing, or which file stands in the way."""
+    """A simulation that cannot run, or cannot write its files."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One step as robot and camera saw it: the newest wrench sample, the pictures and the joints belong to one moment.
+    """The measurements of one step: the newest wrench sample, the pictures and the joints belong to one moment.
 
     Poses are those of the peg's tip in the world frame (foot of the arm).
     """
@@ -54,7 +55,7 @@ class Observation:
 
 
 class PegWorld:
-    """One arm over one box. A context manager: it holds an OpenGL context until `close`.
+    """One arm over one box. A context manager that holds an OpenGL context until `close`.
 
     Args:
         peg: cross-section of peg and hole.
@@ -83,11 +84,11 @@ class PegWorld:
         self.close()
 
     def close(self) -> None:
-        """Give the OpenGL context back."""
+        """Release the OpenGL context."""
         self._camera.close()
 
     def reset(self, pose: np.ndarray) -> np.ndarray:
-        """Put the arm at rest with the tip at `pose` (x, y, z, yaw) relative to the hole; returns the pose."""
+        """Put the arm at rest with the tip at `pose` (x, y, z, yaw) relative to the hole; return the pose reached."""
         mujoco, data = self._mujoco, self.data
         mujoco.mj_resetData(self.model, data)
         data.qpos[:] = _REST
@@ -107,14 +108,14 @@ class PegWorld:
         return self.pose()
 
     def pose(self) -> np.ndarray:
-        """Tip relative to the hole: x, y, z (metres), yaw (radians), (4,) float64."""
-        return self.data.actuator_length[[0, 1, 2, 5]].copy()
+        """Return the tip relative to the hole, (4,) float64: x, y, z (metres), yaw (radians)."""
+        return np.array(self.data.actuator_length[[0, 1, 2, 5]])
 
     def step(self, action: np.ndarray) -> Observation:
         """Carry out one command (dx, dy, dz in metres, dyaw in radians) for 50 ms.
 
-        The impedance's rest point moves in a straight line from where it was to ahead of the tip, so that pressing on
-        something costs a force in proportion to the command and never more.
+        The rest point of the impedance moves in a straight line to a point ahead of the tip, so that the force against
+        an obstacle is at most in proportion to the command.
         """
         data, model, mj_step = self.data, self.model, self._mujoco.mj_step
         x, y, z, yaw = self.pose() + LEAD * np.asarray(action)
@@ -126,7 +127,7 @@ class PegWorld:
         for control, reading in zip(controls, readings):
             data.ctrl[:] = control
             mj_step(model, data)
-            # Of the state before this millisecond's integration, as data.xpos is, and so the picture.
+            # The readings belong to the state before this millisecond's integration, as data.xpos and the picture do.
             reading[:] = data.sensordata
         return self._observe(readings)
 
@@ -150,38 +151,38 @@ class PegWorld:
 
     def _reading(self, row: np.ndarray, sensor: str, size: int) -> np.ndarray:
         start = self._reading_at[sensor]
-        return row[start : start + size].copy()
+        return np.array(row[start : start + size])
 
     def _wrench(self, raw: np.ndarray) -> np.ndarray:
-        """What the surroundings do to the peg: first-order low pass, then the sensor's noise."""
-        share = 1.0 - np.exp(-2.0 * np.pi * FILTER_CUTOFF * PHYSICS_STEP)
+        """Return the wrench of the surroundings on the peg, low-passed (first order) and with the sensor's noise."""
+        gain = 1.0 - np.exp(-2.0 * np.pi * FILTER_CUTOFF * PHYSICS_STEP)
         filtered = np.empty_like(raw)
         for row, out in zip(raw, filtered):
-            # MuJoCo gives what the arm does to the tool: the opposite of what the surroundings do to it.
-            self._filtered += share * (-row - self._filtered)
+            # MuJoCo gives the wrench of the arm on the tool, which is opposite to that of the surroundings.
+            self._filtered += gain * (-row - self._filtered)
             out[:] = self._filtered
         noise = self._rng.standard_normal(raw.shape) * ([FORCE_NOISE] * 3 + [TORQUE_NOISE] * 3)
         return filtered + noise
 
 
 def yaw_of(quaternion: np.ndarray) -> float:
-    """Rotation about the world's z axis of a quaternion (w, x, y, z), radians."""
+    """Return the rotation of a quaternion (w, x, y, z) about the world's z axis, in radians."""
     w, x, y, z = quaternion
     return float(np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z)))
 
 
 class _Camera:
-    """RGB and exact depth from a single pass (`offsamples` is 0 in the scene, so no sample is blended)."""
+    """The camera: RGB and exact depth from one pass. The scene sets `offsamples` to 0, so no pixel is blended."""
 
     def __init__(self, mujoco: ModuleType, model: MjModel) -> None:
         self._mujoco, self._model = mujoco, model
         try:
-            # By name, not mujoco.GLContext: that one was settled when the process first imported MuJoCo.
+            # Not mujoco.GLContext, whose platform was fixed when the process first imported MuJoCo.
             platform = importlib.import_module(f"mujoco.{os.environ['MUJOCO_GL'].lower()}")
             self._gl = platform.GLContext(PICTURE_SIZE, PICTURE_SIZE)
             self._gl.make_current()
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        except Exception as error:  # the platforms raise ImportError, RuntimeError, mujoco.FatalError or PyOpenGL's own
+        except Exception as error:  # ImportError, RuntimeError, mujoco.FatalError or one of PyOpenGL's own
             raise SimulationError(_no_opengl(error)) from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
@@ -202,7 +203,7 @@ class _Camera:
         mujoco.mjr_readPixels(image, buffer, self._rect, self._context)
         near, far = (v * model.stat.extent for v in (model.vis.map.znear, model.vis.map.zfar))
         metres = near * far / (near + buffer.astype(np.float64) * (far - near))  # the buffer is 1 at near, 0 at far
-        # To 1/8192 m: exact in float32, finer than any depth camera, and it compresses.
+        # Steps of 1/8192 m are exact in float32, finer than any depth camera, and compress well.
         return image[::-1], (np.rint(metres[::-1, :, None] * 8192.0) / 8192.0).astype(np.float32)
 
     def close(self) -> None:
@@ -214,18 +215,19 @@ class _Camera:
 def _load_mujoco() -> ModuleType:
     os.environ.setdefault("MUJOCO_GL", "egl")
     try:
-        import mujoco
+        mujoco = importlib.import_module("mujoco")
     except ModuleNotFoundError as error:
         if error.name != "mujoco":
             raise SimulationError(_no_opengl(error)) from error
         message = "the simulator needs MuJoCo, which is not installed: pip install 'smvae_ros[sim]'"
         raise SimulationError(message) from error
-    except Exception as error:  # without libEGL the import itself fails, with whatever PyOpenGL stumbled over
+    except Exception as error:  # without libEGL the import itself raises some error of PyOpenGL
         raise SimulationError(_no_opengl(error)) from error
     if tuple(int(part) for part in mujoco.__version__.split(".")[:2]) < _OLDEST_MUJOCO:
         wanted = ".".join(map(str, _OLDEST_MUJOCO))
         raise SimulationError(
-            f"the simulator needs MuJoCo {wanted} or newer, found {mujoco.__version__}: pip install -U 'mujoco>={wanted}'"
+            f"the simulator needs MuJoCo {wanted} or newer, found {mujoco.__version__}: "
+            f"pip install -U 'mujoco>={wanted}'"
         )
     return mujoco
 
@@ -233,5 +235,5 @@ def _load_mujoco() -> ModuleType:
 def _no_opengl(error: Exception) -> str:
     return (
         f"MuJoCo cannot draw off-screen (MUJOCO_GL={os.environ['MUJOCO_GL']}): {error}. "
-        "It takes the Debian packages libegl1, libopengl0 and libgl1-mesa-dri"
+        "Install the Debian packages libegl1, libopengl0 and libgl1-mesa-dri"
     )

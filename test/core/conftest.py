@@ -36,7 +36,7 @@ def path(tmp_path: Path, model: MultimodalVAE) -> Path:
 
 @pytest.fixture
 def batch() -> Batch:
-    """Six samples of the four senses, in model units."""
+    """Six samples of four modalities, in model units."""
     generator = torch.Generator().manual_seed(1)
     return {
         "rgb": torch.rand(6, 3, 64, 64, generator=generator),
