@@ -18,7 +18,7 @@ from smvae_core import checkpoint as checkpoints
 from smvae_core.device import Device
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
-from smvae_core.scores import Evaluation, SubsetErrors
+from smvae_core.scores import merged
 from smvae_ros.bags.repair import reason_of
 from smvae_ros.replay.faults import parse_what_if
 from smvae_ros.replay.run import ReplayError, replay
@@ -122,7 +122,7 @@ def replay_many(
         what_if=what_if,
         bags=tuple(results),
         sets=sum(result.sets for result in results),
-        evaluation=_together([result.evaluation for result in results if result.evaluation is not None]),
+        evaluation=merged([result.evaluation for result in results if result.evaluation is not None]),
     )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -171,30 +171,3 @@ def _one(job: ReplayJob, bag: Path, label: str, out: Path, threads: int) -> BagR
     return BagResult(
         bag=label, folder=label, sets=summary.sets, evaluation=summary.evaluation, damage=summary.extent.damage
     )
-
-
-def _together(evaluations: Sequence[Evaluation]) -> Evaluation | None:
-    """The mean of all, each weighing as many sets as its rows are over."""
-    if not evaluations:
-        return None
-    rows = []
-    for same in zip(*(evaluation.subsets for evaluation in evaluations)):
-        names = {name: None for row in same for name in row.mse}
-        rows.append(
-            SubsetErrors(
-                subset=same[0].subset,
-                samples=sum(row.samples for row in same),
-                mse={name: _mean(same, lambda row: row.mse[name], name) for name in names},
-                share={
-                    name: _mean(same, lambda row: row.mse[name], name)
-                    / max(_mean(same, lambda row: row.mse[name] / max(row.share[name], 1e-12), name), 1e-12)
-                    for name in names
-                },
-            )
-        )
-    return Evaluation(samples=sum(evaluation.samples for evaluation in evaluations), subsets=tuple(rows))
-
-
-def _mean(rows: Sequence[SubsetErrors], value: Callable[[SubsetErrors], float], name: str) -> float:
-    known = [row for row in rows if name in row.mse]
-    return sum(row.samples * value(row) for row in known) / sum(row.samples for row in known)

@@ -21,11 +21,11 @@ def error_table(rows: Sequence[SubsetErrors], names: Sequence[str]) -> Table:
     table = Table(
         "predicted from",
         *names,
-        title="mean squared error as a share of the training mean's (below 1: something was learned)",
+        title="NMSE: mean squared error divided by that of the training mean (below 1: something was learned)",
     )
     for row in rows:
-        shares = {name: f"{row.share[name]:.3f}" if name in row.share else "–" for name in names}
-        cells = [f"[bold]{shares[name]}[/]" if name in row.subset else shares[name] for name in names]
+        shown = {name: f"{row.nmse[name]:.3f}" if name in row.nmse else "–" for name in names}
+        cells = [f"[bold]{shown[name]}[/]" if name in row.subset else shown[name] for name in names]
         table.add_row(" + ".join(row.subset), *cells)
     return table
 
@@ -58,25 +58,26 @@ def probe_table(judgement: Judgement) -> Table:
 
 
 def baseline_table(judgement: Judgement) -> Table:
-    """Error of the previous frame beside that of the model from everything, as shares of the mean's."""
+    """Return the NMSE of repeating the step before, beside that of the model from everything."""
+    from smvae_core.scores import normalised
+
     baselines = judgement.baselines
-    # Logs may lack a sense throughout: everything is what they have.
+    # Logs may lack a modality throughout: everything is what they have.
     whole = max(judgement.evaluation.subsets, key=lambda row: (row.samples > 0, len(row.subset)))
-    table = Table("share of the mean's error", *baselines.mean)
-    before = {name: error / baselines.mean[name] for name, error in baselines.previous.items() if baselines.mean[name]}
-    for label, shares in (("from everything", whole.share), ("as a step before", before)):
-        table.add_row(label, *(f"{shares[name]:.3f}" if name in shares else "–" for name in baselines.mean))
+    table = Table("NMSE", *baselines.mean)
+    before = {name: normalised(error, baselines.mean[name]) for name, error in baselines.previous.items()}
+    for label, found in (("from everything", whole.nmse), ("as a step before", before)):
+        values = (found.get(name) for name in baselines.mean)
+        table.add_row(label, *("–" if value is None else f"{value:.3f}" for value in values))
     return table
 
 
 def robustness_table(judgement: Judgement) -> Table:
-    """Mean share of the mean's error with one sense spoiled, at some of the levels."""
+    """Return the mean NMSE with one modality spoiled, at some of the levels."""
     levels = (0.0, 0.3, 0.6, 0.9)
-    table = Table(
-        "spoiled", *(f"level {level}" for level in levels), title="share of the mean's error, over all senses"
-    )
+    table = Table("spoiled", *(f"level {level}" for level in levels), title="mean NMSE over all modalities")
     found = {
-        (p.modality, p.kind, p.level): f"{sum(p.share.values()) / len(p.share):.3f}" if p.share else "–"
+        (p.modality, p.kind, p.level): f"{sum(p.nmse.values()) / len(p.nmse):.3f}" if p.nmse else "–"
         for p in judgement.robustness
     }
     for modality, kind in dict.fromkeys((p.modality, p.kind) for p in judgement.robustness):
@@ -93,13 +94,13 @@ def run_table(runs: Sequence[Summary]) -> Table:
         "samples",
         "mean",
         *names,
-        title="share of the training mean's error, held out, of the best epoch: its mean over the subsets of all, all but one "
-        "and one sense, and each sense from everything",
+        title="held-out NMSE of the best epoch: its mean over the subsets of all, all but one and one modality, and each "
+        "modality from everything",
     )
     for run in runs:
-        shares = [f"{run.full[name]:.3f}" if name in run.full else "–" for name in names]
+        full = [f"{run.full[name]:.3f}" if name in run.full else "–" for name in names]
         epochs = f"{run.epochs}/{run.planned}" + ("" if run.finished else " unfinished")
-        table.add_row(escape(run.name), epochs, str(run.samples), f"{run.score:.3f}", *shares)
+        table.add_row(escape(run.name), epochs, str(run.samples), f"{run.score:.3f}", *full)
     return table
 
 

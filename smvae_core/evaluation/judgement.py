@@ -115,11 +115,11 @@ def judge(
 def picture(judgement: Judgement, folder: Path) -> None:
     """Write `subsets.png` and `robustness.png`."""
     names = list(judgement.baselines.mean)
-    rows = {" + ".join(row.subset): row.share for row in judgement.evaluation.subsets}
+    rows = {" + ".join(row.subset): row.nmse for row in judgement.evaluation.subsets}
     subset_table(folder / "subsets.png", rows, names)
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for title, figure in (
-        ("share of the mean's error", lambda point: float(np.mean(list(point.share.values())))),
+        ("NMSE", lambda point: float(np.mean(list(point.nmse.values())))),
         ("contact accuracy", lambda point: point.contact_accuracy),
         ("next-pose MSE", lambda point: point.pose_mse),
     ):

@@ -1,20 +1,21 @@
-"""Robustness curves after MultiBench (Liang et al. 2021): figures against the degree to which one sense is spoiled.
+"""Robustness curves after MultiBench (Liang et al. 2021): figures against the degree to which one modality is spoiled.
 
-Three ways to spoil it, each at levels 0 to 0.9: `noise` adds normal noise of that standard deviation in model units
-(images stay within [0, 1]); `drop` sets that share of its entries to zero; `missing` takes that share of its samples
-out of the set, which is what the robot does. The model knows of the last only.
+A modality is spoiled in three ways, each at levels 0 to 0.9. `noise` adds normal noise whose standard deviation is the
+level, in model units (images stay within [0, 1]). `drop` sets a fraction of the entries to zero. `missing` takes the
+modality out of a fraction of the samples, as a robot does; only there the model is told.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
 from smvae_core.data.samples import Samples
 from smvae_core.evaluation.probes import Probe, posterior_means
 from smvae_core.model.vae import Batch, MultimodalVAE
+from smvae_core.scores import ErrorSums, with_old_names
 from smvae_core.subsets import evenly
 
 Kind = Literal["noise", "drop", "missing"]
@@ -23,15 +24,15 @@ LEVELS = tuple(level / 10 for level in range(10))
 
 
 class RobustnessPoint(BaseModel):
-    """Figures of the full set with one sense spoiled.
+    """Figures of the full set with one modality spoiled.
 
     Attributes:
-        modality: which.
-        kind: how.
+        modality: the modality that is spoiled.
+        kind: how it is spoiled.
         level: 0 for not at all.
-        share: of each modality as it was, predicted: mean squared error as a share of the training mean's.
+        nmse: normalised error of predicting each modality as it was before it was spoiled.
         contact_accuracy: of the probe that was fitted on unspoiled sets; None without one.
-        pose_mse: likewise.
+        pose_mse: of the same probe.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,15 +40,20 @@ class RobustnessPoint(BaseModel):
     modality: str
     kind: Kind
     level: float
-    share: dict[str, float]
+    nmse: dict[str, float]
     contact_accuracy: float | None
     pose_mse: float | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, record: Any) -> Any:
+        return with_old_names(record)
 
 
 def robustness(
     model: MultimodalVAE, samples: Samples, mean: Batch, probe: Probe | None, most: int | None = None
 ) -> tuple[RobustnessPoint, ...]:
-    """Spoil each sense in each way at each level; deterministic.
+    """Spoil each modality in each way at each level; the same input gives the same figures.
 
     Args:
         mean: the trivial prediction by modality, (*shape), of the training part.
@@ -69,7 +75,7 @@ def robustness(
                         modality=name,
                         kind=kind,
                         level=level,
-                        share=_shares(model, samples, mean, index, means),
+                        nmse=_nmse(model, samples, mean, index, means),
                         contact_accuracy=scores.contact_accuracy if scores else None,
                         pose_mse=scores.pose_mse if scores else None,
                     )
@@ -100,16 +106,22 @@ class _Spoiling:
 
 
 @torch.inference_mode()
-def _shares(
+def _nmse(
     model: MultimodalVAE, samples: Samples, mean: Batch, index: np.ndarray, latents: np.ndarray, batch_size: int = 128
 ) -> dict[str, float]:
     device = next(model.parameters()).device
-    squared, trivial = dict.fromkeys(model.names, 0.0), dict.fromkeys(model.names, 0.0)
+    sums = ErrorSums(model.names, [model.names])
     for positions in np.array_split(np.arange(len(index)), -(-len(index) // batch_size)):
         batch, available = samples.batch(index[positions])
         predicted = model.predict(torch.from_numpy(latents[positions]).to(device))
-        for m, (name, x) in enumerate(batch.items()):
-            here = available[:, m]
-            squared[name] += float((predicted[name].cpu() - x)[here].double().square().sum())
-            trivial[name] += float((mean[name] - x)[here].double().square().sum())
-    return {name: squared[name] / trivial[name] for name in model.names if trivial[name]}
+        errors, trivial = (
+            torch.stack([_mean_square(x - other[name].cpu()) for name, x in batch.items()], dim=1).numpy()
+            for other in (predicted, mean)
+        )
+        held = np.ones((len(positions), 1), bool)
+        sums.add(np.where(available.numpy(), errors, np.nan)[:, None], trivial, held)
+    return sums.evaluation().subsets[0].nmse
+
+
+def _mean_square(x: Tensor) -> Tensor:
+    return x.flatten(1).double().square().mean(dim=1)

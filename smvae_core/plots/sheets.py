@@ -59,15 +59,15 @@ def depth_range(metres: np.ndarray) -> tuple[float, float]:
     return float(np.percentile(readings, 1)), float(np.percentile(readings, 99))
 
 
-def subset_table(path: Path, shares: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> None:
-    """Write a PNG with a coloured cell for each subset (row) and modality (column): shares, 0 is best, 1 the mean's."""
-    values = np.array([[row.get(name, np.nan) for name in columns] for row in shares.values()])
-    figure, axis = plt.subplots(figsize=(1.1 * len(columns) + 2.6, 0.32 * len(shares) + 0.9))
+def subset_table(path: Path, nmse: Mapping[str, Mapping[str, float]], columns: Sequence[str]) -> None:
+    """Write a PNG with a coloured cell for the NMSE of each modality (column) from each subset (row); 0 is best."""
+    values = np.array([[row.get(name, np.nan) for name in columns] for row in nmse.values()])
+    figure, axis = plt.subplots(figsize=(1.1 * len(columns) + 2.6, 0.32 * len(nmse) + 0.9))
     axis.imshow(values, cmap="RdYlGn_r", vmin=0.0, vmax=1.2, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         axis.text(column, row, "–" if np.isnan(value) else f"{value:.2f}", ha="center", va="center", fontsize=8)
     axis.set_xticks(range(len(columns)), columns, fontsize=9)
-    axis.set_yticks(range(len(shares)), shares, fontsize=8)
+    axis.set_yticks(range(len(nmse)), list(nmse), fontsize=8)
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)

@@ -109,9 +109,9 @@ _COHERENCE = {
 
 def _senses(results: Sequence[SystemResult]) -> list[str]:
     told = [
-        "Mean squared error as a share of that of the training mean, averaged over the senses; below 1 something was "
-        f"learned. {_spread_told(results)}".strip(),
-        _by_subset("all senses, predicted from", results, ".3f", lambda result: _shares(result, None)),
+        "NMSE (mean squared error divided by that of the training mean), averaged over the modalities; below 1 "
+        f"something was learned. {_spread_told(results)}".strip(),
+        _by_subset("all modalities, predicted from", results, ".3f", lambda result: _nmse(result, None)),
     ]
     if any(result.probes for result in results):
         told += [
@@ -131,20 +131,20 @@ def _senses(results: Sequence[SystemResult]) -> list[str]:
 def _each_sense(results: Sequence[SystemResult]) -> list[str]:
     names = [modality.name for modality in results[0].settings.configuration.model.modalities]
     return [
-        "The same share of each sense:",
+        "NMSE of each modality:",
         *(
-            _by_subset(f"{name}, predicted from", results, ".3f", lambda result, name=name: _shares(result, name))
+            _by_subset(f"{name}, predicted from", results, ".3f", lambda result, name=name: _nmse(result, name))
             for name in names
         ),
     ]
 
 
-def _shares(result: SystemResult, name: str | None) -> dict[Subset, float | None]:
-    """By subset: of one sense, or the mean over all of them; None where no held-out sample has the subset."""
+def _nmse(result: SystemResult, name: str | None) -> dict[Subset, float | None]:
+    """Return by subset the NMSE of one modality, or the mean over all; None where no held-out sample has the subset."""
     rows = result.evaluation.subsets
     if name is not None:
-        return {row.subset: row.share.get(name) for row in rows}
-    return {row.subset: statistics.fmean(row.share.values()) if row.share else None for row in rows}
+        return {row.subset: row.nmse.get(name) for row in rows}
+    return {row.subset: statistics.fmean(row.nmse.values()) if row.nmse else None for row in rows}
 
 
 def _pose_errors(result: SystemResult) -> dict[Subset, float | None]:
@@ -202,8 +202,8 @@ def _nats(rows: Sequence[Likelihoods]) -> list[str]:
     return [_spread([getattr(row, key).mean for row in rows], ".2f") for key in ("joint", "marginal", "conditional")]
 
 
-def _percent(shares: Sequence[float]) -> str:
-    return _spread([100.0 * share for share in shares], ".1f")
+def _percent(parts: Sequence[float]) -> str:
+    return _spread([100.0 * part for part in parts], ".1f")
 
 
 def _spread(values: Sequence[float | None], shown: str) -> str:

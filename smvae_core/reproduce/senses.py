@@ -36,7 +36,7 @@ def judged(scale: Scale, loaded: Checkpoint, parts: tuple[Samples, Samples], out
     if not np.isnan(unseen.contact).all():
         most = None if scale.test_points is None else _PROBE_SAMPLES * scale.test_points
         probes = score_probes(model, fit_probes(model, seen, subsets, most), unseen, most)
-    subset_table(out / "subsets.png", {" + ".join(row.subset): row.share for row in evaluation.subsets}, model.names)
+    subset_table(out / "subsets.png", {" + ".join(row.subset): row.nmse for row in evaluation.subsets}, model.names)
     picture_sheet(out / "predictions.png", picture_rows(model, unseen, _COLUMNS), title="held-out samples")
     picture_sheet(out / "from_each.png", from_each(model, unseen, model.names[0], _COLUMNS), title="held-out samples")
     _map(scale, loaded, unseen, out)

@@ -28,14 +28,14 @@ def write_card(run: Run, model: MultimodalVAE, unseen: Samples) -> None:
     pictures = picture_rows(model, unseen)
     if pictures:
         picture_sheet(run.folder / "predictions.png", pictures, title="held-out samples")
-    subset_table(run.folder / "subsets.png", {" + ".join(r.subset): r.share for r in metrics.subsets}, model.names)
+    subset_table(run.folder / "subsets.png", {" + ".join(r.subset): r.nmse for r in metrics.subsets}, model.names)
     epochs = [line["epoch"] for line in lines]
     curves(
         run.folder / "epochs.png",
         {
             "loss (training)": {"": (epochs, [line["training"]["loss"] for line in lines])},
             "KL in nats (training)": {"": (epochs, [line["training"]["kl"] for line in lines])},
-            "share of the mean's error (held out)": {"": (epochs, [line["score"] for line in lines])},
+            "NMSE (held out)": {"": (epochs, [line["score"] for line in lines])},
         },
         "epoch",
     )
@@ -57,7 +57,7 @@ def write_card(run: Run, model: MultimodalVAE, unseen: Samples) -> None:
         "```\n" + "\n".join(record.commands) + "\n```",
         "![Loss, KL and held-out figures by epoch](epochs.png)",
         "## Held-out figures",
-        f"Mean squared error as a share of that of predicting the training mean, on {metrics.samples} samples; below 1 "
+        f"NMSE: mean squared error divided by that of predicting the training mean, on {metrics.samples} samples; below 1 "
         "something was learned. In brackets log p(x | set) in nats, by one draw.",
         _table(metrics, model.names),
         "![The same as a picture](subsets.png)",
@@ -72,7 +72,7 @@ def _table(metrics: Evaluation, names: tuple[str, ...]) -> str:
     lines = [["predicted from", *names], ["---"] * (len(names) + 1)]
     for row in metrics.subsets:
         cells = (
-            (f"{row.share[name]:.3f}" if name in row.share else "–") + f" ({row.log_likelihood[name]:.0f})"
+            (f"{row.nmse[name]:.3f}" if name in row.nmse else "–") + f" ({row.log_likelihood[name]:.0f})"
             if name in row.log_likelihood
             else "–"
             for name in names

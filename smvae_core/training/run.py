@@ -13,6 +13,7 @@ from smvae_core.configuration import Configuration
 from smvae_core.device import Device
 from smvae_core.errors import SMVAEError
 from smvae_core.files import writing_to
+from smvae_core.scores import with_old_names
 
 
 class RunError(SMVAEError):
@@ -99,9 +100,9 @@ class Summary(NamedTuple):
         planned: by its configuration.
         finished: it has been concluded, with figures for all subsets.
         samples: in the training part.
-        score: mean share of the training mean's error over modalities and the subsets that an epoch is judged by (all, all
-            but one and one sense), of the best epoch.
-        full: that share by modality, predicted from everything, of the best epoch.
+        score: mean NMSE over modalities and the subsets that an epoch is judged by (all, all but one and one modality),
+            of the best epoch.
+        full: NMSE by modality, predicted from everything, of the best epoch.
     """
 
     name: str
@@ -163,7 +164,7 @@ def _summary(run: Run, name: str) -> Summary | None:
         finished=metadata.metrics is not None,
         samples=record.samples,
         score=best["score"],
-        full=next(row["share"] for row in best["held_out"] if set(row["subset"]) == names),
+        full=next(with_old_names(row)["nmse"] for row in best["held_out"] if set(row["subset"]) == names),
     )
 
 

@@ -17,7 +17,7 @@ from smvae_core.data.splits import SPLITS
 from smvae_core.evaluation.prediction_errors import evaluate
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.plots.predictions import picture_rows, tiled
-from smvae_core.scores import Evaluation
+from smvae_core.scores import Evaluation, with_old_names
 from smvae_core.training.interruption import Interruption
 from smvae_core.training.loop import Loop, TrainingError
 from smvae_core.training.model_card import write_card
@@ -132,7 +132,7 @@ class Session:
             subsets = [names, *(tuple(n for n in names if n != name) for name in names), *((name,) for name in names)]
             subsets = list(dict.fromkeys(subset for subset in subsets if subset))
             figures = evaluate(self.model, self.unseen, self.mean, subsets, most=_EPOCH_SAMPLES)
-            score = float(np.mean([share for row in figures.subsets for share in row.share.values()]))
+            score = float(np.mean([nmse for row in figures.subsets for nmse in row.nmse.values()]))
             if not np.isfinite(score):
                 raise TrainingError(f"epoch {self.loop.epoch}: expected finite held-out figures, found {score}")
             if self.position.best is None or score < self.position.best:
@@ -160,14 +160,14 @@ class Session:
             board.write(self.loop.epoch, scalars, tiled(picture_rows(self.model, self.unseen)))
 
     def _report(self, figures: Evaluation, score: float, means: dict[str, float]) -> None:
-        full = "  ".join(f"{name} {share:.3f}" for name, share in figures.of(*self.model.names).share.items())
+        full = "  ".join(f"{name} {nmse:.3f}" for name, nmse in figures.of(*self.model.names).nmse.items())
         trained = "  ".join(f"{name} {value:.1f}" for name, value in means.items() if " from " not in name)
         samples, speed = len(self.loop.samples), self.loop.speed
         left = (self.job.configuration.training.epochs - self.loop.epoch) * samples
         # A run that stopped after the last step of an epoch goes on with no step to be timed.
         pace = f"  ({speed:.0f} samples/s, {left / speed / 60:.0f} min left)" if speed else ""
         self.console.print(
-            f"epoch {self.loop.epoch:3d}  {trained}  held-out share of the mean's error: {full}  all {score:.3f}{pace}",
+            f"epoch {self.loop.epoch:3d}  {trained}  held-out NMSE: {full}  all {score:.3f}{pace}",
             soft_wrap=True,
         )
 
@@ -276,5 +276,8 @@ def _scalars(line: dict) -> dict[str, float]:
     scalars = {f"training/{name}": value for name, value in line["training"].items()}
     scalars |= {key: line[key] for key in ("learning_rate", "samples_per_second", "score")}
     for row in line["held_out"]:
-        scalars |= {f"held_out/{name} from {'+'.join(row['subset'])}": share for name, share in row["share"].items()}
+        scalars |= {
+            f"held_out/{name} from {'+'.join(row['subset'])}": nmse
+            for name, nmse in with_old_names(row)["nmse"].items()
+        }
     return scalars

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from smvae_core.modality import Modality
 from smvae_core.plots.sheets import depth_picture, depth_range, picture_sheet
+from smvae_core.scores import normalised
 from smvae_ros.conversions.arrays import raw_array
 from smvae_ros.conversions.bindings import bind
 from smvae_ros.demo.player import Recorded
@@ -116,7 +117,7 @@ def table(summary: dict[str, Any], modalities: Sequence[Modality]) -> Table:
     """The same for a screen, a row for each pass; "of these" are the latents of just the senses that were played."""
     names = [modality.name for modality in modalities]
     result = Table(
-        title="Error of each prediction as a share of the training mean's;\n"
+        title="NMSE of each prediction (1: as far off as the training mean);\n"
         "latency (ms) from a set's newest sample to its latent"
     )
     result.add_column("played", no_wrap=True)
@@ -124,13 +125,13 @@ def table(summary: dict[str, Any], modalities: Sequence[Modality]) -> Table:
         result.add_column(heading, justify="right")
     for one in summary["passes"]:
         errors = summary["errors_by_subset"].get(one["subset"], {})
-        shares = [errors.get(name) for name in names]
+        found = [errors.get(name, {}).get("nmse") for name in names]
         result.add_row(
             one["title"],
             str(one["latents"]),
             str(one["sets_by_subset"].get(one["subset"], 0)),
             *(f"{one['latency_ms'][key]:.1f}" for key in ("p50", "p99")),
-            *("–" if share is None else f"{share['share_of_mean']:.2f}" for share in shares),
+            *("–" if nmse is None else f"{nmse:.2f}" for nmse in found),
         )
     return result
 
@@ -189,9 +190,9 @@ def _errors(
     truth: Truth,
     modalities: Sequence[Modality],
     means: dict[str, np.ndarray],
-) -> dict[str, dict[str, float]]:
-    """By modality: samples scored, mean squared error in model units, and that as a share of the training mean's."""
-    errors = {}
+) -> dict[str, dict[str, float | None]]:
+    """Return by modality the samples scored, the mean squared error in model units, and the NMSE."""
+    errors: dict[str, dict[str, float | None]] = {}
     for modality in modalities:
         mean = means[modality.name]
         mean = mean[:, -1] if modality.preprocessing.kind == "force" else mean
@@ -207,7 +208,7 @@ def _errors(
             errors[modality.name] = {
                 "samples": len(squared),
                 "mse": float(np.mean(squared)),
-                "share_of_mean": float(np.mean(squared) / max(np.mean(trivial), 1e-12)),
+                "nmse": normalised(float(np.mean(squared)), float(np.mean(trivial))),
             }
     return errors
 

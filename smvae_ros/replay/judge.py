@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from smvae_core.modality import Modality
-from smvae_core.scores import Evaluation, SubsetErrors
+from smvae_core.scores import ErrorSums, Evaluation
 from smvae_core.subsets import all_subsets
 from smvae_ros.conversions.arrays import set_arrays
 from smvae_ros.conversions.bindings import Binding
@@ -88,39 +88,23 @@ class Judge:
         self._error_columns = {
             name: [f"error_{name}_from_{'+'.join(subset)}" for subset in self._subsets] for name in self.names
         }
-        shape = (len(self._subsets), len(self.names))
-        self._squared, self._trivial, self._scored = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.int64)
-        self._held = np.zeros(len(self._subsets), np.int64)
+        self._sums = ErrorSums(self.names, self._subsets)
 
     def see(self, prepared: Prepared, judged: Judged, begin_ns: int) -> None:
         """Take one set, in the order in which they went out, from a bag that begins at `begin_ns` on its own clock."""
         self.by_subset["+".join(judged.held)] += 1
         self.rejected.update(prepared.rejected.keys())
         self.rejected_because = prepared.rejected | self.rejected_because
-        known = ~np.isnan(judged.errors)
-        self._squared += np.where(known, judged.errors, 0.0)
-        self._trivial += np.where(known, judged.trivial, 0.0)
-        self._scored += known
-        self._held += [set(subset) <= set(judged.held) for subset in self._subsets]
+        held = np.array([set(subset) <= set(judged.held) for subset in self._subsets])
+        self._sums.add(judged.errors[None], judged.trivial[None], held[None])
         seconds = (prepared.sample_set.emitted_ns - begin_ns) / 1e9
         self.moments.see(Moment(self.sets, seconds, prepared.arrays, prepared.truth))
         self._table.write(self._row(prepared, judged))
         self.sets += 1
 
     def evaluation(self) -> Evaluation:
-        """The errors of all subsets; a modality without truth beside any set of a subset is left out of its row."""
-        rows = []
-        for s, subset in enumerate(self._subsets):
-            scored = [(m, name) for m, name in enumerate(self.names) if self._scored[s, m]]
-            rows.append(
-                SubsetErrors(
-                    subset=subset,
-                    samples=int(self._held[s]),
-                    mse={name: float(self._squared[s, m] / self._scored[s, m]) for m, name in scored},
-                    share={name: float(self._squared[s, m] / max(self._trivial[s, m], 1e-12)) for m, name in scored},
-                )
-            )
-        return Evaluation(samples=self.sets, subsets=tuple(rows))
+        """Return the errors of all subsets over the sets seen so far."""
+        return self._sums.evaluation()
 
     def _row(self, prepared: Prepared, judged: Judged) -> dict[str, Any]:
         sample_set = prepared.sample_set

@@ -60,12 +60,15 @@ def silences(sets: Sets) -> list[tuple[float, float]]:
 
 
 def trivial_errors(results: Results) -> dict[str, float]:
-    """By modality, the mean squared error of always predicting the training mean, over the largest sets judged."""
+    """Return by modality the mean squared error of always predicting the training mean, over the largest sets judged.
+
+    A modality that never differs from its mean has none.
+    """
     trivial: dict[str, float] = {}
     for row in results.summary.evaluation.subsets:
-        for name, share in row.share.items():
-            if share > 0:
-                trivial.setdefault(name, row.mse[name] / share)
+        for name in row.nmse:
+            if name in row.trivial:
+                trivial.setdefault(name, row.trivial[name])
     return trivial
 
 
@@ -75,18 +78,18 @@ def most_held(results: Results) -> list[str]:
     return list(max(rows, key=lambda row: (len(row.subset), row.samples)).subset) if rows else []
 
 
-def shares(results: Results, subset: list[str]) -> dict[str, float]:
-    """By modality, the error of predictions from one subset as a share of the training mean's."""
+def nmse_from(results: Results, subset: list[str]) -> dict[str, float]:
+    """Return by modality the normalised error of predictions from one subset."""
     for row in results.summary.evaluation.subsets:
         if set(row.subset) == set(subset):
-            return row.share
+            return row.nmse
     return {}
 
 
 def _goodness(results: Results) -> Finding:
     question = "How good was the fusion?"
     held = most_held(results)
-    whole = shares(results, held)
+    whole = nmse_from(results, held)
     if not whole:
         return Finding(question, "none", "", "No set held a sense that could be judged.", [])
     ranked = sorted(whole, key=lambda name: whole[name])
@@ -156,7 +159,7 @@ def _without_cameras(results: Results) -> Finding:
     cameras = results.cameras
     question = "Would it have held without the camera?"
     held = most_held(results)
-    whole = shares(results, held)
+    whole = nmse_from(results, held)
     if not cameras:
         return Finding(question, "none", "", "There is no camera.", [])
     cameras = [name for name in cameras if name in held]
@@ -171,7 +174,7 @@ def _without_cameras(results: Results) -> Finding:
         cases.append((f"without any camera, by {' + '.join(rest)}", rest))
     details, judged = [], []
     for title, subset in cases:
-        found = shares(results, subset)
+        found = nmse_from(results, subset)
         if found:
             judged.append((title, found))
             details.append(f"{title}: " + ", ".join(f"{name} {percent(found[name])}" for name in found))
@@ -180,14 +183,14 @@ def _without_cameras(results: Results) -> Finding:
     sentences = [f"{title[0].upper()}{title[1:]}, {_how_it_held(found)}" for title, found in (judged[0], judged[-1])]
     # Of the worst case: one device often brings colour and depth, so that both go at once.
     word = verdict(max(judged[-1][1].values()))
-    in_full = ", ".join(f"{name} {percent(share)}" for name, share in whole.items())
+    in_full = ", ".join(f"{name} {percent(nmse)}" for name, nmse in whole.items())
     details.append(f"for comparison, from {_all(results)}: {in_full}")
     return Finding(question, word, word, " ".join(dict.fromkeys(sentences)), details)
 
 
 def _how_it_held(found: dict[str, float]) -> str:
-    lost = [name for name, share in found.items() if share >= 1.0]
-    weak = [name for name, share in found.items() if FAIR < share < 1.0]
+    lost = [name for name, nmse in found.items() if nmse >= 1.0]
+    weak = [name for name, nmse in found.items() if FAIR < nmse < 1.0]
     if lost:
         return f"{_and(lost)} would have been no better than guessing the mean."
     if weak:

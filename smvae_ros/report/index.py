@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from smvae_ros.replay.summary import BagResult, ReplaysSummary
 from smvae_ros.report.alerts import faults
-from smvae_ros.report.tables import errors_table, pairs, share_cell, sortable_table
+from smvae_ros.report.tables import errors_table, nmse_cell, pairs, sortable_table
 from smvae_ros.report.templates import framed
 from smvae_ros.report.words import percent
 
@@ -43,11 +43,11 @@ def _row(number: int, bag: BagResult, names: list[str], report: str) -> str:
     name = escape(bag.bag)
     assert bag.evaluation is not None and bag.folder is not None
     whole = next((row for row in bag.evaluation.subsets if set(row.subset) == set(names)), None)
-    shares = whole.share if whole else {}
+    found = whole.nmse if whole else {}
     full = whole.samples / max(bag.sets, 1) if whole else 0.0
     link = quote(f"{bag.folder}/{report}")
     return (
         f'<tr><th scope="row" class="text" data-value="{number}"><a href="{link}">{name}</a></th>'
-        f'<td data-value="{bag.sets}">{bag.sets:,}</td>{"".join(share_cell(shares.get(n)) for n in names)}'
+        f'<td data-value="{bag.sets}">{bag.sets:,}</td>{"".join(nmse_cell(found.get(n)) for n in names)}'
         f'<td data-value="{full}">{percent(full)}</td><td class="text">{escape("; ".join(bag.damage))}</td></tr>'
     )

@@ -93,7 +93,7 @@ def _data(results: Results) -> dict[str, Any]:
         ],
         "errors": {
             name: {
-                "trivial": trivial.get(name, 1.0),
+                "trivial": trivial.get(name),
                 "series": {key: spans.series(sets.errors[name][key]) for key in (SET, *subsets)},
             }
             for name in results.names

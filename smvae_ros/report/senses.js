@@ -58,13 +58,17 @@ function drawErrors() {
   const series = (name, key) => (cache[`${name} ${key}`] ??= unpack(data.errors[name].series[key]));
   for (const { name } of data.modalities) {
     const { trivial } = data.errors[name];
-    const factor = 1 / trivial;
     const [holder, values] = panel(parent, `errors-${name}`, name);
+    if (!trivial) {
+      values.textContent = "–: not recorded, or never different from the training mean";
+      continue;
+    }
+    const factor = 1 / trivial;
     const lines = () => [
       { series: series(name, select.value), classes: "quiet dashed", factor },
       { series: series(name, "set"), classes: colourOf[name], factor },
     ];
-    timeChart(holder, `Error of ${name} over time, as a share of the training mean's`, 130, (plot) => {
+    timeChart(holder, `NMSE of ${name} over time`, 130, (plot) => {
       const shown = lines();
       const all = shown.flatMap((l) => columns(l.series, plot.x, plot.pixels)).map((c) => c.mean * factor).filter((v) => v > 0);
       const most = Math.log10(Math.max(1.5, ...all));

@@ -39,23 +39,23 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def errors_table(evaluation: Evaluation, names: Sequence[str]) -> str:
-    """A row for each subset, sortable: shares of the training mean's error; italics where the sense was not given."""
+    """A row for each subset, sortable: NMSE; italics where the sense was not given."""
     body = []
     for number, row in enumerate(evaluation.subsets):
         cells = [f'<th scope="row" class="text" data-value="{number}">{escape(" + ".join(row.subset))}</th>']
         cells.append(f'<td data-value="{row.samples}">{row.samples:,}</td>')
         for name in names:
-            cells.append(share_cell(row.share.get(name), given=name in row.subset))
+            cells.append(nmse_cell(row.nmse.get(name), given=name in row.subset))
         body.append(f"<tr>{''.join(cells)}</tr>")
     return sortable_table(["Predicted from", "Sets", *names], body, "errors-table")
 
 
-def share_cell(share: float | None, given: bool = True) -> str:
-    """A cell whose colour tells a share of the training mean's error."""
-    if share is None:
+def nmse_cell(nmse: float | None, given: bool = True) -> str:
+    """Return a cell whose colour tells a normalised error; a dash where there is none."""
+    if nmse is None:
         return "<td>–</td>"
-    kinds = "heat" + ("" if given else " unseen") + (" lost" if share >= 1 else "")
-    return f'<td class="{kinds}" style="--share:{share:.3f}" data-value="{share:.6g}">{percent(share)}</td>'
+    kinds = "heat" + ("" if given else " unseen") + (" lost" if nmse >= 1 else "")
+    return f'<td class="{kinds}" style="--nmse:{nmse:.3f}" data-value="{nmse:.6g}">{percent(nmse)}</td>'
 
 
 def sortable_table(head: Sequence[str], rows: Sequence[str], name: str, text: Sequence[int] = (0,)) -> str:

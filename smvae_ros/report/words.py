@@ -1,7 +1,7 @@
 """Numbers in words, as the report prints them."""
 
 GOOD, FAIR = 0.25, 0.5
-"""Shares of the training mean's squared error up to which a prediction is called good, and fair; below 1, weak."""
+"""NMSE up to which a prediction is called good, and fair; below 1 it is called weak."""
 
 
 def clock(seconds: float) -> str:
@@ -26,5 +26,5 @@ def percent(share: float) -> str:
 
 
 def verdict(worst: float) -> str:
-    """The word for a share of the training mean's error."""
+    """Return the word for a normalised error."""
     return "good" if worst <= GOOD else "fair" if worst <= FAIR else "weak" if worst < 1.0 else "bad"

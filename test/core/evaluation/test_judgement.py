@@ -46,7 +46,7 @@ def test_the_errors_are_those_of_predicting_by_hand(model, samples):
     assert row.mse["depth"] == pytest.approx(float((predicted["depth"] - batch["depth"]).square().mean()), rel=1e-4)
     error = (predicted["action"] - batch["action"])[here].square()
     trivial = (samples.mean()["action"] - batch["action"])[here].square()
-    assert row.share["action"] == pytest.approx(float(error.mean() / trivial.mean()), rel=1e-4)
+    assert row.nmse["action"] == pytest.approx(float(error.mean() / trivial.mean()), rel=1e-4)
     assert row.samples == len(samples) and row.log_likelihood == {}
 
 
@@ -66,18 +66,18 @@ def test_more_draws_never_lower_the_estimate_by_much(model, samples):
     assert all(many.log_likelihood[name] >= one.log_likelihood[name] - 0.5 for name in NAMES)
 
 
-def test_a_sense_that_no_log_has_gets_no_figure(model, tmp_path):
+def test_a_modality_that_no_log_has_gets_no_figure(model, tmp_path):
     write_log(tmp_path / "log.h5", 6, depth_data=None)
     found = read_samples(find_trajectories(tmp_path), vision_touch_modalities())
     evaluation = evaluate(model, found, found.mean())
-    assert set(evaluation.of("rgb").share) == {"rgb", "force", "action"}
-    assert evaluation.of("depth").samples == 0 and evaluation.of("depth").share == {}
+    assert set(evaluation.of("rgb").nmse) == {"rgb", "force", "action"}
+    assert evaluation.of("depth").samples == 0 and evaluation.of("depth").nmse == {}
     metadata = Metadata(format=1, package_version="0", model=model.configuration)
     table = baseline_table(judge(Checkpoint(model, found.mean(), metadata), found, None, ("a", "b"), None, 1))
     assert all("–" not in column._cells[0] for column in table.columns)
 
 
-def test_a_sense_that_never_changes_gets_no_share_of_an_error_that_is_none(model, tmp_path):
+def test_a_modality_that_never_differs_from_its_mean_has_no_nmse(model, tmp_path):
     for number in range(3):
         write_log(tmp_path / f"log_{number}.h5", 6, seed=number, action=np.zeros((6, 4)))
     found = read_samples(find_trajectories(tmp_path), vision_touch_modalities())
@@ -85,7 +85,7 @@ def test_a_sense_that_never_changes_gets_no_share_of_an_error_that_is_none(model
     metadata = Metadata(format=1, package_version="0", model=model.configuration)
     judged = judge(Checkpoint(model, found.mean(), metadata), found, None, ("a", "b"), None, 1)
     row = judged.evaluation.of("action")
-    assert "action" in row.mse and "action" not in row.share and "action" in row.log_likelihood
+    assert "action" in row.mse and "action" not in row.nmse and "action" in row.log_likelihood
     assert baseline_table(judged).row_count == 2 and robustness_table(judged).row_count == 12
 
 
@@ -133,9 +133,9 @@ def test_robustness_begins_unspoiled_and_a_missing_sense_is_as_if_it_were_not_th
     clean = evaluate(model, samples, samples.mean(), [NAMES]).subsets[0]
     for name in NAMES:
         for kind in ("noise", "drop", "missing"):
-            assert points[name, kind, 0.0].share == points["rgb", "noise", 0.0].share
-            assert points[name, kind, 0.9].share != points[name, kind, 0.0].share, (name, kind)
-    assert points["rgb", "noise", 0.0].share["rgb"] == pytest.approx(clean.share["rgb"], rel=1e-4)
+            assert points[name, kind, 0.0].nmse == points["rgb", "noise", 0.0].nmse
+            assert points[name, kind, 0.9].nmse != points[name, kind, 0.0].nmse, (name, kind)
+    assert points["rgb", "noise", 0.0].nmse["rgb"] == pytest.approx(clean.nmse["rgb"], rel=1e-4)
 
 
 def test_posterior_means_are_those_of_the_model(model, samples):

@@ -90,7 +90,7 @@ def test_it_leaves_a_picture_and_the_numbers_of_every_subset_and_no_process(
     errors = summary["errors_by_subset"]["rgb+depth+force+action"]
     for name in ("rgb", "depth", "force", "action"):
         assert errors[name]["mse"] > 0.0
-        assert errors[name]["share_of_mean"] > 0.0
+        assert errors[name]["nmse"] > 0.0
     picture = cv2.imread(str(tmp_path / "demo" / "predictions.png"))
     assert min(picture.shape[:2]) > 400
     for title in ("all senses", "no rgb", "no depth", "touch only"):

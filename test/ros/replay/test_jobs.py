@@ -15,10 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from smvae_core.errors import ConfigurationError, SMVAEError
-from smvae_core.scores import Evaluation, SubsetErrors
 from smvae_ros.bags.naming import named_bags
 from smvae_ros.bags.reading import BagError
-from smvae_ros.jobs import ReplayJob, _one, _together, replay_many
+from smvae_ros.jobs import ReplayJob, _one, replay_many
 from smvae_ros.replay.run import ReplayError
 from smvae_ros.replay.summary import BagResult, ReplaysSummary
 
@@ -146,17 +145,3 @@ def test_a_bag_named_twice_is_one_and_results_are_none(bag: Path, tmp_path: Path
     (results.parent / "sets.parquet").touch()
     assert named_bags([tmp_path]) == named_bags([tmp_path, run, run / "metadata.yaml"]) == {"run": run}
     assert named_bags([results]) == {"fusion": results}, "what is named itself is meant"
-
-
-def test_all_together_weigh_by_their_sets() -> None:
-    def row(samples: int, mse: float, share: float) -> SubsetErrors:
-        return SubsetErrors(subset=("rgb",), samples=samples, mse={"rgb": mse}, share={"rgb": share})
-
-    none = SubsetErrors(subset=("rgb",), samples=0, mse={}, share={})
-    rows = (row(10, 1.0, 0.5), row(30, 2.0, 0.25), none)
-    (together,) = _together([Evaluation(samples=40, subsets=(one,)) for one in rows]).subsets
-    assert together.samples == 40
-    assert together.mse["rgb"] == pytest.approx((10 * 1.0 + 30 * 2.0) / 40)
-    # The training mean's errors were 2 and 8.
-    assert together.share["rgb"] == pytest.approx((10 * 1.0 + 30 * 2.0) / (10 * 2.0 + 30 * 8.0))
-    assert _together([]) is None

@@ -46,7 +46,7 @@ def test_there_are_errors_for_all_15_subsets(results: Path, logs: Path) -> None:
     evaluation = ReplaySummary.model_validate_json((results / "summary.json").read_bytes()).evaluation
     assert [row.subset for row in evaluation.subsets] == all_subsets(NAMES)
     assert len(evaluation.subsets) == 15
-    assert all(row.samples == STEPS and set(row.mse) == set(row.share) == set(NAMES) for row in evaluation.subsets)
+    assert all(row.samples == STEPS and set(row.mse) == set(row.nmse) == set(NAMES) for row in evaluation.subsets)
 
 
 def logged(logs: Path, engine: Engine) -> list[dict[str, np.ndarray]]:
@@ -82,7 +82,7 @@ def test_latents_and_errors_are_those_of_the_log_itself(results: Path, logs: Pat
             trivial = np.mean([np.mean((arrays[name] - 0.25) ** 2) for arrays in sets])
             np.testing.assert_allclose(table[f"error_{name}_from_{'+'.join(subset)}"], squared, rtol=1e-4)
             assert row.mse[name] == pytest.approx(np.mean(squared), rel=1e-4)
-            assert row.share[name] == pytest.approx(np.mean(squared) / trivial, rel=1e-4)
+            assert row.nmse[name] == pytest.approx(np.mean(squared) / trivial, rel=1e-4)
     assert table["error_force_from_set"] == table["error_force_from_rgb+depth+force+action"]
 
 

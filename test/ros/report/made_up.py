@@ -71,7 +71,7 @@ def write_results(
 
 
 def quality(name: str, subset: tuple[str, ...]) -> float:
-    """The made-up error, as a share of the training mean's."""
+    """Return the made-up NMSE."""
     return 0.08 + 0.12 * (len(NAMES) - len(subset)) + (0.0 if name in subset else 0.1 + 0.6 * (subset == ("action",)))
 
 
@@ -120,10 +120,10 @@ def _summary(t: np.ndarray, present: dict[str, np.ndarray], reason: np.ndarray) 
     held = ["+".join(name for name in NAMES if present[name][i]) for i in range(sets)]
     rows = []
     for subset in all_subsets(NAMES):
-        share = {name: quality(name, subset) for name in NAMES}
+        nmse = {name: quality(name, subset) for name in NAMES}
         samples = int(np.all([present[name] for name in subset], axis=0).sum())
-        mse = {name: share[name] * TRIVIAL[name] for name in NAMES}
-        rows.append(SubsetErrors(subset=subset, samples=samples, mse=mse, share=share))
+        mse = {name: nmse[name] * TRIVIAL[name] for name in NAMES}
+        rows.append(SubsetErrors(subset=subset, samples=samples, mse=mse, nmse=nmse))
     settings = default_settings(MODALITIES)
     return ReplaySummary(
         bag="peg_insertion",

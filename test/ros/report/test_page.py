@@ -1,5 +1,7 @@
 """The report in a real browser: it opens, its figures show, its controls work, it reads in every form."""
 
+import json
+
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -195,3 +197,16 @@ def test_one_single_set_gets_a_page_too(opens, tmp_path):
     assert opened.errors == []
     assert opened.page.locator("#latent-chart circle:not(.now)").count() == 1
     assert opened.page.locator("#latent-controls [value=tsne]").is_disabled()
+
+
+def test_a_modality_that_never_differs_from_its_mean_is_shown_with_a_dash(opens, tmp_path):
+    folder = write_results(tmp_path / "constant", 30, 2)
+    summary = json.loads((folder / "summary.json").read_text())
+    for row in summary["evaluation"]["subsets"]:
+        del row["nmse"]["action"]
+    (folder / "summary.json").write_text(json.dumps(summary))
+    opened = opens(write_report(folder))
+    assert opened.errors == []
+    cells = opened.page.locator("#errors-table tbody tr td:last-child").all_inner_texts()
+    assert cells == ["–"] * 15
+    assert "–" in opened.page.locator("#errors-charts").inner_text()
