@@ -1,7 +1,7 @@
-"""What the synchroniser costs for each message, and whether every reference becomes a set, whatever is missing.
+"""The synchroniser's time per message, and whether every reference becomes a set, for every subset of silent topics.
 
 Five topics: two cameras at 30 Hz, a wrench at 1 kHz, two commands at 20 Hz; with every subset of them silent from the
-start, and queues of 10 to 100. Against the approximate-time algorithm on the same messages.
+start, and queues of 10 to 100. Compared with the approximate-time algorithm on the same messages.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _TOPICS = {
 
 
 class Message(NamedTuple):
-    """One on its way."""
+    """A message in transit."""
 
     arrival_ns: int
     topic: str
@@ -40,7 +40,7 @@ class Message(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One subset of topics at one queue: what a message costs each algorithm (s), and the sets that came."""
+    """One subset of topics at one queue: seconds per message and number of sets of each algorithm."""
 
     missing: tuple[str, ...]
     queue: int
@@ -53,7 +53,7 @@ class Case(NamedTuple):
 
 
 def messages(seconds: float) -> list[Message]:
-    """All topics' messages, in the order of their arrival; each topic's own in the order of their stamps."""
+    """Return the messages of all topics in the order of arrival; within a topic, also in the order of their stamps."""
     jitter = random.Random(0)
     sent = []
     for topic, (rate, least_ns, more_ns) in _TOPICS.items():
@@ -67,7 +67,7 @@ def messages(seconds: float) -> list[Message]:
 
 
 def settings(queue: int) -> FusionSettings:
-    """The node's own for these topics, but for the queues; the window of the wrench keeps the room that it needs."""
+    """Return the node's settings for these topics with other queues; the wrench's queue holds at least its window."""
     streams = dict(default_settings(vision_touch_modalities()).streams)
     streams["gripper"] = streams["action"].model_copy(update={"topic": "gripper"})
     return FusionSettings(
@@ -79,12 +79,12 @@ def settings(queue: int) -> FusionSettings:
 
 
 def ours(sent: list[Message], queue: int) -> tuple[float, int]:
-    """Seconds a message; and the sets that went out by the last message, or a wait later for a reference before it."""
+    """Return seconds per message, and the number of sets whose reference is not after the last message."""
     synchronizer = settings(queue).synchronizer()
     sets: list[SampleSet] = []
     began = time.thread_time()
     for arrival_ns, topic, stamp_ns in sent:
-        # As the node does it: a timer polls at the deadline.
+        # In the node, a timer polls at the deadline.
         while (due_ns := synchronizer.next_deadline()) is not None and due_ns <= arrival_ns:
             sets += synchronizer.poll(due_ns)
         sets += synchronizer.add(topic, stamp_ns, None, arrival_ns)
@@ -95,7 +95,7 @@ def ours(sent: list[Message], queue: int) -> tuple[float, int]:
 
 
 def theirs(sent: list[Message], queue: int) -> tuple[float, int]:
-    """The same of the approximate-time algorithm; the tolerance is the slop."""
+    """Return the same for the approximate-time algorithm; its slop is the tolerance."""
     synchronizer = ApproximateTime(_TOPICS, queue, 25_000_000)
     count = 0
     began = time.thread_time()
@@ -105,7 +105,7 @@ def theirs(sent: list[Message], queue: int) -> tuple[float, int]:
 
 
 def references(sent: list[Message], queue: int) -> int:
-    """The images that open sets; without any, the ticks from when the reference counts as silent."""
+    """Return the number of images that open sets; without images, of ticks after the reference's timeout."""
     images = sum(message.topic == "rgb" for message in sent)
     if images:
         return images
@@ -116,7 +116,7 @@ def references(sent: list[Message], queue: int) -> int:
 
 
 def measure(seconds: float, rounds: int) -> Iterator[Case]:
-    """Every case, after a warm-up."""
+    """Measure every case, after a warm-up."""
     everything = messages(seconds)
     ours(everything, _QUEUES[0])
     theirs(everything, _QUEUES[0])
@@ -124,7 +124,7 @@ def measure(seconds: float, rounds: int) -> Iterator[Case]:
         for missing in combinations(_TOPICS, number):
             sent = [message for message in everything if message.topic not in missing]
             for queue in _QUEUES:
-                # Alternating, so that whatever else the machine does falls on both.
+                # In turn, so that other load of the machine affects both.
                 pairs = [(ours(sent, queue), theirs(sent, queue)) for _ in range(rounds)]
                 yield Case(
                     missing,
@@ -163,7 +163,7 @@ def _goals(cases: list[Case]) -> Iterator[Goal]:
 
 
 def _per_set(case: Case) -> float:
-    """Microseconds of a case for each of its sets."""
+    """Return microseconds per set of a case."""
     return 1e6 * case.ours_s * case.messages / case.sets
 
 
@@ -181,9 +181,9 @@ def main() -> None:
         "make bench BENCHMARKS=synchronizer",
         f"Two cameras at 30 Hz, a wrench at 1 kHz, two commands at 20 Hz, {arguments.seconds:g} s of them; every "
         f"subset silent from the start, queues of {', '.join(map(str, _QUEUES))}: {len(cases)} cases, each with the "
-        "sets of the first half second, when a silent topic still counts as alive. While `rgb` is missing, references are "
-        f"ticks. The cost of a case is the median of {arguments.rounds} alternating rounds; shown are the median case "
-        f"and the worst. Ours at worst: {', '.join(slow.missing) or 'nothing'} missing, queue {slow.queue}. The "
+        "sets of the first half second, when a silent topic still counts as alive. While `rgb` is missing, references "
+        f"are ticks. The cost of a case is the median of {arguments.rounds} alternating rounds; shown are the median "
+        f"case and the worst. Ours at worst: {', '.join(slow.missing) or 'nothing'} missing, queue {slow.queue}. The "
         "approximate-time algorithm is a plain re-implementation on integers, several times faster than the original, "
         "and takes one sample of the wrench, not a window of 32. Time is the thread's own on the processor; sets and "
         f"ticks are charged to the messages: in the worst case {_per_set(slow):.0f} µs a set, everything counted in.",

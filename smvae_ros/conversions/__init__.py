@@ -1,1 +1,1 @@
-"""From messages to arrays and back. Start with `bindings.py`."""
+"""ROS messages to arrays and back. Start with `bindings.py`."""

@@ -1,7 +1,7 @@
 """ROS messages to arrays and back.
 
-Messages are taken by their fields, so those of rclpy and those read from a bag are alike. Nothing is trusted: sizes are
-checked before anything is allocated, and whatever is wrong with a message becomes a `ConversionError`.
+Messages are read by their fields, so messages of rclpy and messages of a bag are treated alike. No field is trusted:
+sizes are checked before memory is allocated, and any fault of a message is raised as a `ConversionError`.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ _COLOURS: dict[str, tuple[int, int | None]] = {
     "mono8": (1, cv2.COLOR_GRAY2RGB),
 }
 _DEPTHS: dict[str, str] = {"32FC1": "f4", "16UC1": "u2"}
-# What reading the fields of something that is not the message expected can raise.
+# The errors of reading fields from a message of another type.
 _FOREIGN = (AttributeError, TypeError, ValueError, OverflowError, BufferError)
 
 
 class ConversionError(SMVAEError):
-    """A message that cannot be used; the sentence names what was expected and what was found."""
+    """A message that cannot be used; the error says what was expected and what was found."""
 
 
 def set_arrays(bindings: Iterable[Binding], sample_set: SampleSet) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a set's messages, ready for the engine.
+    """Return the arrays of a set's messages, ready for the engine, and the reasons why others are missing.
 
     Returns:
-        By modality, float32 (*shape) in model units; and by modality, why its messages could not be used.
+        By modality, float32 (*shape) in model units; and by rejected modality, why its messages cannot be used.
     """
     arrays, rejected = {}, {}
     for binding in bindings:
@@ -60,12 +60,12 @@ def set_arrays(bindings: Iterable[Binding], sample_set: SampleSet) -> tuple[dict
 
 
 def raw_array(binding: Binding, messages: Sequence[Any]) -> np.ndarray:
-    """What `Modality.to_model` takes, from a modality's messages in one set, oldest first.
+    """Convert a modality's messages in one set, oldest first, to the array that `Modality.to_model` takes.
 
     Returns:
-        rgb: uint8 (H, W, 3), RGB. grey: uint8 (H, W), of whatever colours. depth: float32 (H, W), metres.
-        force: float32 (T, C), a row for each message. vector: float32 (C,), of the newest message. A WrenchStamped
-        gives fx fy fz tx ty tz in N and N·m, a TwistStamped linear x y z and angular z, or angular x y z where C is 6.
+        rgb: uint8 (H, W, 3), RGB. grey: uint8 (H, W). depth: float32 (H, W), metres. force: float32 (T, C), a row for
+        each message. vector: float32 (C,), of the newest message. A WrenchStamped gives fx fy fz tx ty tz in N and
+        N·m; a TwistStamped gives linear x y z and angular z, or linear x y z and angular x y z if C is 6.
 
     Raises:
         ConversionError: a message that cannot be used.
@@ -90,9 +90,9 @@ def raw_array(binding: Binding, messages: Sequence[Any]) -> np.ndarray:
 
 
 def fill(binding: Binding, message: Any, physical: np.ndarray) -> None:
-    """Put a prediction in physical units, as `Modality.to_physical` gives it, into a message of the type predicted.
+    """Write a prediction, as `Modality.to_physical` returns it, into a message of the type `binding.predicted`.
 
-    Of a force/torque window, it is the newest sample.
+    Of a force/torque window, the newest sample is written.
     """
     kind = binding.modality.preprocessing.kind
     if binding.modality.is_image:
@@ -108,7 +108,7 @@ def fill(binding: Binding, message: Any, physical: np.ndarray) -> None:
 
 
 def stamp_ns(message: Any) -> int:
-    """The stamp in a message's header, in nanoseconds; 0 if it has none.
+    """Return the stamp in a message's header, in nanoseconds; 0 if it has none.
 
     Raises:
         ConversionError: a message without a header.
@@ -121,26 +121,26 @@ def stamp_ns(message: Any) -> int:
 
 
 def fill_image(message: Any, image: np.ndarray) -> None:
-    """Put uint8 (H, W, 3) into an Image as rgb8, float32 (H, W) as 32FC1."""
+    """Write uint8 (H, W, 3) into an Image as rgb8, or float32 (H, W) as 32FC1."""
     image = np.ascontiguousarray(image)
     message.height, message.width = image.shape[:2]
     message.encoding = "rgb8" if image.dtype == np.uint8 else "32FC1"
     message.is_bigendian = int(sys.byteorder == "big")
     message.step = image.strides[0]
-    # rclpy takes over an array of bytes as it is; a NumPy array or bytes it would check one by one.
+    # rclpy takes an array of bytes as it is, but checks every element of bytes or of a NumPy array.
     data = array("B")
-    data.frombytes(memoryview(image).cast("B"))
+    data.frombytes(image.view(np.uint8).data)
     message.data = data
 
 
 def fill_wrench(message: Any, row: np.ndarray) -> None:
-    """Put (6,), fx fy fz tx ty tz in N and N·m, into a WrenchStamped."""
+    """Write (6,), fx fy fz tx ty tz in N and N·m, into a WrenchStamped."""
     force, torque = message.wrench.force, message.wrench.torque
     force.x, force.y, force.z, torque.x, torque.y, torque.z = map(float, row)
 
 
 def fill_twist(message: Any, row: np.ndarray) -> None:
-    """Put (4,), linear x y z and angular z, or (6,), linear and angular x y z, into a TwistStamped."""
+    """Write (4,), linear x y z and angular z, or (6,), linear and angular x y z, into a TwistStamped."""
     linear, angular = message.twist.linear, message.twist.angular
     linear.x, linear.y, linear.z = map(float, row[:3])
     if len(row) == 6:
@@ -149,7 +149,7 @@ def fill_twist(message: Any, row: np.ndarray) -> None:
 
 
 def _numbers(binding: Binding, message: Any) -> Sequence[Any]:
-    """The numbers in a message, as many as the modality has."""
+    """Return the numbers in a message, as many as the modality has."""
     count = binding.modality.shape[0]
     if binding.type == WRENCH:
         force, torque = message.wrench.force, message.wrench.torque
@@ -159,14 +159,14 @@ def _numbers(binding: Binding, message: Any) -> Sequence[Any]:
         turn = (angular.x, angular.y, angular.z) if count == 6 else (angular.z,)
         return (linear.x, linear.y, linear.z, *turn)
     field = "values" if binding.type == VECTOR else binding.field
-    numbers = getattr(message, field)
+    numbers: Sequence[Any] = getattr(message, field)
     if len(numbers) != count:
         raise ConversionError(f"expected {count} numbers in {field}, found {len(numbers)}")
     return numbers
 
 
 def _is_compressed(message: Any) -> bool:
-    """By its fields, since a bag may have either where the settings name the other."""
+    """Return whether it is a CompressedImage, by its fields: a bag may hold either type, whatever the settings say."""
     return hasattr(message, "format")
 
 
@@ -192,7 +192,7 @@ def _metres(message: Any) -> np.ndarray:
 
 
 def _pixels(message: Any, dtype: np.dtype, channels: int) -> np.ndarray:
-    """The pixels (H, W, channels) of an image, a view where the rows have no padding."""
+    """Return the pixels (H, W, channels) of an image, as a view."""
     height, width, step, data = _rows(message)
     row = width * channels * dtype.itemsize
     if step < row:
@@ -204,7 +204,7 @@ def _pixels(message: Any, dtype: np.dtype, channels: int) -> np.ndarray:
 
 
 def _rows(message: Any) -> tuple[int, int, int, np.ndarray]:
-    """Height, width, step, and a view of `height` times `step` bytes: sizes that can be trusted."""
+    """Return height, width, step, and a view of `height` times `step` bytes, all of them checked."""
     height, width, step = index(message.height), index(message.width), index(message.step)
     if height <= 0 or width <= 0 or height * width > MOST_PIXELS:
         raise ConversionError(f"expected an image of 1 to {MOST_PIXELS} pixels, found {width} × {height}")
@@ -229,7 +229,7 @@ def _bridged(message: Any, encoding: str, known: Mapping[str, Any]) -> np.ndarra
 
 def _finite(values: Sequence[Any]) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
-        values = np.array(values, np.float64).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ConversionError(f"expected finite numbers, found {values[~np.isfinite(values)][0]}")
-    return values
+        numbers = np.array(values, np.float64).astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise ConversionError(f"expected finite numbers, found {numbers[~np.isfinite(numbers)][0]}")
+    return numbers

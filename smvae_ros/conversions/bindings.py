@@ -1,6 +1,6 @@
-"""Which message brings a modality: the checkpoint says what there is, `streams.<name>.message` how it comes.
+"""The message type of each modality: usual by its kind and size, or chosen by `streams.<name>.message`.
 
-No rclpy in here: the offline replay binds in the same way.
+Imports no rclpy: the replay binds in the same way as the node.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ NUMBERS: dict[str, tuple[int, ...] | None] = {
     f"{JOINTS}.effort": None,
     VECTOR: None,
 }
-"""By message, how many numbers it can bring; None: any. Those of `IMAGES` bring no numbers but pixels."""
+"""By message with numbers, how many it can bring; None: any number of them."""
 
 IMAGES = (IMAGE, COMPRESSED)
-"""The messages that can bring an image."""
+"""The messages with an image."""
 
 VECTOR_STAMPED = """\
-# Numbers of one moment, for senses that no standard message fits: tactile arrays, gripper openings, joint commands.
+# Numbers of one moment, for modalities that no standard message fits: tactile arrays, gripper openings, joint commands.
 
 std_msgs/Header header
 
 # As many as the modality has, in the order and units that the model was trained with.
 float64[] values
 """
-"""msg/VectorStamped.msg, for bags that do not describe their messages, where there is no ROS either."""
+"""The text of msg/VectorStamped.msg, to read bags that do not describe their messages, without ROS."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Binding:
     """A modality and the message that brings it.
 
     Attributes:
-        modality: of the checkpoint.
-        message: one of `IMAGES` or of `NUMBERS`.
+        modality: a modality of the checkpoint.
+        message: one of `IMAGES` or a key of `NUMBERS`.
     """
 
     modality: Modality
@@ -56,17 +56,17 @@ class Binding:
 
     @property
     def type(self) -> str:
-        """The ROS type: the message without the choice of a field."""
+        """The ROS type: the message without the chosen field."""
         return self.message.partition(".")[0]
 
     @property
     def recorded(self) -> tuple[str, ...]:
-        """The ROS types that a bag may have it in: images may be recorded compressed whatever the message says."""
+        """The ROS types that a bag may hold it in: either image type for an image, whatever the settings say."""
         return IMAGES if self.modality.is_image else (self.type,)
 
     @property
     def predicted(self) -> str:
-        """The ROS type of its predictions: that in which it comes, but an Image for one that comes compressed."""
+        """The ROS type of its predictions: the type of its messages, but Image for a CompressedImage."""
         return IMAGE if self.modality.is_image else self.type
 
     @property
@@ -76,20 +76,20 @@ class Binding:
 
 
 def bind(modalities: Iterable[Modality], messages: Mapping[str, str]) -> tuple[Binding, ...]:
-    """Bind each modality to the message chosen for it, or to its usual one where the choice is empty or missing.
+    """Bind each modality to the message chosen for it, or to its usual one if the choice is empty or missing.
 
     Raises:
-        ConfigurationError: a message that cannot bring the modality; the sentence names those that can.
+        ConfigurationError: a message that cannot bring the modality; the error names those that can.
     """
     return tuple(_binding(modality, messages.get(modality.name, "")) for modality in modalities)
 
 
 def fitting(modality: Modality) -> list[str]:
-    """The messages that can bring a modality, its usual one first.
+    """Return the messages that can bring a modality, its usual one first.
 
-    Images come as Image or CompressedImage. Numbers (a vector, or each sample of a force/torque window) come as the
-    standard message of their kind where their count fits: six forces and torques as WrenchStamped, four or six
-    velocities as TwistStamped; else as VectorStamped.
+    Images come as Image or CompressedImage. Numbers (a vector, or each sample of a force/torque window) usually come
+    as the standard message of their kind if their count fits: six forces and torques as WrenchStamped, four or six
+    velocities as TwistStamped. All others usually come as VectorStamped.
     """
     preprocessing = modality.preprocessing
     if modality.is_image:

@@ -1,7 +1,7 @@
 """CompressedImage to pixels, as image_transport's plugins `compressed` and `compressedDepth` encode them.
 
-JPEG and PNG alone are decoded: those are what cameras are recorded in, and a decoder fewer is one fewer to attack. The
-size is read from the encoded header and held against a limit before a decoder allocates anything.
+Only JPEG and PNG are decoded: cameras use no other format, and every decoder more is one more to attack. The size is
+read from the encoded header and checked against a limit before a decoder allocates memory.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from smvae_core.errors import SMVAEError
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 _END_OF_JPEG = b"\xff\xd9"
-# SOF0 to SOF15 have the size; what else lies between them is DHT, JPG and DAC.
+# SOF0 to SOF15 hold the size; the three markers between them are DHT, JPG and DAC.
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_SCAN = 0xDA
-# Progressive encoders write some ten. A scan of a few bytes costs the decoder a pass over the whole picture.
+# Progressive encoders write about ten. Each scan, however short, costs the decoder a pass over the whole picture.
 _MOST_SCANS = 100
-# Chunks of a PNG, of 8 KiB in most, and what stands before the first scan of a JPEG.
+# The most chunks of a PNG (usually of 8 KiB each), and the most segments before the first scan of a JPEG.
 _MOST_PARTS = 1 << 16
-# TEM, RST0 to RST7, SOI and EOI have no length; before the first scan none of them has a place.
+# TEM, RST0 to RST7, SOI and EOI have no length. None of them belongs before the first scan.
 _JPEG_BARE = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
 # compressed_depth_image_transport's ConfigHeader: an enum, then A and B of the inverse depth.
 _CONFIG = "<iff"
@@ -35,36 +35,36 @@ _RAW = re.compile(r"bayer_\w+|(8|16|32|64)[USF]C\d+")
 
 
 class CompressedImageError(SMVAEError):
-    """A CompressedImage that cannot be decoded; the sentence names what was expected and what was found."""
+    """A CompressedImage that cannot be decoded; the message says what was expected and what was found."""
 
 
 def decoded_colour(message: Any, most_pixels: int) -> np.ndarray:
-    """The picture in a CompressedImage: uint8 (H, W, 3), RGB; grey is repeated, alpha left out, 16 bits become 8.
+    """Decode a colour picture to uint8 (H, W, 3), RGB; grey is repeated, alpha left out, 16 bits become 8.
 
     Raises:
-        CompressedImageError: not a whole JPEG or PNG of colours or grey, or one of more than `most_pixels`.
+        CompressedImageError: not a whole JPEG or PNG in colours or grey, or more than `most_pixels`.
     """
     encoding, target = _format(message)
     if "compressedDepth" in target or (_RAW.fullmatch(encoding) and not re.search("mono|rgb|bgr", target)):
         raise CompressedImageError(f"expected a picture in colours or grey, found {_shown(message)}")
-    # An orientation in the Exif would turn the picture; image_transport does not turn it either.
+    # The orientation in the Exif data is ignored, as image_transport ignores it.
     pixels = _decoded(_payload(message), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, most_pixels)
-    # As in image_transport's CompressedSubscriber: where the sender has not turned colours to BGR, as a JPEG or PNG
-    # is written from, red and blue stand in each other's place.
+    # As in image_transport's CompressedSubscriber: OpenCV encodes from BGR, so red and blue are exchanged in a
+    # picture whose sender did not convert its RGB first.
     if target and _COLOURS.fullmatch(encoding) and "compressed bgr" not in target:
         return pixels
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def decoded_metres(message: Any, most_pixels: int) -> np.ndarray:
-    """The depth in a CompressedImage: float32 (H, W), metres; NaN where a 32FC1 has no reading, 0 where a 16UC1 has.
+    """Decode depth to float32 (H, W), metres; pixels without a reading are NaN in a 32FC1 and 0 in a 16UC1.
 
     A 16UC1 is a PNG of millimetres, with the header of `compressedDepth` before it or without. A 32FC1 is a PNG of
     inverse depth v behind that header, whose A and B give A / (v - B) metres (compressed_depth_image_transport,
     codec.cpp, decodeCompressedDepthImage).
 
     Raises:
-        CompressedImageError: not a whole PNG of 16-bit grey, or one of more than `most_pixels`.
+        CompressedImageError: not a whole PNG of 16-bit grey, or more than `most_pixels`.
     """
     encoding, target = _format(message)
     if "rvl" in target:
@@ -74,7 +74,7 @@ def decoded_metres(message: Any, most_pixels: int) -> np.ndarray:
     if encoding not in ("16UC1", "32FC1", "png"):
         raise CompressedImageError(f"expected a format that begins with 16UC1 or 32FC1, found {_shown(message)}")
     data = _payload(message)
-    # By the bytes, not by the format, which older publishers leave at "16UC1".
+    # Decided by the bytes: the format of older publishers is "16UC1" with and without the header.
     headed = data.startswith(_PNG, _CONFIG_SIZE)
     picture = data[_CONFIG_SIZE:] if headed else data
     if not picture.startswith(_PNG) or picture[24:26] != b"\x10\x00":
@@ -82,21 +82,24 @@ def decoded_metres(message: Any, most_pixels: int) -> np.ndarray:
     values = _decoded(picture, cv2.IMREAD_UNCHANGED, most_pixels)
     if values.dtype != np.uint16 or values.ndim != 2:
         raise CompressedImageError(f"expected a PNG of 16-bit grey, found one of {values.dtype} {values.shape}")
+    metres: np.ndarray = values.astype(np.float32)
     if encoding != "32FC1":
-        return values.astype(np.float32) * np.float32(0.001)
+        metres *= np.float32(0.001)
+        return metres
     if not headed:
         raise CompressedImageError("expected a 32FC1 with the header of compressedDepth, found a PNG alone")
     _, a, b = unpack_from(_CONFIG, data)
     if not np.isfinite((a, b)).all():
         raise CompressedImageError(f"expected finite depth parameters, found {a} and {b}")
     with np.errstate(divide="ignore", over="ignore"):
-        metres = np.float32(a) / (values.astype(np.float32) - np.float32(b))
+        metres -= np.float32(b)
+        np.divide(np.float32(a), metres, out=metres)
     metres[values == 0] = np.nan
     return metres
 
 
 def _format(message: Any) -> tuple[str, str]:
-    """The encoding of what was compressed, and how it was, "" where the format has no semicolon."""
+    """Return the encoding before the compression and how it was compressed, "" if the format does not say how."""
     encoding, _, target = message.format.partition(";")
     return encoding.strip(), target.strip()
 
@@ -119,7 +122,10 @@ def _decoded(data: bytes, flags: int, most_pixels: int) -> np.ndarray:
 
 
 def _size(data: bytes) -> tuple[int, int]:
-    """Width and height by the encoded header; the end must be there too, or OpenCV before 4.11 fills up with grey."""
+    """Return width and height, from the encoded header.
+
+    The end must be there too: OpenCV before 4.11 fills the rest of a cut-off picture with grey.
+    """
     if data.startswith(_PNG):
         return _size_of_png(data)
     if data.startswith(_JPEG):
@@ -131,7 +137,7 @@ def _size_of_png(data: bytes) -> tuple[int, int]:
     at = len(_PNG)
     if data[at : at + 8] != b"\0\0\0\rIHDR":
         raise CompressedImageError(f"expected a whole PNG, found {_beginning(data)}")
-    # OpenCV takes memory for as long a chunk as one says to be, be it there or not.
+    # OpenCV allocates the length that a chunk declares, whether its bytes are there or not.
     for _ in range(_MOST_PARTS):
         if at + 12 > len(data):
             break

@@ -1,4 +1,4 @@
-"""The Python classes of the message types that bindings name. Imports ROS 2."""
+"""The Python classes of the messages that bindings name. Imports ROS 2."""
 
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -14,4 +14,4 @@ MESSAGES: dict[str, type] = {
     JOINTS: JointState,
     VECTOR: VectorStamped,
 }
-"""The class of a binding's type."""
+"""The message class of each ROS type."""

@@ -1,4 +1,4 @@
-"""From a predicted depth image to the points that the camera would see."""
+"""Predicted depth images to point clouds."""
 
 import numpy as np
 
@@ -6,16 +6,16 @@ from smvae_core.errors import SMVAEError
 
 
 class CalibrationError(SMVAEError):
-    """A CameraInfo that cannot be used: no size or no focal length."""
+    """A CameraInfo that cannot be used: it has no size or no focal length."""
 
 
 def points_from_depth(depth: np.ndarray, width: int, height: int, k: np.ndarray) -> np.ndarray:
     """Back-project a depth image through a pinhole camera.
 
     Args:
-        depth: metres, float32 (h, w), of any size; 0 is "no reading".
-        width: of the images that `k` belongs to, in pixels.
-        height: of the images that `k` belongs to, in pixels.
+        depth: float32 (h, w), metres, of any size; 0 means that there is no reading.
+        width: pixels per row of the images that `k` belongs to.
+        height: rows of the images that `k` belongs to.
         k: nine numbers, the row-major intrinsic matrix of sensor_msgs/CameraInfo.
 
     Returns:
@@ -31,7 +31,7 @@ def points_from_depth(depth: np.ndarray, width: int, height: int, k: np.ndarray)
         )
     rows, columns = np.nonzero(depth > 0.0)
     z = depth[rows, columns]
-    # Pixel centres stand at whole numbers in CameraInfo, so resizing scales (u + 1/2), not u.
+    # Pixel centres are at whole numbers in CameraInfo, so resizing scales (u + 1/2), not u.
     u = (columns + 0.5) * (width / depth.shape[1]) - 0.5
     v = (rows + 0.5) * (height / depth.shape[0]) - 0.5
     return np.stack([(u - cx) / fx * z, (v - cy) / fy * z, z], axis=1).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import Any
 
 from smvae_ros.bags.reading import Bag
 from smvae_ros.replay.faults import Faults
+from smvae_ros.synchronizer.sample_selection import SampleSelection
 from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet, SetSynchronizer, Stream
 
 # How long after a set went out the bag is still searched for what belongs to it.
@@ -107,18 +108,18 @@ class RecordedSets:
 
 
 class _Truth:
-    """What the bag holds of one modality around now, by stamp; which of it belongs to a moment is as for a set."""
+    """The samples that the bag holds of one modality around now, whether they reached a set or not."""
 
     def __init__(self, stream: Stream, keep_ns: int) -> None:
-        self._stream = stream
-        # A window reaches back at most so far, since it does not reach across a silence of the timeout.
+        self._selection = SampleSelection(stream)
+        self._offset_ns = stream.offset_ns
+        # A window reaches back at most this far, since it does not reach across a silence of the timeout.
         self._keep_ns = keep_ns + stream.timeout_ns * stream.window + stream.hold_ns + stream.tolerance_ns
-        self._back_ns = max(stream.tolerance_ns, stream.hold_ns)
         self._stamps: list[int] = []
         self._samples: list[tuple[Sample, int]] = []
 
     def add(self, stamp_ns: int, message: Any, log_ns: int) -> None:
-        stamp_ns = stamp_ns + self._stream.offset_ns if stamp_ns > 0 else log_ns
+        stamp_ns = stamp_ns + self._offset_ns if stamp_ns > 0 else log_ns
         if self._stamps and stamp_ns <= self._stamps[-1]:
             place = bisect_left(self._stamps, stamp_ns)
             if self._stamps[place] == stamp_ns:
@@ -127,7 +128,7 @@ class _Truth:
             place = len(self._stamps)
         self._stamps.insert(place, stamp_ns)
         self._samples.insert(place, (Sample(stamp_ns, message), log_ns))
-        # In steps, since what is taken off the front of a list moves all of the rest.
+        # In steps, because removing the front of a list moves all of the rest.
         if len(self._samples) % 128 == 0:
             old = next((n for n, (_, at_ns) in enumerate(self._samples) if at_ns > log_ns - self._keep_ns), 0)
             del self._stamps[:old], self._samples[:old]
@@ -137,22 +138,6 @@ class _Truth:
         self._samples.clear()
 
     def at(self, stamp_ns: int) -> tuple[Sample, ...]:
-        """Its samples for a set of that stamp, () if there are none."""
-        stream, stamps = self._stream, self._stamps
-        if stream.window == 1:
-            place = bisect_left(stamps, stamp_ns)
-            near = [n for n in (place - 1, place) if 0 <= n < len(stamps)]
-            near = [
-                n for n in near if stamps[n] - stamp_ns <= stream.tolerance_ns and stamp_ns - stamps[n] <= self._back_ns
-            ]
-            nearest = min(near, key=lambda n: (abs(stamps[n] - stamp_ns), n), default=None)
-            return () if nearest is None else (self._samples[nearest][0],)
-        end = bisect_right(stamps, stamp_ns)
-        start = end
-        while start > max(0, end - stream.window) and (
-            start == end or stamps[start] - stamps[start - 1] < stream.timeout_ns
-        ):
-            start -= 1
-        if end - start < stream.least or stamp_ns - stamps[end - 1] > self._back_ns:
-            return ()
+        """Return the samples for a set of that stamp, by the synchroniser's rule; () if there are none."""
+        start, end = self._selection.select(self._stamps, stamp_ns)
         return tuple(sample for sample, _ in self._samples[start:end])

@@ -1,1 +1,1 @@
-"""Messages in, sets out; pure Python without ROS. Start with `set_synchronizer.py`."""
+"""Stamped samples in, sets out; pure Python without ROS. Start with `set_synchronizer.py`."""

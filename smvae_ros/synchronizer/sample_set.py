@@ -1,10 +1,10 @@
-"""What the synchroniser hands out: samples that belong together."""
+"""The sets that the synchroniser returns: samples that belong together."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-# What the constructor of a named tuple does, without the function of Python around it: in half the time.
+# Builds a named tuple in half the time that its constructor, a Python function, takes.
 new_tuple = tuple.__new__
 
 Reason = Literal["complete", "deadline", "tick", "overflow"]
@@ -21,11 +21,12 @@ class SampleSet(NamedTuple):
     """The samples that belong to one reference. All times are integer nanoseconds.
 
     Attributes:
-        stamp_ns: the stamp of the reference, or of the tick. Strictly increasing within an epoch.
+        stamp_ns: the stamp of the reference or the tick. Strictly increasing within an epoch.
         epoch: how often the synchroniser had been reset.
-        samples: of each modality that is present its samples, oldest first.
-        reason: complete: nothing that was waited for was missing. deadline: `max_wait_ns` had passed. tick: there
-            was no reference. overflow: more references waited than the reference's depth.
+        samples: by modality that is present, its samples, oldest first.
+        reason: why the set went out. complete: no live modality was missing. deadline: `max_wait_ns` had passed.
+            tick: the clock opened the set, not the reference. overflow: more references waited than the reference's
+            depth.
         opened_ns: when the reference arrived.
         emitted_ns: when the set went out.
     """
@@ -39,13 +40,11 @@ class SampleSet(NamedTuple):
 
     @property
     def ages_ns(self) -> dict[str, int]:
-        """Of each modality that is present how much older than the reference its newest sample is; negative where it
-        is younger.
-        """
+        """By modality, how much older than the reference its newest sample is; negative if it is younger."""
         return {name: self.stamp_ns - samples[-1].stamp_ns for name, samples in self.samples.items()}
 
     @property
     def spread_ns(self) -> int:
-        """From the oldest to the youngest of these newest samples."""
+        """The time between the oldest and the youngest of the modalities' newest samples."""
         ages_ns = self.ages_ns.values()
         return max(ages_ns) - min(ages_ns)

@@ -1,7 +1,7 @@
-"""Messages in, sets out: which samples of which modalities belong together, decided by their stamps.
+"""The synchroniser: stamped samples of several modalities in, sets of samples that belong together out.
 
-Plain Python on integer nanoseconds. The clock is injected: every call brings `now_ns`, so the live node and the
-offline bag go through the same code and get the same sets.
+Plain Python on integer nanoseconds. Every call brings the time as `now_ns`, so the node and the replay run the same
+code and get the same sets.
 """
 
 from __future__ import annotations
@@ -9,27 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from smvae_ros.synchronizer.references import FOREVER, NEVER, References
+from smvae_ros.synchronizer.reference_queue import ReferenceQueue
 from smvae_ros.synchronizer.sample_set import Reason, Sample, SampleSet, new_tuple
-from smvae_ros.synchronizer.stream import Stream, StreamCounts
+from smvae_ros.synchronizer.stream import FOREVER, NEVER, Stream, StreamCounts
 from smvae_ros.synchronizer.stream_buffer import StreamBuffer
 
 __all__ = ["Reason", "Sample", "SampleSet", "SetSynchronizer", "Stream", "StreamCounts"]
 
 
 class SetSynchronizer:
-    """Gathers stamped samples into sets, one for each reference, and never blocks.
+    """The collector of stamped samples into sets, one set for each reference. It never blocks.
 
-    A reference is a sample of the stream `reference`; where none is named or it is silent for its timeout, it is a
-    tick of the clock, every `tick_ns`, as long as any other stream is alive. References are served in the order of
-    their stamps. A set leaves as soon as nothing that could still arrive from a live stream would change it, and at
-    the latest `max_wait_ns` after its reference arrived, with what there is. So the same stamped samples give the same
-    sets in whatever order they arrive, if what belongs to a reference arrives no more than `max_wait_ns` after it,
-    and no stream comes back from the dead meanwhile.
+    A reference is a sample of the modality `reference`. If none is named, or it is silent for its timeout, ticks of the
+    clock are the references, every `tick_ns`, as long as any other stream is alive. References are served in the order
+    of their stamps.
+
+    A set leaves as soon as no sample that a live stream could still bring would change it, and at most `max_wait_ns`
+    after its reference arrived, with the samples that are there. So the same stamped samples give the same sets in any
+    order of arrival, if the samples of a reference arrive within `max_wait_ns` after it and no dead stream comes back
+    meanwhile.
 
     A clock that goes back by more than `max_wait_ns`, or a stream whose stamps go back by far more, starts a new epoch.
 
-    Not safe for concurrent use. Sets are returned, so nobody's code runs inside.
+    Not safe for concurrent use. It calls no code of its user: sets are returned.
 
     Args:
         streams: one for each modality.
@@ -40,6 +42,12 @@ class SetSynchronizer:
 
     Raises:
         ValueError: two streams of one name, an unknown or windowed reference, a value out of range.
+
+    Attributes:
+        counts: the account of the samples, by modality.
+        sets: the number of sets that went out, by reason.
+        empty_ticks: ticks without any sample, which became no set.
+        resets: how often time jumped back or `reset()` was called; also the epoch of the next set.
     """
 
     def __init__(
@@ -59,22 +67,20 @@ class SetSynchronizer:
         self._future_ns = future_ns
         self._buffers = {stream.name: StreamBuffer(self._fitted(stream)) for stream in streams}
         self._first_ns: int | None = None
+        self._now_ns = self._stamp_ns = NEVER
+        self._wake_ns = self._tick_due_ns = FOREVER
         self._arrange(max_wait_ns, ())
         self.counts: dict[str, StreamCounts] = {name: buffer.counts for name, buffer in self._buffers.items()}
-        """What became of the samples of each modality."""
         self.sets: dict[str, int] = {}
-        """The sets that went out, by reason."""
         self.empty_ticks = 0
-        """The ticks that had nothing to go out with."""
         self.resets = 0
-        """How often time jumped back or `reset()` was called; the epoch of the sets to come."""
-        self._references = References()
+        self._references = ReferenceQueue()
         self._restart()
 
     def add(self, modality: str, stamp_ns: int, sample: Any, now_ns: int) -> list[SampleSet]:
-        """Take a sample that arrives at `now_ns`; returns the sets that leave now, those already due first.
+        """Take a sample that arrives at `now_ns`, and return the sets that leave, those already due first.
 
-        A stamp of 0 or less stands for none: the time of arrival takes its place.
+        A stamp of 0 or less means that the sample has none: it gets the time of arrival.
 
         Raises:
             ValueError: a modality without a stream.
@@ -121,11 +127,11 @@ class SetSynchronizer:
         return sets
 
     def poll(self, now_ns: int) -> list[SampleSet]:
-        """The sets whose time has come by `now_ns`."""
+        """Return the sets that are due by `now_ns`."""
         if now_ns < self._now_ns and now_ns < self._now_ns - self._max_wait_ns:
             self.reset()
         sets: list[SampleSet] = []
-        # Each thing happens at its own time, however late the call.
+        # A late call changes nothing: every tick and deadline is handled at its own time.
         while (at_ns := self._wake_ns) <= now_ns:
             if at_ns == self._tick_due_ns:
                 self._tick_due_ns += self._tick_ns
@@ -137,21 +143,21 @@ class SetSynchronizer:
         return sets
 
     def next_deadline(self) -> int | None:
-        """When to poll next, in nanoseconds; None when nothing happens before the next sample."""
+        """Return the time to poll next, in nanoseconds; None if nothing happens before the next sample."""
         return self._wake_ns if self._wake_ns < FOREVER else None
 
     def reset(self) -> None:
-        """Forget everything but the counts and start a new epoch."""
+        """Drop all samples and references, keep the counts, and start a new epoch."""
         self.resets += 1
         self._restart()
 
     def change(self, streams: Iterable[Stream], max_wait_ns: int, now_ns: int) -> list[SampleSet]:
-        """Go on with other values for some of the streams and another wait; returns the sets that leave because of it.
+        """Change the settings of some streams and the longest wait, and return the sets that leave because of it.
 
-        Nothing is forgotten but the samples of a stream that is no longer enabled; sets that wait keep their deadline.
+        A stream that becomes disabled drops its samples. Waiting references keep their deadlines.
 
         Raises:
-            ValueError: a stream of another name, or a value out of range.
+            ValueError: an unknown stream, or a value out of range.
         """
         fitted = [self._fitted(stream) for stream in streams]
         if unknown := [stream.name for stream in fitted if stream.name not in self._buffers]:
@@ -164,11 +170,11 @@ class SetSynchronizer:
         return sets
 
     def alive(self, modality: str, now_ns: int) -> bool:
-        """Whether a sample of the modality arrived within its timeout."""
+        """Return whether a sample of the modality arrived within its timeout."""
         return self._buffers[modality].alive(now_ns)
 
     def held(self, modality: str) -> int:
-        """The samples of the modality that wait for their first set."""
+        """Return the number of samples of the modality that wait for their first set."""
         return len(self._buffers[modality])
 
     def _fitted(self, stream: Stream) -> Stream:
@@ -180,7 +186,7 @@ class SetSynchronizer:
         for stream in changed:
             self._buffers[stream.name].change(stream)
         self._max_wait_ns = max_wait_ns
-        # A straggler is at most about max_wait_ns late; ten times that is another pass of a bag.
+        # A sample in the wrong order is about max_wait_ns late at most; ten times that is a bag that starts again.
         self._jump_ns = max(10 * max_wait_ns, 500_000_000)
         self._enabled = [buffer for buffer in self._buffers.values() if buffer.stream.enabled]
         self._others = [buffer for buffer in self._enabled if buffer.stream.name != self._reference_name]
@@ -195,22 +201,23 @@ class SetSynchronizer:
         for buffer in self._buffers.values():
             buffer.clear()
         self._references.clear()
-        # The others, but for those that were found dead since they last came alive.
+        # The streams other than the reference, without those that were found dead and have not come back.
         self._living = self._others
         self._blocker: StreamBuffer | None = None
         self._first_ns = None
         self._now_ns = NEVER
         self._stamp_ns = NEVER
         self._wake_ns = self._tick_due_ns = FOREVER
-        # At least until then a stream lives that could fill a tick.
+        # Until then at least one stream that could fill a tick is alive.
         self._alive_until_ns = NEVER
 
     def _add_reference(self, buffer: StreamBuffer, stamp_ns: int, sample: Any, now_ns: int) -> None:
-        # One that is later than its own timeout does not catch up in time: it is as good as silent, and ticks go on.
+        # A reference that lags behind the sets by more than its timeout counts as silent, and ticks go on.
         if stamp_ns > self._stamp_ns - buffer.stream.timeout_ns:
             buffer.arrive(stamp_ns, now_ns)
-            if self._references.first is not None and self._references.newest.tick:
-                # What they would take belongs to the reference that is back.
+            newest = self._references.newest
+            if newest is not None and newest.tick:
+                # Samples that waiting ticks would take belong to the reference that is back.
                 self._references.keep(ticks=False)
         if buffer.add(stamp_ns, sample, self._stamp_ns):
             self._references.open(stamp_ns, now_ns, now_ns + self._max_wait_ns, tick=False)
@@ -222,14 +229,15 @@ class SetSynchronizer:
                 lag_ns = buffer.lag_ns
         if lag_ns == FOREVER:
             return
-        # Where all that arrives lies further back than a tick waits, a tick at the clock's own time would find nothing.
+        # If all samples arrive later after their stamps than a tick waits, a tick at the clock's time would be empty.
         stamp_ns = at_ns - lag_ns if lag_ns > self._max_wait_ns else at_ns
         references = self._references
-        if stamp_ns > (self._stamp_ns if references.first is None else references.newest.stamp_ns):
+        newest = references.newest
+        if stamp_ns > (self._stamp_ns if newest is None else newest.stamp_ns):
             references.open(stamp_ns, at_ns, at_ns + self._max_wait_ns, tick=True)
 
     def _emit(self, at_ns: int, now_ns: int, sets: list[SampleSet]) -> None:
-        """Add to the sets those of the references that need not wait at `at_ns`, oldest first."""
+        """Append to `sets` the sets of the references that need not wait any longer at `at_ns`, oldest first."""
         references, buffer = self._references, self._reference
         self._blocker = None
         while (first := references.first) is not None:
@@ -261,14 +269,14 @@ class SetSynchronizer:
         self._schedule()
 
     def _blocking(self, stamp_ns: int, tick: bool, at_ns: int) -> StreamBuffer | None:
-        """A live stream from which something may yet arrive that changes the set."""
+        """Return a live stream that could still bring a sample that changes the set; None if there is none."""
         reference = self._reference
         if (
             not tick
             and reference is not None
             and not reference.stream.ordered
             and at_ns < reference.dead_ns
-            # An earlier reference may come between this one and the last, unless they are too close for that.
+            # Unless the last reference is too close, an earlier reference may still arrive in between.
             and stamp_ns - reference.used_ns >= max(2, 2 * reference.period_ns)
         ):
             return reference
@@ -280,14 +288,14 @@ class SetSynchronizer:
         return None
 
     def _schedule(self) -> None:
-        """Note the next tick, if anything that could fill it is alive, and when something happens by itself."""
+        """Compute the next tick, if a stream that could fill it is alive, and the time to poll next."""
         now_ns, wake_ns = self._now_ns, FOREVER
         if self._alive_until_ns <= now_ns and self._living:
             seen = [buffer.dead_ns for buffer in self._living if buffer.arrived_ns != NEVER]
             self._alive_until_ns = max(seen, default=NEVER)
         if now_ns < self._alive_until_ns:
             start_ns = self._first_ns if self._reference is None else self._reference.dead_ns
-            if start_ns <= now_ns:
+            if start_ns is None or start_ns <= now_ns:
                 start_ns = now_ns + 1
             wake_ns = self._tick_due_ns
             if not 0 <= wake_ns - start_ns < self._tick_ns:

@@ -5,29 +5,34 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+NEVER = -(1 << 63)
+"""Before every stamp and every time, in nanoseconds."""
+FOREVER = 1 << 128
+"""After every stamp and every time, in nanoseconds."""
+
 
 @dataclass(frozen=True)
 class Stream:
-    """How one modality takes part in the sets. All times are integer nanoseconds.
+    """The settings of one modality in the synchroniser. All times are integer nanoseconds.
 
     Attributes:
         name: the modality.
-        tolerance_ns: how far from the reference a sample may lie, on either side. Of a window: its newest sample.
-        timeout_ns: silent for so long, the stream is dead: it is not waited for, and a window does not reach back
-            across such a silence.
-        depth: the most samples kept; the oldest gives way.
+        tolerance_ns: how far from the reference a sample (for a window: its newest sample) may lie, on either side.
+        timeout_ns: how long a stream may be silent before it is dead. Nothing waits for a dead stream, and a window
+            does not reach back across such a silence.
+        depth: how many samples are kept; the oldest is dropped for a new one.
         window: 1 for the sample nearest to the reference; more for the newest `window` samples up to the reference.
-            Windows slide: what is used once is their newest sample.
-        least: the samples with which a window counts as present.
+            Windows slide: a later window may repeat samples, but needs a newest sample of its own.
+        least: how many samples a window needs to count as present.
         hold_ns: 0 if a sample is used once; otherwise the age up to which it may be used again.
         offset_ns: added to each stamp, for a sensor whose clock is known to be off.
-        period_ns: the least spacing between two samples, 0 if unknown. It only lets sets leave early. Where samples
-            turn out to come closer together, the spacing seen is used instead, until some 100 samples later.
+        period_ns: the least spacing between two samples, 0 if unknown. It only lets sets leave early. If samples come
+            closer together, the observed spacing replaces it for about 100 samples.
         ordered: whether the transport delivers the samples in the order of their stamps.
-        enabled: a stream that is not enabled is counted, and in no set.
+        enabled: whether the modality takes part in sets; the samples of a disabled stream are counted and dropped.
 
     Raises:
-        ValueError: a value out of its range, named.
+        ValueError: a value out of its range; the message names it.
     """
 
     name: str
@@ -63,24 +68,28 @@ class Stream:
             raise ValueError(f"{self.name}: depth must hold the window of {self.window}, found {self.depth}")
 
     def as_reference(self) -> Stream:
-        """The same as a stream whose samples open sets: each is taken by its own stamp, exactly and once.
+        """Return the stream as the reference: each sample opens a set and is used once, at exactly its own stamp.
 
         Raises:
-            ValueError: a windowed one.
+            ValueError: the stream has a window.
         """
         if self.window > 1:
             raise ValueError(f"the reference must not be windowed, found a window of {self.window} for {self.name}")
-        # Where one more waits than may, the oldest leaves.
+        # Room for the sample that makes the oldest set leave: it must not push out that set's own sample.
         return replace(self, tolerance_ns=0, hold_ns=0, depth=self.depth + 1)
 
 
 @dataclass
 class StreamCounts:
-    """What became of a stream's samples: `received = used + sum(dropped) + those still held`.
+    """The account of a stream's samples: `received = used + sum(dropped) + samples still held`.
 
-    `zero_stamp` counts samples that came without a stamp and got the time of arrival; `sets` the sets that the
-    modality was in. The reasons in `dropped` are late, duplicate, future, overflow, unused (no set could take it),
-    reset and disabled.
+    Attributes:
+        received: samples that arrived.
+        used: samples that went out in a set, each counted once.
+        sets: sets that the modality was in.
+        zero_stamp: samples that came without a stamp and got their time of arrival.
+        dropped: samples in no set, by reason: late, duplicate, future, overflow, unused (no set could take it),
+            reset or disabled.
     """
 
     received: int = 0

@@ -1,14 +1,15 @@
-"""One modality's samples on their way into sets: where they wait, and which of them a reference gets."""
+"""The samples of one modality that wait for sets."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from typing import Any
 
-from smvae_ros.synchronizer.references import FOREVER, NEVER
+from smvae_ros.synchronizer.sample_selection import SampleSelection
 from smvae_ros.synchronizer.sample_set import Sample, new_tuple
-from smvae_ros.synchronizer.stream import Stream, StreamCounts
+from smvae_ros.synchronizer.stream import FOREVER, NEVER, Stream, StreamCounts
 
+# Samples after which the least spacing that was observed is measured anew.
 _ROUND = 64
 
 
@@ -16,13 +17,13 @@ class StreamBuffer:
     """The waiting samples of one stream, in the order of their stamps, at most `depth` of them.
 
     Attributes:
-        stamps: of the samples that wait, the oldest first.
+        stamps: the stamps of the waiting samples, oldest first.
         arrived_ns: when the last sample arrived; NEVER before the first.
-        dead_ns: when the stream is dead, unless another sample arrives.
+        dead_ns: when the stream becomes dead, unless another sample arrives.
         lag_ns: how far the last sample's stamp lay behind its arrival; FOREVER before the first.
         newest_ns: the newest stamp.
         used_ns: the newest stamp that was in a set.
-        period_ns: the least spacing of samples, as declared or seen.
+        period_ns: the least spacing of samples, declared or observed.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -30,16 +31,16 @@ class StreamBuffer:
         self._adopt(stream)
         self.stamps: list[int] = []
         self._samples: list[Sample] = []
-        # The first `_reused` samples have been in a set and wait for another; every one after them is fresh.
+        # The first `_reused` samples have been in a set and may be in another; all after them are fresh.
         self._reused = 0
         self.clear()
 
     def __len__(self) -> int:
-        """The samples that wait for their first set."""
+        """Return the number of samples that wait for their first set."""
         return len(self.stamps) - self._reused
 
     def clear(self) -> None:
-        """Forget all samples, counted as `reset`, and all that was learned of the stream's times."""
+        """Drop all samples, counted as `reset`, and forget the times and spacing of the stream."""
         self._drop_oldest(len(self.stamps), "reset")
         self.arrived_ns = self.dead_ns = NEVER
         self.lag_ns = FOREVER
@@ -49,18 +50,18 @@ class StreamBuffer:
         self._round = 0
 
     def change(self, stream: Stream) -> None:
-        """Go on as another stream; one that is no longer enabled lets go of its samples."""
+        """Take other settings; a stream that becomes disabled drops its samples."""
         if self.stream.enabled and not stream.enabled:
             self._drop_oldest(len(self.stamps), "disabled")
             self.clear()
         self._adopt(stream)
 
     def wait(self, first_ns: int) -> None:
-        """Count the stream as dead its timeout after its last sample, or after `first_ns` if that is later."""
+        """Make the stream dead a timeout after its last sample, or after `first_ns` if that is later."""
         self.dead_ns = max(self.arrived_ns, first_ns) + self.stream.timeout_ns
 
     def arrive(self, stamp_ns: int, now_ns: int) -> bool:
-        """Note that the stream lives; returns whether it was dead."""
+        """Note that a sample arrived; return whether the stream was dead before."""
         revived = now_ns >= self.dead_ns or self.arrived_ns == NEVER
         self.arrived_ns = now_ns
         self.dead_ns = now_ns + self._timeout_ns
@@ -68,7 +69,13 @@ class StreamBuffer:
         return revived
 
     def add(self, stamp_ns: int, data: Any, set_ns: int) -> bool:
-        """Put a sample in its place, or count why not; `set_ns` is the stamp of the last set."""
+        """Insert a sample by its stamp and return True, or count the reason to drop it and return False.
+
+        Args:
+            stamp_ns: the stamp, with the stream's offset.
+            data: the sample.
+            set_ns: the stamp of the last set.
+        """
         stamps = self.stamps
         if stamp_ns <= self.used_ns:
             self.counts.dropped["duplicate" if stamp_ns == self.used_ns else "late"] += 1
@@ -99,55 +106,43 @@ class StreamBuffer:
             self.period_ns = spacing
         self._round += 1
         if self._round == _ROUND:
-            # The least spacing of the last round alone: one burst must not make every later set wait.
+            # Only the last round counts: one burst must not make every later set wait.
             self.period_ns, self._least_ns, self._round = self._least_ns, self.stream.period_ns, 0
         if len(stamps) > self._depth:
             self._drop_oldest(1, "overflow")
         return True
 
     def alive(self, now_ns: int) -> bool:
-        """Whether a sample arrived within the timeout."""
+        """Return whether a sample arrived within the timeout."""
         return now_ns < self.dead_ns and self.arrived_ns != NEVER
 
     def settled(self, reference_ns: int) -> bool:
-        """Whether nothing that can still arrive would change what the reference gets from this stream."""
+        """Return whether no sample that can still arrive would change what the reference gets from this stream."""
         period_ns = self.period_ns
         if self._ordered:
-            # The next sample lies at least so far after the reference.
+            # The next sample lies at least this far after the reference.
             next_ns = self.newest_ns - reference_ns + (period_ns or 1)
-            if next_ns > self._ahead_ns:
+            if next_ns > self._selection.ahead_ns:
                 return True
         else:
             next_ns = NEVER
         if self._window > 1:
             return not self._ordered and self._steady(reference_ns)
-        stamps = self.stamps
-        if not stamps:
+        nearest = self._selection.nearest(self.stamps, reference_ns)
+        if nearest is None:
             return False
-        distance_ns = reference_ns - stamps[-1]
-        if distance_ns > self._back_ns:
-            return False
-        if distance_ns < 0:
-            nearest = self._nearest(reference_ns)
-            if nearest is None:
-                return False
-            distance_ns = abs(stamps[nearest] - reference_ns)
+        distance_ns = abs(self.stamps[nearest] - reference_ns)
         return distance_ns <= next_ns or 2 * distance_ns < period_ns or distance_ns == 0
 
     def take(self, reference_ns: int) -> tuple[Sample, ...]:
-        """What the reference gets, oldest first, () if nothing; forgets what no later reference can get.
+        """Return the samples of a reference, oldest first, () if there are none.
 
-        There must be a sample.
+        Samples that no later reference can get are dropped. At least one sample must wait.
         """
         if self._window > 1:
             return self._take_window(reference_ns)
         stamps, samples = self.stamps, self._samples
-        nearest: int | None = len(stamps) - 1
-        age_ns = reference_ns - stamps[-1]
-        if age_ns < 0:
-            nearest = self._nearest(reference_ns)
-        elif age_ns > self._back_ns:
-            nearest = None
+        nearest = self._selection.nearest(stamps, reference_ns)
         if nearest is None:
             self._drop_oldest(bisect_right(stamps, reference_ns - self._back_ns), "unused")
             return ()
@@ -166,19 +161,13 @@ class StreamBuffer:
         return taken
 
     def _take_window(self, reference_ns: int) -> tuple[Sample, ...]:
-        stamps = self.stamps
-        end = bisect_right(stamps, reference_ns)
-        if end > self._window:
-            self._drop_oldest(end - self._window, "unused")
-            end = self._window
-        start = self._window_start(end)
-        fresh = end > self._reused
-        reach_ns = self._back_ns if fresh else self._hold_ns
-        if end - start < self.stream.least or reference_ns - stamps[end - 1] > reach_ns or not (fresh or self._hold_ns):
+        start, end = self._selection.window(self.stamps, reference_ns)
+        if start == end or (end <= self._reused and not self._hold_ns):
+            self._drop_oldest(max(0, end - self._window), "unused")
             return ()
         used = tuple(self._samples[start:end])
         self._drop_oldest(start, "unused")
-        self.used_ns = stamps[len(used) - 1]
+        self.used_ns = self.stamps[len(used) - 1]
         self.counts.sets += 1
         if len(used) > self._reused:
             self.counts.used += len(used) - self._reused
@@ -187,29 +176,13 @@ class StreamBuffer:
 
     def _adopt(self, stream: Stream) -> None:
         self.stream = stream
-        # What is read for every sample, without the way through the stream.
+        self._selection = SampleSelection(stream)
+        # Read for every sample: attributes of its own are faster than those of the stream.
         self._window, self._ordered, self._depth = stream.window, stream.ordered, stream.depth
-        self._tolerance_ns, self._hold_ns, self._timeout_ns = stream.tolerance_ns, stream.hold_ns, stream.timeout_ns
-        # How far from the reference a sample may lie that it gets.
-        self._back_ns = max(stream.tolerance_ns, stream.hold_ns)
-        self._ahead_ns = stream.tolerance_ns if stream.window == 1 else 0
-
-    def _nearest(self, reference_ns: int) -> int | None:
-        """The place of the nearest sample that the reference may have; of two as near, the earlier.
-
-        There must be a sample that is not older than the reference.
-        """
-        stamps = self.stamps
-        after = bisect_left(stamps, reference_ns)
-        ahead_ns = stamps[after] - reference_ns
-        if after:
-            behind_ns = reference_ns - stamps[after - 1]
-            if behind_ns <= self._back_ns and (behind_ns <= ahead_ns or ahead_ns > self._tolerance_ns):
-                return after - 1
-        return after if ahead_ns <= self._tolerance_ns else None
+        self._hold_ns, self._timeout_ns, self._back_ns = stream.hold_ns, stream.timeout_ns, self._selection.back_ns
 
     def _steady(self, reference_ns: int) -> bool:
-        """Whether the window up to the reference is full and without a gap that another sample would fit in."""
+        """Return whether the window up to the reference is full, without a gap that another sample would fit in."""
         end = bisect_right(self.stamps, reference_ns)
         window = self.stamps[max(0, end - self._window) : end]
         return (
@@ -218,17 +191,8 @@ class StreamBuffer:
             and all(later - earlier < 2 * self.period_ns for earlier, later in zip(window, window[1:]))
         )
 
-    def _window_start(self, end: int) -> int:
-        """Where the window that ends before place `end` begins: after the last silence of `timeout_ns` in it."""
-        stamps, timeout_ns = self.stamps, self._timeout_ns
-        if end and stamps[end - 1] - stamps[0] < timeout_ns:  # as nearly always
-            return 0
-        for place in range(end - 1, 0, -1):
-            if stamps[place] - stamps[place - 1] >= timeout_ns:
-                return place
-        return 0
-
     def _drop_oldest(self, number: int, reason: str) -> None:
+        """Remove the oldest samples; those that were in no set are counted as dropped for the reason."""
         if number:
             fresh = number - self._reused
             if fresh > 0:

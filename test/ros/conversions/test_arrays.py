@@ -1,4 +1,4 @@
-"""Messages to arrays and back: every encoding and layout, and nothing but a ConversionError for what is broken."""
+"""Messages to arrays and back: every encoding and layout, and a ConversionError for every broken message."""
 
 import sys
 from array import array
@@ -197,7 +197,7 @@ def test_another_encoding_goes_through_cv_bridge_where_it_is_installed(monkeypat
         raw_array(RGB, [SimpleNamespace(**{**vars(GOOD), "encoding": "nonsense"})])
 
 
-def test_a_set_leaves_out_what_cannot_be_converted_and_says_why() -> None:
+def test_a_set_leaves_out_messages_that_cannot_be_converted_and_says_why() -> None:
     messages = {
         "rgb": [image("rgb8", np.zeros((128, 128, 3), np.uint8))],
         "depth": [image("32FC1", np.ones((3, 3), np.float32))],

@@ -1,4 +1,4 @@
-"""Any modality by any message that fits it: what is taken by default, what can be chosen, what is refused."""
+"""Messages of modalities: the usual one, those that can be chosen, those that are refused."""
 
 import sqlite3
 from array import array
@@ -29,16 +29,16 @@ ROOT = Path(__file__).parents[3]
 CLASSES = {WRENCH: WrenchStamped, TWIST: TwistStamped, JOINTS: JointState, VECTOR: VectorStamped}
 
 
-def vector(size: int, name: str = "sense") -> Modality:
+def vector(size: int, name: str = "tactile") -> Modality:
     return Modality(name=name, source=name, preprocessing=Vector(size=size), network="vector", likelihood="normal")
 
 
-def window(channels: int, name: str = "sense") -> Modality:
+def window(channels: int, name: str = "tactile") -> Modality:
     force = Force(scale=(1.0,) * channels, window=8)
     return Modality(name=name, source=name, preprocessing=force, network="sequence", likelihood="normal")
 
 
-def picture(kind: RGB | Depth, name: str = "sense") -> Modality:
+def picture(kind: RGB | Depth, name: str = "tactile") -> Modality:
     return Modality(name=name, source=name, preprocessing=kind, network="image", likelihood="bernoulli")
 
 
@@ -56,7 +56,7 @@ def picture(kind: RGB | Depth, name: str = "sense") -> Modality:
     ids=lambda value: value if isinstance(value, str) else f"{value.preprocessing.kind} {value.shape}",
 )
 def test_the_usual_message_goes_by_kind_and_size(modality: Modality, message: str) -> None:
-    assert bind([modality], {})[0].message == bind([modality], {"sense": ""})[0].message == message
+    assert bind([modality], {})[0].message == bind([modality], {"tactile": ""})[0].message == message
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_the_usual_message_goes_by_kind_and_size(modality: Modality, message: st
     ],
 )
 def test_a_message_that_cannot_fit_is_refused_with_those_that_can(modality: Modality, message: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"streams\.sense\.message: expected one of .*found") as caught:
-        bind([modality], {"sense": message})
+    with pytest.raises(ConfigurationError, match=r"streams\.tactile\.message: expected one of .*found") as caught:
+        bind([modality], {"tactile": message})
     assert f"'{message}'" in str(caught.value)
     assert (IMAGE if modality.preprocessing.kind == "rgb" else VECTOR) in str(caught.value)
 
@@ -82,7 +82,7 @@ def test_a_message_that_cannot_fit_is_refused_with_those_that_can(modality: Moda
 def test_numbers_of_any_length_go_into_a_message_and_come_out(numbers: list[float]) -> None:
     modality = vector(len(numbers))
     for message in (JOINTS, f"{JOINTS}.velocity", f"{JOINTS}.effort", VECTOR):
-        (binding,) = bind([modality], {"sense": message})
+        (binding,) = bind([modality], {"tactile": message})
         filled = CLASSES[binding.type]()
         fill(binding, filled, np.array(numbers, np.float32))
         assert raw_array(binding, [filled]).tolist() == numbers
@@ -90,28 +90,28 @@ def test_numbers_of_any_length_go_into_a_message_and_come_out(numbers: list[floa
 
 @pytest.mark.parametrize("message", [WRENCH, TWIST])
 def test_six_numbers_go_through_wrench_and_twist(message: str) -> None:
-    (binding,) = bind([vector(6)], {"sense": message})
+    (binding,) = bind([vector(6)], {"tactile": message})
     filled = CLASSES[message]()
     fill(binding, filled, np.arange(1.0, 7.0, dtype=np.float32))
     assert raw_array(binding, [filled]).tolist() == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_window_of_joint_efforts_is_a_row_for_each_message() -> None:
-    (binding,) = bind([window(2)], {"sense": f"{JOINTS}.effort"})
+    (binding,) = bind([window(2)], {"tactile": f"{JOINTS}.effort"})
     messages = [SimpleNamespace(effort=array("d", [step, -step])) for step in range(3)]
     assert raw_array(binding, messages).tolist() == [[0, 0], [1, -1], [2, -2]]
 
 
 @pytest.mark.parametrize("found", [0, 6, 8, 100_000])
 def test_another_number_of_values_is_refused(found: int) -> None:
-    (binding,) = bind([vector(7)], {"sense": JOINTS})
-    with pytest.raises(ConversionError, match=f"sense: expected 7 numbers in position, found {found}"):
+    (binding,) = bind([vector(7)], {"tactile": JOINTS})
+    with pytest.raises(ConversionError, match=f"tactile: expected 7 numbers in position, found {found}"):
         raw_array(binding, [JointState(position=[0.0] * found)])
 
 
 # A text is a sequence too, but nothing that a message's numbers can be.
 @given(st.one_of(st.none(), st.integers(), st.lists(st.one_of(st.none(), st.floats(), st.text()), max_size=3)))
-def test_whatever_stands_for_the_values_only_a_conversion_error_comes(values: object) -> None:
+def test_foreign_values_raise_only_a_conversion_error(values: object) -> None:
     binding = Binding(vector(2), VECTOR)
     try:
         raw = raw_array(binding, [SimpleNamespace(values=values)])
@@ -140,11 +140,11 @@ def test_a_bag_that_does_not_describe_the_message_is_read(tmp_path: Path) -> Non
     message = VectorStamped(values=[1.5, -2.5])
     message.header.stamp.sec = 7
     with Writer(tmp_path / "bag", version=8) as writer:
-        connection = writer.add_connection("/sense", VECTOR, typestore=store)
+        connection = writer.add_connection("/tactile", VECTOR, typestore=store)
         writer.write(connection, 8, bytes(serialize_message(message)))
     # As in a bag from the time before they were stored.
     with closing(sqlite3.connect(next((tmp_path / "bag").glob("*.db3")))) as database, database:
         assert database.execute("DELETE FROM message_definitions").rowcount
-    ((name, log_ns, stamp_ns, read),) = read_bag(tmp_path / "bag", {"sense": "/sense"}, {"sense": [VECTOR]})
-    assert (name, log_ns, stamp_ns) == ("sense", 8, 7_000_000_000)
+    ((name, log_ns, stamp_ns, read),) = read_bag(tmp_path / "bag", {"tactile": "/tactile"}, {"tactile": [VECTOR]})
+    assert (name, log_ns, stamp_ns) == ("tactile", 8, 7_000_000_000)
     assert raw_array(Binding(vector(2), VECTOR), [read]).tolist() == [1.5, -2.5]

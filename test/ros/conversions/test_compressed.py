@@ -1,4 +1,4 @@
-"""CompressedImage to pixels: exactly what was encoded, and a ConversionError for whatever is no picture."""
+"""CompressedImage to pixels: exactly the encoded pixels, and a ConversionError for everything that is no picture."""
 
 import struct
 import zlib
@@ -104,7 +104,7 @@ def test_integer_depth_is_millimetres(compressed_as: str, values: np.ndarray, wi
 @given(
     metres=hnp.arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.floats(0.5, 9, width=32))
 )
-def test_float_depth_is_what_its_quantisation_leaves(compressed_as: str, metres: np.ndarray) -> None:
+def test_float_depth_is_exact_up_to_its_quantisation(compressed_as: str, metres: np.ndarray) -> None:
     # The publisher's defaults: depth_quantization 100, depth_max 10 m (codec.cpp, encodeCompressedDepthImage).
     a = np.float32(100 * 101)
     b = np.float32(1 - a / 10)
@@ -165,7 +165,7 @@ EMPTY = JPEG[:SOF] + struct.pack(">HH", 0, 16) + JPEG[SOF + 4 :]
         (DEPTH, message(b"", "16UC1; compressedDepth png"), "begins with nothing"),
     ],
 )
-def test_what_is_no_picture_is_named(binding: Binding, broken: SimpleNamespace, words: str) -> None:
+def test_a_payload_that_is_no_picture_is_named(binding: Binding, broken: SimpleNamespace, words: str) -> None:
     with pytest.raises(ConversionError, match=words) as caught:
         raw_array(binding, [broken])
     assert str(caught.value).startswith(f"{binding.modality.name}: ")
@@ -198,7 +198,7 @@ def test_a_payload_that_was_cut_off_is_a_conversion_error(compressed_as: str, pa
 @pytest.mark.parametrize("compressed_as", WHOLE)
 @settings(deadline=None)  # a size that grew, though not beyond the limit, is allocated
 @given(data=st.data())
-def test_whatever_is_changed_in_it_only_a_conversion_error_comes(compressed_as: str, data: st.DataObject) -> None:
+def test_changed_bytes_raise_only_a_conversion_error(compressed_as: str, data: st.DataObject) -> None:
     binding, whole = WHOLE[compressed_as]
     changed = bytearray(whole)
     for at in data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=8)):

@@ -2,8 +2,8 @@
 
     python -m test.ros.node.fuzz --messages 100000 --seed 0
 
-A round is 500 messages to one synchroniser of random settings. What breaks is raised as an AssertionError that names the
-round; `--first` begins with it.
+A round is 500 messages to one synchroniser of random settings. A failure is raised as an AssertionError that names the
+round; `--first` starts with that round.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _JOINTS = Modality(name="joints", source="", preprocessing=Vector(size=7), netwo
 _TACTILE = Modality(name="tactile", source="", preprocessing=Vector(size=11), network="vector", likelihood="normal")
 BINDINGS = bind((*vision_touch_modalities(), _JOINTS, _TACTILE), {"joints": JOINTS})
 
-# What a field of the wrong type, an uninitialised driver or an attacker would put there.
+# Values that a field of the wrong type, an uninitialised driver or an attacker would bring.
 _HOSTILE: list[Any] = [
     -1, 0, 1, 2, 3, 7, 255, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**63, 2**64, -(2**63), 10**30,
     0.5, -0.0, 1e-320, 3.5e38, 1e300, nan, inf, -inf, 1j, True, None, "", "nan", "rgb8", "32FC1", "x" * 10_000,
@@ -49,10 +49,10 @@ _FORMATS = (
 
 
 def fuzz(messages: int, seed: int, first: int = 0) -> Counter[str]:
-    """Send so many messages; returns what became of them, by kind.
+    """Send `messages` messages, and return how many were converted, rejected and dropped, by kind.
 
     Raises:
-        AssertionError: something was raised that is no ConversionError, or does not hold; it names the round.
+        AssertionError: an error other than ConversionError, or a property that does not hold; it names the round.
     """
     found: Counter[str] = Counter()
     for number in range(first, first + -(-messages // ROUND)):
@@ -143,14 +143,14 @@ def _stream(random: Random, name: str, window: int) -> Stream:
 
 
 def _step(random: Random) -> int:
-    """How far the clock goes on; now and then it leaps."""
+    """Return the time to the next message; now and then the clock jumps."""
     if random.random() < 0.005:
         return random.choice([-1, 1]) * random.choice([MS, 40 * MS, 700 * MS, 3_600_000 * MS, 10**18])
     return random.choice([0, 1, MS // 4, MS, 5 * MS, 33 * MS])
 
 
 def _message(random: Random, binding: Binding, now_ns: int) -> Any:
-    """A message of the binding's type, as it should be or with up to four things wrong."""
+    """Return a message of the binding's type, correct or with up to four faults."""
     message = _good(random, binding)
     sent_ns = now_ns - random.choice([0, 0, 0, MS, 20 * MS, 300 * MS, -MS, -(10**10)])
     # On a coarse grid, so that stamps repeat.
@@ -188,7 +188,7 @@ def _good(random: Random, binding: Binding) -> Any:
 
 
 def _compress(random: Random, message: Any, image: np.ndarray) -> None:
-    """Make it a CompressedImage."""
+    """Write the image into the message as a CompressedImage."""
     message.format = random.choice(_FORMATS)
     depth = image.ndim == 2
     pixels = np.abs(image * 1000).astype(np.uint16) if depth else image
@@ -219,7 +219,7 @@ def _mutate(random: Random, message: Any) -> None:
 
 
 def _fields(message: Any) -> Iterator[tuple[Any, str]]:
-    """Every field of the message, and of what is in it, with its owner."""
+    """Yield every field of the message and of the messages in it, with its owner."""
     for field, value in vars(message).items():
         yield message, field
         if isinstance(value, SimpleNamespace) and value is not message:
@@ -238,7 +238,7 @@ def _other_data(random: Random, data: array) -> Any:
 
 
 def main() -> None:
-    """Fuzz, and say what became of the messages."""
+    """Fuzz, and print how many messages were converted, rejected and dropped."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""A synchroniser on a clock that each call moves, and streams to try it with. Times are milliseconds."""
+"""A synchroniser on a clock that each call moves, and streams for its tests. Times are milliseconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACTION = replace(CAMERA, name="action", hold_ns=100 * MS)
 
 
 class Bench:
-    """Collects the sets, and polls whenever it is asked to."""
+    """A synchroniser that keeps its sets and is polled at each of its deadlines."""
 
     def __init__(
         self,

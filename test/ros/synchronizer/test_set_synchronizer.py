@@ -1,4 +1,4 @@
-"""Which samples a set gets and when it leaves, one test for each point of the contract. Times are milliseconds."""
+"""The samples of a set and when it leaves, one test for each point of the contract. Times are milliseconds."""
 
 import subprocess
 import sys
@@ -10,7 +10,11 @@ from .bench import ACTION, CAMERA, DEPTH, FORCE, MS, START, Bench
 
 
 def test_it_runs_without_ros_numpy_or_any_other_package() -> None:
-    code = "import sys, smvae_ros.synchronizer.set_synchronizer; sys.exit(bool({'rclpy', 'numpy', 'pydantic'} & set(sys.modules)))"
+    code = """
+import sys
+import smvae_ros.synchronizer.sample_selection, smvae_ros.synchronizer.set_synchronizer
+sys.exit(bool({"rclpy", "numpy", "pydantic"} & set(sys.modules)))
+"""
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -204,7 +208,7 @@ def test_a_silent_reference_is_replaced_by_ticks_until_it_is_back() -> None:
     assert [stamp for stamp in reasons if stamp not in ticks] == [*range(0, 200, 50), *range(700, 1000, 50)]
 
 
-def test_a_reference_that_is_back_gets_what_waiting_ticks_would_have_taken() -> None:
+def test_a_reference_that_is_back_gets_the_samples_of_waiting_ticks() -> None:
     bench = Bench(CAMERA, DEPTH, replace(FORCE, timeout_ns=2000 * MS))
     bench.add("force", 0)
     bench.add("depth", 290)

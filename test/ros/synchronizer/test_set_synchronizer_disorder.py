@@ -1,4 +1,4 @@
-"""What the synchroniser makes of stamps out of order, jumps of time, floods and settings that cannot work."""
+"""The synchroniser with stamps out of order, jumps of time, floods of samples and settings that cannot work."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from .bench import CAMERA, DEPTH, FORCE, MS, START, Bench
 
 
-def test_set_stamps_strictly_increase_and_what_is_late_or_twice_there_is_counted() -> None:
+def test_set_stamps_strictly_increase_and_late_and_duplicate_samples_are_counted() -> None:
     bench = Bench(CAMERA, DEPTH)
     for stamp, now in ((100, 100), (100, 101), (150, 150), (150, 152), (140, 153)):
         bench.add("depth", stamp, now)

@@ -1,5 +1,6 @@
-"""What holds of the synchroniser for any samples in any order, against a slow and obvious one."""
+"""Properties of the synchroniser for any samples in any order, against a slow and obvious implementation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -69,7 +70,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def run(
-    case: Case, arrivals: list[Arrival], reference: str | None = "rgb", polls: list[int] = []
+    case: Case, arrivals: list[Arrival], reference: str | None = "rgb", polls: Sequence[int] = ()
 ) -> tuple[list[SampleSet], SetSynchronizer]:
     synchronizer = SetSynchronizer(
         case.streams, reference=reference, max_wait_ns=MAX_WAIT, tick_ns=50 * MS, future_ns=0
@@ -116,7 +117,7 @@ def oracle(case: Case) -> list[tuple[int, dict[str, list[int]]]]:
 
 @settings(max_examples=400, deadline=None)
 @given(cases(), st.data())
-def test_any_arrival_order_within_the_wait_gives_the_sets_of_the_slow_and_obvious_one(
+def test_any_arrival_order_within_the_wait_gives_the_sets_of_the_obvious_implementation(
     case: Case, data: st.DataObject
 ) -> None:
     sets, _ = run(case, case.arrivals(data.draw))

@@ -6,15 +6,18 @@ from bisect import insort
 from typing import NamedTuple
 
 from smvae_ros.synchronizer.sample_set import new_tuple
-
-NEVER = -(1 << 63)
-"""Before every stamp and every time, in nanoseconds."""
-FOREVER = 1 << 128
-"""After every stamp and every time, in nanoseconds."""
+from smvae_ros.synchronizer.stream import FOREVER
 
 
 class Reference(NamedTuple):
-    """What a set is gathered around: a sample's stamp, or a tick of the clock. All times are integer nanoseconds."""
+    """The moment that a set is gathered around. All times are integer nanoseconds.
+
+    Attributes:
+        stamp_ns: the stamp of a sample of the reference modality, or of a tick of the clock.
+        opened_ns: when the reference arrived.
+        deadline_ns: when its set leaves at the latest.
+        tick: whether it is a tick of the clock.
+    """
 
     stamp_ns: int
     opened_ns: int
@@ -22,12 +25,12 @@ class Reference(NamedTuple):
     tick: bool
 
 
-class References:
+class ReferenceQueue:
     """The waiting references, in the order of their stamps.
 
     Attributes:
-        first: the one with the oldest stamp; None if none waits.
-        due_ns: the earliest deadline; FOREVER if none waits.
+        first: the reference with the oldest stamp; None if none waits.
+        due_ns: the earliest deadline; FOREVER if no reference waits.
     """
 
     def __init__(self) -> None:
@@ -37,40 +40,40 @@ class References:
 
     @property
     def newest(self) -> Reference | None:
-        """The one with the newest stamp."""
+        """The reference with the newest stamp; None if none waits."""
         return self._waiting[-1] if self._waiting else None
 
     def open(self, stamp_ns: int, opened_ns: int, deadline_ns: int, *, tick: bool) -> None:
-        """Let a reference wait."""
+        """Add a reference."""
         waiting = self._waiting
         reference = new_tuple(Reference, (stamp_ns, opened_ns, deadline_ns, tick))
         if waiting:
             insort(waiting, reference)
-        else:  # as nearly always
+        else:  # the usual case
             waiting.append(reference)
         self.first = waiting[0]
         if deadline_ns < self.due_ns:
             self.due_ns = deadline_ns
 
     def close(self) -> None:
-        """Forget the one with the oldest stamp."""
+        """Remove the reference with the oldest stamp."""
         del self._waiting[0]
         if self._waiting:
-            self._note()
+            self._update()
         else:
             self.first, self.due_ns = None, FOREVER
 
     def keep(self, *, ticks: bool) -> None:
-        """Forget all but the ticks, or all but those that are none."""
+        """Keep only ticks (`ticks=True`) or only references of the modality (`ticks=False`)."""
         self._waiting = [reference for reference in self._waiting if reference.tick == ticks]
-        self._note()
+        self._update()
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all references."""
         self._waiting.clear()
-        self._note()
+        self._update()
 
-    def _note(self) -> None:
+    def _update(self) -> None:
         waiting = self._waiting
         self.first = waiting[0] if waiting else None
         self.due_ns = min([reference.deadline_ns for reference in waiting], default=FOREVER)
