@@ -1,4 +1,7 @@
-"""The synchroniser's settings in seconds: one place for the node's parameters, config/fusion.yaml and the replay."""
+"""Settings of the node and of the synchroniser: one place for ROS parameters, config/fusion.yaml and the replay.
+
+All times are in seconds.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +21,23 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 from smvae_core.errors import ConfigurationError, explain
 from smvae_core.modality import Modality
 from smvae_ros.conversions.bindings import Binding, bind
-from smvae_ros.synchronizer.set_synchronizer import SetSynchronizer, Stream
+from smvae_ros.synchronizer.set_synchronizer import SetSynchronizer
+from smvae_ros.synchronizer.stream import Stream
 
-# When a parameter of the node may change; without a word here, while the node is not active.
-READ_ONLY = {"changes": "never"}
-UNCONFIGURED = {"changes": "while unconfigured"}
-ANY_TIME = {"changes": "at any time"}
+# When a parameter of the node may change. Fields without one of these change while the node is not active.
+READ_ONLY: JsonDict = {"changes": "never"}
+UNCONFIGURED: JsonDict = {"changes": "while unconfigured"}
+ANY_TIME: JsonDict = {"changes": "at any time"}
 
 _SIMULATED_FUTURE_S = 1.0
-# Parameters that every node has.
-_OF_ROS = {"use_sim_time", "qos_overrides", "start_type_description_service"}
+# Parameters that every ROS 2 node has.
+_ROS_PARAMETERS = {"use_sim_time", "qos_overrides", "start_type_description_service"}
 
 
 class _Settings(BaseModel):
@@ -40,7 +45,7 @@ class _Settings(BaseModel):
 
 
 class NodeSettings(_Settings):
-    """What the node needs to know before it has a checkpoint."""
+    """The settings that the node needs before it has a checkpoint."""
 
     autostart: bool = Field(
         default=True,
@@ -70,8 +75,9 @@ class NodeSettings(_Settings):
 
 
 class StreamSettings(_Settings):
-    """How one modality reaches the sets; times in seconds. See `smvae_ros.synchronizer.stream.Stream` for each but topic,
-    message and prediction_rate.
+    """The settings of one modality: its topic, and how its samples reach the sets.
+
+    `smvae_ros.synchronizer.stream.Stream` explains those that are not about topic, message and predictions.
     """
 
     topic: str = Field(min_length=1, description="topic of the modality")
@@ -106,7 +112,7 @@ class StreamSettings(_Settings):
     ordered: bool = Field(default=True, description="samples arrive in the order of their stamps")
 
     def stream(self, name: str) -> Stream:
-        """The same in nanoseconds.
+        """Return the synchroniser's stream of that name, in nanoseconds.
 
         Raises:
             ValueError: values that do not go together.
@@ -127,7 +133,7 @@ class StreamSettings(_Settings):
 
 
 class FusionSettings(_Settings):
-    """How messages become sets; times in seconds."""
+    """The settings by which messages become sets."""
 
     reference: str = Field(
         default="rgb", description="modality whose samples open sets; empty: a tick of the clock does"
@@ -147,7 +153,12 @@ class FusionSettings(_Settings):
         return self
 
     def synchronizer(self, *, simulated: bool = False) -> SetSynchronizer:
-        """A synchroniser with these settings; simulated time comes as a message, often after what it times."""
+        """Return a synchroniser with these settings.
+
+        Args:
+            simulated: the clock is /clock. Its messages often arrive after the samples of that time, so stamps may lie
+                further ahead.
+        """
         future = max(self.future, _SIMULATED_FUTURE_S) if simulated else self.future
         return SetSynchronizer(
             self.synchronizer_streams(),
@@ -158,11 +169,11 @@ class FusionSettings(_Settings):
         )
 
     def synchronizer_streams(self) -> list[Stream]:
-        """The streams of that synchroniser."""
+        """Return the streams of the synchroniser, one for each modality."""
         return [settings.stream(name) for name, settings in self.streams.items()]
 
     def bindings(self, modalities: Iterable[Modality]) -> tuple[Binding, ...]:
-        """Each modality with the message that brings it.
+        """Bind each modality to the message that brings it.
 
         Raises:
             ConfigurationError: a message that cannot bring its modality.
@@ -170,11 +181,11 @@ class FusionSettings(_Settings):
         return bind(modalities, {name: stream.message for name, stream in self.streams.items()})
 
     def root_topics(self) -> dict[str, str]:
-        """By modality its topic, resolved at the root, as a bag has it."""
+        """Return each modality's topic, resolved in the root namespace, as a bag has it."""
         return {name: "/" + stream.topic.lstrip("/") for name, stream in self.streams.items()}
 
     def changed(self, changes: dict[str, Any]) -> FusionSettings:
-        """The settings with some values replaced; under `streams` only what each modality names is.
+        """Return the settings with some values replaced; in `streams`, only the values that a modality's block names.
 
         Raises:
             ConfigurationError: an unknown key or modality, or a bad value.
@@ -195,7 +206,7 @@ class FusionSettings(_Settings):
 
 
 def default_settings(modalities: Iterable[Modality]) -> FusionSettings:
-    """Settings for the modalities of a checkpoint: cameras and commands at up to 25 Hz, force/torque at up to 1 kHz.
+    """Return settings for a checkpoint's modalities: cameras and commands at up to 25 Hz, force/torque at up to 1 kHz.
 
     The reference is `rgb`, or else the first image, or else the clock.
     """
@@ -210,7 +221,7 @@ def default_settings(modalities: Iterable[Modality]) -> FusionSettings:
 
 
 def default_topics(modalities: Iterable[Modality]) -> dict[str, str]:
-    """By modality its topic, relative: images on `<name>/image`, all else on `<name>`, but `force` on `wrench`."""
+    """Return each modality's relative topic: `<name>/image` for images, `wrench` for `force`, else `<name>`."""
     by_name = {modality.name: modality for modality in modalities}
     topics = {name: f"{name}/image" if modality.is_image else name for name, modality in by_name.items()}
     if "force" in by_name and by_name["force"].preprocessing.kind == "force" and "wrench" not in by_name:
@@ -219,14 +230,14 @@ def default_topics(modalities: Iterable[Modality]) -> dict[str, str]:
 
 
 def prediction_topics(modalities: Iterable[Modality]) -> dict[str, str]:
-    """By modality the topic of its predictions: `~/predicted/<name>`, but of `force` `~/predicted/wrench`."""
+    """Return the topic of each modality's predictions: `~/predicted/wrench` for `force`, else `~/predicted/<name>`."""
     return {name: f"~/predicted/{topic.split('/')[0]}" for name, topic in default_topics(modalities).items()}
 
 
 def flat(
     settings: NodeSettings | FusionSettings | StreamSettings, prefix: str = ""
 ) -> Iterator[tuple[str, Any, FieldInfo]]:
-    """Name, value and field of each parameter; a modality's stand under `streams.<modality>`."""
+    """Yield name, value and field of each parameter; names of a modality's begin with `streams.<modality>.`."""
     for key, field in type(settings).model_fields.items():
         value = getattr(settings, key)
         if isinstance(value, dict):
@@ -237,7 +248,7 @@ def flat(
 
 
 def read_parameters(path: Path) -> dict[str, Any]:
-    """What a ROS 2 parameter file says of `FusionSettings`, for its `changed`; the node's own are left out.
+    """Read from a ROS 2 parameter file what `FusionSettings.changed` takes; `NodeSettings` are left out.
 
     Names may be nested or dotted, as in `streams.rgb.topic: image`.
 
@@ -256,13 +267,15 @@ def read_parameters(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: expected the ros__parameters of one node, found those of {len(parameters)}")
     nested: dict[str, Any] = {}
     _nest(parameters[0], nested)
-    if unknown := sorted(set(nested) - set(FusionSettings.model_fields) - set(NodeSettings.model_fields) - _OF_ROS):
+    if unknown := sorted(
+        set(nested) - set(FusionSettings.model_fields) - set(NodeSettings.model_fields) - _ROS_PARAMETERS
+    ):
         raise ConfigurationError(f"{path}: unknown parameter {', '.join(unknown)}")
     return {key: value for key, value in nested.items() if key in FusionSettings.model_fields}
 
 
 def nanoseconds(seconds: float) -> int:
-    """Seconds to whole nanoseconds."""
+    """Convert seconds to whole nanoseconds."""
     return round(seconds * 1e9)
 
 
@@ -287,7 +300,7 @@ def _default_stream(modality: Modality, topic: str) -> StreamSettings:
         return StreamSettings(
             topic=topic,
             timeout=0.2,
-            # What arrives while a set waits must not push out the set's own window.
+            # Samples that arrive while a set waits must not push out the set's own window.
             depth=window + 480,
             window=window,
             least=window,

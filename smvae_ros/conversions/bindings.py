@@ -84,6 +84,12 @@ def bind(modalities: Iterable[Modality], messages: Mapping[str, str]) -> tuple[B
     return tuple(_binding(modality, messages.get(modality.name, "")) for modality in modalities)
 
 
+def depth_modality(bindings: Iterable[Binding]) -> str | None:
+    """Return the first depth modality, whose predictions become points; None if there is none."""
+    names = (one.modality.name for one in bindings if one.modality.preprocessing.kind == "depth")
+    return next(names, None)
+
+
 def fitting(modality: Modality) -> list[str]:
     """Return the messages that can bring a modality, its usual one first.
 

@@ -1,77 +1,39 @@
-"""What the node counts, and how it says so: smvae_ros/FusionStatus and diagnostic_msgs/DiagnosticArray."""
+"""How the node and each modality are doing, in words: levels and sentences of /diagnostics, and the closing summary."""
 
-import threading
-from collections import Counter, deque
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from smvae_ros.node.statistics import STAGES, Statistics
+from smvae_ros.synchronizer.stream import StreamCounts
+
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
-
-STAGES = ("latency", "wait", "conversion", "inference", "publication")
-_REMEMBERED = 1000
-
-
-class Statistics:
-    """Counts since activation. Written by the executor's thread and the worker's, read by the executor's.
-
-    Attributes:
-        skipped: sets that a newer one overtook before the worker took them.
-        unheard: sets that were not run, as nobody listened.
-        published: latents.
-        failures: sets at which the engine or a publication failed.
-        decoded: by modality, predictions computed.
-        rejected: by modality, samples that could not be converted.
-        reasons: by modality, why the last of these could not.
-    """
-
-    def __init__(self) -> None:
-        self.skipped = 0
-        self.unheard = 0
-        self.published = 0
-        self.failures = 0
-        self.decoded: Counter[str] = Counter()
-        self.rejected: Counter[str] = Counter()
-        self.reasons: dict[str, str] = {}
-        self._seconds: dict[str, deque[float]] = {stage: deque(maxlen=_REMEMBERED) for stage in STAGES}
-        self._lock = threading.Lock()
-
-    def add_times(self, seconds: Mapping[str, float]) -> None:
-        """Remember how long each of `STAGES` took for one set; the last 1000 sets count."""
-        with self._lock:
-            for stage, value in seconds.items():
-                self._seconds[stage].append(value)
-
-    def percentile(self, stage: str, percent: float) -> float:
-        """A percentile of a stage in seconds; 0 before the first set."""
-        with self._lock:
-            seconds = list(self._seconds[stage])
-        return float(np.percentile(seconds, percent)) if seconds else 0.0
 
 
 @dataclass(frozen=True)
 class ModalityReport:
-    """One modality over the last period.
+    """One modality over the last period, which is about a second.
 
     Attributes:
         name: the modality.
         topic: fully resolved.
-        enabled: whether it may be in sets.
-        alive: whether a sample arrived within its timeout.
+        enabled: whether the modality may be in sets.
+        alive: whether a sample arrived within the modality's timeout.
         rate: messages per second.
         age: seconds since the last message arrived; -1 before the first.
-        share: of the period's sets, those that it was in.
+        share: the part of the period's sets that the modality was in, 0 to 1.
         received: messages since activation.
         used: samples that were in a set.
-        dropped: samples that were not, by reason.
-        lost: messages published and never taken, counted while one node publishes them.
+        dropped: samples that were in no set, by reason.
+        lost: messages that were published and never taken; counted while one node publishes them.
         zero_stamp: samples without a stamp, which got the time of arrival.
         bad: messages of the period that could not be converted.
-        reason: why the last of these could not.
-        problem: what is wrong with the period's messages though they can be read; empty if nothing is.
-        decoded: predictions of it since activation.
+        reason: why the last of the bad messages could not be.
+        problem: what is wrong with the period's messages although they can be read; empty if nothing is.
+        decoded: predictions of the modality since activation.
     """
 
     name: str
@@ -92,7 +54,7 @@ class ModalityReport:
     decoded: int = 0
 
     def verdict(self) -> tuple[bytes, str]:
-        """Level and summary: STALE is silent, ERROR sends nothing usable, WARN sends some that is not."""
+        """Return level and summary: STALE is silent, ERROR sends nothing usable, WARN sends some that is not usable."""
         if not self.enabled:
             return OK, "disabled"
         if self.received == 0:
@@ -108,7 +70,7 @@ class ModalityReport:
         return OK, f"{self.rate:.1f} Hz"
 
     def values(self) -> dict[str, object]:
-        """Key and value for a diagnostic viewer."""
+        """Return keys and values for a diagnostic viewer."""
         return {
             "topic": self.topic,
             "rate (Hz)": f"{self.rate:.1f}",
@@ -125,17 +87,17 @@ class ModalityReport:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """The node over the last period.
+    """The node over the last period, which is about a second.
 
     Attributes:
         state: of the lifecycle.
-        problem: why it could not be configured or activated, or has no time; empty if nothing is wrong.
+        problem: why the node could not be configured or activated, or has no time; empty if nothing is wrong.
         device: where the model runs; empty before it is loaded.
         receiving: whether any message came in the period.
-        sets: emitted since activation.
-        recent_sets: emitted in the period.
-        recent_skips: skipped in the period.
-        recent_failures: failed in the period.
+        sets: sets emitted since activation.
+        recent_sets: sets emitted in the period.
+        recent_skips: sets skipped in the period.
+        recent_failures: sets that failed in the period.
         statistics: since activation.
     """
 
@@ -150,7 +112,7 @@ class NodeReport:
     statistics: Statistics
 
     def verdict(self) -> tuple[bytes, str]:
-        """Level and summary."""
+        """Return level and summary."""
         if self.problem:
             return ERROR, self.problem
         if self.state != "active":
@@ -166,7 +128,7 @@ class NodeReport:
         return OK, f"{self.recent_sets} sets a second"
 
     def values(self) -> dict[str, object]:
-        """Key and value for a diagnostic viewer."""
+        """Return keys and values for a diagnostic viewer."""
         counts = self.statistics
         times = {
             f"{stage} p{percent} (ms)": f"{1e3 * counts.percentile(stage, percent):.1f}"
@@ -187,8 +149,9 @@ class NodeReport:
 def diagnostic_statuses(
     name: str, hardware: str, node: NodeReport, modalities: Iterable[ModalityReport]
 ) -> list[DiagnosticStatus]:
-    """One status of the node, `<name>: fusion`, and one of each modality, `<name>: <modality>`."""
-    reports: list[tuple[str, NodeReport | ModalityReport]] = [("fusion", node), *((m.name, m) for m in modalities)]
+    """Return one status of the node, `<name>: fusion`, and one of each modality, `<name>: <modality>`."""
+    reports: list[tuple[str, NodeReport | ModalityReport]] = [("fusion", node)]
+    reports += [(modality.name, modality) for modality in modalities]
     statuses = []
     for part, report in reports:
         level, message = report.verdict()
@@ -197,3 +160,29 @@ def diagnostic_statuses(
             DiagnosticStatus(level=level, name=f"{name}: {part}", message=message, hardware_id=hardware, values=values)
         )
     return statuses
+
+
+def closing_summary(statistics: Statistics, sets: int, counts: Mapping[str, StreamCounts]) -> str:
+    """Return one line on a whole activation: sets, the share of them with each modality, latency, what was dropped.
+
+    Args:
+        sets: that the synchroniser emitted.
+        counts: by modality, what became of its samples.
+    """
+    words = f"closing summary: {statistics.published} latents of {sets} sets"
+    if sets:
+        words += ": " + ", ".join(f"{name} in {one.sets / sets:.0%}" for name, one in counts.items())
+    if statistics.published:
+        p50, p99 = (1e3 * statistics.percentile("latency", percent) for percent in (50, 99))
+        words += f"; latency p50 {p50:.0f} ms, p99 {p99:.0f} ms"
+    if statistics.unheard:
+        words += f"; {statistics.unheard} sets not run, as nobody listened"
+    if statistics.skipped:
+        words += f"; {statistics.skipped} sets skipped"
+    dropped = [
+        f"{name} {count} {reason}"
+        for name, one in counts.items()
+        for reason, count in sorted(one.dropped.items())
+        if count
+    ]
+    return words + (f"; dropped: {', '.join(dropped)}" if dropped else "")

@@ -1,6 +1,7 @@
-"""The fusion node: sensors in, latent and predictions out, as a managed (lifecycle) node.
+"""The fusion node: the shell of a managed (lifecycle) node around the worker and the active fusion.
 
-Callbacks only stamp and enqueue, on a single-threaded executor; the network runs on the worker's thread.
+Sensor messages pass through subscriptions, synchronizer, worker and publications, in this order. Callbacks only stamp
+and enqueue, on a single-threaded executor; the network runs on the worker's thread.
 """
 
 from __future__ import annotations
@@ -11,17 +12,14 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 from smvae_core.errors import ConfigurationError, SMVAEError
-from smvae_ros.conversions.arrays import set_arrays
-from smvae_ros.conversions.bindings import Binding
-from smvae_ros.node.diagnostics import Statistics
-from smvae_ros.node.farewell import farewell
+from smvae_ros.node.active_fusion import ActiveFusion
+from smvae_ros.node.diagnostics import closing_summary
 from smvae_ros.node.parameters import (
     declare_fusion_settings,
     declare_node_settings,
@@ -32,12 +30,11 @@ from smvae_ros.node.parameters import (
     unknown_overrides,
 )
 from smvae_ros.node.publications import Publications
-from smvae_ros.node.repetition import Repetition
+from smvae_ros.node.repeated_warnings import RepeatedWarnings
+from smvae_ros.node.statistics import Statistics
 from smvae_ros.node.status import STEADY, StatusPublisher
-from smvae_ros.node.subscriptions import Intake
-from smvae_ros.node.worker import FusionWorker, Result
-from smvae_ros.settings import FusionSettings, NodeSettings
-from smvae_ros.synchronizer.set_synchronizer import SampleSet
+from smvae_ros.node.worker import FusionWorker
+from smvae_ros.settings import NodeSettings
 
 if TYPE_CHECKING:  # torch takes seconds to import; the worker does it when the node is configured
     from smvae_core.inference.engine import Engine
@@ -46,7 +43,7 @@ _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.
 
 
 class FusionNode(LifecycleNode):
-    """Configured: the engine is loaded and warm. Active: subscribed and publishing.
+    """The fusion node. Configured: the engine is loaded and warm. Active: subscribed and publishing.
 
     Raises:
         ConfigurationError: a parameter of the wrong type or out of range.
@@ -56,15 +53,13 @@ class FusionNode(LifecycleNode):
         super().__init__("fusion")
         declare_node_settings(self)
         self._problem = ""
-        self._statistics = Statistics()
-        self._settings: FusionSettings | None = None
-        self._worker: FusionWorker | None = None
-        self._engine: Engine | None = None
-        self._bindings: tuple[Binding, ...] = ()
-        self._publications: Publications | None = None
-        self._intake: Intake | None = None
         self._ending = False
-        self._warnings: dict[str, Repetition] = {}
+        self._worker: FusionWorker | None = None
+        """From configuration to clean-up."""
+        self._active: ActiveFusion | None = None
+        self._statistics = Statistics()
+        self._summary = closing_summary(self._statistics, 0, {})
+        self._warnings = RepeatedWarnings(self.get_logger().warning)
         self._status = StatusPublisher(self)
         self.create_timer(1.0, self._report, clock=STEADY)
         self.create_service(Trigger, "~/reset", self._reset)
@@ -74,7 +69,7 @@ class FusionNode(LifecycleNode):
     @property
     def state(self) -> str:
         """Label of the lifecycle's state."""
-        return self._state_machine.current_state[1]
+        return str(self._state_machine.current_state[1])
 
     def start(self) -> None:
         """Configure and activate, if the parameter `autostart` says so."""
@@ -83,17 +78,16 @@ class FusionNode(LifecycleNode):
             self.trigger_activate()
 
     def hurry(self) -> None:
-        """From any thread: the node is about to end, so a checkpoint that is being loaded is not warmed up any more."""
+        """Say from any thread that the node is about to end, so that a checkpoint being loaded is not warmed up."""
         self._ending = True
         if (worker := self._worker) is not None:
             worker.cancel()
 
     def end(self) -> None:
-        """Leave every state in good order: unsubscribe, join the worker, say farewell."""
-        synchronizer = self._intake.synchronizer if self._intake is not None else None
+        """Shut down from whatever state, unsubscribe, join the worker and log the closing summary."""
         if self.state != "finalized":
             self.trigger_shutdown()
-        self.get_logger().info(farewell(self._statistics, synchronizer))
+        self.get_logger().info(self._summary)
         self.destroy_node()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -112,13 +106,13 @@ class FusionNode(LifecycleNode):
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let go of the checkpoint."""
+        """Free the checkpoint."""
         self._free()
         self.get_logger().info("unconfigured: the model is freed")
         return _SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """As deactivate and cleanup."""
+        """Unsubscribe and free the checkpoint."""
         self._free()
         return _SUCCESS
 
@@ -142,23 +136,19 @@ class FusionNode(LifecycleNode):
     def _configure(self) -> None:
         settings = node_settings(self)
         begin = monotonic()
-        self._engine = self._work(lambda: self._load(settings))
-        declare_fusion_settings(self, self._engine.modalities)
-        self._settings = fusion_settings(self, self._engine.modalities)
-        self._bindings = self._settings.bindings(self._engine.modalities)
-        self._publications = Publications(self, self._bindings)
-        names = ", ".join(modality.name for modality in self._engine.modalities)
+        self._worker = worker = FusionWorker()
+        engine = worker.load(lambda: self._load(settings))
+        declare_fusion_settings(self, engine.modalities)
+        bindings = fusion_settings(self, engine.modalities).bindings(engine.modalities)
+        worker.prepare(bindings, Publications(self, bindings))
+        names = ", ".join(modality.name for modality in engine.modalities)
         for name in unknown_overrides(self):
             found = f" of a checkpoint with {names}" if name.startswith("streams.") else ""
             self.get_logger().warning(f"{name}: no such parameter{found}; it has no effect")
         self.get_logger().info(
             f"configured: {settings.checkpoint or 'the shipped checkpoint'} ({names}) "
-            f"on {self._engine.device} by {self._engine.backend}, loaded and warm in {monotonic() - begin:.1f} s"
+            f"on {engine.device} by {engine.backend}, loaded and warm in {monotonic() - begin:.1f} s"
         )
-
-    def _work(self, load: Callable[[], Engine]) -> Engine:
-        self._worker = FusionWorker(load, self._convert, self._wanted, self._publish, self._fail)
-        return self._worker.engine()
 
     def _load(self, settings: NodeSettings) -> Engine:
         import torch
@@ -175,118 +165,63 @@ class FusionNode(LifecycleNode):
         return Engine.load(path, device, precision=settings.precision)
 
     def _activate(self) -> None:
-        self._settings = fusion_settings(self, self._engine.modalities)
-        self._limit_predictions()
-        if self._worker is None:
-            self._work(lambda: self._engine)
+        assert self._worker is not None, "the lifecycle configures before it activates"
+        settings = fusion_settings(self, self._worker.engine.modalities)
         self._statistics = Statistics()
         self._status.begin()
-        self._intake = Intake(self, self._bindings, self._settings, self._submit, self._worker.forget)
+        self._active = active = ActiveFusion(self, self._worker, settings, self._statistics, self._warnings)
         topics = ", ".join(
-            f"{name} from {topic} ({self._intake.bindings[name].message})"
-            for name, topic in self._intake.topics.items()
-            if self._settings.streams[name].enabled
+            f"{name} from {topic} ({active.subscriptions.bindings[name].message})"
+            for name, topic in active.subscriptions.topics.items()
+            if settings.streams[name].enabled
         )
         self.get_logger().info(f"active: {topics}")
 
     def _quiet(self) -> None:
-        if self._intake is not None:
-            self._intake.destroy()
-            self._intake = None
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker = None
-        # A processor's memory is not worth the time that loading it again would take.
-        if self._engine is not None and self._engine.device.type == "cuda":
-            self._engine.release()
+        if self._active is not None:
+            self._active.close()
+            synchronizer = self._active.subscriptions.synchronizer
+            sets = sum(synchronizer.sets.values())
+            self._summary = closing_summary(self._statistics, sets, synchronizer.counts)
+            self._active = None
 
     def _free(self) -> None:
         self._quiet()
-        if self._publications is not None:
-            self._publications.destroy()
-        self._engine = self._publications = self._settings = None
-
-    def _submit(self, sample_set: SampleSet) -> None:
-        self._statistics.skipped += self._worker.submit(sample_set)
-
-    def _convert(self, sample_set: SampleSet) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        return set_arrays(self._bindings, sample_set)
-
-    def _wanted(self) -> set[str] | None:
-        wanted = self._publications.wanted()
-        self._statistics.unheard += wanted is None
-        return wanted
-
-    def _publish(self, result: Result) -> None:
-        intake, statistics = self._intake, self._statistics
-        if intake is None:
-            return
-        for name, reason in result.rejected.items():
-            statistics.rejected[name] += 1
-            statistics.reasons[name] = reason
-            self._warn(name, f"{intake.topics[name]}: {reason}")
-        if result.fusion is None:
-            return
-        begin = monotonic()
-        self._publications.publish(result.sample_set, result.fusion, intake.frames, intake.camera)
-        sample_set = result.sample_set
-        newest_ns = sample_set.stamp_ns - min(sample_set.ages_ns.values())
-        statistics.published += 1
-        statistics.decoded.update(result.fusion.predictions.keys())
-        statistics.add_times(
-            {
-                "latency": (self.get_clock().now().nanoseconds - newest_ns) / 1e9,
-                "wait": (sample_set.emitted_ns - sample_set.opened_ns + result.waited_ns) / 1e9,
-                "conversion": result.conversion_ns / 1e9,
-                "inference": result.inference_ns / 1e9,
-                "publication": monotonic() - begin,
-            }
-        )
-
-    def _fail(self, error: Exception) -> None:
-        self._statistics.failures += 1
-        self._warn(
-            "", str(error) if isinstance(error, SMVAEError) else f"a set failed: {type(error).__name__}: {error}"
-        )
-
-    def _warn(self, about: str, text: str) -> None:
-        if self._warnings.setdefault(about, Repetition()).due(text, monotonic()):
-            self.get_logger().warning(text)
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
 
     def _report(self) -> None:
-        device = str(self._engine.device) if self._engine is not None else ""
-        self._status.publish(self.state, self._problem, device, self._statistics, self._intake)
+        device = self._worker.device if self._worker is not None else ""
+        subscriptions = self._active.subscriptions if self._active is not None else None
+        self._status.publish(self.state, self._problem, device, self._statistics, subscriptions)
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success = self._intake is not None
-        if self._intake is None:
+        response.success = self._active is not None
+        if self._active is None:
             response.message = f"the node is {self.state}: there is nothing to reset"
         else:
-            response.message = f"all samples forgotten, epoch {self._intake.reset()} begins"
+            response.message = f"all samples forgotten, epoch {self._active.subscriptions.reset()} begins"
         return response
 
     def _consider(self, parameters: list[Parameter]) -> SetParametersResult:
-        """Refuse what could not be applied, so that the old value stays."""
+        """Refuse parameters that could not be applied, so that the old values stay."""
         try:
             refuse_node_settings(parameters, self.state)
-            if self._settings is not None:
-                refuse_fusion_settings(self, self._engine.modalities, parameters, self.state)
+            # Declaring parameters, while the node is being configured, calls this as well.
+            if self._worker is not None and self.state in ("inactive", "active"):
+                refuse_fusion_settings(self, self._worker.engine.modalities, parameters, self.state)
         except ConfigurationError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     def _apply(self, parameters: list[Parameter]) -> None:
-        if self._intake is None:
+        if self._worker is None or self._active is None:
             return
-        settings = fusion_settings(self, self._engine.modalities)
-        if settings == self._settings:
+        settings = fusion_settings(self, self._worker.engine.modalities)
+        if settings == self._active.settings:
             return
-        self._settings = settings
-        self._limit_predictions()
         try:
-            self._intake.change(settings)
+            self._active.change(settings)
         except Exception as error:  # of a subscription: rclpy would swallow it without a word
             self.get_logger().error(f"{type(error).__name__}: {error}")
-
-    def _limit_predictions(self) -> None:
-        self._publications.limit({name: s.prediction_rate for name, s in self._settings.streams.items()})

@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 
 class MessageLoss:
-    """Counts the gaps in a topic's publication sequence numbers.
+    """A count of the gaps in a topic's publication sequence numbers.
 
-    Each publisher numbers its own messages and a number does not say whose it is, so gaps count only while there is
-    one publisher. A number that goes back is that of a publisher that was restarted.
+    Each publisher numbers its own messages, and a number does not say which publisher it belongs to, so gaps count
+    only while there is one publisher. A number that goes back means that the publisher was restarted.
 
     Args:
-        publishers: how many publish on the topic; asked only at a gap, since asking costs more than counting.
+        publishers: returns the number of publishers on the topic; called only at a gap, because it is slow.
 
     Attributes:
-        lost: so far.
+        lost: messages lost so far.
     """
 
     def __init__(self, publishers: Callable[[], int]) -> None:
@@ -24,7 +24,7 @@ class MessageLoss:
         self._last: int | None = None
 
     def see(self, number: int | None) -> None:
-        """Take the number of the next message; None where the middleware does not number them."""
+        """Take the sequence number of the next message; None where the middleware does not number messages."""
         last, self._last = self._last, number
         if last is not None and number is not None and number > last + 1 and self._publishers() == 1:
             self.lost += number - last - 1

@@ -1,4 +1,4 @@
-"""docs/parameters.md, from the very fields that the node declares its parameters from.
+"""Write docs/parameters.md from the fields that the node declares its parameters from.
 
 python -m smvae_ros.node.parameter_table > docs/parameters.md
 """
@@ -25,20 +25,21 @@ _HEAD = "| parameter | type | default | meaning | changes |\n|---|---|---|---|--
 
 
 def parameters_page() -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     return "\n".join(
         [
             "# Topics and parameters of the fusion node",
             "",
-            "Written by `python -m smvae_ros.node.parameter_table > docs/parameters.md` from the declarations themselves. "
-            "A file with all of them is [config/fusion.yaml](../config/fusion.yaml). A bad value is refused with the "
-            "reason, and the old one stays. What changes at any time is applied at once: nothing is forgotten but the "
-            "samples of a modality that is taken out, and sets that wait already keep their deadline.",
+            "This page is written by `python -m smvae_ros.node.parameter_table > docs/parameters.md` from the "
+            "declarations in the code. [config/fusion.yaml](../config/fusion.yaml) lists all parameters with their "
+            "defaults. A bad value is refused with the reason, and the old value stays. A parameter that changes at "
+            "any time is applied at once. Nothing is forgotten but the samples of a modality that is taken out, and "
+            "sets that wait already keep their deadline.",
             "",
             "## Topics",
             "",
-            "Of the usual four senses; others are on `<name>/image` or `<name>`, their predictions on "
-            "`~/predicted/<name>`. All are relative, for namespaces and remappings.",
+            "These are the topics of the usual four modalities. Any other modality is on `<name>/image` or `<name>`, "
+            "its predictions on `~/predicted/<name>`. All names are relative, so namespaces and remappings work.",
             "",
             _topics(),
             "## The node",
@@ -49,27 +50,27 @@ def parameters_page() -> str:
             _table({name: field for name, field in FusionSettings.model_fields.items() if name != "streams"}),
             "## Each modality of the checkpoint",
             "",
-            "The names begin with `streams.<modality>.`, as in `streams.rgb.topic`. The next table has the defaults of "
-            "the usual four where they are others.",
+            "The names begin with `streams.<modality>.`, as in `streams.rgb.topic`. The second table lists the "
+            "defaults of the usual four modalities that differ from the first.",
             "",
             _table(StreamSettings.model_fields),
             _usual(),
             "## Messages",
             "",
-            "What a modality can come as, for `streams.<modality>.message`. The usual one is Image for images, "
-            "WrenchStamped for windows of six forces and torques, TwistStamped for vectors of 4 or 6, and "
-            "VectorStamped for all other numbers. A prediction on `~/predicted/<modality>` has the same type, but is "
-            "an Image also where the modality comes as a CompressedImage.",
+            "`streams.<modality>.message` chooses the message that brings a modality. Left empty, it is Image for "
+            "images, WrenchStamped for windows of six forces and torques, TwistStamped for vectors of 4 or 6, and "
+            "VectorStamped for all other numbers. A prediction on `~/predicted/<modality>` has the same type; for a "
+            "CompressedImage it is an Image.",
             "",
             _messages(),
-            "A CompressedImage is what image_transport's `compressed` and `compressedDepth` send, on the topic with that "
-            "name at its end: `streams.rgb.topic: /camera/color/image_raw/compressed`. Colours are JPEG or PNG. Depth is "
+            "image_transport's `compressed` and `compressedDepth` send CompressedImages, on the topic with that name "
+            "at its end: `streams.rgb.topic: /camera/color/image_raw/compressed`. Colours are JPEG or PNG. Depth is "
             "PNG, of millimetres (16UC1) or of `compressedDepth`'s inverse depth (32FC1); RVL is refused.",
             "",
             "## Quality of service",
             "",
-            "`qos_overrides.<topic>.<subscription or publisher>.<reliability, durability, history or depth>`, by the "
-            "full name of the topic; read-only, to be given at the start.",
+            "`qos_overrides.<topic>.<subscription or publisher>.<reliability, durability, history or depth>` sets one "
+            "policy. The topic is its full name. These parameters are read-only: give them at the start.",
             "",
         ]
     )
@@ -83,7 +84,7 @@ def _topics() -> str:
         f"`{binding.type}` |\n"
         for binding in bind(modalities, {})
     ]
-    return "| | seen on | predicted on | as |\n|---|---|---|---|\n" + "".join(rows)
+    return "| modality | topic | predictions | type |\n|---|---|---|---|\n" + "".join(rows)
 
 
 def _table(fields: dict[str, FieldInfo]) -> str:
@@ -97,7 +98,7 @@ def _table(fields: dict[str, FieldInfo]) -> str:
 
 
 def _usual() -> str:
-    """Where the default of one of the usual four differs from the field's own."""
+    """Return the table of defaults that differ from the field's own, for the usual four modalities."""
     streams = default_settings(vision_touch_modalities()).streams
     differing = [
         key
@@ -113,7 +114,7 @@ def _usual() -> str:
 
 
 def _messages() -> str:
-    lines = ["| message | brings |\n|---|---|\n", *(f"| `{message}` | images |\n" for message in IMAGES)]
+    lines = ["| message | carries |\n|---|---|\n", *(f"| `{message}` | images |\n" for message in IMAGES)]
     for message, counts in NUMBERS.items():
         number = "any number of" if counts is None else " or ".join(map(str, counts))
         lines.append(f"| `{message}` | vectors of {number} entries, windows of {number} channels |\n")
@@ -122,8 +123,9 @@ def _messages() -> str:
 
 def _type(field: FieldInfo) -> str:
     if choices := get_args(field.annotation):
-        return ", ".join(f"`{choice}`" for choice in choices if isinstance(choice, str)) or field.annotation.__name__
-    return {bool: "bool", int: "integer", float: "double", str: "string"}[field.annotation]
+        return ", ".join(f"`{choice}`" for choice in choices)
+    names: dict[object, str] = {bool: "bool", int: "integer", float: "double", str: "string"}
+    return names[field.annotation]
 
 
 def _literal(value: Any) -> str:

@@ -1,5 +1,7 @@
 """The node's ROS parameters, declared from the same pydantic settings that the offline replay reads."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +30,7 @@ _MOST_COUNT = 100_000
 
 
 def declare_node_settings(node: Node) -> None:
-    """Declare what stands in `NodeSettings`.
+    """Declare the parameters of `NodeSettings`.
 
     Raises:
         ConfigurationError: an override of the wrong type or out of range, named.
@@ -37,10 +39,10 @@ def declare_node_settings(node: Node) -> None:
 
 
 def node_settings(node: Node) -> NodeSettings:
-    """The declared node settings as they stand.
+    """Return the current values of the parameters of `NodeSettings`.
 
     Raises:
-        ConfigurationError: a value that is none of the choices.
+        ConfigurationError: a value that is not one of the choices.
     """
     try:
         return NodeSettings(**{name: node.get_parameter(name).value for name in NodeSettings.model_fields})
@@ -49,16 +51,16 @@ def node_settings(node: Node) -> NodeSettings:
 
 
 def declare_fusion_settings(node: Node, modalities: tuple[Modality, ...]) -> None:
-    """Declare how messages become sets, for the modalities of a checkpoint; what is declared already stays as it is.
+    """Declare the parameters of `FusionSettings` for a checkpoint's modalities, unless they are declared already.
 
     Raises:
-        ConfigurationError: an override of the wrong type or out of range, named; its default is in place afterwards.
+        ConfigurationError: an override of the wrong type or out of range, named; the default is in place afterwards.
     """
     _declare(node, flat(default_settings(modalities)))
 
 
 def fusion_settings(node: Node, modalities: tuple[Modality, ...], changes: Sequence[Parameter] = ()) -> FusionSettings:
-    """The declared fusion settings as they stand, or as they would stand with `changes`.
+    """Return the current values of the parameters of `FusionSettings`, with `changes` applied.
 
     Raises:
         ConfigurationError: a bad value, or values that do not go together.
@@ -84,10 +86,10 @@ def fusion_settings(node: Node, modalities: tuple[Modality, ...], changes: Seque
 
 
 def refuse_node_settings(changes: Sequence[Parameter], state: str) -> None:
-    """Refuse changes that cannot be applied; parameters that are none of `NodeSettings` are passed over.
+    """Refuse changes of `NodeSettings` that cannot be applied; other parameters are passed over.
 
     Raises:
-        ConfigurationError: a bad value, or a node that is past the state in which it would read it.
+        ConfigurationError: a bad value, or a node past the state in which it reads the parameter.
     """
     values = {parameter.name: parameter.value for parameter in changes if parameter.name in NodeSettings.model_fields}
     if values and state != "unconfigured":
@@ -101,7 +103,7 @@ def refuse_node_settings(changes: Sequence[Parameter], state: str) -> None:
 def refuse_fusion_settings(
     node: Node, modalities: tuple[Modality, ...], changes: Sequence[Parameter], state: str
 ) -> None:
-    """Refuse changes that cannot be applied; parameters that are none of `FusionSettings` are passed over.
+    """Refuse changes of `FusionSettings` that cannot be applied; other parameters are passed over.
 
     Raises:
         ConfigurationError: a bad value, values that do not go together, or a node past the state in which they change.
@@ -119,9 +121,9 @@ def refuse_fusion_settings(
 
 
 def unknown_overrides(node: Node) -> list[str]:
-    """Parameters that a file or the command line gives, and that no declared parameter takes.
+    """Return the names of parameters that a file or the command line gives and that the node does not have.
 
-    Of a modality that the checkpoint lacks, all together as `streams.<modality>`.
+    Parameters of a modality that the checkpoint lacks give one name, `streams.<modality>`.
     """
     unknown = [
         name
@@ -137,7 +139,7 @@ def unknown_overrides(node: Node) -> list[str]:
 
 
 def files_of_others(node: Node, arguments: Sequence[str]) -> dict[str, list[str]]:
-    """Among the command line's parameter files those without a word for the node, and the nodes that each is for."""
+    """Return the command line's parameter files that have no block for the node, with the nodes that they name."""
     name = node.get_fully_qualified_name()
     files = {file: _nodes(file) for option, file in zip(arguments, arguments[1:]) if option == "--params-file"}
     return {file: nodes for file, nodes in files.items() if not any(_matches(pattern, name) for pattern in nodes)}
@@ -171,7 +173,7 @@ def _expected(default: Any, found: Any, descriptor: ParameterDescriptor) -> str:
 
 
 def _nodes(file: str) -> list[str]:
-    """The nodes, wild cards included, that a parameter file has a block for; rcl has found it to be one."""
+    """Return the node names, wild cards included, that a parameter file has blocks for; rcl has read it already."""
 
     def blocks(content: Any, path: str) -> Iterator[str]:
         if isinstance(content, dict):
@@ -185,7 +187,7 @@ def _nodes(file: str) -> list[str]:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """Whether a block is for a node of that full name: `*` stands for one part of it, `**` for any number."""
+    """Return whether a block is for a node: `*` stands for one part of its full name, `**` for any number of parts."""
     parts = {"**": "(/[^/]+)*", "*": "/[^/]+"}
     return (
         re.fullmatch("".join(parts.get(one, "/" + re.escape(one)) for one in pattern.split("/")[1:]), name) is not None
@@ -194,15 +196,24 @@ def _matches(pattern: str, name: str) -> bool:
 
 def _descriptor(value: Any, field: FieldInfo) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(description=field.description or "")
-    bounds = [bound for item in field.metadata for bound in (getattr(item, "ge", None), getattr(item, "gt", None))]
-    bounds = [bound for bound in bounds if bound is not None]
     if isinstance(value, bool):
         return descriptor
+    at_least, above, at_most = (_bound(field, kind) for kind in ("ge", "gt", "le"))
     if isinstance(value, int):
-        least = min(bounds, default=0) + any(getattr(item, "gt", None) is not None for item in field.metadata)
+        least = int(above) + 1 if above is not None else int(at_least or 0)
         descriptor.integer_range.append(IntegerRange(from_value=least, to_value=_MOST_COUNT, step=0))
     elif isinstance(value, float):
-        least = float(bounds[0]) if bounds else -_MOST_SECONDS
-        most = next((float(item.le) for item in field.metadata if getattr(item, "le", None) is not None), _MOST_SECONDS)
-        descriptor.floating_point_range.append(FloatingPointRange(from_value=least, to_value=most, step=0.0))
+        lower = above if above is not None else at_least
+        descriptor.floating_point_range.append(
+            FloatingPointRange(
+                from_value=-_MOST_SECONDS if lower is None else lower,
+                to_value=_MOST_SECONDS if at_most is None else at_most,
+                step=0.0,
+            )
+        )
     return descriptor
+
+
+def _bound(field: FieldInfo, kind: str) -> float | None:
+    bounds = (getattr(item, kind, None) for item in field.metadata)
+    return next((float(bound) for bound in bounds if bound is not None), None)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Entry point of the executable `fusion_node`; SIGINT and SIGTERM end it with exit code 0 at any time."""
+    """Run the executable `fusion_node`; SIGINT and SIGTERM end it with exit code 0 at any time."""
     stopping = threading.Event()
     executor: SingleThreadedExecutor | None = None
     node: FusionNode | None = None
@@ -30,12 +30,12 @@ def main() -> None:
             executor.wake()
 
     _on_signal(stop)
-    # These take seconds; a signal that comes meanwhile is heard.
+    # Imported here, because they take seconds, and a signal that comes meanwhile must be heard.
     import rclpy
     from rclpy._rclpy_pybind11 import RCLError
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
-    from rclpy.utilities import remove_ros_args
+    from rclpy.utilities import remove_ros_args, try_shutdown
 
     from smvae_core.errors import ConfigurationError
     from smvae_ros.node.fusion_node import FusionNode
@@ -43,7 +43,7 @@ def main() -> None:
 
     try:
         ArgumentParser(
-            description="The fusion node. What it takes, it takes as ROS arguments.",
+            description="The fusion node. All its settings are ROS arguments.",
             usage="fusion_node [--ros-args -p NAME:=VALUE --params-file FILE -r FROM:=TO ...]",
         ).parse_args(remove_ros_args()[1:])
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
@@ -52,7 +52,7 @@ def main() -> None:
     except (ConfigurationError, RCLError) as error:
         # rcl adds the lines of its source.
         print(f"error: {' '.join(str(error).split(', at /')[0].split())}", file=sys.stderr)
-        rclpy.try_shutdown()
+        try_shutdown()
         sys.exit(2)
     for file, others in files_of_others(node, sys.argv).items():
         node.get_logger().warning(

@@ -1,4 +1,4 @@
-"""What is wrong with the sensors of an active node though their messages can be read: for the log and diagnostics."""
+"""Sensor watch: finds silent sensors and wrong stamps, for the log and diagnostics."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from rclpy.node import Node
 
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.node.diagnostics import ModalityReport
-from smvae_ros.node.stamp_check import span, stamp_problem
-from smvae_ros.node.subscriptions import Intake
+from smvae_ros.node.subscriptions import Subscriptions, simulated_time
 from smvae_ros.settings import nanoseconds
 
 NO_CLOCK = "use_sim_time is true, but no time has come on /clock"
@@ -19,10 +18,19 @@ NO_CLOCK = "use_sim_time is true, but no time has come on /clock"
 _SILENT_S = 5.0
 # A sensor that begins or ends in the middle of a period may be in no set of it.
 _PERIODS_IN_A_ROW = 2
+_MOST_BEHIND_S = 1.0
+_HOUR_S = 3600.0
+_DAY_S = 24 * _HOUR_S
+_YEAR_S = 365.25 * _DAY_S
+# No machine has run so long, and no stamp since 1970 is so small.
+_LONGEST_RUN_S = 10 * _YEAR_S
 
 
 class SensorWatch:
-    """Asked once a second. What it finds twice in a row counts, and is logged once from one activation to the next."""
+    """A watch over the sensors of an active node, asked once a second.
+
+    A problem counts once it was found twice in a row. It is logged once per activation.
+    """
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -31,11 +39,10 @@ class SensorWatch:
     @property
     def timeless(self) -> bool:
         """Whether the node waits for simulated time to begin."""
-        clock = self._node.get_clock()
-        return clock.ros_time_is_active and clock.now().nanoseconds == 0
+        return simulated_time(self._node) and self._node.get_clock().now().nanoseconds == 0
 
     def begin(self) -> None:
-        """Start over."""
+        """Start again, as after an activation."""
         self._began = monotonic()
         self._warned: set[tuple[str, str]] = set()
         self._unused: Counter[str] = Counter()
@@ -43,25 +50,25 @@ class SensorWatch:
         self._future: Counter[str] = Counter()
         self._named = False
 
-    def problem(self, intake: Intake, name: str, received: int, unused: bool) -> str:
-        """What is wrong with the messages that came since it was last asked; empty if nothing is.
+    def problem(self, subscriptions: Subscriptions, name: str, received: int, unused: bool) -> str:
+        """Return what is wrong with the messages since the last call; empty if nothing is.
 
         Args:
             name: the modality.
-            received: messages of it since then.
-            unused: whether there were sets, none of which it was in, though its messages could be read.
+            received: messages of the modality since the last call.
+            unused: whether sets went out without the modality, although its messages could be read.
         """
-        stream = intake.settings.streams[name]
-        stamp_ns = intake.stamps_ns.get(name, 0)
+        stream = subscriptions.settings.streams[name]
+        stamp_ns = subscriptions.stamps_ns.get(name, 0)
         if self.timeless:
             return NO_CLOCK if received else ""
         problem = ""
         if received and stamp_ns:
             problem = stamp_problem(
                 stamp_ns + nanoseconds(stream.offset),
-                intake.arrived_ns[name],
-                future=self._future_since_last(intake, name),
-                simulated=self._node.get_clock().ros_time_is_active,
+                subscriptions.arrived_ns[name],
+                future=self._future_since_last(subscriptions, name),
+                simulated=simulated_time(self._node),
             )
         self._misdated[name] = self._misdated[name] + 1 if problem else 0
         unused = unused and received > 0 and stream.enabled
@@ -70,10 +77,10 @@ class SensorWatch:
             problem = ""
         if self._unused[name] < _PERIODS_IN_A_ROW:
             return problem
-        return f"in no set: {problem or _why_unused(intake, name)}"
+        return f"in no set: {problem or _why_unused(subscriptions, name)}"
 
-    def warn(self, intake: Intake, modalities: list[ModalityReport]) -> None:
-        """Log what is wrong with the sensors, each thing once."""
+    def warn(self, subscriptions: Subscriptions, modalities: list[ModalityReport]) -> None:
+        """Log what is wrong with the sensors, each problem once."""
         silent = monotonic() - self._began >= _SILENT_S
         if silent and not self._named:
             self._warn_of_namesake()
@@ -85,11 +92,14 @@ class SensorWatch:
             for one in modalities
             if silent and one.enabled and one.received == 0 and ("silence", one.topic) not in self._warned
         ]
-        self._warn("silence", {one.topic: self._silence(intake.bindings[one.name], one.topic) for one in unheard})
-        # Where the stamps of the reference are wrong, the others are in no set because of it.
-        guilty = self._misdated[intake.settings.reference] >= _PERIODS_IN_A_ROW
         self._warn(
-            "problem", {one.topic: one.problem for one in modalities if not guilty or self._misdated[one.name] > 0}
+            "silence", {one.topic: self._silence(subscriptions.bindings[one.name], one.topic) for one in unheard}
+        )
+        # Where the stamps of the reference are wrong, the others are in no set because of it.
+        reference_is_wrong = self._misdated[subscriptions.settings.reference] >= _PERIODS_IN_A_ROW
+        self._warn(
+            "problem",
+            {one.topic: one.problem for one in modalities if not reference_is_wrong or self._misdated[one.name] > 0},
         )
         unstamped = "messages have no stamp: the time of their arrival stands in for it"
         self._warn("stamp", {one.topic: unstamped for one in modalities if one.zero_stamp})
@@ -103,8 +113,8 @@ class SensorWatch:
                 "start one with -r __node:=NAME or in a namespace"
             )
 
-    def _future_since_last(self, intake: Intake, name: str) -> bool:
-        dropped = intake.synchronizer.counts[name].dropped["future"]
+    def _future_since_last(self, subscriptions: Subscriptions, name: str) -> bool:
+        dropped = subscriptions.synchronizer.counts[name].dropped["future"]
         previous, self._future[name] = self._future[name], dropped
         return dropped > previous
 
@@ -122,27 +132,63 @@ class SensorWatch:
         return f"no message in the {_SILENT_S:.0f} s since activation ({found}); sets go out without what it brings"
 
     def _warn(self, kind: str, problems: Mapping[str, str]) -> None:
-        """Say each thing once, and what is the same of several topics in one line."""
+        """Log each problem once, and equal problems of several topics in one line."""
         topics: dict[str, list[str]] = {}
         for topic, problem in problems.items():
             if problem and (kind, topic) not in self._warned:
                 self._warned.add((kind, topic))
                 topics.setdefault(problem, []).append(topic)
-        for problem, those in topics.items():
-            self._node.get_logger().warning(f"{', '.join(those)}: {problem}")
+        for problem, names in topics.items():
+            self._node.get_logger().warning(f"{', '.join(names)}: {problem}")
 
 
-def _why_unused(intake: Intake, name: str) -> str:
-    settings, reference = intake.settings, intake.settings.reference
+def _why_unused(subscriptions: Subscriptions, name: str) -> str:
+    settings, reference = subscriptions.settings, subscriptions.settings.reference
     stream = settings.streams[name]
-    if stream.window > 1 and intake.synchronizer.held(name) < stream.least:
+    if stream.window > 1 and subscriptions.synchronizer.held(name) < stream.least:
         return f"it takes {stream.least} samples (least) without a silence of {stream.timeout:g} s (timeout)"
-    if name == reference or not (intake.stamps_ns.get(name) and intake.stamps_ns.get(reference)):
+    if name == reference or not (subscriptions.stamps_ns.get(name) and subscriptions.stamps_ns.get(reference)):
         return f"no stamp lies within {stream.tolerance:g} s (tolerance) of a set's"
     ahead_s = stream.offset - settings.streams[reference].offset
     for one, sign in ((name, 1), (reference, -1)):
-        ahead_s += sign * (intake.stamps_ns[one] - intake.arrived_ns[one]) / 1e9
+        ahead_s += sign * (subscriptions.stamps_ns[one] - subscriptions.arrived_ns[one]) / 1e9
     return (
         f"stamps are {span(abs(ahead_s))} {'ahead of' if ahead_s > 0 else 'behind'} those of {reference}, "
         f"with a tolerance of {stream.tolerance:g} s"
     )
+
+
+def stamp_problem(stamp_ns: int, now_ns: int, *, future: bool, simulated: bool) -> str:
+    """Return what is wrong with a stamp that is not of the node's time; empty if nothing is.
+
+    Args:
+        stamp_ns: the stamp, its stream's offset included.
+        now_ns: when the message arrived, by the node's clock.
+        future: whether the sample was dropped because its stamp lies too far ahead.
+        simulated: whether the node's clock is `/clock`.
+    """
+    behind_s = (now_ns - stamp_ns) / 1e9
+    if behind_s < 0.0 and future:
+        cause = ": they seem to be real time, which /clock is not" if simulated and behind_s < -_DAY_S else ""
+        return f"stamps are {span(-behind_s)} ahead of the node's clock, beyond `future`, and dropped{cause}"
+    if behind_s <= _MOST_BEHIND_S:
+        return ""
+    return f"stamps are {span(behind_s)} behind the node's clock: {_cause(stamp_ns, behind_s, simulated)}"
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in words, in the unit that suits it."""
+    for unit, name in ((_YEAR_S, "years"), (_DAY_S, "days"), (_HOUR_S, "h"), (60.0, "min"), (1.0, "s")):
+        if seconds >= unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{1e3 * seconds:.0f} ms"
+
+
+def _cause(stamp_ns: int, behind_s: float, simulated: bool) -> str:
+    if stamp_ns / 1e9 < _LONGEST_RUN_S and behind_s > _LONGEST_RUN_S:
+        cause = "they seem to count from the start of the machine or of a simulation"
+    elif behind_s > _DAY_S:
+        cause = "they seem to be of a recording"
+    else:
+        return "the driver is slow, or its clock is another"
+    return cause if simulated else f"{cause} (use_sim_time is false)"

@@ -1,24 +1,26 @@
-"""Once a second, how the node and each modality are doing: `~/status` and `/diagnostics`."""
+"""Status: once a second, how the node and each modality are doing, on `~/status` and `/diagnostics`."""
 
 from __future__ import annotations
 
 from time import monotonic
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 from smvae_ros.msg import FusionStatus, ModalityStatus
-from smvae_ros.node.diagnostics import ModalityReport, NodeReport, Statistics, diagnostic_statuses
+from smvae_ros.node.diagnostics import ModalityReport, NodeReport, diagnostic_statuses
 from smvae_ros.node.sensor_watch import NO_CLOCK, SensorWatch
-from smvae_ros.node.subscriptions import Intake
+from smvae_ros.node.statistics import Statistics
+from smvae_ros.node.subscriptions import Subscriptions
 
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
-"""For what must go on when simulated time stands still."""
+"""A clock for timers that must go on when simulated time stands still."""
 
 
 class StatusPublisher:
-    """Publishes counts, and rates over the time since it last did."""
+    """The publishers of status and diagnostics: counts since activation, and rates since the last publication."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -28,28 +30,30 @@ class StatusPublisher:
         self.begin()
 
     def begin(self) -> None:
-        """Start over: the counts begin at 0."""
+        """Start again with counts of 0."""
         self._last = monotonic()
         self._previous: dict[tuple[str, str], int] = {}
         self._watch.begin()
 
-    def publish(self, state: str, problem: str, device: str, statistics: Statistics, intake: Intake | None) -> None:
-        """Publish both.
+    def publish(
+        self, state: str, problem: str, device: str, statistics: Statistics, subscriptions: Subscriptions | None
+    ) -> None:
+        """Publish status and diagnostics.
 
         Args:
             state: of the lifecycle.
             problem: why the node could not be configured or activated; empty if nothing is wrong.
             device: where the model runs; empty before it is loaded.
-            intake: None while the node is not active.
+            subscriptions: None while the node is not active.
         """
         period = max(monotonic() - self._last, 1e-3)
         self._last = monotonic()
-        sets = sum(intake.synchronizer.sets.values()) if intake is not None else 0
+        sets = sum(subscriptions.synchronizer.sets.values()) if subscriptions is not None else 0
         recent_sets = self._since_last("", "sets", sets)
-        modalities = [] if intake is None else self._modalities(intake, statistics, period, recent_sets)
+        modalities = [] if subscriptions is None else self._modalities(subscriptions, statistics, period, recent_sets)
         report = NodeReport(
             state=state,
-            problem=problem or (NO_CLOCK if intake is not None and self._watch.timeless else ""),
+            problem=problem or (NO_CLOCK if subscriptions is not None and self._watch.timeless else ""),
             device=device,
             receiving=any(modality.rate for modality in modalities),
             sets=sets,
@@ -58,8 +62,8 @@ class StatusPublisher:
             recent_failures=self._since_last("", "failures", statistics.failures),
             statistics=statistics,
         )
-        if intake is not None:
-            self._watch.warn(intake, modalities)
+        if subscriptions is not None:
+            self._watch.warn(subscriptions, modalities)
         stamp = self._node.get_clock().now().to_msg()
         name = self._node.get_fully_qualified_name().lstrip("/")
         diagnostics = DiagnosticArray(status=diagnostic_statuses(name, device, report, modalities))
@@ -67,7 +71,7 @@ class StatusPublisher:
         self._diagnostics.publish(diagnostics)
         status = FusionStatus(
             state=state,
-            epoch=intake.synchronizer.resets if intake is not None else 0,
+            epoch=subscriptions.synchronizer.resets if subscriptions is not None else 0,
             device=device,
             sets=sets,
             skipped=statistics.skipped,
@@ -80,11 +84,11 @@ class StatusPublisher:
         self._status.publish(status)
 
     def _modalities(
-        self, intake: Intake, statistics: Statistics, period: float, recent_sets: int
+        self, subscriptions: Subscriptions, statistics: Statistics, period: float, recent_sets: int
     ) -> list[ModalityReport]:
         now_ns = self._node.get_clock().now().nanoseconds
         reports = []
-        for name, counts in intake.synchronizer.counts.items():
+        for name, counts in subscriptions.synchronizer.counts.items():
             bad = self._since_last(name, "rejected", statistics.rejected[name])
             usable = max(0, self._since_last(name, "sets", counts.sets) - bad)
             received = self._since_last(name, "received", counts.received)
@@ -94,20 +98,20 @@ class StatusPublisher:
             reports.append(
                 ModalityReport(
                     name=name,
-                    topic=intake.topics[name],
-                    enabled=intake.settings.streams[name].enabled,
-                    alive=intake.synchronizer.alive(name, now_ns),
+                    topic=subscriptions.topics[name],
+                    enabled=subscriptions.settings.streams[name].enabled,
+                    alive=subscriptions.synchronizer.alive(name, now_ns),
                     rate=received / period,
-                    age=(now_ns - intake.arrived_ns[name]) / 1e9 if name in intake.arrived_ns else -1.0,
+                    age=(now_ns - subscriptions.arrived_ns[name]) / 1e9 if name in subscriptions.arrived_ns else -1.0,
                     share=min(1.0, usable / recent_sets) if recent_sets else 0.0,
                     received=counts.received,
                     used=counts.used,
                     dropped=dropped,
-                    lost=intake.losses[name].lost if name in intake.losses else 0,
+                    lost=subscriptions.losses[name].lost if name in subscriptions.losses else 0,
                     zero_stamp=counts.zero_stamp,
                     bad=bad,
                     reason=statistics.reasons.get(name, ""),
-                    problem=self._watch.problem(intake, name, received, recent_sets > 0 and not (usable or bad)),
+                    problem=self._watch.problem(subscriptions, name, received, recent_sets > 0 and not (usable or bad)),
                     decoded=statistics.decoded[name],
                 )
             )

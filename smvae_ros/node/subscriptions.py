@@ -1,11 +1,12 @@
-"""From topics to sets: the subscriptions of an active node, and the timer that keeps the synchroniser's deadlines."""
+"""Subscriptions: messages of the sensors' topics go to the synchroniser, its sets to the worker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.clock import Clock, JumpThreshold, ROSClock
+from rclpy.clock_type import ClockType
 from rclpy.duration import Duration
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
@@ -14,34 +15,35 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
-from smvae_ros.conversions.bindings import COMPRESSED, Binding
+from smvae_ros.conversions.bindings import COMPRESSED, Binding, depth_modality
 from smvae_ros.conversions.message_types import MESSAGES
 from smvae_ros.node.message_loss import MessageLoss
 from smvae_ros.node.worker import TOGETHER
 from smvae_ros.settings import FusionSettings, nanoseconds
-from smvae_ros.synchronizer.set_synchronizer import SampleSet
+from smvae_ros.synchronizer.sample_set import SampleSet
 
 # Of a 1 kHz sensor nothing may be lost while the executor is busy.
 _QOS_DEPTH = {"force": 200, "vector": 10}
 
 
-class Intake:
-    """Subscribes when it is made, unsubscribes when it is destroyed; all on the executor's thread.
+class Subscriptions:
+    """Subscriptions of an active node, and the timer that keeps the synchroniser's deadlines.
+
+    Subscribes when it is created, unsubscribes when it is destroyed. Used on the executor's thread only.
 
     Args:
         submit: takes each set.
-        forget: called when time went back: what is under way belongs to the past.
+        forget: called when time went back, because sets that are under way belong to the past.
 
     Attributes:
-        synchronizer: the sets' counts and epoch.
-        bindings: by modality of the checkpoint.
+        synchronizer: gathers the messages into sets; has their counts and the epoch.
+        bindings: by modality, of the checkpoint.
         settings: in force.
         topics: by modality, fully resolved.
-        frames: by modality, the frame id that its sensor last gave.
-        arrived_ns: by modality, when its last message arrived, node clock.
+        arrived_ns: by modality, when its last message arrived, in time of the node's clock.
         stamps_ns: by modality, the stamp of that message; 0 for none.
-        camera: the depth camera, once it is known.
-        losses: by modality, for those that are subscribed to.
+        cameras: by modality, the calibration of its camera, once it is known.
+        losses: by modality that is subscribed to, the messages lost on the way.
     """
 
     def __init__(
@@ -52,14 +54,13 @@ class Intake:
         submit: Callable[[SampleSet], None],
         forget: Callable[[], None],
     ) -> None:
-        self.synchronizer = settings.synchronizer(simulated=node.get_clock().ros_time_is_active)
+        self.synchronizer = settings.synchronizer(simulated=simulated_time(node))
         self.bindings = {binding.modality.name: binding for binding in bindings}
         self.settings = settings
         self.topics = {name: node.resolve_topic_name(stream.topic) for name, stream in settings.streams.items()}
-        self.frames: dict[str, str] = {}
         self.arrived_ns: dict[str, int] = {}
         self.stamps_ns: dict[str, int] = {}
-        self.camera: CameraInfo | None = None
+        self.cameras: dict[str, CameraInfo] = {}
         self.losses: dict[str, MessageLoss] = {}
         self._node, self._clock = node, node.get_clock()
         self._submit, self._forget = submit, forget
@@ -76,19 +77,19 @@ class Intake:
             for name, stream in settings.streams.items():
                 if stream.enabled:
                     self._subscribe(name, stream.topic)
-        except BaseException:
+        except Exception:
             self.destroy()
             raise
 
     def reset(self) -> int:
-        """Forget all samples and start a new epoch; returns its number."""
+        """Forget all samples and start a new epoch; return its number."""
         self.synchronizer.reset()
         self._forget_past()
         self._arm()
         return self._epoch
 
     def change(self, settings: FusionSettings) -> None:
-        """Go on with other values of what may change at any time."""
+        """Apply other values of the settings that may change at any time."""
         for name, stream in settings.streams.items():
             if stream.enabled and name not in self._subscriptions:
                 self._subscribe(name, stream.topic)
@@ -112,28 +113,31 @@ class Intake:
         def receive(message: Any) -> None:
             stamp = message.header.stamp
             stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-            self.frames[name] = message.header.frame_id
             now_ns = self._clock.now().nanoseconds
             self.arrived_ns[name], self.stamps_ns[name] = now_ns, stamp_ns
             self._hand_on(self.synchronizer.add(name, stamp_ns, message, now_ns))
 
-        # As many images as the worker lets wait: what came while the machine slept is not lost before it can be fused.
+        # As many images as the worker lets wait, so that those that came while the machine slept are not lost.
         depth = TOGETHER if binding.modality.is_image else _QOS_DEPTH[binding.modality.preprocessing.kind]
         self.losses[name] = self._create(name, MESSAGES[binding.type], topic, receive, depth)
-        # Of several depth cameras, the first is the one whose prediction becomes points.
-        depths = [n for n, b in self.bindings.items() if b.modality.preprocessing.kind == "depth"]
-        if depths[:1] == [name]:
-            self._create(name, CameraInfo, _camera_info(topic, binding.type), self._see_camera, 1)
+        if name == depth_modality(self.bindings.values()):
+
+            def see(camera: CameraInfo) -> None:
+                self.cameras[name] = camera
+
+            self._create(name, CameraInfo, _camera_info(topic, binding.type), see, 1)
 
     def _unsubscribe(self, name: str) -> None:
         for subscription in self._subscriptions.pop(name, []):
             self._node.destroy_subscription(subscription)
 
-    def _create(self, name: str, message: type, topic: str, callback: Callable[[Any], None], depth: int) -> MessageLoss:
+    def _create(
+        self, name: str, message: type[Any], topic: str, callback: Callable[[Any], None], depth: int
+    ) -> MessageLoss:
         def take(first: Any, info: dict[str, Any]) -> None:
             loss.see(info["publication_sequence_number"])
             callback(first)
-            # The rest of a burst at once: going through the executor costs several times what taking a message does.
+            # Take the rest of a burst at once: the executor costs several times as much as taking a message.
             with subscription.handle:
                 for _ in range(depth - 1):
                     taken = subscription.handle.take_message(message, False)
@@ -145,7 +149,7 @@ class Intake:
         subscription = self._node.create_subscription(
             message,
             topic,
-            take,
+            cast("Callable[[Any], None]", take),  # rclpy passes the second argument to those that take one
             QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             event_callbacks=SubscriptionEventCallbacks(
@@ -167,7 +171,7 @@ class Intake:
         timer = self._node.create_timer(0.5, warn, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _warn_of_publisher(self, topic: str, policy: str) -> None:
-        # Nothing but reliability can be asked for, so nothing else can be too little.
+        # The subscriptions ask for nothing but reliability, so no other policy can be incompatible.
         publishers = ", ".join(
             f"{one.node_namespace.rstrip('/')}/{one.node_name} ({one.qos_profile.reliability.name.lower()})"
             for one in self._node.get_publishers_info_by_topic(topic)
@@ -176,9 +180,6 @@ class Intake:
             f"{topic}: a publisher offers less {policy} than is asked for, so nothing arrives from it; found "
             f"{publishers}; qos_overrides.{topic}.subscription.{policy} says what is asked for"
         )
-
-    def _see_camera(self, message: CameraInfo) -> None:
-        self.camera = message
 
     def _poll(self) -> None:
         self._armed_ns = None
@@ -196,7 +197,7 @@ class Intake:
     def _jumped(self) -> None:
         first = not self.synchronizer.resets and not self.synchronizer.sets
         self.reset()
-        # A player of bags sets its clock to their start once more as it begins.
+        # A player of bags sets its clock to the start of the bag a second time as it begins to play.
         if not first:
             self._warn_of_jump()
 
@@ -219,8 +220,14 @@ class Intake:
         self._armed_ns = due_ns
 
 
+def simulated_time(node: Node) -> bool:
+    """Return whether the node's clock is `/clock`."""
+    clock = node.get_clock()
+    return isinstance(clock, ROSClock) and clock.ros_time_is_active
+
+
 def _camera_info(topic: str, message: str) -> str:
-    """Where image_transport puts it: beside the image, of which a compressed one lies a name deeper."""
+    """Return the topic of an image's CameraInfo, as image_transport has it: beside the image, or its raw topic."""
     parts = topic.split("/")
     deeper = message == COMPRESSED and parts[-1] in ("compressed", "compressedDepth")
     return "/".join([*parts[: -2 if deeper else -1], "camera_info"])

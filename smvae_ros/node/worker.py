@@ -1,163 +1,264 @@
-"""The one thread that owns the engine. A few sets may wait for it, so that those that leave together are all fused."""
+"""The worker: the one thread that converts the messages of a set, runs the engine and publishes the result."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
-from time import perf_counter_ns
-from typing import TYPE_CHECKING
-
-import numpy as np
+from time import monotonic, perf_counter_ns
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from smvae_core.errors import SMVAEError
-from smvae_ros.synchronizer.set_synchronizer import SampleSet
+from smvae_ros.conversions.arrays import set_arrays
+from smvae_ros.conversions.bindings import Binding
+from smvae_ros.node.repeated_warnings import RepeatedWarnings
+from smvae_ros.node.statistics import Statistics
+from smvae_ros.synchronizer.sample_set import SampleSet
 
 if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be configured does without
-    from smvae_core.inference.engine import Engine, Fusion
+    from sensor_msgs.msg import CameraInfo
 
+    from smvae_core.inference.engine import Engine
+    from smvae_ros.node.publications import Publications
+
+T = TypeVar("T")
 
 TOGETHER = 4
-"""Sets that leave together: two when a sensor falls silent, and one for each period of a camera that the machine
-slept."""
+"""How many sets may leave the synchroniser together and all be run: two when a sensor falls silent, and one for each
+period of a camera during which the machine slept."""
 
 
 class WorkerError(SMVAEError):
-    """An engine that was given up while it was loaded."""
+    """A step that the worker was asked for and did not do, because it was stopped."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """What became of one set.
+class Activity:
+    """What the worker needs while the node is active.
 
     Attributes:
-        sample_set: as the synchroniser emitted it.
-        fusion: latent, and the predictions that were asked for; None if every sample was rejected.
-        rejected: by modality, why its samples could not be used.
-        waited_ns: for the worker.
-        conversion_ns: messages to arrays.
-        inference_ns: arrays to latent and predictions.
+        statistics: counts each set.
+        warnings: of messages and outputs that fail.
+        cameras: by image modality, the calibration of its camera where it is known.
+        topics: by modality, the topic that brings it, for warnings.
+        now_ns: the node's clock.
     """
 
+    statistics: Statistics
+    warnings: RepeatedWarnings
+    cameras: Mapping[str, CameraInfo]
+    topics: Mapping[str, str]
+    now_ns: Callable[[], int]
+
+
+class _Waiting(NamedTuple):
     sample_set: SampleSet
-    fusion: Fusion | None
-    rejected: dict[str, str]
-    waited_ns: int
-    conversion_ns: int
-    inference_ns: int
+    submitted_ns: int
 
 
 class FusionWorker:
-    """Loads the engine, warms it up and runs it, all on one thread: a model is never used by two.
+    """A thread that owns the engine, the bindings and the publications, from configuration to clean-up.
 
-    Where a sensor falls silent or the machine stood still, a few sets leave together; all are run, the oldest first.
-    Where the network is slower than the sets, the newest wins: once so many were run without a pause as may leave
-    together, only one may wait until none does.
+    Where a sensor falls silent or the machine stood still, a few sets leave the synchroniser together; all are run,
+    the oldest first. Where the network is slower than the sets, the newest wins: once `TOGETHER` sets were run without
+    a pause, only one set may wait until none does.
 
-    Args:
-        load: builds the engine.
-        convert: the arrays of a set, as `smvae_ros.conversions.arrays.set_arrays`.
-        wanted: modalities to predict from the next set, or None if nobody listens and the set need not be run.
-        publish: takes each result.
-        fail: takes an exception of engine or `publish`; the worker goes on with the next set.
-
-    All five are called on the worker's thread.
+    Attributes:
+        bindings: of the checkpoint's modalities; set by `prepare`.
     """
 
-    def __init__(
-        self,
-        load: Callable[[], Engine],
-        convert: Callable[[SampleSet], tuple[dict[str, np.ndarray], dict[str, str]]],
-        wanted: Callable[[], Collection[str] | None],
-        publish: Callable[[Result], None],
-        fail: Callable[[Exception], None],
-    ) -> None:
-        self._load, self._convert = load, convert
-        self._wanted, self._publish, self._fail = wanted, publish, fail
-        self._waiting: deque[tuple[SampleSet, int, int]] = deque()
+    def __init__(self) -> None:
+        self.bindings: tuple[Binding, ...] = ()
+        self._publications: Publications | None = None
+        self._engine: Engine | None = None
+        self._activity: Activity | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._frames: dict[str, str] = {}
         self._without_pause = 0
         self._generation = 0
-        self._stopping = False
+        self._released = self._stopping = False
         self._changed = threading.Condition()
-        self._engine: Future[Engine] = Future()
         self._thread = threading.Thread(target=self._run, name="fusion_worker")
         self._thread.start()
 
+    @property
     def engine(self) -> Engine:
-        """Wait until the engine is loaded and warm.
+        """The loaded engine.
+
+        Raises:
+            WorkerError: none is loaded.
+        """
+        if self._engine is None:
+            raise WorkerError("expected a loaded engine, found none")
+        return self._engine
+
+    @property
+    def device(self) -> str:
+        """Where the engine runs; empty before it is loaded."""
+        return str(self._engine.device) if self._engine is not None else ""
+
+    @property
+    def publications(self) -> Publications:
+        """The publications of the checkpoint's modalities.
+
+        Raises:
+            WorkerError: `prepare` was not called.
+        """
+        if self._publications is None:
+            raise WorkerError("expected publications, found none")
+        return self._publications
+
+    def load(self, load: Callable[[], Engine]) -> Engine:
+        """Load and warm up the engine on the worker's thread, and wait for it.
 
         Raises:
             WorkerError: `cancel` came first.
             Exception: whatever `load` raised.
         """
-        return self._engine.result()
+
+        def step() -> Engine:
+            engine = load()
+            if self._stopping:
+                raise WorkerError("the engine was loaded, but the node is about to end")
+            engine.warm_up()
+            return engine
+
+        self._engine = self._call(step)
+        return self._engine
+
+    def prepare(self, bindings: tuple[Binding, ...], publications: Publications) -> None:
+        """Take over what turns messages into arrays, and results into messages."""
+        self.bindings, self._publications = bindings, publications
+
+    def begin(self, activity: Activity) -> None:
+        """Run the sets that are submitted from now on; an engine that `pause` released is warmed up first."""
+        if self._released:
+            self._call(self.engine.warm_up)
+            self._released = False
+        self._frames = {}
+        self._activity = activity
 
     def submit(self, sample_set: SampleSet) -> int:
-        """Let a set wait its turn; returns how many it overtook that waited already, which are not run."""
+        """Let a set wait its turn; return how many older ones it overtook, which are not run."""
         overtaken = 0
         with self._changed:
             places = TOGETHER if self._without_pause < TOGETHER else 1
             while len(self._waiting) >= places:
                 self._waiting.popleft()
                 overtaken += 1
-            self._waiting.append((sample_set, self._generation, perf_counter_ns()))
+            self._waiting.append(_Waiting(sample_set, perf_counter_ns()))
             self._changed.notify()
         return overtaken
 
     def forget(self) -> None:
-        """Drop the sets that wait; the result of the one that runs is never published."""
+        """Drop the sets that wait; the result of the one that is being run is not published."""
         with self._changed:
             self._generation += 1
             self._waiting.clear()
 
+    def pause(self) -> None:
+        """Let the set that is being run finish, drop those that wait, and free the memory of a GPU."""
+        with self._changed:
+            self._waiting.clear()
+        # A processor's memory is not worth the time that loading it again would take.
+        self._released = self.engine.device.type == "cuda"
+        with suppress(WorkerError):
+            self._call(self.engine.release if self._released else lambda: None)
+        self._activity = None
+
     def cancel(self) -> None:
-        """Run no more sets; an engine that is not loaded yet is not warmed up."""
+        """Run no more sets; an engine that is not loaded yet is not warmed up. Does not wait."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
 
     def stop(self) -> None:
-        """Let the set that runs finish, drop those that wait, and join the thread."""
+        """Let the set that is being run finish, drop those that wait, join the thread, and take the publishers away."""
         self.cancel()
         self._thread.join()
+        if self._publications is not None:
+            self._publications.destroy()
+
+    def _call(self, step: Callable[[], T]) -> T:
+        """Run `step` on the worker's thread, after the set that is being run and before those that wait."""
+        future: Future[T] = Future()
+
+        def call() -> None:
+            try:
+                future.set_result(step())
+            except Exception as error:
+                future.set_exception(error)
+
+        with self._changed:
+            if self._stopping:
+                raise WorkerError("expected a running worker, found one that was stopped")
+            self._calls.append(call)
+            self._changed.notify()
+        return future.result()
 
     def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._without_pause = 0
+                self._changed.wait_for(lambda: self._stopping or self._calls or self._waiting)
+                if self._calls:
+                    call = self._calls.popleft()
+                elif self._stopping:
+                    return
+                else:
+                    self._without_pause += 1
+                    call = self._step(self._waiting.popleft(), self._generation)
+            call()
+
+    def _step(self, waiting: _Waiting, generation: int) -> Callable[[], None]:
+        return lambda: self._process(waiting.sample_set, waiting.submitted_ns, generation)
+
+    def _process(self, sample_set: SampleSet, submitted_ns: int, generation: int) -> None:
+        activity = self._activity
+        if activity is None:
+            return
         try:
-            engine = self._load()
-            if self._stopping:
-                raise WorkerError("the engine was loaded, but is not wanted any more")
-            engine.warm_up()
-        except Exception as error:
-            self._engine.set_exception(error)
-            return
-        self._engine.set_result(engine)
-        while (taken := self._take()) is not None:
-            try:
-                self._process(engine, *taken)
-            except Exception as error:
-                self._fail(error)
+            self._fuse(sample_set, submitted_ns, generation, activity)
+        except Exception as error:  # one set that fails must not take the later ones along
+            activity.statistics.failures += 1
+            reason = str(error) if isinstance(error, SMVAEError) else f"{type(error).__name__}: {error}"
+            activity.warnings.warn("engine", f"a set could not be fused: {reason}")
 
-    def _take(self) -> tuple[SampleSet, int, int] | None:
-        with self._changed:
-            if not self._waiting:
-                self._without_pause = 0
-            self._changed.wait_for(lambda: self._stopping or self._waiting)
-            if self._stopping:
-                return None
-            self._without_pause += 1
-            return self._waiting.popleft()
-
-    def _process(self, engine: Engine, sample_set: SampleSet, generation: int, submitted_ns: int) -> None:
-        wanted = self._wanted()
+    def _fuse(self, sample_set: SampleSet, submitted_ns: int, generation: int, activity: Activity) -> None:
+        statistics = activity.statistics
+        wanted = self.publications.wanted()
         if wanted is None:
+            statistics.unheard += 1
             return
-        start = perf_counter_ns()
-        arrays, rejected = self._convert(sample_set)
-        converted = perf_counter_ns()
-        fusion = engine.infer(arrays, wanted) if arrays else None
-        inferred = perf_counter_ns()
-        result = Result(sample_set, fusion, rejected, start - submitted_ns, converted - start, inferred - converted)
-        if generation == self._generation:
-            self._publish(result)
+        start_ns = perf_counter_ns()
+        arrays, rejected = set_arrays(self.bindings, sample_set)
+        converted_ns = perf_counter_ns()
+        fusion = self.engine.infer(arrays, wanted) if arrays else None
+        inferred_ns = perf_counter_ns()
+        if generation != self._generation:
+            return
+        for name, reason in rejected.items():
+            statistics.reject(name, reason)
+            activity.warnings.warn(name, f"{activity.topics[name]}: {reason}")
+        if fusion is None:
+            return
+        begin_s = monotonic()
+        self._frames |= {name: samples[-1].data.header.frame_id for name, samples in sample_set.samples.items()}
+        self.publications.publish(sample_set, fusion, self._frames, activity.cameras)
+        newest_ns = sample_set.stamp_ns - min(sample_set.ages_ns.values())
+        statistics.published += 1
+        statistics.decoded.update(fusion.predictions.keys())
+        statistics.add_times(
+            {
+                "latency": (activity.now_ns() - newest_ns) / 1e9,
+                "wait": (sample_set.emitted_ns - sample_set.opened_ns + start_ns - submitted_ns) / 1e9,
+                "conversion": (converted_ns - start_ns) / 1e9,
+                "inference": (inferred_ns - converted_ns) / 1e9,
+                "publication": monotonic() - begin_s,
+            }
+        )

@@ -107,7 +107,7 @@ def received(robot: Robot) -> Callable[[], int]:
     return lambda: next(m.received for m in robot.status.modalities if m.name == "action")
 
 
-def test_a_sense_is_taken_out_and_put_back_while_the_node_goes_on(robot: Robot) -> None:
+def test_a_modality_is_taken_out_and_put_back_while_the_node_goes_on(robot: Robot) -> None:
     count = received(robot)
     before, epoch = count(), robot.status.epoch
     assert robot.set(streams__depth__enabled=False) == ""

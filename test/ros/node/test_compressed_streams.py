@@ -41,18 +41,18 @@ def compressed_bag(bag: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recording with its images compressed without loss, as image_transport would have."""
     out = tmp_path_factory.mktemp("compressed") / bag.name
     with AnyReader([bag]) as reader, Writer(out, version=9) as writer:
-        senses = {connection.topic: connection.topic.split("/")[1] for connection in reader.connections}
+        modalities = {connection.topic: connection.topic.split("/")[1] for connection in reader.connections}
         connections = {
             topic: writer.add_connection(TOPICS[name], COMPRESSED, typestore=_TYPES)
             if topic.endswith("/image")
             else writer.add_connection(
                 topic, next(c.msgtype for c in reader.connections if c.topic == topic), typestore=_TYPES
             )
-            for topic, name in senses.items()
+            for topic, name in modalities.items()
         }
         for connection, log_ns, content in reader.messages():
             if connection.msgtype == IMAGE:
-                name = senses[connection.topic]
+                name = modalities[connection.topic]
                 image = _TYPES.deserialize_cdr(content, IMAGE)
                 message = _TYPES.types[COMPRESSED](image.header, FORMATS[name], np.frombuffer(packed(image), np.uint8))
                 content = bytes(_TYPES.serialize_cdr(message, COMPRESSED))

@@ -1,5 +1,6 @@
-"""What a diagnostic viewer shows, and what the node's parameters and point cloud are made of."""
+"""Levels and sentences of the diagnostics, the closing summary, the parameter file and the point cloud."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.conversions.point_cloud import CalibrationError, points_from_depth
-from smvae_ros.node.diagnostics import ModalityReport, NodeReport, Statistics, diagnostic_statuses
+from smvae_ros.node.diagnostics import ModalityReport, NodeReport, closing_summary, diagnostic_statuses
+from smvae_ros.node.statistics import Statistics
 from smvae_ros.settings import NodeSettings, default_settings
+from smvae_ros.synchronizer.stream import StreamCounts
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
 WELL = {
@@ -95,6 +98,20 @@ def test_percentiles_are_of_the_last_thousand_sets() -> None:
         statistics.add_times({"latency": seconds})
     assert statistics.percentile("latency", 50) == pytest.approx(500.5)
     assert statistics.percentile("latency", 100) == 1000.0
+
+
+def test_the_closing_summary_tells_sets_modalities_latency_and_drops() -> None:
+    statistics = Statistics()
+    statistics.published, statistics.skipped, statistics.unheard = 18, 1, 2
+    statistics.add_times({"latency": 0.05})
+    counts = {"rgb": StreamCounts(sets=20), "depth": StreamCounts(sets=5, dropped=Counter(late=3, future=0))}
+    assert closing_summary(statistics, 20, counts) == (
+        "closing summary: 18 latents of 20 sets: rgb in 100%, depth in 25%; latency p50 50 ms, p99 50 ms; "
+        "2 sets not run, as nobody listened; 1 sets skipped; dropped: depth 3 late"
+    )
+    assert (
+        closing_summary(Statistics(), 0, counts | {"depth": StreamCounts()}) == "closing summary: 0 latents of 0 sets"
+    )
 
 
 def test_the_configuration_file_holds_every_parameter_with_its_default() -> None:

@@ -49,9 +49,19 @@ def changed(message: Image, **fields: object) -> Image:
 
 
 def rejected(robot: Robot) -> dict[str, int]:
-    """By modality, the sets in which its messages could not be used, by a status of now."""
+    """Return by modality how many messages could not be used, from a new status."""
     robot.new_status()
     return {name: robot.dropped(name).get("rejected", 0) for name in ALL}
+
+
+def wait_for_rejections(robot: Robot, name: str, before: int) -> None:
+    """Wait until more samples of a modality are counted as rejected than before."""
+    robot.wait(lambda: robot.dropped(name).get("rejected", 0) > before, f"rejected samples of {name} to be counted")
+
+
+def wait_for_set_after(robot: Robot, began_ns: int) -> None:
+    """Wait for a set of all modalities that is newer than a stamp."""
+    robot.wait(lambda: stamp_ns(robot.wait_for_set(*ALL)) > began_ns, "a newer set")
 
 
 def latent_of(robot: Robot, name: str, message: Image) -> Latent:
@@ -101,7 +111,7 @@ def test_broken_images_are_counted_and_their_sets_go_out_without_them(
     robot.rgb, robot.depth = (build() for build in images)
     robot.wait_for_set("force", "action")
     for name in ("rgb", "depth"):
-        robot.wait(lambda: robot.dropped(name).get("rejected", 0) > before[name], "the count of rejected images")
+        wait_for_rejections(robot, name, before[name])
 
 
 def test_the_warning_of_broken_images_names_topic_and_reason_and_floods_no_log(
@@ -169,8 +179,7 @@ def test_a_resolution_that_changes_midway_changes_nothing_else(robot: Robot) -> 
     for height, width in ((480, 640), (64, 64), (97, 31), (1, 1), (48, 64)):
         robot.rgb = image(np.full((height, width, 3), 100, np.uint8))
         robot.depth = image(np.full((height, width), 1.0, np.float32))
-        began = robot.sent_ns[-1]
-        robot.wait(lambda: stamp_ns(robot.wait_for_set(*ALL)) > began, "a set of the new resolution")
+        wait_for_set_after(robot, robot.sent_ns[-1])
     assert rejected(robot) == before
 
 
@@ -182,7 +191,7 @@ def test_numbers_that_are_not_finite_are_counted_and_their_sets_go_out_without_t
     with np.errstate(invalid="ignore"):
         robot.wait_for_set("rgb", "depth")
         for name in ("force", "action"):
-            robot.wait(lambda: robot.dropped(name).get("rejected", 0) > before[name], "the count of rejected samples")
+            wait_for_rejections(robot, name, before[name])
     assert all(np.isfinite([*latent.mean, *latent.log_variance]).all() for latent in robot.latents)
 
 

@@ -1,4 +1,4 @@
-"""Sensors that die, never live, come back, or stutter: what is published and counted meanwhile, and that all returns."""
+"""Sensors that are silent, die, come back or stutter: the sets and counts meanwhile, and the recovery."""
 
 import signal
 from collections.abc import Iterator

@@ -38,7 +38,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., tuple[Robot, FusionProcess]]
         yield begin
 
 
-def test_all_four_senses_give_a_latent_with_the_stamp_and_frame_of_the_reference(robot: Robot) -> None:
+def test_all_four_modalities_give_a_latent_with_the_stamp_and_frame_of_the_reference(robot: Robot) -> None:
     latent = robot.wait_for_set(*ALL)
     assert stamp_ns(latent) in robot.sent_ns
     assert latent.header.frame_id == FRAMES["rgb"]
@@ -49,13 +49,13 @@ def test_all_four_senses_give_a_latent_with_the_stamp_and_frame_of_the_reference
 
 
 @pytest.mark.parametrize(
-    "senses",
+    "modalities",
     [("depth", "force", "action"), ("rgb", "force", "action"), ("force", "action"), ("rgb",), ("depth",), ("force",)],
     ids="+".join,
 )
-def test_dead_senses_are_left_out_and_come_back(robot: Robot, senses: tuple[str, ...]) -> None:
-    robot.sending = set(senses)
-    robot.wait_for_set(*senses)
+def test_dead_modalities_are_left_out_and_come_back(robot: Robot, modalities: tuple[str, ...]) -> None:
+    robot.sending = set(modalities)
+    robot.wait_for_set(*modalities)
     robot.sending = set(ALL)
     robot.wait_for_set(*ALL)
 
@@ -71,7 +71,7 @@ def test_a_prediction_carries_the_stamp_of_its_set_and_the_frame_of_its_sensor(r
     robot.wait_for_set("force", "action")
     for messages in heard.values():
         messages.clear()
-    robot.wait(lambda: all(len(messages) >= 3 for messages in heard.values()), "three predictions of each sense")
+    robot.wait(lambda: all(len(messages) >= 3 for messages in heard.values()), "three predictions of each modality")
     robot.wait(
         lambda: stamp_ns(robot.latents[-1]) > max(stamp_ns(m[2]) for m in heard.values()), "the latents of these sets"
     )
@@ -86,7 +86,7 @@ def test_a_prediction_carries_the_stamp_of_its_set_and_the_frame_of_its_sensor(r
     assert (metres >= 0.0).all() and (metres <= 2.0).all()
 
 
-def test_status_and_diagnostics_tell_of_each_sense(robot: Robot) -> None:
+def test_status_and_diagnostics_tell_of_each_modality(robot: Robot) -> None:
     robot.sending = {"rgb", "force", "action"}
     robot.wait_for_set("rgb", "force", "action")
     # What was said before may speak of depth as it was before.
@@ -139,7 +139,7 @@ def test_nothing_is_decoded_for_a_topic_that_nobody_listens_to(start: Callable, 
     robot.sending = set(ALL)
     robot.wait_for_new_latents(20)
     robot.diagnostics.clear()
-    robot.wait(lambda: len(robot.diagnostics) == 5, "diagnostics of the node and each sense")
+    robot.wait(lambda: len(robot.diagnostics) == 5, "diagnostics of the node and each modality")
     assert [decoded(name) for name in ALL] == [0, 0, 0, 0]
     robot.listen("predicted/depth", Image)
     robot.wait(lambda: decoded("depth") > 5, "depth to be decoded")
@@ -202,7 +202,7 @@ def test_every_transition_of_the_lifecycle(start: Callable, checkpoint: Path) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_signal_ends_a_busy_node_with_exit_code_0_and_a_farewell(
+def test_a_signal_ends_a_busy_node_with_exit_code_0_and_a_closing_summary(
     start: Callable, checkpoint: Path, number: signal.Signals
 ) -> None:
     robot, process = start(checkpoint=checkpoint)
@@ -212,7 +212,9 @@ def test_a_signal_ends_a_busy_node_with_exit_code_0_and_a_farewell(
     assert process.end(number) == 0
     last_words = process.output()[len(before) :].splitlines()
     assert len(last_words) == 1
-    assert re.search(r"farewell after \d+ latents of \d+ sets: rgb in \d+%, .*; latency p50 \d+ ms, p99", last_words[0])
+    assert re.search(
+        r"closing summary: \d+ latents of \d+ sets: rgb in \d+%, .*; latency p50 \d+ ms, p99", last_words[0]
+    )
 
 
 def test_a_signal_while_the_model_is_loaded_ends_the_node_before_it_is_active(checkpoint: Path, tmp_path: Path) -> None:
@@ -227,10 +229,12 @@ def test_a_signal_while_the_model_is_loaded_ends_the_node_before_it_is_active(ch
         finally:
             process.kill()
     last_words = [line for line in process.output().splitlines() if "[fusion]" in line]
-    assert len(last_words) == 1 and "farewell" in last_words[0]
+    assert len(last_words) == 1 and "closing summary" in last_words[0]
 
 
-def test_sets_that_nobody_listens_for_are_not_run_and_the_farewell_says_so(checkpoint: Path, tmp_path: Path) -> None:
+def test_sets_that_nobody_listens_for_are_not_run_and_the_closing_summary_says_so(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     with own_domain() as domain:
         process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint}, ["/fusion/latent:=/unheard"])
         robot = Robot(domain)
@@ -242,7 +246,9 @@ def test_sets_that_nobody_listens_for_are_not_run_and_the_farewell_says_so(check
             robot.close()
             process.kill()
     last_words = process.output().splitlines()[-1]
-    found = re.search(r"farewell after 0 latents of (\d+) sets: .*; (\d+) sets not run, as nobody listened", last_words)
+    found = re.search(
+        r"closing summary: 0 latents of (\d+) sets: .*; (\d+) sets not run, as nobody listened", last_words
+    )
     assert found is not None and 0 < int(found[2]) <= int(found[1])
     assert "latency" not in last_words
 
@@ -257,7 +263,7 @@ def test_without_sensors_the_node_idles_and_says_so(start: Callable, checkpoint:
     found = "expected sensor_msgs/msg/Image (streams.rgb.message), found /robot (sensor_msgs/msg/CompressedImage)"
     assert found in warnings[0]
     robot.diagnostics.clear()
-    robot.wait(lambda: len(robot.diagnostics) == 5, "diagnostics of the node and each sense")
+    robot.wait(lambda: len(robot.diagnostics) == 5, "diagnostics of the node and each modality")
     assert {status.level for status in robot.diagnostics.values()} == {DiagnosticStatus.STALE}
     assert robot.status.sets == 0
     assert process.alive
@@ -327,73 +333,3 @@ def test_points_are_published_where_sensor_msgs_py_is_installed_and_else_it_is_n
     assert stamp_ns(clouds[0]) in robot.sent_ns
     assert points.shape == (64 * 64, 3)
     assert (points[:, 2] > 0.0).all()
-
-
-def test_quality_of_service_is_overridden_by_parameter(start: Callable, checkpoint: Path) -> None:
-    robot, _ = start(**{"checkpoint": checkpoint, "qos_overrides./rgb/image.subscription.reliability": "reliable"})
-
-    def reliability(topic: str) -> str:
-        return robot.node.get_subscriptions_info_by_topic(topic)[0].qos_profile.reliability.name
-
-    robot.wait(lambda: robot.listeners("rgb/image") and robot.listeners("wrench"), "the node to subscribe")
-    assert reliability("/rgb/image") == "RELIABLE"
-    assert reliability("/wrench") == "BEST_EFFORT"
-
-
-def test_nonsense_for_a_quality_of_service_leaves_the_node_inactive(start: Callable, checkpoint: Path) -> None:
-    robot, process = start(**{"checkpoint": checkpoint, "qos_overrides./wrench.subscription.reliability": "perhaps"})
-    robot.wait_for_state("inactive")
-    assert "perhaps" in process.output()
-    assert robot.listeners("rgb/image") == 0
-
-
-def test_a_parameter_of_the_wrong_type_ends_the_start_with_one_sentence(start: Callable) -> None:
-    _, process = start(threads="many")
-    assert process.process.wait(60) == 2
-    assert "threads" in process.output()
-    assert "Traceback" not in process.output()
-
-
-def test_a_parameter_file_that_is_not_there_ends_the_start_with_one_sentence(tmp_path: Path) -> None:
-    process = FusionProcess(tmp_path / "log", {}, files=[tmp_path / "mine.yaml"])
-    assert process.process.wait(60) == 2
-    said = process.output().splitlines()
-    assert len(said) == 1 and said[0].startswith("error: ") and str(tmp_path / "mine.yaml") in said[0]
-
-
-def test_what_parameter_files_say_in_vain_is_named(checkpoint: Path, tmp_path: Path) -> None:
-    of_another, of_all = tmp_path / "another.yaml", tmp_path / "all.yaml"
-    of_another.write_text("fusion_node:\n  ros__parameters: {max_wait: 0.1}\n")
-    of_all.write_text(
-        f"/**:\n  ros__parameters:\n    checkpoint: {checkpoint}\n    reference: lidar\n    max_wait: 1\n"
-        "    streams: {lidar: {topic: scan, depth: 4}, rgb: {topik: image}}\n"
-    )
-    with own_domain() as domain:
-        process = FusionProcess(tmp_path / "log", {}, files=[of_another, of_all])
-        robot = Robot(domain)
-        try:
-            robot.wait_for_state("unconfigured")
-            assert f"{of_another}: expected a block for /fusion or /**, found /fusion_node" in process.output()
-            assert f"{of_all}: expected" not in process.output()
-            assert "max_wait: expected a double (with a point, as 1.0), found 1" in process.output()
-            assert not robot.change("configure")
-            assert "]: the reference must be one of rgb, depth, force, action, found lidar\n" in process.output()
-            assert robot.set(reference="rgb") == ""
-            assert robot.change("configure")
-            assert process.output().count("streams.lidar") == 1
-            assert "streams.rgb.topik: no such parameter" in process.output()
-            assert "found 'a b'" in robot.set(streams__rgb__topic="a b")
-        finally:
-            robot.close()
-            process.kill()
-
-
-def test_a_bad_stream_parameter_leaves_the_node_unconfigured_until_it_is_mended(
-    start: Callable, checkpoint: Path
-) -> None:
-    robot, process = start(**{"checkpoint": checkpoint, "streams.force.least": 64, "streams.rgb.tolerence": 0.1})
-    robot.wait_for_state("unconfigured")
-    assert "least" in process.output()
-    assert robot.set(streams__force__least=16) == ""
-    assert robot.change("configure")
-    assert "streams.rgb.tolerence: no such parameter" in process.output()

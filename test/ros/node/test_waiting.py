@@ -9,7 +9,7 @@ _START = 1_700_000_000_000 * _MS
 
 
 def _run(synchronizer: SetSynchronizer, actions_ms: list[int], until_ms: int) -> list[SampleSet]:
-    """All senses on time: images every 33 ms, the wrench every ms, commands at those moments."""
+    """Feed all modalities on time: images every 33 ms, the wrench every ms, commands at those moments."""
     sets: list[SampleSet] = []
     for now_ms in range(until_ms):
         now_ns = _START + now_ms * _MS

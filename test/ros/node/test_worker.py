@@ -1,4 +1,4 @@
-"""What waits for the worker and what is overtaken, with an engine that waits until it is told to go on."""
+"""The worker's queue and its thread, with an engine that waits until it is told to go on."""
 
 import threading
 from collections.abc import Collection, Iterator
@@ -7,12 +7,16 @@ from queue import Queue
 
 import numpy as np
 import pytest
+import torch
+from std_msgs.msg import Header
 
+from smvae_core.inference.engine import Engine, Fusion
 from smvae_core.modality import vision_touch_modalities
-from smvae_ros.conversions.arrays import set_arrays
 from smvae_ros.conversions.bindings import bind
-from smvae_ros.node.worker import FusionWorker, Result
-from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet
+from smvae_ros.node.repeated_warnings import RepeatedWarnings
+from smvae_ros.node.statistics import Statistics
+from smvae_ros.node.worker import Activity, FusionWorker, WorkerError
+from smvae_ros.synchronizer.sample_set import Sample, SampleSet
 
 PATIENCE_S = 60.0
 
@@ -21,7 +25,7 @@ PATIENCE_S = 60.0
 class SlowEngine:
     """Stands in for the engine: tells when it begins a set, and ends it when `go` is released."""
 
-    modalities: tuple = vision_touch_modalities()
+    device: torch.device = torch.device("cpu")
     begun: Queue = field(default_factory=Queue)
     go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     threads: set[int] = field(default_factory=set)
@@ -30,13 +34,13 @@ class SlowEngine:
     def warm_up(self) -> None:
         self.threads.add(threading.get_ident())
 
-    def infer(self, arrays: dict[str, np.ndarray], predict: Collection[str]) -> tuple[str, ...]:
+    def infer(self, arrays: dict[str, np.ndarray], predict: Collection[str]) -> Fusion:
         self.threads.add(threading.get_ident())
         self.begun.put(float(arrays["action"][0]))
         assert self.go.acquire(timeout=PATIENCE_S)
         if self.error is not None:
             raise self.error
-        return tuple(predict)
+        return Fusion(tuple(arrays), np.zeros(1), np.zeros(1), {}, {})
 
 
 class Command:
@@ -45,37 +49,57 @@ class Command:
     def __init__(self, x: float) -> None:
         self.twist = self.linear = self.angular = self
         self.x, self.y, self.z = x, 0.0, 0.0
+        self.header = Header(frame_id="tool")
 
 
 def command_set(x: float) -> SampleSet:
-    """A set of one command."""
+    """Return a set of one command."""
     return SampleSet(1, 0, {"action": (Sample(1, Command(x)),)}, "complete", 1, 1)
 
 
-def convert(sample_set: SampleSet) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a set, its messages being the usual ones."""
-    return set_arrays(bind(vision_touch_modalities(), {}), sample_set)
-
-
 @dataclass
-class Worker:
-    """A worker, its engine and what came out of it."""
+class Outputs:
+    """Stands in for the publications: keeps what it is asked to publish."""
 
-    engine: SlowEngine = field(default_factory=SlowEngine)
-    wanted: set[str] | None = field(default_factory=set)
+    heard: set[str] | None = field(default_factory=set)
     results: Queue = field(default_factory=Queue)
-    failures: Queue = field(default_factory=Queue)
+    asked: Queue = field(default_factory=Queue)
+    error: Exception | None = None
 
-    def __post_init__(self) -> None:
-        self.worker = FusionWorker(
-            lambda: self.engine, convert, lambda: self.wanted, self.results.put, self.failures.put
-        )
-        assert self.worker.engine() is self.engine
+    def wanted(self) -> set[str] | None:
+        self.asked.put(True)
+        return self.heard
+
+    def publish(self, sample_set: SampleSet, fusion: Fusion, frames: dict[str, str], cameras: dict) -> None:
+        if self.error is not None:
+            raise self.error
+        self.results.put((sample_set, dict(frames)))
+
+    def destroy(self) -> None:
+        pass
+
+
+class Bench:
+    """A worker with an engine and outputs that the test controls."""
+
+    def __init__(self) -> None:
+        self.engine, self.outputs = SlowEngine(), Outputs()
+        self.lines: Queue = Queue()
+        self.statistics = Statistics()
+        self.worker = FusionWorker()
+        assert self.worker.load(lambda: self.engine) is self.engine
+        self.worker.prepare(bind(vision_touch_modalities(), {}), self.outputs)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin an activity."""
+        warnings = RepeatedWarnings(self.lines.put)
+        self.worker.begin(Activity(self.statistics, warnings, {}, {"action": "/action"}, lambda: 1))
 
     def result(self) -> float:
-        """The command of the set whose result comes next."""
-        result: Result = self.results.get(timeout=PATIENCE_S)
-        return result.sample_set.samples["action"][0].data.x
+        """Return the command of the set that is published next."""
+        sample_set, _ = self.outputs.results.get(timeout=PATIENCE_S)
+        return sample_set.samples["action"][0].data.x
 
     def submit_and_begin(self, x: float) -> None:
         """Submit a set and wait until the engine works on it."""
@@ -84,30 +108,29 @@ class Worker:
 
 
 @pytest.fixture
-def bench() -> Iterator[Worker]:
+def bench() -> Iterator[Bench]:
     """A running worker."""
-    bench = Worker()
+    bench = Bench()
     yield bench
-    for _ in range(10):
-        bench.engine.go.release()
+    bench.engine.go.release(10)
     bench.worker.stop()
 
 
-def test_four_sets_that_leave_together_are_all_run_in_order(bench: Worker) -> None:
+def test_four_sets_that_leave_together_are_all_run_in_order(bench: Bench) -> None:
     bench.submit_and_begin(1.0)
     assert [bench.worker.submit(command_set(x)) for x in (2.0, 3.0, 4.0, 5.0)] == [0, 0, 0, 0]
     bench.engine.go.release(5)
     assert [bench.result() for _ in range(5)] == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
-def test_of_five_that_leave_together_the_oldest_is_overtaken_and_told(bench: Worker) -> None:
+def test_of_five_that_leave_together_the_oldest_is_overtaken_and_told(bench: Bench) -> None:
     bench.submit_and_begin(1.0)
     assert [bench.worker.submit(command_set(x)) for x in (2.0, 3.0, 4.0, 5.0, 6.0)] == [0, 0, 0, 0, 1]
     bench.engine.go.release(5)
     assert [bench.result() for _ in range(5)] == [1.0, 3.0, 4.0, 5.0, 6.0]
 
 
-def test_a_network_slower_than_the_sets_runs_the_newest_and_never_falls_behind(bench: Worker) -> None:
+def test_a_network_slower_than_the_sets_runs_the_newest_and_never_falls_behind(bench: Bench) -> None:
     bench.submit_and_begin(0.0)
     run, overtaken = [], 0
     for x in np.arange(1.0, 41.0, 2.0):
@@ -121,7 +144,7 @@ def test_a_network_slower_than_the_sets_runs_the_newest_and_never_falls_behind(b
     assert overtaken == 40 - len(run)
 
 
-def test_once_the_worker_has_waited_for_a_set_a_few_may_wait_again(bench: Worker) -> None:
+def test_once_the_worker_has_waited_for_a_set_a_few_may_wait_again(bench: Bench) -> None:
     def submit_together() -> int:
         bench.submit_and_begin(1.0)
         overtaken = sum(bench.worker.submit(command_set(x)) for x in (2.0, 3.0, 4.0, 5.0))
@@ -136,7 +159,7 @@ def test_once_the_worker_has_waited_for_a_set_a_few_may_wait_again(bench: Worker
     assert any(not submit_together() for _ in range(1000))
 
 
-def test_all_that_the_engine_does_happens_on_one_thread_that_is_not_the_callers(bench: Worker) -> None:
+def test_all_that_the_engine_does_happens_on_one_thread_that_is_not_the_callers(bench: Bench) -> None:
     bench.engine.go.release(2)
     bench.submit_and_begin(1.0)
     bench.submit_and_begin(2.0)
@@ -145,7 +168,7 @@ def test_all_that_the_engine_does_happens_on_one_thread_that_is_not_the_callers(
     assert threading.get_ident() not in bench.engine.threads
 
 
-def test_what_is_under_way_when_time_jumps_is_never_published(bench: Worker) -> None:
+def test_a_set_that_is_under_way_when_time_jumps_is_never_published(bench: Bench) -> None:
     bench.submit_and_begin(1.0)
     bench.worker.submit(command_set(2.0))
     bench.worker.forget()
@@ -154,37 +177,73 @@ def test_what_is_under_way_when_time_jumps_is_never_published(bench: Worker) -> 
     assert bench.result() == 3.0
 
 
-def test_an_engine_that_fails_once_is_told_of_and_goes_on(bench: Worker) -> None:
+def test_a_set_that_fails_is_counted_and_named_and_the_next_one_is_run(bench: Bench) -> None:
     bench.engine.error = RuntimeError("out of memory")
     bench.submit_and_begin(1.0)
     bench.engine.go.release()
-    assert bench.failures.get(timeout=PATIENCE_S) is bench.engine.error
+    assert "RuntimeError: out of memory" in bench.lines.get(timeout=PATIENCE_S)
     bench.engine.error = None
     bench.submit_and_begin(2.0)
     bench.engine.go.release()
     assert bench.result() == 2.0
+    assert bench.statistics.failures == 1
 
 
-def test_nothing_is_computed_while_nobody_listens(bench: Worker) -> None:
-    bench.wanted = None
+def test_nothing_is_computed_while_nobody_listens(bench: Bench) -> None:
+    bench.outputs.heard = None
     bench.worker.submit(command_set(1.0))
-    bench.worker.stop()
-    assert bench.engine.begun.empty() and bench.results.empty()
+    bench.outputs.asked.get(timeout=PATIENCE_S)
+    bench.worker.pause()
+    assert bench.statistics.unheard == 1
+    assert bench.engine.begun.empty() and bench.outputs.results.empty()
 
 
-def test_a_set_of_nothing_but_bad_messages_reaches_the_publisher_without_a_fusion(bench: Worker) -> None:
+def test_a_set_of_nothing_but_bad_messages_is_counted_and_named_and_not_run(bench: Bench) -> None:
     bench.worker.submit(command_set(float("nan")))
-    result: Result = bench.results.get(timeout=PATIENCE_S)
-    assert result.fusion is None
-    assert "finite" in result.rejected["action"]
-    assert bench.engine.begun.empty()
+    line = bench.lines.get(timeout=PATIENCE_S)
+    assert line.startswith("/action: ") and "finite" in line
+    assert bench.statistics.rejected["action"] == 1
+    assert bench.outputs.results.empty() and bench.engine.begun.empty()
 
 
-def test_an_engine_that_cannot_be_loaded_is_the_callers_to_hear_of() -> None:
-    def load() -> SlowEngine:
+def test_a_prediction_gets_the_frame_that_its_sensor_last_gave(bench: Bench) -> None:
+    bench.engine.go.release()
+    bench.worker.submit(command_set(1.0))
+    _, frames = bench.outputs.results.get(timeout=PATIENCE_S)
+    assert frames == {"action": "tool"}
+
+
+def test_a_pause_drops_the_sets_that_wait_and_a_new_beginning_runs_new_ones(bench: Bench) -> None:
+    bench.submit_and_begin(1.0)
+    bench.worker.submit(command_set(2.0))
+    bench.engine.go.release()
+    bench.worker.pause()
+    assert bench.result() == 1.0
+    bench.begin()
+    bench.submit_and_begin(4.0)
+    bench.engine.go.release()
+    assert bench.result() == 4.0
+    assert bench.outputs.results.empty()
+
+
+def test_an_engine_that_cannot_be_loaded_raises_at_the_caller() -> None:
+    def load() -> Engine:
         raise OSError("no such file")
 
-    worker = FusionWorker(load, convert, set, print, print)
+    worker = FusionWorker()
     with pytest.raises(OSError, match="no such file"):
-        worker.engine()
+        worker.load(load)
+    worker.stop()
+
+
+def test_an_engine_that_is_loaded_while_the_node_ends_is_not_warmed_up() -> None:
+    worker, engine = FusionWorker(), SlowEngine()
+
+    def load() -> SlowEngine:
+        worker.cancel()
+        return engine
+
+    with pytest.raises(WorkerError, match="about to end"):
+        worker.load(load)
+    assert not engine.threads
     worker.stop()

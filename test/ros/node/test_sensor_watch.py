@@ -1,8 +1,8 @@
-"""What is said of a stamp that is not of the node's time."""
+"""Sentences about stamps that are not of the node's time."""
 
 import pytest
 
-from smvae_ros.node.stamp_check import span, stamp_problem
+from smvae_ros.node.sensor_watch import span, stamp_problem
 
 S = 1_000_000_000
 NOW = 1_790_000_000 * S
@@ -25,7 +25,7 @@ def test_a_stamp_of_about_now_is_no_problem(behind: int) -> None:
         (NOW + 400 * DAY, True, True, ("1.1 years ahead", "real time")),
     ],
 )
-def test_how_far_off_a_stamp_is_and_why_it_may_be(
+def test_the_sentence_says_how_far_off_a_stamp_is_and_why(
     stamp_ns: int, future: bool, simulated: bool, words: tuple[str, ...]
 ) -> None:
     problem = stamp_problem(stamp_ns, NOW, future=future, simulated=simulated)

@@ -1,0 +1,70 @@
+"""Active fusion: what exists only while the node is active."""
+
+from __future__ import annotations
+
+from rclpy.node import Node
+
+from smvae_ros.node.repeated_warnings import RepeatedWarnings
+from smvae_ros.node.statistics import Statistics
+from smvae_ros.node.subscriptions import Subscriptions
+from smvae_ros.node.worker import Activity, FusionWorker
+from smvae_ros.settings import FusionSettings
+from smvae_ros.synchronizer.sample_set import SampleSet
+
+
+class ActiveFusion:
+    """The subscriptions of an active node, and its worker that runs their sets.
+
+    Args:
+        worker: has loaded and prepared; runs sets until `close`.
+        statistics: takes the counts.
+        warnings: takes warnings of messages and outputs.
+
+    Attributes:
+        subscriptions: with the synchroniser and its counts.
+        statistics: since activation.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        worker: FusionWorker,
+        settings: FusionSettings,
+        statistics: Statistics,
+        warnings: RepeatedWarnings,
+    ) -> None:
+        self.statistics = statistics
+        self._worker = worker
+        self._limit_predictions(settings)
+        self.subscriptions = Subscriptions(node, worker.bindings, settings, self._submit, worker.forget)
+        clock = node.get_clock()
+        worker.begin(
+            Activity(
+                statistics=statistics,
+                warnings=warnings,
+                cameras=self.subscriptions.cameras,
+                topics=self.subscriptions.topics,
+                now_ns=lambda: clock.now().nanoseconds,
+            )
+        )
+
+    @property
+    def settings(self) -> FusionSettings:
+        """The settings in force."""
+        return self.subscriptions.settings
+
+    def change(self, settings: FusionSettings) -> None:
+        """Apply other values of the settings that may change at any time."""
+        self._limit_predictions(settings)
+        self.subscriptions.change(settings)
+
+    def close(self) -> None:
+        """Unsubscribe, and wait for the set that is being run."""
+        self.subscriptions.destroy()
+        self._worker.pause()
+
+    def _submit(self, sample_set: SampleSet) -> None:
+        self.statistics.skipped += self._worker.submit(sample_set)
+
+    def _limit_predictions(self, settings: FusionSettings) -> None:
+        self._worker.publications.limit({name: stream.prediction_rate for name, stream in settings.streams.items()})

@@ -1,0 +1,56 @@
+"""What the node counts and measures while it is active."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping
+
+import numpy as np
+
+STAGES = ("latency", "wait", "conversion", "inference", "publication")
+"""What is timed for each set. The latency reaches from the newest stamp of the set to its publication."""
+
+_REMEMBERED = 1000
+
+
+class Statistics:
+    """Counts since activation. The executor's thread and the worker's write them; the executor's reads them.
+
+    Attributes:
+        skipped: sets that a newer one overtook before the worker took them.
+        unheard: sets that were not run, because nobody listened.
+        published: sets whose latent was published.
+        failures: sets at which the engine or a publication failed.
+        decoded: by modality, predictions computed.
+        rejected: by modality, samples that could not be converted.
+        reasons: by modality, why the last of these could not be.
+    """
+
+    def __init__(self) -> None:
+        self.skipped = 0
+        self.unheard = 0
+        self.published = 0
+        self.failures = 0
+        self.decoded: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.reasons: dict[str, str] = {}
+        self._seconds: dict[str, deque[float]] = {stage: deque(maxlen=_REMEMBERED) for stage in STAGES}
+        self._lock = threading.Lock()
+
+    def reject(self, modality: str, reason: str) -> None:
+        """Count a sample that could not be converted."""
+        self.rejected[modality] += 1
+        self.reasons[modality] = reason
+
+    def add_times(self, seconds: Mapping[str, float]) -> None:
+        """Take how long some of `STAGES` took for one set; the last 1000 sets count."""
+        with self._lock:
+            for stage, value in seconds.items():
+                self._seconds[stage].append(value)
+
+    def percentile(self, stage: str, percent: float) -> float:
+        """Return a percentile of a stage in seconds; 0 before the first set."""
+        with self._lock:
+            seconds = list(self._seconds[stage])
+        return float(np.percentile(seconds, percent)) if seconds else 0.0

@@ -1,0 +1,85 @@
+"""The start of the fusion node: parameters, parameter files and quality of service that it is given."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ..robot import FusionProcess, Robot, fusion_starter, own_domain
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., tuple[Robot, FusionProcess]]]:
+    """Starts a node of the test's own."""
+    with fusion_starter(tmp_path / "log") as begin:
+        yield begin
+
+
+def test_quality_of_service_is_overridden_by_parameter(start: Callable, checkpoint: Path) -> None:
+    robot, _ = start(**{"checkpoint": checkpoint, "qos_overrides./rgb/image.subscription.reliability": "reliable"})
+
+    def reliability(topic: str) -> str:
+        return robot.node.get_subscriptions_info_by_topic(topic)[0].qos_profile.reliability.name
+
+    robot.wait(lambda: robot.listeners("rgb/image") and robot.listeners("wrench"), "the node to subscribe")
+    assert reliability("/rgb/image") == "RELIABLE"
+    assert reliability("/wrench") == "BEST_EFFORT"
+
+
+def test_nonsense_for_a_quality_of_service_leaves_the_node_inactive(start: Callable, checkpoint: Path) -> None:
+    robot, process = start(**{"checkpoint": checkpoint, "qos_overrides./wrench.subscription.reliability": "perhaps"})
+    robot.wait_for_state("inactive")
+    assert "perhaps" in process.output()
+    assert robot.listeners("rgb/image") == 0
+
+
+def test_a_parameter_of_the_wrong_type_ends_the_start_with_one_sentence(start: Callable) -> None:
+    _, process = start(threads="many")
+    assert process.process.wait(60) == 2
+    assert "threads" in process.output()
+    assert "Traceback" not in process.output()
+
+
+def test_a_parameter_file_that_is_not_there_ends_the_start_with_one_sentence(tmp_path: Path) -> None:
+    process = FusionProcess(tmp_path / "log", {}, files=[tmp_path / "mine.yaml"])
+    assert process.process.wait(60) == 2
+    said = process.output().splitlines()
+    assert len(said) == 1 and said[0].startswith("error: ") and str(tmp_path / "mine.yaml") in said[0]
+
+
+def test_what_parameter_files_say_in_vain_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    of_another, of_all = tmp_path / "another.yaml", tmp_path / "all.yaml"
+    of_another.write_text("fusion_node:\n  ros__parameters: {max_wait: 0.1}\n")
+    of_all.write_text(
+        f"/**:\n  ros__parameters:\n    checkpoint: {checkpoint}\n    reference: lidar\n    max_wait: 1\n"
+        "    streams: {lidar: {topic: scan, depth: 4}, rgb: {topik: image}}\n"
+    )
+    with own_domain() as domain:
+        process = FusionProcess(tmp_path / "log", {}, files=[of_another, of_all])
+        robot = Robot(domain)
+        try:
+            robot.wait_for_state("unconfigured")
+            assert f"{of_another}: expected a block for /fusion or /**, found /fusion_node" in process.output()
+            assert f"{of_all}: expected" not in process.output()
+            assert "max_wait: expected a double (with a point, as 1.0), found 1" in process.output()
+            assert not robot.change("configure")
+            assert "]: the reference must be one of rgb, depth, force, action, found lidar\n" in process.output()
+            assert robot.set(reference="rgb") == ""
+            assert robot.change("configure")
+            assert process.output().count("streams.lidar") == 1
+            assert "streams.rgb.topik: no such parameter" in process.output()
+            assert "found 'a b'" in robot.set(streams__rgb__topic="a b")
+        finally:
+            robot.close()
+            process.kill()
+
+
+def test_a_bad_stream_parameter_leaves_the_node_unconfigured_until_it_is_mended(
+    start: Callable, checkpoint: Path
+) -> None:
+    robot, process = start(**{"checkpoint": checkpoint, "streams.force.least": 64, "streams.rgb.tolerence": 0.1})
+    robot.wait_for_state("unconfigured")
+    assert "least" in process.output()
+    assert robot.set(streams__force__least=16) == ""
+    assert robot.change("configure")
+    assert "streams.rgb.tolerence: no such parameter" in process.output()
