@@ -2,6 +2,8 @@
 
 from enum import Enum
 
+from smvae_core.systems.registry import SYSTEMS
+
 
 class DeviceName(str, Enum):
     """Where the model runs."""
@@ -20,11 +22,9 @@ class PrecisionName(str, Enum):
 
 
 class SystemName(str, Enum):
-    """Which paper's posterior and objective."""
+    """Which paper's posterior and objective: the names of the registry."""
 
-    smvae = "smvae"
-    mvae = "mvae"
-    mmvae = "mmvae"
-    mopoe = "mopoe"
-    jmvae = "jmvae"
-    crmvae = "crmvae"
+    _ignore_ = ["members", "name"]
+    members = vars()
+    for name in SYSTEMS:
+        members[name] = name

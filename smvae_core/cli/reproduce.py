@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from smvae_core.cli.options import DeviceName, PrecisionName, SystemName
+from smvae_core.systems.registry import SYSTEMS
 
 
 class ExperimentName(str, Enum):
@@ -52,7 +53,6 @@ def reproduce(
 
     Example: smvae reproduce fashion-mnist --quick --out fashion
     """
-    from smvae_core.reproduce.experiments import SYSTEMS
     from smvae_core.reproduce.runner import Request
     from smvae_core.reproduce.runner import reproduce as run
     from smvae_core.training.session import Interrupted

@@ -1,20 +1,30 @@
-"""Batch normalisation that bears absent modalities and several processes."""
+"""Batch normalisation for absent modalities and several processes."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
+from torch.distributed.nn import functional as distributed_functional
 from torch.nn import functional as F
+
+# torch annotates no types here.
+_all_reduce: Callable[[Tensor], Tensor] = distributed_functional.all_reduce
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch statistics over the rows of all processes that train together, however few of them one process has.
+    """Batch normalisation with the statistics of all processes that train together, however few rows one process has.
 
-    torch's own SyncBatchNorm runs on GPUs only. A modality may be absent from a whole batch: no row, or one value a
-    channel, which has no variance, leaves the running statistics as they are and is normalised by them.
+    torch's own SyncBatchNorm runs on GPUs only. A modality may be absent from a whole batch: no row, or one value per
+    channel (which has no variance), leaves the running statistics unchanged and is normalised by them.
     """
 
+    # Batch normalisation without running statistics is never built here.
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W), B may be 0, to the same shape."""
+        """Normalise (B, C, H, W); B may be 0."""
         if self.training and distributed.is_initialized() and distributed.get_world_size() > 1:
             return self._over_all_processes(x)
         if self.training and x.numel() <= self.num_features:
@@ -25,23 +35,25 @@ class BatchNorm(nn.BatchNorm2d):
         axes = (0, 2, 3)
         pixels = x.new_full((1,), x.numel() / self.num_features, dtype=torch.float64)
         local = torch.cat([x.sum(axes, dtype=torch.float64), x.square().sum(axes, dtype=torch.float64), pixels])
-        total, square, count = all_reduce(local).split([self.num_features, self.num_features, 1])
+        sums = _all_reduce(local)
+        total, square, count = sums[: self.num_features], sums[self.num_features : -1], sums[-1:]
         mean = total / count.clamp(min=1.0)
         variance = (square / count.clamp(min=1.0) - mean.square()).clamp(min=0.0)
         with torch.no_grad():
-            share = self.momentum * (count > 0)
+            weight = (self.momentum or 0.0) * (count > 0)
             unbiased = variance * count / (count - 1.0).clamp(min=1.0)
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), share.to(self.running_mean.dtype))
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), share.to(self.running_var.dtype))
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight.to(self.running_mean.dtype))
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight.to(self.running_var.dtype))
             self.num_batches_tracked += 1
         scale = self.weight * (variance + self.eps).rsqrt().to(x.dtype)
         shift = self.bias - mean.to(x.dtype) * scale
-        return x * scale[:, None, None] + shift[:, None, None]
+        normalised: Tensor = x * scale[:, None, None] + shift[:, None, None]
+        return normalised
 
 
 class VectorBatchNorm(BatchNorm):
-    """The same for vectors."""
+    """Batch normalisation of vectors, as `BatchNorm` of images."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C), B may be 0, to the same shape."""
+        """Normalise (B, C); B may be 0."""
         return super().forward(x[..., None, None])[..., 0, 0]

@@ -1,7 +1,7 @@
 """Networks of the bimodal data sets: MNIST (Table 3), Fashion-MNIST (Table 4) and CelebA's attributes (Table 5).
 
-Table 4's "strides 4, padding 2" cannot give its own 128×7×7; kernel, stride and padding (4, 2, 1), which the public MVAE
-code has, do. Table 4 names no activation between its two deconvolutions but Swish, and none after the last. The last
+Table 4's "strides 4, padding 2" cannot give its own 128×7×7; kernel, stride and padding (4, 2, 1) of the public MVAE
+code do. Table 4 names no activation between its two deconvolutions but Swish, and none after the last. The last
 Swish and batch normalisation of Table 5's attribute decoder are left out: they would bound every logit from below at
 -0.28. CelebA's images have the networks of Table 8.
 """
@@ -14,7 +14,7 @@ from smvae_core.model.sizes import NetworkError, NetworkSizes
 
 
 class FlatImageEmbedding(nn.Sequential):
-    """Table 3, Encoder-Image: (C, H, W) of any size; its one layer gives the embedding."""
+    """Table 3, Encoder-Image: (C, H, W) of any size, one layer."""
 
     def __init__(self, modality: Modality, sizes: NetworkSizes) -> None:
         channels, height, width = modality.shape

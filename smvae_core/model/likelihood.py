@@ -1,4 +1,4 @@
-"""log p(x_m | z): what a decoder's output says of an observation.
+"""The likelihoods p(x_m | z), from a decoder's output.
 
 A decoder gives one number for each entry of its modality (`parameters`): logits for Bernoulli and categorical, the
 location for normal and Laplace, whose scale is the modality's own and fixed.
@@ -13,15 +13,17 @@ from torch import Tensor
 
 from smvae_core.modality import Modality
 
-# Entries of all pairs of parameters and an observation that are compared at once.
+# Most entries of pairs of parameters and observations that are held in memory at once.
 _COMPARED = 2**23
+# torch annotates no types here.
+_broadcast: Callable[..., tuple[Tensor, ...]] = torch.broadcast_tensors
 
 
 def log_likelihood(modality: Modality, x: Tensor, parameters: Tensor) -> Tensor:
-    """Log p(x | z), summed over the entries of each sample.
+    """Return log p(x | z), summed over the entries of each sample.
 
     Args:
-        modality: says which likelihood, and its scale.
+        modality: gives the kind of likelihood and its scale.
         x: observations (B, *shape), float32, model units. Bernoulli takes [0, 1], not only {0, 1}.
         parameters: decoder output (..., B, *shape), or anything that broadcasts with x.
 
@@ -33,16 +35,17 @@ def log_likelihood(modality: Modality, x: Tensor, parameters: Tensor) -> Tensor:
 
 
 def log_likelihood_of_pairs(modality: Modality, x: Tensor, parameters: Tensor) -> Tensor:
-    """Log p(x | z) of each of N observations (N, *shape) with each of S parameters (S, *shape): (S, N), in nats."""
+    """Return log p(x | z) of N observations (N, *shape) with each of S parameters (S, *shape): (S, N), in nats."""
     if modality.likelihood in _LINEAR:
         factor, constant = _LINEAR[modality.likelihood](parameters.flatten(1))
         return factor @ x.flatten(1).T + constant[:, None]
     together = max(1, _COMPARED // parameters.numel())
-    return torch.cat([log_likelihood(modality, part, parameters[:, None]) for part in x.split(together)], dim=1)
+    parts = [x[start : start + together] for start in range(0, len(x), together)]
+    return torch.cat([log_likelihood(modality, part, parameters[:, None]) for part in parts], dim=1)
 
 
 def expectation(modality: Modality, parameters: Tensor) -> Tensor:
-    """E[x | z] from the decoder's output, same shape, model units."""
+    """Return E[x | z] from the decoder's output, same shape, model units."""
     if modality.likelihood == "bernoulli":
         return parameters.sigmoid()
     if modality.likelihood == "categorical":
@@ -51,7 +54,8 @@ def expectation(modality: Modality, parameters: Tensor) -> Tensor:
 
 
 def _bernoulli(x: Tensor, logits: Tensor, _: float) -> Tensor:
-    return -F.binary_cross_entropy_with_logits(*torch.broadcast_tensors(logits, x), reduction="none").sum(dim=-1)
+    logits, x = _broadcast(logits, x)
+    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(dim=-1)
 
 
 def _normal(x: Tensor, location: Tensor, scale: float) -> Tensor:
@@ -81,7 +85,8 @@ _LOG_DENSITY: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "laplace": _laplace,
     "categorical": _categorical,
 }
-# Where log p is linear in x: what x is multiplied with, and what is added. All pairs are one product of matrices then.
+# Likelihoods whose log p is linear in x: parameters to the factor of x and the constant. All pairs are then one product
+# of matrices.
 _LINEAR: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
     "bernoulli": _linear_bernoulli,
     "categorical": _linear_categorical,

@@ -1,10 +1,10 @@
-"""Embedding networks E_i and decoders D_i by kind, and those of Tables 8 and 9 of the SMVAE paper.
+"""Embedding networks E_i and decoders D_i by kind; those of Tables 8 and 9 of the SMVAE paper are defined here.
 
 The tables give no kernel sizes; those used are the public MVAE code's, the only ones that give the tables' 256×5×5.
-Where the tables name no activation between two hidden layers (the first convolution, the force column) Swish stands
-there too, as in the MVAE code and in the force encoder of Lee et al. 2020: without it those layers would be one linear
-map. Table 9's Swish after the last layer is left out, since it would bound every logit from below at -0.28.
-Tables 5 to 7 give their images the same networks, Table 7 to grey, edge and mask with one channel instead of three.
+Where the tables name no activation between two hidden layers (the first convolution, the force column), Swish is used
+too, as in the MVAE code and in the force encoder of Lee et al. 2020: without it those layers would be one linear map.
+Table 9's Swish after the last layer is left out, since it would bound every logit from below at -0.28. Tables 5 to 7
+give images the same networks; grey, edge and mask images (Table 7) have one channel instead of three.
 """
 
 from typing import Literal
@@ -37,7 +37,7 @@ SIZES: dict[Literal["paper", "compact", "tiny"], NetworkSizes] = {
 
 
 def embedding_network(modality: Modality, sizes: NetworkSizes) -> nn.Module:
-    """E_i of Eq. 7: (B, *modality.shape) to (B, sizes.embedding).
+    """Build E_i of Eq. 7: (B, *modality.shape) to (B, sizes.embedding).
 
     Raises:
         NetworkError: the modality's shape does not fit the network kind.
@@ -46,7 +46,7 @@ def embedding_network(modality: Modality, sizes: NetworkSizes) -> nn.Module:
 
 
 def decoder(modality: Modality, latent: int, sizes: NetworkSizes) -> nn.Module:
-    """D_i: (B, latent) to (B, *modality.shape), the parameters of the modality's likelihood.
+    """Build D_i: (B, latent) to (B, *modality.shape), the parameters of the modality's likelihood.
 
     Raises:
         NetworkError: the modality's shape does not fit the network kind.
@@ -99,7 +99,7 @@ class ImageDecoder(nn.Sequential):
 
 
 class SequenceEmbedding(nn.Sequential):
-    """Table 8, Encoder-Force: four causal convolutions, kernel 2, stride 2, no padding, so that every sample counts."""
+    """Table 8, Encoder-Force: four causal convolutions, kernel 2, stride 2, no padding, so that all of it is used."""
 
     def __init__(self, modality: Modality, sizes: NetworkSizes) -> None:
         channels, length = modality.shape[0], _last_length(modality)

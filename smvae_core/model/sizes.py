@@ -10,7 +10,7 @@ class NetworkError(SMVAEError):
 
 
 class NetworkSizes(BaseModel):
-    """Widths of all networks; the shapes that go in and come out do not depend on them."""
+    """The widths of all networks; the shapes of inputs and outputs do not depend on them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""The multimodal VAE: embed each sense, fuse the set, sample, decode every sense.
+"""The multimodal VAE: embed each modality, fuse the set, sample, decode every modality.
 
 >>> model = MultimodalVAE(ModelConfiguration(size="compact"))
 >>> posterior = model.posterior({"depth": depth, "force": force}, mask)      # any subset, any mask
@@ -17,7 +17,7 @@ from smvae_core.modality import Modality, vision_touch_modalities
 from smvae_core.model.likelihood import expectation
 from smvae_core.model.networks import SIZES, decoder, embedding_network
 from smvae_core.systems.posterior import Posterior
-from smvae_core.systems.smvae import System, fusion_network
+from smvae_core.systems.registry import find_system
 
 Batch = dict[str, Tensor]
 """Modality name to (B, *shape), float32, model units. A modality absent from the whole batch may be left out."""
@@ -30,10 +30,10 @@ class BatchError(SMVAEError):
 
 
 class ModelConfiguration(BaseModel):
-    """All that is needed to build a model.
+    """Everything that is needed to build a model.
 
     Attributes:
-        system: which paper's posterior and objective.
+        system: a name of `systems.registry.SYSTEMS`: which paper's posterior and objective.
         size: widths of the networks: the paper's, compact for processors, tiny for tests.
         latent: dimensions of z.
         modalities: in the order of the columns of every availability mask.
@@ -41,10 +41,16 @@ class ModelConfiguration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    system: System = "smvae"
+    system: str = "smvae"
     size: Literal["paper", "compact", "tiny"] = "paper"
     latent: PositiveInt = 64
     modalities: tuple[Modality, ...] = vision_touch_modalities()
+
+    @field_validator("system")
+    @classmethod
+    def _system_exists(cls, system: str) -> str:
+        find_system(system)
+        return system
 
     @field_validator("modalities")
     @classmethod
@@ -52,17 +58,18 @@ class ModelConfiguration(BaseModel):
         names = [modality.name for modality in modalities]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"expected at least one modality and each name once, found {names}")
-        # Networks stand in a ModuleDict by the modality's name, as its attributes.
+        # Networks are held in a ModuleDict by the modality's name, as its attributes.
         if taken := [name for name in names if hasattr(_NO_MODULES, name)]:
             raise ValueError(f"expected names that torch's modules do not have as attributes, found {taken}")
         return modalities
 
 
 class MultimodalVAE(nn.Module):
-    """A set of senses in, one latent out, and every sense predicted from it.
+    """A model that takes any set of modalities to one latent, and predicts every modality from it.
 
     Attributes:
-        configuration: what it was built from.
+        configuration: as given.
+        system: of the configuration; `fusion` is its posterior network.
         modalities: by name, in the order of the mask's columns.
         width: dimensions of one embedding, d.
     """
@@ -73,20 +80,21 @@ class MultimodalVAE(nn.Module):
         self.modalities = {modality.name: modality for modality in configuration.modalities}
         sizes = SIZES[configuration.size]
         self.embeddings = nn.ModuleDict({n: embedding_network(m, sizes) for n, m in self.modalities.items()})
-        self.fusion = fusion_network(configuration.system, self.names, configuration.latent, sizes)
+        self.system = find_system(configuration.system)
+        self.fusion: nn.Module = self.system.network(self.names, sizes.embedding, configuration.latent, sizes.heads)
         self.decoders = nn.ModuleDict({n: decoder(m, configuration.latent, sizes) for n, m in self.modalities.items()})
         self.width = sizes.embedding
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Modalities in the order of the mask's columns."""
+        """Names of the modalities, in the order of the mask's columns."""
         return tuple(self.modalities)
 
     def embed(self, batch: Batch, mask: Tensor) -> Tensor:
-        """E_i(x_i) of what is present (Eq. 7), zeros elsewhere: (B, M, d).
+        """Return E_i(x_i) of what is present (Eq. 7), zeros elsewhere: (B, M, d).
 
-        Absent rows never reach a network, so what stands in them can neither enter the batch statistics nor spread.
-        A mask on the processor spares a batch on a GPU the wait for its counts.
+        Absent rows never reach a network, so their values can neither enter the batch statistics nor spread. A mask on
+        the processor saves a batch on a GPU from waiting for the counts of rows.
 
         Raises:
             BatchError: an unknown modality, a wrong shape, type or device, or a present modality without data.
@@ -100,7 +108,7 @@ class MultimodalVAE(nn.Module):
             rows = present.nonzero()[:, 0]
             if name in batch and len(rows) == len(mask):
                 embedding = self.embeddings[name](batch[name])
-            # In training even no row passes, since processes that train together wait for each other inside.
+            # In training the network is called even without a row: the processes of a run wait inside for each other.
             elif name in batch and (self.training or len(rows)):
                 rows = rows.to(device, non_blocking=True)
                 embedding = embedding.index_put((rows,), self.embeddings[name](batch[name][rows]).to(dtype))
@@ -108,20 +116,21 @@ class MultimodalVAE(nn.Module):
         return torch.stack(embeddings, dim=1)
 
     def posterior(self, batch: Batch, mask: Tensor) -> Posterior:
-        """q(z | X_s) for each row's set.
+        """Return q(z | X_s) of each row's set.
 
         Args:
-            batch: the observations; what stands in absent slots is never read.
+            batch: the observations; the values of absent slots are never read.
             mask: (B, M), bool, columns in the order of `names`.
 
         Raises:
             BatchError: as `embed`.
         """
         embeddings = self.embed(batch, mask)
-        return self.fusion(embeddings, mask.to(embeddings.device, non_blocking=True))
+        posterior: Posterior = self.fusion(embeddings, mask.to(embeddings.device, non_blocking=True))
+        return posterior
 
     def decode(self, z: Tensor, names: Iterable[str] | None = None) -> Batch:
-        """Likelihood parameters (B, *shape) of the named modalities, by default all, from z (B, L).
+        """Return likelihood parameters (B, *shape) of the named modalities, by default all, from z (B, L).
 
         Raises:
             BatchError: an unknown modality, or another shape or type of z.
@@ -135,7 +144,7 @@ class MultimodalVAE(nn.Module):
         return {name: self.decoders[name](z) for name in names}
 
     def predict(self, z: Tensor, names: Iterable[str] | None = None) -> Batch:
-        """E[x_m | z] of the named modalities, by default all, from z (B, L), in model units.
+        """Return E[x_m | z] of the named modalities, by default all, from z (B, L), in model units.
 
         Raises:
             BatchError: as `decode`.
@@ -143,7 +152,7 @@ class MultimodalVAE(nn.Module):
         return {name: expectation(self.modalities[name], x) for name, x in self.decode(z, names).items()}
 
     def check(self, batch: Batch, rows: int) -> None:
-        """Whether each entry of a batch is what the model takes: (rows, *shape), of the type of its weights.
+        """Check that each entry of a batch has the shape (rows, *shape) and the type of the model's weights.
 
         Raises:
             BatchError: an unknown modality, or another shape or type.
@@ -173,7 +182,7 @@ class MultimodalVAE(nn.Module):
 
 
 def _fits(x: Tensor, weight: Tensor) -> bool:
-    """Whether networks with such weights take x; mixed precision casts for itself."""
+    """Return whether networks with such weights take x; mixed precision casts by itself."""
     mixed = torch.is_autocast_enabled(weight.device.type)
     return x.dtype == weight.dtype or (mixed and isinstance(x, Tensor) and x.is_floating_point())
 

@@ -19,7 +19,6 @@ from smvae_core.reproduce import bimodal, senses
 from smvae_core.reproduce.experiments import EXPERIMENTS, Experiment, Name, ReproductionError, Scale
 from smvae_core.reproduce.report import write_report
 from smvae_core.reproduce.results import Settings, SystemResult, read_result, write_result
-from smvae_core.systems.smvae import System
 from smvae_core.training.run import Job, Precision, Run, read_metrics
 from smvae_core.training.train import train
 
@@ -43,7 +42,7 @@ class Request:
     name: Name
     out: Path
     command: str
-    systems: Sequence[System]
+    systems: Sequence[str]
     seeds: int
     quick: bool
     data: Path | None

@@ -1,1 +1,1 @@
-"""One file per system of the papers. Start with `registry.py`."""
+"""One file per system of the papers: posterior network, draws, bound and settings. Start with `registry.py`."""

@@ -1,31 +1,52 @@
-"""The posterior of a set: from the embeddings of whatever is present to what they say of the latent."""
+"""SMVAE (Zhou et al.): one set encoder for any subset, trained on random subsets."""
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor, nn
 
-from smvae_core.model.networks import NetworkSizes
-from smvae_core.systems.experts import JointAndUnimodal, MixtureOfProducts, ProductOfExperts
+from smvae_core.systems.configuration import ObjectiveConfiguration
+from smvae_core.systems.draws import Draws, everything
 from smvae_core.systems.posterior import Posterior, at_least_single
+from smvae_core.systems.system import System
+from smvae_core.systems.terms import Step, Terms, equal_weights
 
-System = Literal["smvae", "mvae", "mmvae", "mopoe", "jmvae", "crmvae"]
-"""The papers' names of their models; each is a posterior of a set, here, and an objective, in `elbo.bounds`."""
+Probability = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
-def fusion_network(system: System, names: Sequence[str], latent: int, sizes: NetworkSizes) -> nn.Module:
-    """Embeddings (B, M, d) of sets and their masks (..., B, M) to the sets' `Posterior`.
+class SMVAESettings(ObjectiveConfiguration):
+    """The settings of SMVAE's objective.
 
-    Args:
-        names: of the modalities, in the order of the mask's columns.
+    Attributes:
+        full_set: probability that a sample trains with everything it has; otherwise each modality is kept with
+            probability `keep`, at least one.
+        keep: see `full_set`; one for all modalities, or by name (0.5 for those not named). 0.5 draws uniformly from the
+            power set of Eq. 4; a draw that is empty becomes one modality.
+        reconstruct: `observed` scores only the modalities in the subset, as Eq. 3 is written; `available` scores all
+            that the sample has, which trains cross-modal prediction directly.
+        pull: weight of the L2 pull of μ to 0 and σ to 1 (end of §3.2).
     """
-    return _FUSION[system](names, latent, sizes)
+
+    full_set: float = Field(default=0.2, ge=0.0, le=1.0)
+    keep: Probability | dict[str, Probability] = 0.5
+    reconstruct: Literal["available", "observed"] = "available"
+    pull: NonNegativeFloat = 0.0
+
+    def named_modalities(self) -> set[str]:
+        """Return the modalities that `keep` names."""
+        return set(self.keep) if isinstance(self.keep, dict) else set()
+
+    def keep_of(self, names: Sequence[str]) -> Tensor:
+        """Return the probability that each modality is kept, (M,)."""
+        by_name = self.keep if isinstance(self.keep, dict) else dict.fromkeys(names, self.keep)
+        return torch.tensor([by_name.get(name, 0.5) for name in names])
 
 
 class SetAttention(nn.Module):
-    """The set encoder g_φ of SMVAE (Eq. 8 and Table 2 of the SMVAE paper).
+    """The set encoder g_φ (Eq. 8 and Table 2).
 
     Eq. 8 gives the learned query I, both skip connections, the output projection W^o and f. Table 2 gives the Swish on
     keys and values, the unprojected query, the LayerNorm after the first skip and the two linear heads. No position is
@@ -51,7 +72,7 @@ class SetAttention(nn.Module):
         self.log_variance = nn.Linear(embedding, latent)
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Posterior:
-        """The posterior of each row's set.
+        """Return the posterior of each row's set.
 
         Args:
             embeddings: (B, M, d); what stands in absent slots must be finite and has no influence.
@@ -69,8 +90,8 @@ class SetAttention(nn.Module):
         score = score.masked_fill(absent, -math.inf)
         # Softmax over no slot at all is 0/0; such rows become the prior below.
         weight = score.softmax(dim=-1).masked_fill(absent, 0.0)
+        # Eq. 8: H = I + MultiHead(I, X_s, X_s), then g = H + f(H).
         attended = torch.einsum("...bhm,bmhd->...bhd", weight, value).flatten(-2)
-
         hidden = self.norm(self.query + self.output(attended))
         summary = hidden + self.feed_forward(hidden)
         observed = mask.any(dim=-1, keepdim=True)
@@ -81,11 +102,47 @@ class SetAttention(nn.Module):
         )
 
 
-_FUSION: dict[System, Callable[[Sequence[str], int, NetworkSizes], nn.Module]] = {
-    "smvae": lambda names, latent, sizes: SetAttention(sizes.embedding, latent, sizes.heads),
-    "mvae": lambda names, latent, sizes: ProductOfExperts(names, sizes.embedding, latent, prior=True),
-    "mmvae": lambda names, latent, sizes: MixtureOfProducts(names, sizes.embedding, latent, most=1),
-    "mopoe": lambda names, latent, sizes: MixtureOfProducts(names, sizes.embedding, latent, most=len(names)),
-    "jmvae": lambda names, latent, sizes: JointAndUnimodal(names, sizes.embedding, latent),
-    "crmvae": lambda names, latent, sizes: ProductOfExperts(names, sizes.embedding, latent, prior=False),
-}
+def random_subsets(
+    available: Tensor, settings: SMVAESettings, generator: torch.Generator, names: Sequence[str] | None = None
+) -> Tensor:
+    """Draw X_s ~ P(X) for each row (Eq. 4), never empty where the row has anything: (B, M), bool.
+
+    Args:
+        available: (B, M), bool, on the processor.
+        settings: `full_set` and `keep` say how likely each subset is.
+        generator: of the processor; the same state draws the same subsets.
+        names: modalities of the columns; needed where `settings.keep` names some.
+    """
+    rows, columns = available.shape
+    probability = torch.tensor(settings.keep) if names is None else settings.keep_of(names)
+    keep = torch.rand(rows, columns, generator=generator) < probability
+    full = torch.rand(rows, 1, generator=generator) < settings.full_set
+    subset = available & (keep | full)
+    # A row that drew nothing keeps one modality of its own, each equally likely.
+    chosen = torch.rand(rows, columns, generator=generator).masked_fill(~available, -1.0).argmax(dim=1, keepdim=True)
+    one = torch.zeros_like(available).scatter(1, chosen, True) & available
+    return torch.where(subset.any(dim=1, keepdim=True), subset, one)
+
+
+def _network(names: Sequence[str], embedding: int, latent: int, heads: int) -> SetAttention:
+    return SetAttention(embedding, latent, heads)
+
+
+def _draw(
+    settings: SMVAESettings, available: Tensor, latent: int, names: Sequence[str], generator: torch.Generator
+) -> Draws:
+    subset = random_subsets(available, settings, generator, names)
+    targets = available if settings.reconstruct == "available" else subset
+    return Draws.of(subset[None], targets[None], everything(available), latent, generator)
+
+
+def _terms(network: SetAttention, step: Step, settings: SMVAESettings) -> Terms:
+    """Compute Eq. 3, the ELBO of a random subset, and the pull at the end of §3.2."""
+    draws = step.draws
+    posterior: Posterior = network(step.embeddings, draws.subsets[0])
+    kl, sigma = posterior.kl_to_prior(), (0.5 * posterior.log_variance).exp()
+    pull = (posterior.mean.square() + (sigma - 1.0).square()).sum(dim=1)
+    return Terms(posterior.sample(draws.noise), equal_weights(draws), step.beta * kl + settings.pull * pull, kl)
+
+
+SYSTEM = System(settings=SMVAESettings, network=_network, draw=_draw, terms=_terms)

@@ -17,7 +17,6 @@ from smvae_core.data.samples import Samples
 from smvae_core.errors import SMVAEError
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.progress import progress_bar
-from smvae_core.systems.draws import draw
 from smvae_core.training.interruption import Interruption
 from smvae_core.training.objective import Bound, Objective
 from smvae_core.training.state import epoch_order, optimizer_tensors, restore_optimizer, step_generator
@@ -192,8 +191,8 @@ class Loop:
         # interruption, changes nothing.
         generator = step_generator(settings.training.seed, self.epoch, self.step)
         everything = torch.from_numpy(self.samples.available[rows])
-        model = self.model.configuration
-        drawn = draw(model.system, settings.objective, everything, model.latent, self.model.names, generator).part(part)
+        model, latent = self.model, self.model.configuration.latent
+        drawn = model.system.draw(settings.objective, everything, latent, model.names, generator).part(part)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(now)
         beta = settings.objective.annealed_beta(now)

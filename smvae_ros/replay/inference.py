@@ -20,7 +20,7 @@ from smvae_core.inference.backend import Arrays
 from smvae_core.inference.decoding import SenseDecoder
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.subsets import Subset, all_subsets, subset_mask
-from smvae_core.systems.smvae import Posterior
+from smvae_core.systems.posterior import Posterior
 
 BATCH = 32
 """Sets that are computed together."""

@@ -11,7 +11,8 @@ from smvae_core.model.likelihood import log_likelihood
 from smvae_core.model.vae import Batch, ModelConfiguration, MultimodalVAE
 from smvae_core.preprocessing import Vector
 from smvae_core.systems.configuration import ObjectiveConfiguration
-from smvae_core.systems.draws import Draws, draw, uniform_subsets
+from smvae_core.systems.draws import Draws, uniform_subsets
+from smvae_core.systems.registry import SYSTEMS, objective_settings
 from smvae_core.training.objective import Bound, Objective
 
 ROWS, LATENT = 5, 3
@@ -20,7 +21,7 @@ BETA = 0.7
 AVAILABLE = torch.tensor([[True, True], [True, True], [True, False], [False, True], [False, False]])
 
 
-def two_senses(system: str) -> MultimodalVAE:
+def two_modalities(system: str) -> MultimodalVAE:
     torch.manual_seed(0)
     kinds = (("x", 4, "normal", 1.0), ("y", 3, "categorical", 10.0))
     modalities = tuple(
@@ -80,13 +81,17 @@ def at(q: Independent, noise: Tensor) -> Tensor:
 PRIOR = gaussian(torch.zeros(LATENT), torch.zeros(LATENT))
 
 
-def drawn(model: MultimodalVAE, config: ObjectiveConfiguration = ObjectiveConfiguration()) -> Draws:
+def settings_of(model: MultimodalVAE, **settings) -> ObjectiveConfiguration:
+    return objective_settings(model.configuration.system, settings)
+
+
+def drawn(model: MultimodalVAE, **settings) -> Draws:
     generator = torch.Generator().manual_seed(4)
-    return draw(model.configuration.system, config, AVAILABLE, LATENT, model.names, generator)
+    return model.system.draw(settings_of(model, **settings), AVAILABLE, LATENT, model.names, generator)
 
 
 def bound_of(model: MultimodalVAE, batch: Batch, draws: Draws, **settings) -> Bound:
-    return Objective(model, ObjectiveConfiguration(**settings))(batch, draws, BETA)
+    return Objective(model, settings_of(model, **settings))(batch, draws, BETA)
 
 
 def assert_loss(bound: Bound, by_hand: list[Tensor]) -> None:
@@ -94,8 +99,8 @@ def assert_loss(bound: Bound, by_hand: list[Tensor]) -> None:
 
 
 def test_mvae_sums_the_elbos_of_everything_of_each_modality_and_of_random_subsets(batch):
-    model, config = two_senses("mvae"), ObjectiveConfiguration(random_subsets=2)
-    draws = drawn(model, config)
+    model = two_modalities("mvae")
+    draws = drawn(model, random_subsets=2)
     expected = []
     for row in range(ROWS):
         sample, elbo = ByHand(model, batch, row), torch.zeros(())
@@ -111,7 +116,7 @@ def test_mvae_sums_the_elbos_of_everything_of_each_modality_and_of_random_subset
 
 
 def test_mmvae_has_the_stratified_elbo_of_the_mixture(batch):
-    model = two_senses("mmvae")
+    model = two_modalities("mmvae")
     draws = drawn(model)
     expected = []
     for row in range(ROWS):
@@ -131,7 +136,7 @@ def test_mmvae_has_the_stratified_elbo_of_the_mixture(batch):
 
 def test_mopoe_has_on_average_the_elbo_with_the_mean_kl_over_all_subsets(batch):
     """Over all the subsets that it may draw, each as likely as the others."""
-    model = two_senses("mopoe")
+    model = two_modalities("mopoe")
     draws = drawn(model)
     expected = []
     for row in range(ROWS):
@@ -159,7 +164,7 @@ def test_mopoe_has_on_average_the_elbo_with_the_mean_kl_over_all_subsets(batch):
 
 
 def test_jmvae_draws_the_unimodal_encoders_to_the_joint_one(batch):
-    model = two_senses("jmvae")
+    model = two_modalities("jmvae")
     draws, fusion = drawn(model), model.fusion
     expected = []
     for row in range(ROWS):
@@ -183,7 +188,7 @@ def test_jmvae_draws_the_unimodal_encoders_to_the_joint_one(batch):
 
 
 def test_crmvae_has_the_terms_of_its_paper(batch):
-    model = two_senses("crmvae")
+    model = two_modalities("crmvae")
     draws = drawn(model)
     expected = []
     for row in range(ROWS):
@@ -200,9 +205,9 @@ def test_crmvae_has_the_terms_of_its_paper(batch):
 
 
 def test_smvae_reconstructs_what_is_available_or_what_it_saw(batch):
-    model = two_senses("smvae")
+    model = two_modalities("smvae")
     for reconstruct in ("available", "observed"):
-        draws = drawn(model, ObjectiveConfiguration(reconstruct=reconstruct, full_set=0.0))
+        draws = drawn(model, reconstruct=reconstruct, full_set=0.0)
         expected = []
         for row in range(ROWS):
             sample = ByHand(model, batch, row)
@@ -218,7 +223,7 @@ def test_smvae_reconstructs_what_is_available_or_what_it_saw(batch):
 def test_where_samples_have_one_modality_mopoe_and_crmvae_are_plain_vaes(batch):
     """Their mixtures and products have but one component, whose ELBO is known."""
     x, expected = {"x": batch["x"]}, []
-    models = {system: two_senses(system) for system in ("mopoe", "crmvae")}
+    models = {system: two_modalities(system) for system in ("mopoe", "crmvae")}
     models["crmvae"].load_state_dict(models["mopoe"].state_dict())
     available = torch.tensor([[True, False]]).expand(ROWS, -1)
     noise = torch.randn(1, ROWS, LATENT)
@@ -251,7 +256,7 @@ def test_uniform_subsets_are_uniform_over_what_each_sample_has():
     assert not uniform_subsets(torch.zeros(3, 4, dtype=torch.bool), torch.Generator().manual_seed(0)).any()
 
 
-@pytest.mark.parametrize("system", ["smvae", "mvae", "mmvae", "mopoe", "jmvae", "crmvae"])
+@pytest.mark.parametrize("system", SYSTEMS)
 def test_the_same_generator_state_draws_the_same(system):
-    model = two_senses(system)
+    model = two_modalities(system)
     assert all(torch.equal(a, b) for a, b in zip(drawn(model), drawn(model)))

@@ -1,6 +1,4 @@
-"""What every system of the papers keeps: any subset in, in any order, one latent out, however it was put together."""
-
-from typing import get_args
+"""The contract that every system keeps: any subset in, in any order, one latent out."""
 
 import numpy as np
 import onnxruntime
@@ -11,8 +9,7 @@ from hypothesis import strategies as st
 
 from smvae_core import checkpoint
 from smvae_core.checkpoint import TrainingRecord
-from smvae_core.configuration import Configuration, changed
-from smvae_core.errors import ConfigurationError
+from smvae_core.configuration import Configuration
 from smvae_core.evaluation.likelihoods import log_marginal
 from smvae_core.inference.engine import Engine
 from smvae_core.inference.onnx_export import export_onnx
@@ -20,11 +17,9 @@ from smvae_core.model.networks import SIZES
 from smvae_core.model.vae import Batch, ModelConfiguration, MultimodalVAE
 from smvae_core.subsets import all_subsets, subset_mask
 from smvae_core.systems.configuration import ObjectiveConfiguration
-from smvae_core.systems.draws import draw
-from smvae_core.systems.smvae import System, fusion_network
+from smvae_core.systems.registry import SYSTEMS, find_system, objective_settings
 from smvae_core.training.objective import Objective
 
-SYSTEMS = get_args(System)
 CLOSE = dict(rtol=0, atol=1e-5)
 NAMES = ("rgb", "depth", "force", "action")
 
@@ -60,7 +55,7 @@ def test_a_masked_modality_is_the_same_as_a_dropped_one(model, batch):
 def test_double_precision_stays_double_and_gives_the_same(model, batch):
     mask = subset_mask(NAMES, [("rgb",), (), ("force", "action"), NAMES, ("depth",), ("rgb", "force")])
     configuration = ObjectiveConfiguration()
-    draws = draw(model.configuration.system, configuration, mask, 8, NAMES, torch.Generator().manual_seed(0))
+    draws = drawn(model, mask, configuration)
 
     def found(batch: Batch) -> list[torch.Tensor]:
         posterior = model.posterior(batch, mask)
@@ -72,7 +67,7 @@ def test_double_precision_stays_double_and_gives_the_same(model, batch):
     model.double()
     double = found({name: x.double() for name, x in batch.items()})
     assert {x.dtype for x in double} == {torch.float64}
-    # Of the likelihood the noise is another one.
+    # The likelihood is drawn with other noise.
     assert_same((x.float() for x in double[:-1]), single[:-1], rtol=1e-5, atol=1e-4)
 
 
@@ -116,8 +111,9 @@ def test_the_empty_set_gives_the_prior(model):
 def test_neither_the_order_nor_what_stands_in_absent_slots_matters(system, order, mask, junk, seed):
     torch.manual_seed(seed)
     names = [f"m{i}" for i in range(5)]
-    fusion = fusion_network(system, names, 4, SIZES["tiny"])
-    permuted = fusion_network(system, [names[i] for i in order], 4, SIZES["tiny"])
+    network, sizes = find_system(system).network, SIZES["tiny"]
+    fusion = network(names, sizes.embedding, 4, sizes.heads)
+    permuted = network([names[i] for i in order], sizes.embedding, 4, sizes.heads)
     permuted.load_state_dict(fusion.state_dict())
     embeddings, mask = torch.randn(2, 5, 32), torch.tensor([mask, mask])
     dirty = torch.where(mask[:, :, None], embeddings, junk)
@@ -157,7 +153,8 @@ def test_jmvae_takes_its_joint_encoder_for_the_whole_set_and_the_unimodal_ones_f
 
 def drawn(model: MultimodalVAE, available: torch.Tensor, config: ObjectiveConfiguration, seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
-    return draw(model.configuration.system, config, available, model.configuration.latent, model.names, generator)
+    settings = objective_settings(model.configuration.system, config)
+    return model.system.draw(settings, available, model.configuration.latent, model.names, generator)
 
 
 def test_training_lowers_the_loss_and_reaches_every_weight(model, batch):
@@ -179,7 +176,7 @@ def test_training_lowers_the_loss_and_reaches_every_weight(model, batch):
 
 
 def test_parts_of_a_batch_together_have_the_loss_of_the_whole(model, batch):
-    """So that several processes train what one does. In evaluation mode: the batch statistics are the networks' affair."""
+    """Several processes then train as one does. In evaluation mode, since batch statistics differ between parts."""
     available = torch.rand(6, 4, generator=torch.Generator().manual_seed(2)) < 0.7
     config = ObjectiveConfiguration()
     objective, draws = Objective(model, config), drawn(model, available, config)
@@ -236,17 +233,3 @@ def test_the_engines_back_ends_agree_and_the_whole_model_is_exported(saved, mode
     found = session.run(["mean"], {name: x.numpy() for name, x in batch.items()} | {"mask": masks.numpy()})[0]
     with torch.no_grad():
         np.testing.assert_allclose(found, model.posterior(batch, masks).mean, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "system, key, value",
-    [
-        ("mvae", "keep", 0.3),
-        ("mopoe", "random_subsets", 2),
-        ("smvae", "alpha", 1.0),
-        ("jmvae", "reconstruct", "observed"),
-    ],
-)
-def test_a_setting_that_the_system_does_not_use_is_refused(system, key, value):
-    with pytest.raises(ConfigurationError, match=f"settings that system '{system}' uses, found objective.{key}"):
-        changed(Configuration(), {"model": {"system": system}, "objective": {key: value}})

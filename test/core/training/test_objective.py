@@ -10,8 +10,9 @@ from smvae_core.modality import Modality
 from smvae_core.model.likelihood import expectation, log_likelihood
 from smvae_core.preprocessing import Vector
 from smvae_core.systems.configuration import ObjectiveConfiguration
-from smvae_core.systems.draws import Draws, random_subsets
+from smvae_core.systems.draws import Draws
 from smvae_core.systems.posterior import Posterior
+from smvae_core.systems.smvae import SMVAESettings, random_subsets
 from smvae_core.training.objective import Objective
 
 
@@ -69,7 +70,7 @@ def all_present(rows: int = 6) -> torch.Tensor:
 
 @pytest.mark.parametrize("reconstruct, scored", [("available", [True] * 4), ("observed", [True, False, False, True])])
 def test_the_bound_is_weighted_likelihood_minus_beta_kl(model, batch, reconstruct, scored):
-    configuration = ObjectiveConfiguration(reconstruct=reconstruct, pull=0.1)
+    configuration = SMVAESettings(reconstruct=reconstruct, pull=0.1)
     subset = torch.tensor([[True, False, False, True]]).expand(6, -1)
     drawn = one_term(subset, all_present() if reconstruct == "available" else subset)
     bound = Objective(model, configuration)(batch, drawn, beta=0.7)
@@ -106,29 +107,29 @@ def test_beta_is_annealed_linearly():
 
 def test_random_subsets_lie_within_what_is_available_and_are_never_empty():
     available = torch.rand(5000, 4, generator=torch.Generator().manual_seed(0)) < 0.6
-    subset = random_subsets(available, ObjectiveConfiguration(), torch.Generator().manual_seed(1))
+    subset = random_subsets(available, SMVAESettings(), torch.Generator().manual_seed(1))
     assert not (subset & ~available).any()
     assert torch.equal(subset.any(dim=1), available.any(dim=1))
 
 
 def test_every_subset_is_drawn_with_its_probability():
-    configuration = ObjectiveConfiguration(full_set=0.0, keep=0.5)
+    configuration = SMVAESettings(full_set=0.0, keep=0.5)
     subset = random_subsets(all_present(60_000), configuration, torch.Generator().manual_seed(0))
     kinds = (subset * torch.tensor([1, 2, 4, 8])).sum(dim=1).bincount(minlength=16) / 60_000
     assert kinds[0] == 0
     singles = torch.tensor([kinds[1], kinds[2], kinds[4], kinds[8]])
-    # A draw of nothing (1/16) goes to one of the four single senses.
+    # A draw of nothing (1/16) goes to one of the four single modalities.
     torch.testing.assert_close(singles, torch.full((4,), 1 / 16 + 1 / 64), rtol=0.1, atol=0)
     torch.testing.assert_close(kinds[15], torch.tensor(1 / 16), rtol=0.1, atol=0)
 
 
 def test_each_modality_may_be_kept_with_its_own_probability():
-    configuration = ObjectiveConfiguration(full_set=0.0, keep={"rgb": 0.1, "force": 1.0})
+    configuration = SMVAESettings(full_set=0.0, keep={"rgb": 0.1, "force": 1.0})
     names = ("rgb", "depth", "force", "action")
     subset = random_subsets(all_present(20_000), configuration, torch.Generator().manual_seed(0), names)
     torch.testing.assert_close(subset.float().mean(dim=0), torch.tensor([0.1, 0.5, 1.0, 0.5]), rtol=0, atol=0.02)
 
 
 def test_the_same_generator_state_draws_the_same_subsets():
-    draws = [random_subsets(all_present(50), ObjectiveConfiguration(), torch.Generator().manual_seed(7)) for _ in "ab"]
+    draws = [random_subsets(all_present(50), SMVAESettings(), torch.Generator().manual_seed(7)) for _ in "ab"]
     assert torch.equal(*draws)
