@@ -1,15 +1,18 @@
 SHELL := bash
 .SHELLFLAGS := -e -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench clean distclean
+.PHONY: help setup build demo test lint docs bench clean distclean
 
-# The Python that .venv is made from: make PYTHON=python3.12 demo
+# The Python that .venv is made from, as in: make PYTHON=python3.12 demo
 PYTHON ?= python3
 
-# make bench BENCHMARKS="engine startup"; all of them where none is named.
+# The part of the tests to run, as in: make test TESTS=test/core/systems. By default, all.
+TESTS ?=
+
+# The benchmarks to run, as in: make bench BENCHMARKS="engine startup". By default, all.
 BENCHMARKS ?=
 
-# The demo and the tests keep to this machine, with shared memory that holds large images.
+# The demo and the tests stay on this machine, with a Fast DDS profile whose shared memory holds large images.
 demo test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 demo test: export ROS_DOMAIN_ID ?= 83
 demo test: export FASTRTPS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
@@ -26,7 +29,7 @@ setup: ## Make .venv: ROS 2 (the sourced one, else Jazzy from PyPI), PyTorch and
 build: setup ## Build the ROS 2 package into install/ (linked to the sources: edits need no build)
 	@. .venv/ros-env.sh && PYTHONWARNINGS=ignore colcon build --merge-install --symlink-install
 
-# Not from this folder, whose smvae_ros/ lacks the built messages and would be imported first.
+# Runs in install/: Python would import smvae_ros/ of this folder first, which lacks the built messages.
 demo: build ## Replay the shipped recording to the fusion node; leaves demo/predictions.png and demo/summary.json
 	@. .venv/ros-env.sh && cd install && python -m smvae_ros.demo --out "$(CURDIR)/demo"
 
@@ -34,12 +37,17 @@ test: build ## Run every test; a part: make test TESTS=test/core
 	@environment/check.sh --rendering $(PYTHON)
 	@. .venv/ros-env.sh && pytest $(TESTS)
 
-# Measures: on a quiet machine, or the figures are not worth keeping.
-bench: build ## Run the benchmarks; each writes its section of benchmarks/RESULTS.md
+lint: setup ## Check format, style and types: ruff and mypy, as pyproject.toml sets them
+	@. .venv/ros-env.sh && ruff check . && ruff format --check . && mypy
+
+docs: setup ## Build the documentation into site/; a dead link or a broken reference fails
+	@. .venv/ros-env.sh && NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
+bench: build ## Run the benchmarks, on a quiet machine; each writes its section of benchmarks/RESULTS.md
 	@. .venv/ros-env.sh && cd install && PYTHONPATH="$$PYTHONPATH:$(CURDIR)" python -m benchmarks.run $(BENCHMARKS)
 
-clean: ## Remove what build, test and demo made
-	@rm -rf build install log demo .pytest_cache .hypothesis
+clean: ## Remove what build, test, lint, docs and demo made
+	@rm -rf build install log demo site .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
 distclean: clean ## Remove .venv too
 	@rm -rf .venv

@@ -1,4 +1,4 @@
-"""Installs both Python packages with pip; everything is declared in setup.cfg."""
+"""Install both Python packages with pip; setup.cfg declares everything."""
 
 from setuptools import setup
 

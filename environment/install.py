@@ -83,9 +83,8 @@ def wanted_packages() -> list[str]:
 
 def make_venv() -> None:
     """An empty virtual environment, in place of whatever an interrupted or outdated set-up left."""
-    print(
-        f"Making a virtual environment in {VENV} (Python {sys.version.split()[0]}, {'ROS 2 ' + DISTRO if DISTRO else 'ROS 2 Jazzy from PyPI'})"
-    )
+    ros = f"ROS 2 {DISTRO}" if DISTRO else "ROS 2 Jazzy from PyPI"
+    print(f"Making a virtual environment in {VENV} (Python {sys.version.split()[0]}, {ros})")
     shutil.rmtree(VENV, ignore_errors=True)
     venv.create(VENV, with_pip=True, symlinks=True, system_site_packages=bool(DISTRO))
 
@@ -106,7 +105,8 @@ def install(packages: list[str], versions: Path) -> None:
     pip("install", "-c", str(versions), "pip", "setuptools")
     size = "6 GB" if torch_has_cuda(versions) else "2 GB"
     print(
-        f"Installing {len(packages)} packages and what they need: the first time this takes some minutes and {size} of disk (log: {LOG})",
+        f"Installing {len(packages)} packages and what they need: "
+        f"the first time this takes some minutes and {size} of disk (log: {LOG})",
         flush=True,
     )
     pip("install", "-c", str(versions), "--build-constraint", str(versions), *packages)
@@ -122,8 +122,9 @@ def torch_has_cuda(versions: Path) -> bool:
     if cuda and not has_nvidia_gpu():
         print(
             "  This machine shows no NVIDIA GPU, yet pip will fetch the build with CUDA (4 GB more), because it\n"
-            "  knows of no other. For the CPU build stop here, set PIP_EXTRA_INDEX_URL to PyTorch's CPU wheel index\n"
-            "  (named on pytorch.org under 'Get Started') or PIP_FIND_LINKS to a folder with its wheel, and run make again.",
+            "  knows of no other. For the CPU build stop here, set PIP_EXTRA_INDEX_URL to PyTorch's CPU wheel\n"
+            "  index (named on pytorch.org under 'Get Started') or PIP_FIND_LINKS to a folder with its wheel,\n"
+            "  and run make again.",
             flush=True,
         )
     return cuda

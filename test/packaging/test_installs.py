@@ -1,4 +1,4 @@
-"""Both installs, colcon's and pip's, bring the packages, the checkpoint and working commands."""
+"""colcon and pip install the packages, the checkpoint and working commands."""
 
 import os
 import re
@@ -24,22 +24,9 @@ def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A copy, because setuptools builds in the tree, where colcon's build/ is.
     for package in ("smvae_core", "smvae_ros"):
         shutil.copytree(root / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "setup.cfg", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "setup.cfg", "LICENSE"):
         shutil.copy(root / name, source)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "--no-index",
-        "-w",
-        str(folder),
-        str(source),
-    ]
-    subprocess.run(command, check=True, timeout=300)
+    pip("wheel", "--no-build-isolation", "-w", str(folder), str(source))
     return next(folder.glob("smvae_ros-*.whl"))
 
 
@@ -50,10 +37,10 @@ def test_the_wheel_holds_both_packages_the_checkpoint_and_the_commands(root: Pat
     sources = {
         str(path.relative_to(root))
         for top in ("smvae_core", "smvae_ros")
-        for kind in ("*.py", "*.html", "*.css", "*.js")
+        for kind in ("*.py", "py.typed", "*.html", "*.css", "*.js")
         for path in (root / top).rglob(kind)
     }
-    assert "smvae_ros/report/page.html" in sources and sources <= names
+    assert {"smvae_core/py.typed", "smvae_ros/py.typed", "smvae_ros/report/page.html"} <= sources <= names
     assert f"smvae_core/{CHECKPOINT}" in names
     assert {line.split(" = ")[0] for line in entry_points.splitlines() if " = " in line} == {"smvae", "fusion_node"}
     assert not [name for name in names if name.startswith("test")]
@@ -61,20 +48,14 @@ def test_the_wheel_holds_both_packages_the_checkpoint_and_the_commands(root: Pat
 
 def test_a_pip_install_works_without_ros(wheel: Path, tmp_path: Path) -> None:
     target = tmp_path / "site"
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        str(target),
-        str(wheel),
-    ]
-    subprocess.run(command, check=True, timeout=300)
-    probe = "import sys; sys.modules['rclpy'] = None; import smvae_ros.cli; sys.argv = ['smvae', 'info']; smvae_ros.cli.main()"
+    pip("install", "--target", str(target), str(wheel))
+    probe = """
+import sys
+sys.modules["rclpy"] = None
+import smvae_ros.cli
+sys.argv = ["smvae", "info"]
+smvae_ros.cli.main()
+"""
     result = run([sys.executable, "-c", probe], tmp_path, PYTHONPATH=str(target))
     assert result.returncode == 0, result.stderr
     assert "rgb" in result.stdout
@@ -95,10 +76,18 @@ def test_the_colcon_install_holds_what_the_launch_files_need() -> None:
     assert (share / "launch" / "fusion.launch.py").is_file()
     assert list((share / "recordings" / "peg_insertion").glob("*.mcap"))
     assert (files("smvae_core") / CHECKPOINT).is_file()
+    assert (files("smvae_core") / "py.typed").is_file()
+    assert (files("smvae_ros") / "py.typed").is_file()
     assert (files("smvae_ros.report") / "page.html").is_file()
 
 
+def pip(command: str, *arguments: str) -> None:
+    """Run pip without an index and without dependencies."""
+    options = ["--quiet", "--no-deps", "--no-index"]
+    subprocess.run([sys.executable, "-m", "pip", command, *options, *arguments], check=True, timeout=300)
+
+
 def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a folder that is not the source tree, wide enough that no table is cut."""
+    """Run a command in a folder that is not the source tree, wide enough that no table is cut."""
     environment = os.environ | {"COLUMNS": "200"} | environment
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
