@@ -1,7 +1,7 @@
-"""What holds for all tests."""
+"""Settings of all tests."""
 
 from hypothesis import settings
 
-# No test is timed: on a machine that is busy, any example may take longer than hypothesis allows by default.
+# No deadline: on a busy machine any example may take longer than the 200 ms that hypothesis allows by default.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

@@ -17,7 +17,7 @@ _TOPICS = {
 
 
 def write_two_camera_bag(path: Path) -> None:
-    """A second at 20 Hz; the depth camera is silent for a third of it, so there are three trajectories."""
+    """Write 1.2 s at 20 Hz; the depth camera is silent for a third of it, which makes three trajectories."""
     store = get_typestore(Stores.ROS2_JAZZY)
     random = np.random.default_rng(0)
     path.parent.mkdir(exist_ok=True)

@@ -1,5 +1,7 @@
-"""Every command in the README and in docs/ does what it says: those of `smvae` are run, on less data; of others what they
-name is looked up. So does every piece of Python."""
+"""The commands and the Python of the pages work.
+
+Commands of `smvae` are run, on less data. Of other commands, the names that they use are looked up.
+"""
 
 import configparser
 import re
@@ -19,7 +21,7 @@ from ..core.made_data import write_idx, write_pictures
 from .bags import write_two_camera_bag
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in [ROOT / "README.md", *ROOT.glob("docs/*.md")]}
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
 
 LESS = {
     r"--trajectories \d+ --steps \d+": "--trajectories 4 --steps 12",
@@ -29,14 +31,14 @@ LESS = {
     r"(smvae reproduce vision) (.*)": r"\1 --quick --systems smvae \2",
     r"(smvae train (?!.*--epochs).*)": r"\1 --epochs 1",
 }
-"""What a test leaves of a long command."""
+"""How a test shortens a long command."""
 
-OF_OTHERS = ("mkdir", "cd", "git", "rosdep", "colcon", "source", "ros2")
-"""Steps of a ROS 2 workspace, which are not ours to test."""
+OF_OTHERS = ("mkdir", "cd", "git", "rosdep", "colcon", "source", ".", "pytest", "ros2")
+"""Programs that are not ours to test."""
 
 
 def commands(page: str) -> list[list[str]]:
-    """The commands of a page's bash blocks in their order, as words."""
+    """Return the commands of a page's bash blocks in their order, as words."""
     blocks = re.findall(r"^```bash\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     words = [shlex.split(part, comments=True) for line in lines for part in line.split(" && ")]
@@ -45,7 +47,7 @@ def commands(page: str) -> list[list[str]]:
 
 
 def python(page: str) -> str:
-    """The Python blocks of a page, which build on each other."""
+    """Return the Python blocks of a page, which build on each other."""
     return "\n".join(re.findall(r"^```python\n(.*?)^```", PAGES[page], re.DOTALL | re.MULTILINE))
 
 
@@ -70,7 +72,7 @@ def test_the_commands_of_a_page_run_one_after_the_other(page: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
-def test_what_other_commands_name_is_there(page: str) -> None:
+def test_the_names_in_other_commands_exist(page: str) -> None:
     extras = configparser.ConfigParser()
     extras.read(ROOT / "setup.cfg")
     for program, *words in commands(page):
@@ -99,7 +101,7 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytes
     torch.manual_seed(0)
     modalities = tuple(numbers(name) for name in ("rgb", "force", "image", "label"))
     model = MultimodalVAE(ModelConfiguration(size="tiny", modalities=modalities))
-    # What pages take for granted.
+    # Names that a page uses without making them.
     given = {"model": model, "batch": {modality.name: torch.rand(2, 3) for modality in modalities}}
     exec(compile(python(page), page, "exec"), given)
 

@@ -1,16 +1,18 @@
-"""package.xml, setup.cfg and the Python packages say the same, and rosdep finds what the design names."""
+"""package.xml, setup.cfg, CHANGELOG.rst and the Python packages agree, and rosdep finds what the package needs."""
 
 import re
 from configparser import ConfigParser
 from pathlib import Path
 
+from catkin_pkg.changelog import get_changelog_from_path
 from catkin_pkg.package import parse_package
+from setuptools import find_packages
 
 import smvae_core
 
 ROS_INTERFACES = {"sensor_msgs", "geometry_msgs", "diagnostic_msgs", "std_srvs", "lifecycle_msgs", "std_msgs"}
 ROS_LIBRARIES = {"rclpy", "launch_ros", "sensor_msgs_py", "cv_bridge"}
-# What rosdep calls otherwise than pip does.
+# Names of rosdep that differ from those of pip.
 _NAMES = {"pytorch": "torch", "opencv": "opencv-python-headless", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 PYTHON_LIBRARIES = {"python3-pytorch-pip", "python3-numpy", "python3-h5py", "python3-opencv", "python3-scipy"}
 
@@ -49,12 +51,20 @@ def test_one_version_and_one_licence(root: Path) -> None:
     assert "Apache License" in (root / "LICENSE").read_text()
 
 
-def test_every_python_package_is_listed_for_pip(root: Path) -> None:
+def test_pip_finds_every_python_package(root: Path) -> None:
     settings = ConfigParser()
     settings.read(root / "setup.cfg")
+    found = find_packages(str(root), include=settings["options.packages.find"]["include"].split())
     on_disk = {
         ".".join(path.parent.relative_to(root).parts)
         for top in ("smvae_core", "smvae_ros")
         for path in (root / top).rglob("__init__.py")
     }
-    assert set(settings["options"]["packages"].split()) == on_disk
+    assert set(found) == on_disk
+
+
+def test_the_changelog_begins_with_the_version(root: Path) -> None:
+    changelog = get_changelog_from_path(str(root / "CHANGELOG.rst"), "smvae_ros")
+    versions = [version for version, _, _ in changelog.foreach_version()]
+    assert versions[0] == parse_package(str(root)).version
+    assert versions == sorted(versions, key=lambda version: [int(part) for part in version.split(".")], reverse=True)
