@@ -45,8 +45,8 @@ def measured(bag: Path, threads: int) -> dict[str, Any]:
     """Replay in a process of its own: what timing.json says, and the most memory that it had (MB)."""
     code = (
         "import json, resource, sys; from pathlib import Path;"
-        "from smvae_ros.replay.run import replay; from smvae_ros.settings import default_settings;"
-        "replay(Path(sys.argv[1]), None, Path(sys.argv[2]), default_settings, 'cpu', threads=int(sys.argv[3]));"
+        "from smvae_ros.replay.job import ReplayJob; from smvae_ros.replay.run import replay;"
+        "replay(Path(sys.argv[1]), Path(sys.argv[2]), ReplayJob(device='cpu'), int(sys.argv[3]));"
         "print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000))"
     )
     with TemporaryDirectory() as out:

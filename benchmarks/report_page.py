@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.report import RESULTS, Goal, report
+from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.run import replay
 from smvae_ros.replay.summary import ReplaySummary
-from smvae_ros.report.report import write_report
-from smvae_ros.settings import default_settings
+from smvae_ros.report.write import write_report
 
 RECORDING = Path(__file__).parents[1] / "recordings" / "peg_insertion"
 RATE = 30
@@ -33,7 +33,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        replay(RECORDING, None, folder, default_settings, "cpu")
+        replay(RECORDING, folder, ReplayJob(device="cpu"))
         # Also loads what is loaded once a process.
         short = write_report(folder).stat().st_size
         sets = _lengthen(folder, round(arguments.hours * 3600 * RATE))

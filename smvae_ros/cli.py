@@ -1,4 +1,4 @@
-"""The `smvae` command with the robot side's commands: bag, log and replay."""
+"""The `smvae` command with the commands of the robot side: bag, log and replay."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from smvae_core.errors import ConfigurationError
 from smvae_core.simulation.scene import SceneLook
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
-    from smvae_ros.jobs import ReplayJob
+    from smvae_ros.replay.job import ReplayJob
 
 Bags = Annotated[
     list[Path],
     typer.Argument(
-        metavar="BAG...", help="A rosbag2: its folder, or one .mcap or .db3 file; several; or folders of them."
+        metavar="BAG...", help="A rosbag2 (its folder, or one .mcap or .db3 file), several, or folders of them."
     ),
 ]
 OtherTopics = Annotated[
     list[str] | None,
-    typer.Option(help="Another topic of a modality, as MODALITY:=TOPIC; may be given several times."),
+    typer.Option(help="Another topic for a modality, as MODALITY:=TOPIC; may be given several times."),
 ]
 ParameterFile = Annotated[
     Path | None, typer.Option(help="The node's parameter file (as config/fusion.yaml), for how sets are made.")
@@ -37,14 +37,14 @@ ParameterFile = Annotated[
 
 
 def main() -> None:
-    """Entry point of the `smvae` command."""
+    """Run the `smvae` command."""
     run(app)
 
 
 @app.command()
 def bag(
-    log: Annotated[Path, typer.Argument(help="A log file (.h5), whose other parts beside it are taken, or a folder.")],
-    out: Annotated[Path, typer.Option(help="Folder of the bag to write; must not be there yet.")],
+    log: Annotated[Path, typer.Argument(help="A log file (.h5), with its other parts beside it, or a folder of logs.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bag to write; it must not exist yet.")],
     trajectory: Annotated[str | None, typer.Option(help="Which trajectory of the folder.")] = None,
     fov: Annotated[
         float,
@@ -69,18 +69,18 @@ def bag(
 @app.command()
 def log(
     bags: Bags,
-    out: Annotated[Path, typer.Option(help="Folder for the logs; made if it is not there.")],
+    out: Annotated[Path, typer.Option(help="Folder for the logs; created if it does not exist.")],
     config: Annotated[
         Path | None,
-        typer.Option(help="The configuration to train with: its modalities are written; by default the usual four."),
+        typer.Option(help="The configuration to train with; its modalities are written, by default the usual four."),
     ] = None,
     topic: OtherTopics = None,
     params_file: ParameterFile = None,
 ) -> None:
-    """Turn recordings of a robot into logs to train on: the sets that the node would make of them.
+    """Turn bags of a robot into logs to train on: the sets that the node would make of them.
 
-    A sensor that comes and goes, or a pause, ends a trajectory and begins another. Of several bags the bad ones are
-    listed at the end, and the exit code is 3.
+    A sensor that comes and goes, or a pause, ends a trajectory and begins another. Bags that could not be turned into
+    logs are listed at the end, and the exit code is then 3.
 
     Example: smvae log monday.bag tuesday.bag --out logs --config config/two_cameras.yaml
     """
@@ -123,45 +123,45 @@ def log(
 @app.command()
 def replay(
     bags: Bags,
-    out: Annotated[Path, typer.Option(help="Folder for the results; of several bags each has a folder in it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results; with several bags, each has a folder in it.")],
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="A run, of which the best epoch is taken, or a checkpoint; by default the one that ships."),
+        typer.Option(help="A checkpoint, or a run, whose best epoch is taken; by default the shipped checkpoint."),
     ] = None,
     topic: OtherTopics = None,
     params_file: ParameterFile = None,
     drop: Annotated[
         list[str] | None,
         typer.Option(
-            help="What if a sense were gone: SENSE altogether, SENSE@START:END in seconds from the bag's start; "
-            "several by commas. A sense is a modality or a topic. One that the bag lacks must be left out so, too."
+            help="What if a modality were gone: MODALITY altogether, MODALITY@START:END in seconds from the bag's "
+            "start; several by commas. Give its name or its topic. Drop what the bag lacks as well."
         ),
     ] = None,
     noise: Annotated[
         list[str] | None,
-        typer.Option(help="What if it were noisy: SENSE=STANDARD DEVIATION in model units; images run from 0 to 1."),
+        typer.Option(help="What if it were noisy: MODALITY=STANDARD DEVIATION in model units; images run from 0 to 1."),
     ] = None,
     delay: Annotated[
-        list[str] | None, typer.Option(help="What if it came later: SENSE=SECONDS; stamps stay as they are.")
+        list[str] | None, typer.Option(help="What if it came later: MODALITY=SECONDS; stamps stay as they are.")
     ] = None,
     write_bag: Annotated[
         bool, typer.Option("--write-bag", help="Also write latents and predictions as a rosbag2 (MCAP).")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes for several bags; by default as many as cores.")
+        int | None, typer.Option(min=1, help="Number of processes for several bags; by default one for each core.")
     ] = None,
     device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
 ) -> None:
-    """Evaluate on recordings, offline: report.html tells how good the fusion was, when which sense was out, and more.
+    """Evaluate on bags, offline: report.html tells how good the fusion was, which modality was out when, and more.
 
-    A bag goes through the node's own synchroniser and model; the same bag gives the same bytes twice. Of several bags
-    the bad ones are listed at the end, and the exit code is 3; index.html leads to the reports of the others.
+    A bag goes through the node's own synchroniser and model; the same bag always gives the same bytes. Bags that could
+    not be replayed are listed at the end, and the exit code is then 3; index.html leads to the reports of the others.
 
     Example: smvae replay recordings/peg_insertion --out results --drop rgb@10:20
     """
     from smvae_core.training.run import best_of
     from smvae_ros.bags.naming import named_bags
-    from smvae_ros.jobs import ReplayJob
+    from smvae_ros.replay.job import ReplayJob
 
     job = ReplayJob(
         checkpoint=best_of(checkpoint) if checkpoint else None,
@@ -174,20 +174,22 @@ def replay(
     )
     named = named_bags(bags)
     if len(named) == 1:
-        _replay_one(*named.values(), out, job)
+        _replay_one(next(iter(named.values())), out, job)
     else:
         _replay_several(named, out, job, workers)
 
 
 def _replay_one(bag: Path, out: Path, job: ReplayJob) -> None:
-    from smvae_ros.report.report import NAME
+    from smvae_ros.jobs import replay_with_report
+    from smvae_ros.report.write import NAME
 
     columns = (SpinnerColumn(), TextColumn("replaying"), BarColumn(), TextColumn("{task.completed:.0f} s"))
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
-        summary = job.run(
+        summary = replay_with_report(
             bag,
             out,
+            job,
             len(os.sched_getaffinity(0)),
             lambda seconds, of: progress.update(task, completed=seconds, total=of),
         )
@@ -200,7 +202,7 @@ def _replay_one(bag: Path, out: Path, job: ReplayJob) -> None:
     )
     for sentence in (*summary.extent.damage, *summary.warnings):
         console.print(f"[yellow]note:[/] {escape(sentence)}", soft_wrap=True)
-    console.print(f"the report is {escape(str(out / NAME))}; what it was made from is beside it", soft_wrap=True)
+    console.print(f"the report is {escape(str(out / NAME))}; its results are beside it", soft_wrap=True)
 
 
 def _replay_several(named: dict[str, Path], out: Path, job: ReplayJob, workers: int | None) -> None:
@@ -225,7 +227,7 @@ def _replay_several(named: dict[str, Path], out: Path, job: ReplayJob, workers: 
 
 
 def _changes(params_file: Path | None, topics: Iterable[str]) -> tuple[dict[str, Any], ...]:
-    """What a parameter file and other topics change of the node's settings."""
+    """Return the changes to the node's settings by a parameter file and by other topics."""
     from smvae_ros.settings import read_parameters
 
     of_file = [read_parameters(params_file)] if params_file else []

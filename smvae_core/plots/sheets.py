@@ -16,7 +16,7 @@ _DPI = 107.2
 
 
 def picture_sheet(
-    path: Path, rows: Mapping[str, Sequence[np.ndarray]], columns: Sequence[str] = (), title: str = ""
+    path: Path, rows: Mapping[str, Sequence[np.ndarray | None]], columns: Sequence[str] = (), title: str = ""
 ) -> None:
     """Write a PNG with one labelled row of images each; the same input gives the same bytes.
 

@@ -1,4 +1,4 @@
-"""Vision&Touch trajectories into rosbag2."""
+"""Bags from Vision&Touch trajectories."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from smvae_core.data.formats.vision_touch import find_trajectories, read_part
 from smvae_ros.bags.reading import BagError
 
 STEP_NS = 50_000_000
-"""Between two steps of a log: 20 Hz."""
+"""Time between two steps of a log: 20 Hz."""
 STEPS_PER_PART = 50
-"""What a missing part of a trajectory is taken to have had."""
+"""Number of steps that a missing part of a trajectory is assumed to have had."""
 
 _START = re.compile(r"^(\d{8}_\d{6})_")
 _JAZZY = get_typestore(Stores.ROS2_JAZZY)
@@ -29,25 +29,25 @@ _KEYS = ("image", "depth_data", "ee_forces_continuous", "action")
 
 
 def write_bag(trajectory: Trajectory, out: Path, fov: float, on_step: Callable[[], None] = lambda: None) -> int:
-    """Write a trajectory as a rosbag2 folder (MCAP, zstd) that `ros2 bag play` accepts; whole, or not at all.
+    """Write a trajectory, whole or not at all, as a rosbag2 folder (MCAP, zstd) that `ros2 bag play` accepts.
 
     Topics: /rgb/image (rgb8), /depth/image (16UC1, millimetres), /depth/camera_info, /wrench (1 kHz), /action. A step
-    ends 50 ms after the one before; its images bear that stamp, its newest force sample too, and so does the command
-    that follows. The first step's start is the date in the log's name (UTC). The log time is the stamp.
+    ends 50 ms after the step before; that is the stamp of its images, of its newest force sample and of the command
+    that follows. The first step starts at the date in the log's name (UTC). The receive time is the stamp.
 
     Args:
-        fov: vertical opening of the camera in degrees, which the logs do not tell.
+        fov: vertical opening of the camera in degrees, which the logs do not contain.
         on_step: called after each step, for progress.
 
     Returns:
         The number of messages.
 
     Raises:
-        LogError: a file of the trajectory that cannot be read.
-        BagError: `out` is there already or cannot be written.
+        LogError: a file of the trajectory cannot be read.
+        BagError: `out` exists already or cannot be written.
     """
     if out.exists():
-        raise BagError(f"{out}: is there already; give another name or remove it")
+        raise BagError(f"{out}: exists already; give another name or remove it")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
@@ -63,11 +63,11 @@ def write_bag(trajectory: Trajectory, out: Path, fov: float, on_step: Callable[[
 
 
 def pick_trajectory(log: Path, name: str | None = None) -> Trajectory:
-    """The trajectory that a log file is part of, with the other parts beside it; or one of a folder, by its name.
+    """Return the trajectory that a log file is part of, with the other parts beside it; or one of a folder, by name.
 
     Raises:
-        LogError: no log there.
-        BagError: a folder of several trajectories and no name, or a name that is not among them.
+        LogError: there is no log.
+        BagError: the folder has several trajectories and no name is given, or the name is none of theirs.
     """
     trajectories = find_trajectories(log.parent if log.is_file() else log)
     if log.is_file():
@@ -96,7 +96,7 @@ def _write_steps(writer: Writer, trajectory: Trajectory, fov: float, on_step: Ca
             command_ns = None
         previous_number = number
         for image, depth, forces, action in zip(*(steps[key] for key in _KEYS)):
-            # A log has the command beside the step that it drove; it was given at the end of the one before.
+            # A log has the command beside the step that it drove; it was given at the end of the step before.
             if command_ns is not None:
                 messages.action(command_ns, action)
             spacing_ns = STEP_NS // max(1, len(forces))
@@ -120,7 +120,7 @@ def _start_ns(trajectory: Trajectory) -> int:
 
 
 class _Messages:
-    """The topics of a bag under way."""
+    """The topics of a bag that is being written."""
 
     def __init__(self, writer: Writer, fov: float) -> None:
         self.written = 0

@@ -1,4 +1,4 @@
-"""The bags that a command was given, each with a name that tells it from the others."""
+"""The bags that a command was given, each with a name of its own, and the names of a replay's results."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from pathlib import Path
 
 from smvae_ros.bags.reading import BagError, find_bags
 
+SETS = "sets.parquet"
+"""The file with a row for each set, in the results of a replay."""
+
+FUSION_BAG = "fusion"
+"""The folder of the bag with latents and predictions, in the results of a replay."""
+
 
 def named_bags(paths: Sequence[Path], between: str = "/") -> dict[str, Path]:
-    """All bags in the paths by name: the bag's path from the folder that was named.
+    """Return all bags in the paths by name, which is the bag's path from the folder that was given.
 
-    Two of one name get the folders above them as well. What is named twice, or by a link beside it, is one bag, and
-    what `smvae replay --write-bag` left among its results is none.
+    Bags of one name get the folders above them in their names as well. A bag that is given twice, or by a link beside
+    it, counts once. A bag among the results of `smvae replay --write-bag` counts only where it is given itself.
 
     Args:
-        between: what stands between the folders of a name.
+        between: text between the folders in a name.
 
     Raises:
-        BagError: a folder without any.
+        BagError: a folder holds no bag.
     """
     found: dict[Path, tuple[Path, Path]] = {}
     for path in paths:
@@ -46,7 +52,7 @@ def _is_result(bag: Path) -> bool:
 
 
 def _told_apart(bags: Sequence[tuple[Path, Path]]) -> list[str]:
-    """For each bag and its path from what was named, as much of its path as makes it the only one, where that helps."""
+    """Return for each bag its path from the folder that was given, with as many folders above as make it unique."""
     wholes = [bag.resolve().with_name(_stem(bag)) for bag, _ in bags]
     lengths = [len(relative.parts) for _, relative in bags]
     while True:
@@ -65,11 +71,3 @@ def _told_apart(bags: Sequence[tuple[Path, Path]]) -> list[str]:
 def _stem(bag: Path) -> str:
     name = bag.resolve().name
     return name if bag.is_dir() else name.partition(".")[0]
-
-
-FUSION_BAG = "fusion"
-"""Folder of the bag, beside the other results."""
-
-
-SETS = "sets.parquet"
-"""Name of the file."""

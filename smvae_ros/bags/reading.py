@@ -1,4 +1,4 @@
-"""Recordings: the messages of a rosbag2 in the order of their arrival, as far as it can be read."""
+"""Bags: the messages of a rosbag2 in the order of their receive times, as far as it can be read."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _TYPES.register(get_types_from_msg(VECTOR_STAMPED, VECTOR))
 
 
 class BagError(SMVAEError):
-    """A bag that is missing, unreadable, or without the topics; or one that cannot be written."""
+    """A bag that is missing, unreadable or without the topics, or that cannot be written."""
 
 
 @dataclass
 class Bag:
-    """An open bag, and what was seen of it so far.
+    """An open bag, and what was read of it so far.
 
     Attributes:
-        damage: what is missing, damaged or cut off, a sentence each; complete once all messages were read.
-        recorded_seconds: its length by its metadata; None if it has none.
-        publishers: on each modality's topic while it was recorded, at least.
-        messages_read: so far.
-        begin_ns: log time of the first of them.
-        end_ns: log time of the newest.
+        damage: sentences on what is missing, damaged or cut off; complete once all messages were read.
+        recorded_seconds: length by the metadata; None without metadata.
+        publishers: by modality, the least number of publishers that its topic had while the bag was recorded.
+        messages_read: number of messages read so far.
+        begin_ns: receive time of the first message read.
+        end_ns: newest receive time of the messages read.
     """
 
     path: Path
@@ -54,9 +54,9 @@ class Bag:
     _modalities: dict[str, list[str]] = field(default_factory=dict)
 
     def messages(self) -> Iterator[tuple[str, int, int, Any]]:
-        """Modality, log time (ns), stamp in the header (ns, 0 if there is none), message.
+        """Yield modality, receive time (ns), stamp in the header (ns, 0 if there is none) and message.
 
-        What cannot be read ends it, or is left out where it is one message; `damage` tells.
+        A damaged message is left out, a damaged file is read up to the damage; `damage` tells of both.
 
         Raises:
             BagError: not one message can be read.
@@ -64,19 +64,19 @@ class Bag:
         """
         broken: Counter[str] = Counter()
         because: dict[str, str] = {}
-        for connection, log_ns, data in self._raw():
+        for connection, receive_ns, data in self._raw():
             topic = connection.topic
             try:
                 message = _deserialised(data, connection.msgtype)
-            except Exception as error:  # bytes that are no message make the parser fail in any way whatever
+            except Exception as error:  # the parser raises anything on bytes that are no message
                 broken[topic] += 1
                 because.setdefault(topic, reason_of(error))
                 continue
             self.messages_read += 1
-            self.begin_ns = log_ns if self.begin_ns is None else self.begin_ns
-            self.end_ns = log_ns if self.end_ns is None else max(log_ns, self.end_ns)
+            self.begin_ns = receive_ns if self.begin_ns is None else self.begin_ns
+            self.end_ns = receive_ns if self.end_ns is None else max(receive_ns, self.end_ns)
             for modality in self._modalities[topic]:
-                yield modality, log_ns, stamp_ns(message), message
+                yield modality, receive_ns, stamp_ns(message), message
         self.damage += [
             f"{topic}: {count} messages are damaged ({because[topic]})" for topic, count in sorted(broken.items())
         ]
@@ -149,16 +149,16 @@ def open_bag(
 def read_bag(
     path: Path, topics: Mapping[str, str], types: Mapping[str, Collection[str]] | None = None
 ) -> Iterator[tuple[str, int, int, Any]]:
-    """The messages of some topics, in the order of their log times; `open_bag` and `Bag.messages` in one."""
+    """Yield the messages of some topics in the order of their receive times: `open_bag` and `Bag.messages` in one."""
     with open_bag(path, topics, types) as bag:
         yield from bag.messages()
 
 
 def find_bags(path: Path) -> list[Path]:
-    """The bags in a folder and its subfolders, in the order of their names; a bag itself is the only one.
+    """Return the bags in a folder and its subfolders, ordered by name; the path of a bag gives that bag alone.
 
-    A folder with metadata.yaml, or that file itself, is one bag, also a folder whose files bear its name: a recorder that
-    was killed leaves no metadata. Any other .mcap or .db3 file is a bag of its own.
+    A folder is one bag if it holds metadata.yaml, or files that are named after it, since a recorder that was killed
+    leaves no metadata. Any other .mcap or .db3 file is a bag of its own.
     """
     if path.name == "metadata.yaml":
         return [path.parent]
@@ -167,13 +167,13 @@ def find_bags(path: Path) -> list[Path]:
             return [path]
         files = storage_files(path)
         folders = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
-    except OSError:  # whoever opens it will tell
+    except OSError:  # opening it raises the error for the user
         return [path]
     return sorted([*files, *(bag for folder in folders for bag in find_bags(folder))])
 
 
 def is_bag(folder: Path) -> bool:
-    """Whether it is a folder that is one bag, as of `find_bags`; one that may not be read is none."""
+    """Return whether a folder is one bag (see `find_bags`); a folder that may not be read is none."""
     of_folder = re.compile(re.escape(folder.resolve().name) + r"(_\d+)?\.(mcap|db3)(\.zstd)?")
     try:
         return folder.is_dir() and (
@@ -184,10 +184,10 @@ def is_bag(folder: Path) -> bool:
 
 
 def bag_hash(path: Path) -> str:
-    """SHA-256 over the names and contents of a bag's files.
+    """Return the SHA-256 over the names and contents of a bag's files.
 
     Raises:
-        BagError: it cannot be read.
+        BagError: a file cannot be read.
     """
     digest = sha256()
     try:
@@ -203,9 +203,9 @@ def bag_hash(path: Path) -> str:
 
 def _deserialised(data: bytes, msgtype: str) -> Any:
     if data[:4] == ZSTD_MAGIC:
-        # Compressed message by message, and no metadata left to say so. CDR never begins like this.
+        # A bag that compresses each message and lost its metadata, which would say so. CDR never begins like this.
         data = unpacked(data)
-    # rclpy leaves unused bytes behind empty sequences, as in a JointState without efforts; rosbags takes none.
+    # rclpy leaves unused bytes behind empty sequences, as in a JointState without efforts; rosbags refuses them.
     for unused in range(0, _MOST_UNUSED, 4):
         try:
             return _TYPES.deserialize_cdr(data[: len(data) - unused], msgtype)
@@ -222,7 +222,7 @@ def _found(
     types: Mapping[str, Collection[str]],
     optional: Collection[str],
 ) -> dict[str, list[str]]:
-    """By topic its modalities; every one is in the bag, with messages of the right type."""
+    """Return the modalities of each topic, after a check that the bag has each with messages of the right type."""
     modalities: dict[str, list[str]] = {}
     missing = []
     for modality, topic in topics.items():
@@ -230,10 +230,10 @@ def _found(
         if not sum(connection.msgcount for connection in here) and modality not in optional:
             missing.append(topic)
         for connection in here:
-            possible = types.get(modality, (connection.msgtype,))
-            if connection.msgtype not in possible or connection.msgtype not in _TYPES.fielddefs:
-                known = connection.msgtype in possible
-                expected = "a type of ROS 2's common interfaces" if known else " or ".join(possible)
+            allowed = types.get(modality, (connection.msgtype,))
+            if connection.msgtype not in allowed or connection.msgtype not in _TYPES.fielddefs:
+                known = connection.msgtype in allowed
+                expected = "a type of ROS 2's common interfaces" if known else " or ".join(allowed)
                 raise BagError(f"{path}: topic {topic}: expected {expected}, found {connection.msgtype}")
             if connection.digest and connection.digest != _TYPES.hash_rihs01(connection.msgtype):
                 raise BagError(
@@ -245,13 +245,13 @@ def _found(
         found = ", ".join(sorted(f"{c.topic} ({c.msgtype}, {c.msgcount})" for c in connections)) or "no topic"
         raise BagError(
             f"{path}: expected messages on {', '.join(missing)}, found {found}; "
-            "name another topic, or leave out a sense that it lacks"
+            "name another topic, or leave out a modality that it lacks"
         )
     return modalities
 
 
 def _publishers(connections: list[Connection], topic: str) -> int:
-    # A recorder notes the offered QoS of each publisher; one file has all of them.
+    # The recorder notes the offered QoS of each publisher, all of them in every file.
     counts: Counter[int] = Counter()
     for connection in connections:
         if connection.topic == topic:

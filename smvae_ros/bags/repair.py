@@ -1,6 +1,6 @@
-"""The files of a bag, ready to be read; a damaged one, or one without an index, is written anew as far as it goes.
+"""The files of a bag, ready to be read. A file that is damaged or has no index is copied as far as it can be read.
 
-What is written anew is an MCAP file in a temporary folder (TMPDIR says where), without compression.
+The copy is an MCAP file without compression, in a temporary folder (TMPDIR chooses where).
 """
 
 from __future__ import annotations
@@ -24,33 +24,32 @@ from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.storage_mcap import McapReader
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-"""The first bytes of whatever is compressed with zstd."""
+"""The first bytes of data that is compressed with zstd."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system says where there is no space left."""
+"""The error numbers of a full disk or quota."""
 
 _STORAGE = re.compile(r".*\.(mcap|db3)(\.zstd)?")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A reader of one file or of all files of a bag, and what to call it."""
+    """A reader of one file or of all files of a bag, and its name for messages."""
 
     name: str
     reader: Reader
 
 
 def sources(path: Path, stack: ExitStack) -> tuple[list[Source], list[str], int | None]:
-    """What a bag can be read from, in order; closed, and temporary files removed, by the stack.
+    """Open the readers of a bag, in order; the stack closes them and removes temporary files.
 
     Returns:
-        The readers; what is missing or damaged, a sentence each; and the bag's length in ns by its metadata, if it has
-        any.
+        The readers; sentences on what is missing or damaged; and the bag's length in ns by its metadata, or None.
     """
     damage = []
     try:
         reader = stack.enter_context(Reader(path))
-    except Exception as error:  # a damaged file makes the parsers fail in any way whatever
+    except Exception as error:  # the parsers raise anything on a damaged file
         if path.is_dir() and not (path / "metadata.yaml").exists():
             damage.append("metadata.yaml is missing: the recorder did not come to its end")
         elif path.is_dir():
@@ -73,7 +72,7 @@ def sources(path: Path, stack: ExitStack) -> tuple[list[Source], list[str], int 
 
 
 def storage_files(folder: Path) -> list[Path]:
-    """The .mcap and .db3 files of a folder, `bag_10` after `bag_9`."""
+    """Return the .mcap and .db3 files of a folder, `bag_10` after `bag_9`."""
     files = [file for file in folder.iterdir() if file.is_file() and _STORAGE.fullmatch(file.name)]
     return sorted(
         files,
@@ -89,12 +88,12 @@ def unpacked(data: bytes) -> bytes:
 
 
 def reason_of(error: Exception) -> str:
-    """What an error says, on one line."""
+    """Return the text of an error on one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _source(file: Path, place: Path, stack: ExitStack) -> tuple[Source | None, str | None]:
-    """A reader of one file, None if nothing of it can be read; and what is wrong with it, if anything is."""
+    """Return a reader of one file, None if nothing in it can be read; and what is wrong with the file, if anything."""
     if not _STORAGE.fullmatch(file.name):
         return None, f"expected .mcap or .db3, found '{file.suffix}'"
     if not file.stat().st_size:
@@ -107,7 +106,7 @@ def _source(file: Path, place: Path, stack: ExitStack) -> tuple[Source | None, s
         reader = stack.enter_context(Reader(file))
         if not _needs_repair(reader):
             return Source(name, reader), cut
-    except Exception:  # whatever it was, what follows meets it again and tells
+    except Exception:  # copying the file below meets the same error and tells of it
         pass
     whole = place / "whole.mcap"
     messages, reason = _rewritten(file, whole, _from_mcap if file.suffix == ".mcap" else _from_sqlite)
@@ -117,8 +116,10 @@ def _source(file: Path, place: Path, stack: ExitStack) -> tuple[Source | None, s
 
 
 def _needs_repair(reader: Reader) -> bool:
-    """Whether it opens and yet cannot be read right: rosbags takes MCAP without an index only if it is in order, leaves
-    out what SQLite still has in a write-ahead log, and meets the end of a database that was cut off too late.
+    """Return whether a bag opens and yet rosbags would not read all of it.
+
+    rosbags reads MCAP without an index only if its messages are in order, leaves out what SQLite still has in a
+    write-ahead log, and notices a cut-off database too late.
     """
     for storage in getattr(reader.storage, "storages", [reader.storage]):
         if isinstance(storage, McapReader):
@@ -130,7 +131,7 @@ def _needs_repair(reader: Reader) -> bool:
 
 
 def _is_cut(database: Path) -> bool:
-    """Whether a database has fewer pages than its header tells (https://www.sqlite.org/fileformat2.html, 1.3)."""
+    """Return whether a database has fewer pages than its header says (https://www.sqlite.org/fileformat2.html, 1.3)."""
     with database.open("rb") as file:
         header = file.read(100)
     size, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
@@ -153,7 +154,7 @@ def _decompressed(file: Path, place: Path) -> tuple[Path, str | None]:
 
 
 def _rewritten(file: Path, whole: Path, copy: Callable[[Path, Writer], Iterator[None]]) -> tuple[int, str | None]:
-    """Copy the messages of a file as far as it goes; their number, and what ended it early."""
+    """Copy the messages of a file as far as it can be read; return their number and what ended the copy early."""
     messages, reason = 0, None
     with whole.open("wb") as stream:
         writer = Writer(stream, compression=CompressionType.NONE)
@@ -161,7 +162,7 @@ def _rewritten(file: Path, whole: Path, copy: Callable[[Path, Writer], Iterator[
         try:
             for _ in copy(file, writer):
                 messages += 1
-        except Exception as error:  # a damaged file, as above
+        except Exception as error:  # the parsers raise anything on a damaged file
             if isinstance(error, OSError) and error.errno in FULL:
                 raise
             reason = f"is cut off or damaged after {messages} messages ({reason_of(error)})"
@@ -190,7 +191,7 @@ def _from_mcap(file: Path, writer: Writer) -> Iterator[None]:
 def _from_sqlite(file: Path, writer: Writer) -> Iterator[None]:
     with TemporaryDirectory(prefix="smvae_bag_") as folder, ExitStack() as stack:
         if _log_of(file).exists():
-            # SQLite reads a write-ahead log only where it may write.
+            # SQLite reads a write-ahead log only in a folder that it may write to.
             shutil.copy(_log_of(file), folder)
             file = Path(shutil.copy(file, folder))
             database = stack.enter_context(closing(sqlite3.connect(file)))
@@ -198,20 +199,20 @@ def _from_sqlite(file: Path, writer: Writer) -> Iterator[None]:
             database = stack.enter_context(
                 closing(sqlite3.connect(f"{file.absolute().as_uri()}?immutable=1", uri=True))
             )
-        # Without it SQLite refuses a file that is shorter than its header says.
+        # Otherwise SQLite refuses a file that is shorter than its header says.
         database.execute("PRAGMA writable_schema=ON")
         channels = _channels(database, writer)
-        for topic, log_ns, data in database.execute("SELECT topic_id, timestamp, data FROM messages ORDER BY id"):
-            writer.add_message(channels[topic], log_ns, data, log_ns)
+        for topic, receive_ns, data in database.execute("SELECT topic_id, timestamp, data FROM messages ORDER BY id"):
+            writer.add_message(channels[topic], receive_ns, data, receive_ns)
             yield
 
 
 def _channels(database: sqlite3.Connection, writer: Writer) -> dict[int, int]:
-    """By row of the table of topics the channel made of it."""
+    """Register a channel for each row of the table of topics; return the channels by the row's id."""
     columns = [column[1] for column in database.execute("PRAGMA table_info(topics)")]
     offered = "offered_qos_profiles" if "offered_qos_profiles" in columns else "''"
     channels = {}
-    # The definitions are left out, as in the bags of Humble: messages are read as ROS 2's own.
+    # Without definitions, as in the bags of Humble, messages are read as ROS 2's own.
     for number, name, msgtype, encoding, qos in database.execute(
         f"SELECT id, name, type, serialization_format, {offered} FROM topics"
     ):
@@ -221,7 +222,7 @@ def _channels(database: sqlite3.Connection, writer: Writer) -> dict[int, int]:
 
 
 def _recorded_ns(folder: Path) -> int | None:
-    """The bag's length by its metadata."""
+    """Return the bag's length by its metadata, None without metadata."""
     try:
         content = yaml.safe_load((folder / "metadata.yaml").read_text())
         return int(content["rosbag2_bagfile_information"]["duration"]["nanoseconds"])

@@ -1,4 +1,4 @@
-"""The demo: replay the shipped recording to the fusion node over real topics, with ever fewer senses.
+"""The demo: play the shipped recording to the fusion node over real topics, with ever fewer modalities.
 
     python -m smvae_ros.demo
 
@@ -47,25 +47,25 @@ _PAUSE_NS = 100_000_000
 
 
 class DemoError(Exception):
-    """The node did not do its part."""
+    """A fusion node that failed or did not answer."""
 
 
 @app.command()
 def demo(
-    bag: Annotated[Path | None, typer.Option(help="Recording; by default the shipped one.")] = None,
+    bag: Annotated[Path | None, typer.Option(help="Bag; by default the shipped recording.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint; by default the shipped one.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the picture and the numbers.")] = Path("demo"),
-    start: Annotated[float, typer.Option(min=0.0, help="Where in the recording the piece begins (s).")] = 0.0,
+    start: Annotated[float, typer.Option(min=0.0, help="Where in the bag the piece begins (s).")] = 0.0,
     seconds: Annotated[float, typer.Option(min=1.0, help="Length of the piece (s); it is played four times.")] = 8.0,
 ) -> None:
-    """Start the fusion node, replay a recording to it with ever fewer senses, and show what it predicts."""
+    """Start the fusion node, play a bag to it with ever fewer modalities, and show what it predicts."""
     begin = monotonic()
-    # A demo must not meet the robots of the house, nor another demo on this machine.
+    # Keeps the demo apart from robots on the network; the namespace, from other demos on this machine.
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     namespace = f"/smvae_demo_{os.getpid()}"
     out.mkdir(parents=True, exist_ok=True)
     with _fusion_node(namespace, checkpoint, out / "fusion_node.log") as alive:
-        # Only now, while the node starts: torch takes seconds to import.
+        # Imported while the node starts, because torch takes seconds to import.
         from smvae_core import checkpoint as checkpoints
 
         model = checkpoints.load(checkpoint or checkpoints.default_checkpoint())
@@ -93,7 +93,7 @@ def _shipped_recording() -> Path:
 
 @contextmanager
 def _fusion_node(namespace: str, checkpoint: Path | None, log: Path) -> Iterator[Callable[[], None]]:
-    """The installed node as a process of its own; yields a check that raises DemoError once the process has ended."""
+    """Run the installed node in its own process; yield a check that raises DemoError once the process has ended."""
     try:
         executable = Path(get_package_prefix("smvae_ros")) / "lib" / "smvae_ros" / "fusion_node"
     except PackageNotFoundError:
@@ -149,7 +149,7 @@ def _play(
             _wait_until(lambda: player.matched() and listener.matched(), executor, listener, alive)
         combinations = _combinations(modalities)
         console.print(
-            f"The fusion node is active. Playing {seconds:g} s, {len(combinations)} times with ever fewer senses."
+            f"The fusion node is active. Playing {seconds:g} s, {len(combinations)} times with ever fewer modalities."
         )
         passes = []
         with Progress(
@@ -185,11 +185,11 @@ def _play(
 
 
 def _combinations(modalities: tuple[Modality, ...]) -> list[tuple[str, tuple[str, ...]]]:
-    """All senses; all but each camera; touch only."""
+    """Return titles and subsets of the passes: all modalities, all but each camera, and touch only."""
     names = tuple(modality.name for modality in modalities)
     cameras = [modality.name for modality in modalities if modality.is_image]
     without = [(f"no {camera}", tuple(name for name in names if name != camera)) for camera in cameras]
-    return [("all senses", names), *without, ("touch only", tuple(name for name in names if name not in cameras))]
+    return [("all modalities", names), *without, ("touch only", tuple(name for name in names if name not in cameras))]
 
 
 def _wait_until(
@@ -206,7 +206,7 @@ def _wait_until(
 
 
 class _Listener:
-    """Subscribes to all that the node publishes."""
+    """Subscriptions to all that the node publishes."""
 
     def __init__(self, node: Node, modalities: tuple[Modality, ...]) -> None:
         self.state = ""
@@ -224,11 +224,11 @@ class _Listener:
         self._subscribe(FusionStatus, "status", self._hear_status)
 
     def matched(self) -> bool:
-        """Whether the node publishes on every topic."""
+        """Return whether the node publishes on every topic."""
         return all(self._node.count_publishers(topic) for topic in self._topics)
 
     def drain(self, executor: SingleThreadedExecutor) -> None:
-        """Take what is still under way: until half a second brings nothing new."""
+        """Take messages that are still under way, until half a second brings nothing new."""
         heard, quiet_from = len(self.arrived_ns), monotonic()
         while monotonic() - quiet_from < 0.5:
             executor.spin_once(timeout_sec=0.1)
@@ -236,7 +236,7 @@ class _Listener:
                 heard, quiet_from = len(self.arrived_ns), monotonic()
 
     def heard(self, player: Player) -> Heard:
-        """All that was heard, with latencies."""
+        """Return all that was heard, with latencies."""
         for stamp_ns, subset in self._heard.latents.items():
             published_ns = player.newest_published_ns(subset, stamp_ns)
             if published_ns is not None:
@@ -263,11 +263,12 @@ class _Listener:
 
 
 def _nanoseconds(message: Any) -> int:
-    return message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+    stamp = message.header.stamp
+    return int(stamp.sec * 1_000_000_000 + stamp.nanosec)
 
 
 def main() -> None:
-    """Run the demo: exit code 1 if the node fails, 2 for bad input, 130 when interrupted."""
+    """Run the demo. The exit code is 1 if the node fails, 2 for bad input, 130 after Ctrl-C."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

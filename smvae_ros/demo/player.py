@@ -1,4 +1,4 @@
-"""Plays a piece of a bag over real topics, at the recorded pace and stamped as if it happened now."""
+"""The player of the demo: a piece of a bag over real topics, at the recorded pace, stamped with the present time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import time_ns
+from typing import Any, Literal
 
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from rclpy.node import Node
@@ -17,6 +18,8 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from smvae_ros.bags.reading import read_bag
 
+# Reliable (the default), because messages that the network drops would spoil the count of sets.
+_QOS = QoSProfile(depth=200)
 _TYPES = {message.__name__: message for message in (CameraInfo, Image, TwistStamped, WrenchStamped)}
 
 
@@ -26,74 +29,71 @@ class Recorded:
 
     Attributes:
         topic: name that the piece was read with.
-        due_ns: when to publish it, from the start of the piece.
-        stamp_ns: its header's stamp, from the start of the piece.
-        message: as `read_bag` gives it.
-        content: serialised (CDR).
+        due_ns: time to publish it, from the start of the piece.
+        stamp_ns: stamp in its header, from the start of the piece.
+        message: the message, as `read_bag` gives it.
+        content: the serialised message (CDR).
     """
 
     topic: str
     due_ns: int
     stamp_ns: int
-    message: object
+    message: Any
     content: bytes
 
     def stamped(self, stamp_ns: int) -> bytes:
-        """The serialised message with another stamp: after CDR's four bytes, every message here begins with it."""
-        order = "little" if self.content[1] == 1 else "big"
+        """Return the serialised message with another stamp, which stands right after CDR's four bytes."""
+        order: Literal["little", "big"] = "little" if self.content[1] == 1 else "big"
         seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
         return self.content[:4] + seconds.to_bytes(4, order) + nanoseconds.to_bytes(4, order) + self.content[12:]
 
 
 def read_piece(bag: Path, topics: Mapping[str, str], start_s: float, seconds: float) -> list[Recorded]:
-    """The messages of a bag that were logged within `seconds` from `start_s` on, in the order of the log.
+    """Return the messages of a bag that were received within `seconds` from `start_s` on, by receive time.
 
     Args:
-        topics: name by which the piece knows it to topic in the bag.
+        topics: topics in the bag, by the names that the piece gives them.
 
     Raises:
-        BagError: unreadable, or a topic is missing.
+        BagError: the bag cannot be read, or a topic is missing.
     """
     store = get_typestore(Stores.ROS2_JAZZY)
     piece: list[Recorded] = []
     begin_ns: int | None = None
-    for name, log_ns, stamp_ns, message in read_bag(bag, dict(topics)):
+    for name, receive_ns, stamp_ns, message in read_bag(bag, dict(topics)):
         if begin_ns is None:
-            begin_ns = log_ns + round(start_s * 1e9)
-        if log_ns < begin_ns:
+            begin_ns = receive_ns + round(start_s * 1e9)
+        if receive_ns < begin_ns:
             continue
-        if log_ns >= begin_ns + round(seconds * 1e9):
+        if receive_ns >= begin_ns + round(seconds * 1e9):
             break
         content = bytes(store.serialize_cdr(message, message.__msgtype__))
-        piece.append(Recorded(name, log_ns - begin_ns, stamp_ns - begin_ns, message, content))
+        piece.append(Recorded(name, receive_ns - begin_ns, stamp_ns - begin_ns, message, content))
     return piece
 
 
 class Player:
-    """Publishers for the topics of a piece, and the record of what they published when.
+    """Publishers for the topics of a piece, and the times at which they published.
 
     Args:
-        topics: name by which the piece knows it to topic to publish on.
+        topics: topics to publish on, by the names that the piece gives them.
     """
 
     def __init__(self, node: Node, piece: list[Recorded], topics: Mapping[str, str]) -> None:
         self._piece = piece
         types = {message.topic: _TYPES[message.message.__msgtype__.split("/")[-1]] for message in piece}
-        # Reliable: what the network drops would spoil the count of sets.
         self._publishers = {
-            name: node.create_publisher(types[name], topic, QoSProfile(depth=200))
-            for name, topic in topics.items()
-            if name in types
+            name: node.create_publisher(types[name], topic, _QOS) for name, topic in topics.items() if name in types
         }
         self._stamps: dict[str, list[int]] = {name: [] for name in self._publishers}
         self._times: dict[str, list[int]] = {name: [] for name in self._publishers}
 
     def matched(self) -> bool:
-        """Whether somebody listens to every topic."""
+        """Return whether somebody listens to every topic."""
         return all(publisher.get_subscription_count() for publisher in self._publishers.values())
 
     def play(self, names: Collection[str], start_ns: int, stop: threading.Event) -> None:
-        """Publish those topics of the piece from `start_ns` (system clock) on, to its end or until `stop` is set."""
+        """Publish some topics of the piece from `start_ns` (system clock) on, to its end or until `stop` is set."""
         for message in self._piece:
             if message.topic not in names:
                 continue
@@ -106,7 +106,7 @@ class Player:
             self._times[message.topic].append(now_ns)
 
     def newest_published_ns(self, names: Collection[str], stamp_ns: int) -> int | None:
-        """When the newest of the named topics' messages up to a stamp was published; None if none was."""
+        """Return when the newest message of some topics up to a stamp was published; None if none was."""
         times = []
         for name in names:
             place = bisect_right(self._stamps[name], stamp_ns)

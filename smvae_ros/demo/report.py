@@ -1,4 +1,4 @@
-"""What the demo heard, judged against what was recorded: numbers, a table and a sheet of pictures."""
+"""The result of the demo, judged against what was recorded: numbers, a table and a sheet of pictures."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Pass:
     """One time through the piece.
 
     Attributes:
-        title: in words, what was played.
+        title: what was played, in words.
         subset: modalities that were played.
-        start_ns: stamp of its beginning, system clock.
-        end_ns: stamp of its end.
+        start_ns: stamp of the beginning, system clock.
+        end_ns: stamp of the end.
     """
 
     title: str
@@ -44,12 +44,12 @@ class Pass:
 
 @dataclass
 class Heard:
-    """What came back from the node.
+    """The messages that came back from the node.
 
     Attributes:
         latents: by stamp, the modalities of the set.
         latencies_ns: by stamp, from the publication of the set's newest sample to the latent's arrival.
-        predictions: by modality and stamp, message of `~/predicted/...`.
+        predictions: by modality and stamp, the message on `~/predicted/...`.
     """
 
     latents: dict[int, Subset] = field(default_factory=dict)
@@ -58,10 +58,10 @@ class Heard:
 
 
 class Truth:
-    """What was recorded, by modality and moment.
+    """The recorded messages, by modality and moment.
 
     Args:
-        piece: with the topics named by modality.
+        piece: a piece whose topics are named by modality.
     """
 
     def __init__(self, piece: Iterable[Recorded], modalities: Sequence[Modality]) -> None:
@@ -73,7 +73,7 @@ class Truth:
                 self._messages[recorded.topic].append(recorded.message)
 
     def message(self, name: str, stamp_ns: int) -> Any | None:
-        """The message nearest to a stamp from the start of the piece; None if none is near."""
+        """Return the message nearest to a stamp from the start of the piece; None if none is near."""
         stamps = self._stamps[name]
         place = bisect_left(stamps, stamp_ns)
         near = [i for i in (place - 1, place) if 0 <= i < len(stamps) and abs(stamps[i] - stamp_ns) <= _NEAR_NS]
@@ -83,7 +83,7 @@ class Truth:
 
 
 def model_units(modality: Modality, message: Any) -> np.ndarray:
-    """What one message says, in model units; of a force window its newest sample, (C,)."""
+    """Return the content of one message in model units; of a force window its newest sample, (C,)."""
     (binding,) = bind([modality], {})
     array = modality.to_model(raw_array(binding, [message]))
     return array[:, -1] if modality.preprocessing.kind == "force" else array
@@ -92,7 +92,7 @@ def model_units(modality: Modality, message: Any) -> np.ndarray:
 def summarise(
     passes: Sequence[Pass], heard: Heard, truth: Truth, modalities: Sequence[Modality], means: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    """The numbers of the demo, ready for JSON.
+    """Return the numbers of the demo, ready for JSON.
 
     Args:
         means: by modality, the training mean in model units, (*shape): the trivial prediction.
@@ -114,7 +114,7 @@ def summarise(
 
 
 def table(summary: dict[str, Any], modalities: Sequence[Modality]) -> Table:
-    """The same for a screen, a row for each pass; "of these" are the latents of just the senses that were played."""
+    """Return a table with a row for each pass; "of these" counts sets of exactly the modalities played."""
     names = [modality.name for modality in modalities]
     result = Table(
         title="NMSE of each prediction (1: as far off as the training mean);\n"
@@ -139,8 +139,8 @@ def table(summary: dict[str, Any], modalities: Sequence[Modality]) -> Table:
 def draw(
     path: Path, passes: Sequence[Pass], heard: Heard, truth: Truth, modalities: Sequence[Modality], seconds: float
 ) -> None:
-    """A sheet: what the cameras saw, and below what the node predicted from each set; a column for each moment."""
-    moments_ns = [round(share * seconds * 1e9) for share in np.linspace(0.16, 0.97, _COLUMNS)]
+    """Draw a sheet: what the cameras saw, and below it what the node predicted from each set; a column is a moment."""
+    moments_ns = [round(part * seconds * 1e9) for part in np.linspace(0.16, 0.97, _COLUMNS)]
     images = [modality for modality in modalities if modality.is_image]
     seen = {m.name: [_physical(m, truth.message(m.name, moment)) for moment in moments_ns] for m in images}
     limits = {
@@ -153,7 +153,7 @@ def draw(
         if physical is None or modality.name not in limits:
             return physical
         near, far = limits[modality.name]
-        # A prediction between "no reading", which is 0, and the nearest surface means the former.
+        # 0 is no reading; so is a prediction up to half the distance of the nearest surface.
         return depth_picture(np.where(physical < near / 2, 0.0, physical), near, far)
 
     rows = {f"camera saw: {m.name}": [picture(m, x) for x in seen[m.name]] for m in images}

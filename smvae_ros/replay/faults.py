@@ -1,4 +1,4 @@
-"""What-if: the faults that a replay puts on top of a recording, from the command line's words to what they do."""
+"""What-if: the faults that a replay puts on top of a bag, from the words of the command line to their effect."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ _MOST_DELAY = 60.0
 
 
 class WhatIfError(SMVAEError):
-    """A what-if that says nothing, or names a sense that there is not."""
+    """A what-if that cannot be understood, or names a modality that does not exist."""
 
 
 def parse_what_if(drop: Iterable[str], noise: Iterable[str], delay: Iterable[str], settings: FusionSettings) -> WhatIf:
-    """What the options say; each may hold several, separated by commas, and be given several times.
+    """Parse the options; each may hold several faults, separated by commas, and be given several times.
 
-    A sense is named by its modality or by its topic.
+    A modality is given by its name or its topic.
 
     Args:
-        drop: `rgb` altogether, `rgb@10:20` from 10 s until 20 s after the bag's start, `rgb@10:` from then on.
+        drop: `rgb` takes it away altogether, `rgb@10:20` from 10 s until 20 s after the bag's start, `rgb@10:` from
+            10 s on.
         noise: `depth=0.3`, standard deviation in model units: images run from 0 to 1, forces from -1 to 1 (after tanh),
             vectors are in standard deviations of the training data.
         delay: `rgb=0.08`, seconds.
 
     Raises:
-        WhatIfError: the sentence names the option, the expected and the found.
+        WhatIfError: the sentence names the option, what was expected and what was found.
     """
     return WhatIf(
         drop=tuple(_drop(word, settings) for word in _words(drop)),
@@ -43,23 +44,23 @@ def parse_what_if(drop: Iterable[str], noise: Iterable[str], delay: Iterable[str
 
 
 def dropped_altogether(what_if: WhatIf) -> set[str]:
-    """The modalities that never reach a set."""
+    """Return the modalities that never reach a set."""
     return {drop.modality for drop in what_if.drop if drop.start <= 0.0 and drop.end is None}
 
 
 def interval(drop: Drop) -> str:
-    """When it holds, in words."""
+    """Return the time of a drop in words."""
     if drop.end is None:
         return f"from {drop.start:g} s" if drop.start else "throughout"
     return f"from {drop.start:g} to {drop.end:g} s"
 
 
 class Faults:
-    """The faults at work on the messages of one bag.
+    """The faults applied to the messages of one bag.
 
     Attributes:
-        touched: modalities of which messages come late or never.
-        longest_delay_ns: of any of them.
+        touched: modalities whose messages come late or never.
+        longest_delay_ns: the longest delay of any modality.
     """
 
     def __init__(self, what_if: WhatIf, modalities: Sequence[Modality]) -> None:
@@ -76,9 +77,9 @@ class Faults:
         }
         self.longest_delay_ns = max(self._delays.values(), default=0)
 
-    def arrival(self, modality: str, log_ns: int, begin_ns: int) -> int | None:
-        """When a message arrives that was logged at `log_ns`, in a bag that begins at `begin_ns`; None: never."""
-        since_ns = log_ns - begin_ns
+    def arrival(self, modality: str, receive_ns: int, begin_ns: int) -> int | None:
+        """Return when a message with this receive time arrives, None if never; the bag begins at `begin_ns`."""
+        since_ns = receive_ns - begin_ns
         gone = [
             drop
             for drop, (start_ns, end_ns) in self._drops.items()
@@ -87,16 +88,16 @@ class Faults:
         if gone:
             self._effective.update(gone)
             return None
-        return log_ns + self._delays.get(modality, 0)
+        return receive_ns + self._delays.get(modality, 0)
 
     def without_effect(self) -> list[Drop]:
-        """Those that took no message away."""
+        """Return the drops that took no message away."""
         return [drop for drop in self._drops if drop not in self._effective]
 
     def disturbed(self, name: str, array: np.ndarray, samples: Sequence[Sample]) -> np.ndarray:
-        """A modality's array in model units with its noise; the same samples get the same noise every time.
+        """Return a modality's array in model units with its noise; the same samples get the same noise every time.
 
-        Images stay between 0 and 1, forces between -1 and 1, and no reading of depth remains none.
+        Images stay between 0 and 1 and forces between -1 and 1. A depth pixel without a reading stays without one.
         """
         deviation = self._noise.get(name, 0.0)
         if not deviation:
@@ -108,7 +109,7 @@ class Faults:
             noisy = np.where(array > 0.0, noisy, 0.0)
         if kind != "vector":
             noisy = noisy.clip(-1.0 if kind == "force" else 0.0, 1.0)
-        return noisy.astype(np.float32)
+        return np.asarray(noisy, np.float32)
 
 
 def _drop(word: str, settings: FusionSettings) -> Drop:
@@ -122,7 +123,7 @@ def _drop(word: str, settings: FusionSettings) -> Drop:
     except ValueError:
         colon = ""
     if not colon or not 0.0 <= drop.start < (float("inf") if drop.end is None else drop.end):
-        raise WhatIfError(f"--drop: expected SENSE@START:END in seconds with START before END, found '{word}'")
+        raise WhatIfError(f"--drop: expected MODALITY@START:END in seconds with START before END, found '{word}'")
     return drop
 
 
@@ -135,7 +136,7 @@ def _amounts(option: str, given: Iterable[str], what: str, most: float, settings
         except ValueError:
             separator = ""
         if not separator or not 0.0 <= value <= most:
-            raise WhatIfError(f"{option}: expected SENSE={what} between 0 and {most:g}, found '{word}'")
+            raise WhatIfError(f"{option}: expected MODALITY={what} between 0 and {most:g}, found '{word}'")
         modality = _modality(option, name, settings)
         if modality in amounts:
             raise WhatIfError(f"{option}: expected {modality} once, found it again in '{word}'")
@@ -150,7 +151,7 @@ def _modality(option: str, name: str, settings: FusionSettings) -> str:
     if name.strip("/") in topics:
         return topics[name.strip("/")]
     expected = ", ".join([*settings.streams, *(f"/{topic}" for topic in topics)])
-    raise WhatIfError(f"{option}: expected a sense among {expected}, found '{name}'")
+    raise WhatIfError(f"{option}: expected a modality among {expected}, found '{name}'")
 
 
 def _words(options: Iterable[str]) -> list[str]:

@@ -1,6 +1,7 @@
-"""Latents and predictions of a replay as a rosbag2, on the topics of the node, beside the bag that they came from.
+"""Latents and predictions of a replay as a rosbag2, on the topics of the node.
 
-`ros2 bag play` both together, or open both in Foxglove: log times and stamps are those of the original.
+Receive times and stamps match those of the original bag, so both can be played together by `ros2 bag play`, or opened
+together in Foxglove.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ _TYPES.register(get_types_from_msg(LATENT_DEFINITION, LATENT))
 
 
 class FusionBag:
-    """Writes what the node would publish, set by set, as MCAP (zstd) with the message definitions. A context manager.
+    """A bag of what the node would publish, as MCAP (zstd) with the message definitions. A context manager.
 
-    Topics: `/fusion/latent`, and `/fusion/predicted/<topic>` for each modality, from all that the set held.
+    Topics: `/fusion/latent`, and `/fusion/predicted/<topic>` for each modality, predicted from the whole set.
     """
 
     def __init__(self, path: Path, bindings: Sequence[Binding]) -> None:
@@ -76,7 +77,7 @@ class FusionBag:
         self._writer.close()
 
     def write(self, sample_set: SampleSet, judged: Judged, frames: Mapping[str, str]) -> None:
-        """Add one set, stamped as it is, at the log time at which it went out.
+        """Add one set with its own stamp; the receive time is when the set went out.
 
         Args:
             frames: by modality in the set, the frame of its newest message.
@@ -117,7 +118,7 @@ def _blank(msgtype: str, header: Any) -> Any:
 
 
 def _as_numpy(message: Any) -> None:
-    """Sequences as rosbags takes them; `fill` gives those that rclpy takes."""
+    """Convert sequences from those that rclpy takes, which `fill` sets, to those that rosbags takes."""
     for key, value in vars(message).items():
         if isinstance(value, array):
             setattr(message, key, np.array(value, np.uint8 if value.typecode == "B" else np.float64))

@@ -1,7 +1,7 @@
-"""Many sets at once through the model: every subset of what each holds, and how far each prediction is from the truth.
+"""Many sets at once through the model: every subset of each set, and the error of each prediction.
 
 A batch is computed on one thread and always in the same order, so the same sets give the same bytes on any number of
-cores. It agrees with the node's own inference, one set at a time, to 1e-4.
+cores. The results agree with the node's own inference, one set at a time, to 1e-4.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ from smvae_core.subsets import Subset, all_subsets, subset_mask
 from smvae_core.systems.posterior import Posterior
 
 BATCH = 32
-"""Sets that are computed together."""
+"""Number of sets that are computed together."""
 
-# Images decoded together: more of them leave the caches, fewer are slower each.
+# Number of images decoded together: more no longer fit into the caches, fewer take longer for each image.
 _ROWS = {"cpu": 120, "cuda": 480}
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What the model says of one set. All arrays are float32 and in model units.
+    """What the model infers from one set. All arrays are float32 and in model units.
 
     Attributes:
         held: modalities in the set.
-        mean: μ of all that it held, (L,).
-        log_variance: log σ² of the same, (L,).
+        mean: μ of the posterior of the whole set, (L,).
+        log_variance: log σ² of the same posterior, (L,).
         attention: weight of each modality of the model, (M,).
-        errors: mean squared error of each modality (column) from each subset (row, as `all_subsets`); NaN where the
-            set did not hold the subset or there is no truth.
-        from_set: the same from all that the set held, (M,).
-        trivial: the same of the training mean, (M,).
-        predicted: from all that it held: every modality but the images, and these where they were asked for.
-        without: each modality but the images, from all that it held but that one; left out where nothing else was.
+        errors: mean squared error of each modality (column) predicted from each subset (row, as `all_subsets`); NaN
+            where the set did not hold the subset or the bag has no truth.
+        from_set: mean squared error of each modality predicted from the whole set, (M,).
+        trivial: mean squared error of the training mean, (M,).
+        predicted: predictions from the whole set; images only where they were asked for.
+        without: each modality, images apart, predicted from the other modalities of the set; left out where the set
+            held no other.
     """
 
     held: Subset
@@ -62,11 +63,11 @@ class BatchInference:
 
     Attributes:
         names: modalities, in the order of the model.
-        subsets: of them, all that are not empty.
-        latent: dimensions of z.
+        subsets: all subsets of the modalities but the empty one.
+        latent: number of dimensions of z.
 
     Args:
-        mean: of each modality over the training data, model units.
+        mean: mean of each modality over the training data, model units.
         pictures: whether to return predicted images too.
     """
 
@@ -74,7 +75,8 @@ class BatchInference:
         self.names = model.names
         self.latent = model.configuration.latent
         self.subsets = all_subsets(self.names)
-        self._model = copy.deepcopy(model).to(device, memory_format=torch.channels_last).eval()
+        self._model = copy.deepcopy(model).to(device).eval()
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
         self._decoders = {name: SenseDecoder(self._model, name) for name in self.names}
         self._mean, self._device, self._pictures = mean, device, pictures
         self._rows = _ROWS[device.type]
@@ -85,10 +87,10 @@ class BatchInference:
     def run(self, sets: Sequence[Arrays], truths: Sequence[Arrays]) -> list[Judged]:
         """Judge each set against its truth; either may lack any modality. Arrays are float32, in model units."""
         embeddings, present = self._embedded(sets)
-        # Of every subset what the set holds of it, (S, B, M).
+        # The modalities that are in a subset and in a set, (S, B, M).
         masks = self._masks[:, None] & present
-        # A row for each subset of what a set holds, and one of a set that holds nothing; the whole of it is the first,
-        # since the largest comes first.
+        # A set has a row for each of its subsets, and an empty set has one. The first row is the whole set, since the
+        # largest subsets come first.
         rows = [torch.nonzero(~(self._masks & ~held).any(dim=1))[:, 0] for held in present]
         counts = torch.tensor([max(1, len(chosen)) for chosen in rows])
         owner = torch.arange(len(sets)).repeat_interleave(counts)
@@ -126,13 +128,14 @@ class BatchInference:
 
     @torch.inference_mode()
     def posterior(self, sets: Sequence[Arrays]) -> Posterior:
-        """q(z | X) of all that each set holds."""
+        """Return q(z | X) of each whole set."""
         embeddings, present = self._embedded(sets)
-        return self._model.fusion(embeddings, present.to(self._device))
+        posterior: Posterior = self._model.fusion(embeddings, present.to(self._device))
+        return posterior
 
     @torch.inference_mode()
     def predict(self, z: Tensor, name: str) -> np.ndarray:
-        """E[x_m | z], (B, *shape)."""
+        """Return E[x_m | z], (B, *shape)."""
         decoder = self._decoders[name]
         return torch.cat([decoder.restored(decoder.expectation(part)).cpu() for part in z.split(self._rows)]).numpy()
 
@@ -144,8 +147,11 @@ class BatchInference:
     def _decoded(
         self, z: Tensor, owner: Tensor, first: Tensor, truths: Sequence[Arrays]
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The predictions from each row, of images only the first row of each set and only where they are wanted; and
-        the mean squared errors of all rows, (rows, M).
+        """Decode all rows.
+
+        Returns:
+            The predictions from each row; of images only the first row of each set, and only where they are wanted.
+            And the mean squared errors of all rows, (rows, M).
         """
         decoded: dict[str, np.ndarray] = {}
         errors = np.full((len(owner), len(self.names)), np.nan, np.float32)
@@ -162,7 +168,7 @@ class BatchInference:
             for rows in wanted.split(self._rows if image else len(owner)):
                 x = decoder.expectation(z[rows.to(self._device)])
                 if kept[rows].any():
-                    # A copy, since the errors take x.
+                    # A copy, since the errors are computed in place.
                     predicted.append(decoder.restored(x[kept[rows].to(self._device)]))
                 squared.append(_squared_errors(x, truth, owner[rows]) / math.prod(self._model.modalities[name].shape))
             if predicted:
@@ -173,7 +179,7 @@ class BatchInference:
         return decoded, errors
 
     def _stacked(self, name: str, sets: Sequence[Arrays]) -> Tensor:
-        """(B, *shape), zeros where a set has none."""
+        """Return the arrays of one modality, (B, *shape), zeros where a set has none."""
         shape = self._model.modalities[name].shape
         return torch.from_numpy(np.stack([arrays.get(name, np.zeros(shape, np.float32)) for arrays in sets])).to(
             self._device
@@ -188,13 +194,14 @@ class BatchInference:
 
 
 def _squared_errors(x: Tensor, truths: Tensor, owner: Tensor) -> Tensor:
-    """Sums of squared errors (B,) of x, which is lost.
+    """Return the sums of squared errors (B,) of x, which is overwritten.
 
     Args:
-        truths: laid out as it is.
-        owner: of each row, its truth: ascending numbers on the processor, (B,).
+        truths: true values, laid out as x.
+        owner: number of the truth of each row, ascending, on the processor, (B,).
     """
     numbers, counts = torch.unique_consecutive(owner, return_counts=True)
     for number, rows in zip(numbers.tolist(), x.split(counts.tolist())):
         rows -= truths[number]
-    return torch.linalg.vector_norm(x.flatten(1), dim=1).square_()
+    norms: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return norms.square_()

@@ -1,4 +1,4 @@
-"""What a replay learns from its sets: rows of the table, errors by subset, moments for the pictures."""
+"""The judge of a replay: rows of the table, errors by subset and moments for the pictures, from judged sets."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Prepared:
     """A set on its way to the model, without its messages.
 
     Attributes:
-        sample_set: of each modality only the newest sample is kept, without its message.
-        arrays: what reached the set and could be used, with its noise, model units.
-        truth: what the bag holds, model units.
+        sample_set: the set with only the newest sample of each modality, without its message.
+        arrays: what reached the set and could be used, with the noise of the what-if, model units.
+        truth: what the bag holds for the set's moment, model units.
         rejected: by modality, why its messages could not be used.
         frames: by modality in the set, the frame of its newest message.
     """
@@ -43,7 +43,7 @@ class Prepared:
 
 
 def prepare(recorded: RecordedSet, bindings: Sequence[Binding], faults: Faults) -> Prepared:
-    """Messages to arrays, those of the set and those of the truth."""
+    """Convert the messages of a set and of its truth to arrays."""
     sample_set = recorded.sample_set
     arrays, rejected = set_arrays(bindings, sample_set)
     others = {
@@ -65,15 +65,15 @@ def prepare(recorded: RecordedSet, bindings: Sequence[Binding], faults: Faults) 
 
 
 class Judge:
-    """Sums up judged sets; their number costs no memory.
+    """Sums over judged sets, in constant memory.
 
     Attributes:
-        sets: seen so far.
-        by_subset: how many held what, joined by `+`.
-        rejected: by modality, sets that had to do without it because its messages could not be used.
-        rejected_because: the first time.
-        names: of the modalities.
-        moments: for the pictures.
+        sets: number of sets seen so far.
+        by_subset: number of sets by their modalities, joined by `+`.
+        rejected: by modality, number of sets that had to do without it because its messages could not be used.
+        rejected_because: by modality, the reason of the first time.
+        names: names of the modalities.
+        moments: candidates for the pictures.
     """
 
     def __init__(self, modalities: Sequence[Modality], table: SetTable) -> None:
@@ -91,7 +91,7 @@ class Judge:
         self._sums = ErrorSums(self.names, self._subsets)
 
     def see(self, prepared: Prepared, judged: Judged, begin_ns: int) -> None:
-        """Take one set, in the order in which they went out, from a bag that begins at `begin_ns` on its own clock."""
+        """Add one set. Sets come in the order in which they went out; `begin_ns` is the bag's first receive time."""
         self.by_subset["+".join(judged.held)] += 1
         self.rejected.update(prepared.rejected.keys())
         self.rejected_because = prepared.rejected | self.rejected_because

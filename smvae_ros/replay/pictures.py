@@ -1,14 +1,14 @@
-"""pictures.npz and predictions.png: some moments of a bag, spread evenly over it.
+"""pictures.npz and predictions.png: some moments, spread evenly over a bag.
 
-K moments, at most 24. For each image modality m of H × W pixels, physical units: rgb uint8 (K, H, W, 3), depth float32
-(K, H, W) in metres with 0 for no reading.
+There are K moments, at most 24. The pixels of an image modality m of H × W pixels are in physical units: rgb is uint8
+(K, H, W, 3), depth is float32 (K, H, W) in metres with 0 for no reading.
 
 | key | | |
 |---|---|---|
 | `seconds` | float64 (K,) | from the bag's start (its clock) to when the set went out |
 | `row` | int64 (K,) | the set's row in sets.parquet |
-| `shown` | str (S,) | what is predicted from: `all` that the set held, `without_<image>`, `without_vision` |
-| `used_<shown>` | str (K,) | the modalities that this was, joined by `+`; empty: nothing was left, and the pictures are 0 |
+| `shown` | str (S,) | the inputs of predictions: `all` of the set, `without_<image>`, `without_vision` |
+| `used_<shown>` | str (K,) | the input modalities, joined by `+`; empty if none was left, and the pictures are 0 |
 | `recorded_<m>` | bool (K,) | whether the bag has a picture for that moment |
 | `seen_<m>` | pixels | the picture recorded; 0 where there is none |
 | `predicted_<m>_from_<shown>` | pixels | E[x_m | z = μ] |
@@ -36,24 +36,24 @@ from smvae_core.systems.posterior import Posterior
 from smvae_ros.replay.inference import BatchInference
 
 MOMENTS = 24
-"""The most in pictures.npz."""
+"""Most moments in pictures.npz."""
 SHEET = 8
-"""The most on predictions.png."""
+"""Most moments in predictions.png."""
 SHEET_NAME = "predictions.png"
-"""Written where there is an image modality."""
+"""File that is written if there is an image modality."""
 DRAWS = 8
-"""Of z, for the uncertainty."""
+"""Number of draws of z for the uncertainty."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """One set that may become a picture.
+    """A set that may become a picture.
 
     Attributes:
-        row: of sets.parquet.
-        seconds: from the bag's start to when it went out.
-        held: what the set held, model units.
-        truth: what the bag holds for it, model units.
+        row: row in sets.parquet.
+        seconds: time from the bag's start until the set went out.
+        held: arrays of the set, model units.
+        truth: arrays that the bag holds for the set's moment, model units.
     """
 
     row: int
@@ -70,7 +70,7 @@ class Moments:
         self._spacing = 1
 
     def see(self, moment: Moment) -> None:
-        """Keep it, or not."""
+        """Keep the moment if it falls on the spacing, which doubles as the bag goes on."""
         if moment.row % self._spacing == 0:
             self._kept.append(moment)
             if len(self._kept) == 2 * MOMENTS:
@@ -78,7 +78,7 @@ class Moments:
                 self._spacing *= 2
 
     def chosen(self) -> list[Moment]:
-        """At most `MOMENTS`, in order."""
+        """Return at most `MOMENTS` moments, in order."""
         places = np.unique(np.linspace(0, len(self._kept) - 1, min(MOMENTS, len(self._kept))).round().astype(int))
         return [self._kept[place] for place in places]
 
@@ -134,7 +134,10 @@ def write_pictures(
 
 
 def _save(path: Path, content: Mapping[str, np.ndarray], to_come: Mapping[str, Future[np.ndarray]]) -> None:
-    """As `np.savez`, each array as it comes; compressed it would be a quarter smaller, in seven times the time."""
+    """Write a file as `np.savez` does, each array as soon as it is computed.
+
+    Compression would make it a quarter smaller and take seven times as long.
+    """
     with ZipFile(path, "w") as archive:
         for key, array in chain(content.items(), ((key, future.result()) for key, future in to_come.items())):
             with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
@@ -142,14 +145,14 @@ def _save(path: Path, content: Mapping[str, np.ndarray], to_come: Mapping[str, F
 
 
 def _seen(modality: Modality, moments: Sequence[Moment]) -> np.ndarray:
-    """The pictures recorded, 0 where there is none."""
+    """Return the recorded pictures, 0 where there is none."""
     blank = np.zeros_like(modality.to_physical(np.zeros(modality.shape, np.float32)))
     truths = [moment.truth.get(modality.name) for moment in moments]
     return np.stack([blank if truth is None else modality.to_physical(truth) for truth in truths])
 
 
 def _predicted(modality: Modality, inference: BatchInference, mean: Tensor, used: np.ndarray) -> np.ndarray:
-    """E[x_m | z] of the means (K, L), physical units; 0 where nothing was `used` (K,)."""
+    """Return E[x_m | z] of the means (K, L), physical units; 0 where nothing was `used` (K,)."""
     predicted = inference.predict(mean, modality.name)
     predicted[~used] = 0.0
     return np.stack([modality.to_physical(x) for x in predicted])
@@ -158,12 +161,12 @@ def _predicted(modality: Modality, inference: BatchInference, mean: Tensor, used
 def _uncertainty(
     modality: Modality, inference: BatchInference, posterior: Posterior, noise: Tensor, used: np.ndarray
 ) -> np.ndarray:
-    """The standard deviation over z drawn with noise (DRAWS, K, L), physical units, float32 (K, H, W)."""
+    """Return the standard deviation over z drawn with noise (DRAWS, K, L), physical units, float32 (K, H, W)."""
     drawn = torch.cat([posterior.sample(draw.to(posterior.mean.device)) for draw in noise])
     draws = inference.predict(drawn, modality.name).reshape(DRAWS, len(used), *modality.shape)
     deviation = draws.std(axis=0).mean(axis=1) * _unit(modality)
     deviation[~used] = 0.0
-    return deviation.astype(np.float32)
+    return np.asarray(deviation, np.float32)
 
 
 def _draw_sheet(path: Path, content: dict[str, np.ndarray], images: Sequence[Modality]) -> None:
@@ -184,7 +187,7 @@ def _draw_sheet(path: Path, content: dict[str, np.ndarray], images: Sequence[Mod
 
 
 def _shown(images: Sequence[Modality]) -> dict[str, set[str]]:
-    """By label what is left out of the sets."""
+    """Return by label the modalities that are left out of the sets."""
     if not images:
         return {}
     shown: dict[str, set[str]] = {"all": set()}
@@ -194,6 +197,6 @@ def _shown(images: Sequence[Modality]) -> dict[str, set[str]]:
 
 
 def _unit(modality: Modality) -> float:
-    """What 1 in model units is in physical ones."""
+    """Return the physical value of 1 in model units."""
     preprocessing = modality.preprocessing
     return preprocessing.max_depth if preprocessing.kind == "depth" else 255.0

@@ -1,4 +1,4 @@
-"""summary.json of a replay: what was found, how far the bag went, and what all of it was computed from."""
+"""summary.json of a replay: the results, how far the bag could be read, and what the results were computed from."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class _Record(BaseModel):
 
 
 class BagExtent(_Record):
-    """How far a bag could be read. Times are the bag's own clock, its log times.
+    """How far a bag could be read. Times are receive times.
 
     Attributes:
         whole: nothing was missing, damaged or cut off.
-        damage: what was, a sentence each.
-        begin_ns: log time of the first message on the topics of the replay.
-        seconds: from that one to the last that could be read.
-        recorded_seconds: the length that the bag's metadata tells, if it has any.
-        messages: read, on the topics of the replay.
+        damage: sentences on what was missing, damaged or cut off.
+        begin_ns: receive time of the first message on the topics of the replay.
+        seconds: time from the first to the last message that could be read.
+        recorded_seconds: length by the bag's metadata, if it has any.
+        messages: number of messages read on the topics of the replay.
     """
 
     whole: bool
@@ -36,11 +36,11 @@ class StreamSummary(_Record):
     """What became of one modality's messages; see `smvae_ros.synchronizer.stream.StreamCounts`.
 
     Attributes:
-        recorded: messages in the bag; `received` are those that a what-if let through.
-        publishers: on its topic while the bag was recorded, as far as the bag tells.
-        lag_s: how much later than its stamp a message was logged: least and most; None where none had a stamp.
-        rejected: sets that had to do without it, because its messages could not be converted.
-        rejected_because: the first time.
+        recorded: number of messages in the bag; `received` counts those that a what-if let through.
+        publishers: number of publishers on the topic while the bag was recorded, as far as the bag tells.
+        lag_s: least and most time from a message's stamp to its receive time; None where none had a stamp.
+        rejected: number of sets that had to do without the modality, because its messages could not be converted.
+        rejected_because: the reason of the first time.
     """
 
     topic: str
@@ -57,7 +57,7 @@ class StreamSummary(_Record):
 
 
 class Drop(_Record):
-    """A sense that is taken away: from `start` to `end` in seconds from the bag's start, `end` left out; None is open."""
+    """A modality that is taken away from `start` until before `end`, seconds from the bag's start; None is open."""
 
     modality: str
     start: float = 0.0
@@ -68,8 +68,8 @@ class WhatIf(_Record):
     """Faults that a replay puts on top of what was recorded.
 
     Attributes:
-        drop: senses that are taken away.
-        noise: by modality, standard deviation of what is added to its array, in model units.
+        drop: modalities that are taken away.
+        noise: by modality, standard deviation of the noise that is added to its array, in model units.
         delay: by modality, seconds by which its messages arrive later; their stamps stay.
     """
 
@@ -79,15 +79,15 @@ class WhatIf(_Record):
 
 
 class ReplaySummary(_Record):
-    """All that a replay of one bag found, and what it came from.
+    """The results of a replay of one bag, and what they were computed from.
 
     Attributes:
-        settings_sha256: of settings and what-if, as JSON.
-        versions: of what computed it.
-        warnings: what a reader of the figures should know of the bag, a sentence each.
+        settings_sha256: hash of settings and what-if, as JSON.
+        versions: versions of the packages that computed the results.
+        warnings: sentences that a reader of the figures should know about the bag.
         sets_by_subset: number of sets by their modalities, joined by `+`.
         evaluation: errors of the predictions from every subset against what was recorded. A row is over the sets that
-            held all of its subset; a modality is judged where the bag has it, whether or not the set had.
+            held all of its subset; a modality is judged where the bag has it, whether or not the set held it.
     """
 
     bag: str
@@ -112,15 +112,15 @@ class ReplaySummary(_Record):
 
 
 class BagResult(_Record):
-    """One bag among several.
+    """The result of one bag among several.
 
     Attributes:
-        bag: its path, from the folder that was named.
-        folder: of its results, in the folder of all; None if it failed.
-        sets: that went out.
-        evaluation: as `ReplaySummary.evaluation`.
-        damage: as `BagExtent.damage`.
-        error: why it has no results.
+        bag: path of the bag from the folder that was given.
+        folder: folder of its results, in the folder of all results; None if the replay failed.
+        sets: number of sets that went out.
+        evaluation: see `ReplaySummary.evaluation`.
+        damage: see `BagExtent.damage`.
+        error: why there are no results.
     """
 
     bag: str
@@ -132,11 +132,11 @@ class BagResult(_Record):
 
 
 class ReplaysSummary(_Record):
-    """summary.json of several bags: each, and all together.
+    """The content of summary.json of several bags: each bag, and all together.
 
     Attributes:
-        checkpoint: its name, and `what_if` as `ReplaySummary`.
-        evaluation: of all bags together, every set weighing the same; None if all failed.
+        checkpoint: name of the checkpoint.
+        evaluation: errors over all bags, every set weighing the same; None if all bags failed.
     """
 
     checkpoint: str
@@ -147,14 +147,14 @@ class ReplaysSummary(_Record):
 
 
 class Timing(_Record):
-    """timing.json: what differs from run to run.
+    """The content of timing.json, which differs between two replays of the same bag.
 
     Attributes:
-        wall_seconds: reading, sets, inference and writing; without loading the model.
-        bag_seconds_per_wall_second: how many times faster than the recording.
-        inference_median_s: one set alone through the engine as in the node, everything predicted, one thread.
-        inference_p99_s: the 99th percentile of the same.
-        inference_sets: of how many sets.
+        wall_seconds: time for reading, sets, inference and writing, without loading the model.
+        bag_seconds_per_wall_second: how many times faster than it was recorded the bag was replayed.
+        inference_median_s: median time of one set through the engine as in the node, everything predicted, one thread.
+        inference_p99_s: the 99th percentile of that time.
+        inference_sets: number of sets that were timed.
     """
 
     wall_seconds: float

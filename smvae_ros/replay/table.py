@@ -1,10 +1,10 @@
-"""sets.parquet: one row a set.
+"""sets.parquet, the table that a replay writes: one row for each set.
 
 | column | type | |
 |---|---|---|
 | `stamp_ns` | int64 | stamp of the set |
 | `epoch` | int64 | how often time had jumped back |
-| `log_ns` | int64 | when the set went out, on the bag's clock; `BagExtent.begin_ns` is the bag's start |
+| `log_ns` | int64 | receive time at which the set went out; `BagExtent.begin_ns` is the bag's start |
 | `reason` | string | complete, deadline, tick or overflow |
 | `wait_ns` | int64 | from the arrival of the reference until the set went out |
 | `spread_ns` | int64 | from the oldest to the youngest of the newest samples |
@@ -13,10 +13,12 @@
 | `attention_<m>` | float32 | 0 where absent |
 | `mean`, `log_variance` | list<float32>[L] | the posterior of what the set held |
 | `error_<m>_from_set` | float32 | mean squared error against what was recorded, model units; null where nothing was |
-| `error_<m>_from_<subset>` | float32 | the same from a subset (`rgb+force`), null where the set did not hold all of it |
-| `seen_<m>` | list<float32> | newest sample recorded, physical units; null where none was. This and the next: no images |
-| `predicted_<m>` | list<float32> | the same, predicted from what the set held |
-| `predicted_<m>_without` | list<float32> | from what it held without m; null where that is nothing |
+| `error_<m>_from_<subset>` | float32 | the same from a subset (`rgb+force`); null where the set lacked part of it |
+| `seen_<m>` | list<float32> | newest recorded sample, physical units; null where there is none |
+| `predicted_<m>` | list<float32> | the same, predicted from the set |
+| `predicted_<m>_without` | list<float32> | the same, predicted from the set without m; null where nothing was left |
+
+Images have none of the last three columns.
 
 The file's metadata holds `modalities`, `bag_sha256`, `checkpoint_sha256` and `settings_sha256`.
 """
@@ -38,11 +40,11 @@ _ROWS = 1024
 
 
 class SetTable:
-    """Writes the table group by group, so that its length costs no memory. A context manager.
+    """A table that is written group by group, in constant memory. A context manager.
 
     Args:
-        latent: dimensions of z.
-        origin: the file's metadata besides the modalities.
+        latent: number of dimensions of z.
+        origin: metadata of the file besides the modalities.
     """
 
     def __init__(self, path: Path, modalities: Sequence[Modality], latent: int, origin: Mapping[str, str]) -> None:
@@ -62,7 +64,7 @@ class SetTable:
         self._writer.close()
 
     def write(self, row: dict[str, Any]) -> None:
-        """Add a row; a column that it lacks is null."""
+        """Add a row; a missing column is null."""
         self._rows.append(row)
         if len(self._rows) == _ROWS:
             self._flush()
@@ -74,7 +76,7 @@ class SetTable:
 
 
 def table_schema(modalities: Sequence[Modality], latent: int) -> pa.Schema:
-    """The columns, in their order."""
+    """Return the columns, in their order."""
     names = [modality.name for modality in modalities]
     distribution = pa.list_(pa.float32(), latent)
     columns: list[tuple[str, pa.DataType]] = [
@@ -98,7 +100,7 @@ def table_schema(modalities: Sequence[Modality], latent: int) -> pa.Schema:
     for modality in modalities:
         if modality.network != "image":
             name = modality.name
-            # Of no fixed size: pyarrow cannot read back a null among lists of one.
+            # The lists have no fixed size: pyarrow cannot read back a null among lists of size one.
             numbers = pa.list_(pa.float32())
             columns += [
                 (column, numbers) for column in (f"seen_{name}", f"predicted_{name}", f"predicted_{name}_without")

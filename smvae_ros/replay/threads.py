@@ -1,6 +1,6 @@
-"""A replay on several cores: reading, which is Python, beside networks, which are not.
+"""A replay on several cores: one thread reads the bag while others run the networks.
 
-A batch is computed on one thread, so that the results do not depend on how many there are.
+A batch is computed on one thread, so the results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _UnderWay = tuple[list[Prepared], Future[list[Judged]]]
 def judged_in_order(
     prepared: Iterator[Prepared], inference: BatchInference, threads: int
 ) -> Iterator[tuple[Prepared, Judged]]:
-    """Each set with what the model says of it, in order.
+    """Yield each set with what the model infers from it, in order.
 
-    This thread reads; once there is enough in stock for the others, it computes as well. So there is never a thread
-    more than there are cores to run it: one that waits for a core would hold the interpreter, and all others up.
+    This thread reads, and computes as well once there are enough batches for the other threads. So there are never
+    more threads than cores: a thread that waits for a core would hold the interpreter and stop all others.
     """
     if threads == 1:
         for batch in _batches(prepared):
@@ -52,16 +52,16 @@ def judged_in_order(
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Settings of the process under which many small steps on several threads get in each other's way least."""
-    # The number of threads changes the last bits of a sum; batches run beside each other instead.
+    """Set up the process so that many small steps on several threads hinder each other least."""
+    # The number of threads changes the last bits of a sum; batches run in parallel instead.
     threads, interval, collect = torch.get_num_threads(), sys.getswitchinterval(), gc.get_threshold()
     torch.set_num_threads(1)
-    # What the C library gives back to the system with every batch, the next one must have cleared again; once it saw a
-    # block of that size (31 MiB) freed, it keeps those up to it.
+    # After a block of 31 MiB was freed, the C library keeps blocks up to that size instead of giving them back to the
+    # system, which would have to clear them again for the next batch.
     torch.empty(31 << 20, dtype=torch.uint8)
-    # A thread that comes back from an operation of PyTorch waits so long for the one that reads.
+    # A thread that returns from an operation of PyTorch waits this long for the thread that reads.
     sys.setswitchinterval(1e-4)
-    # Messages hold no cycles, but there are so many that the search for such took a quarter of the time of reading.
+    # Messages hold no cycles, but are so many that the search for cycles took a quarter of the time of reading.
     gc.set_threshold(100_000, *collect[1:])
     try:
         yield
@@ -72,8 +72,9 @@ def undisturbed() -> Iterator[None]:
 
 
 def _batches(prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
-    """All sets in batches, the same ones on any number of threads; small ones at the end of many sets, so that all
-    threads end together.
+    """Yield all sets in batches, which do not depend on the number of threads.
+
+    The last batches are small, so that all threads end at about the same time.
     """
     ahead: deque[Prepared] = deque()
     for one in prepared:
@@ -86,7 +87,7 @@ def _batches(prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
 
 
 def _computed_here(under_way: deque[_UnderWay], place: int, inference: BatchInference) -> None:
-    """Compute a batch on this thread, unless another has begun."""
+    """Compute a batch on this thread, unless another thread has begun it."""
     batch, future = under_way[place]
     if future.cancel():
         future = Future()

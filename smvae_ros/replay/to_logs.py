@@ -1,6 +1,6 @@
-"""A robot's own recordings as training data: the sets of a bag, written as Vision&Touch logs.
+"""Logs from bags: the sets of a bag, written as Vision&Touch logs to train on.
 
-The sets are the node's own: the model trains on what it will see when it runs.
+The sets are those that the node makes, so the model trains on what it will see when it runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from smvae_ros.settings import FusionSettings, nanoseconds
 from smvae_ros.synchronizer.set_synchronizer import SampleSet
 
 LONGEST_GAP = 5
-"""In ticks; a longer silence ends a trajectory."""
+"""Longest gap within a trajectory, in ticks."""
 
 _FOLLOWING = "action"
 
@@ -47,7 +47,7 @@ def write_logs(
 ) -> list[Path]:
     """Write each stretch of a bag over which the same modalities arrived as a trajectory, in files of 50 steps.
 
-    A set alone between two others makes no trajectory and is left out. A bag is written whole or not at all.
+    A single set between two gaps makes no trajectory and is left out. A bag is written whole or not at all.
 
     A log has the keys that the modalities name as their `source`: images (T, size, size, 3), uint8; depth (T, size,
     size, 1), float32, metres, 0 for no reading; windows (T, window, C) and vectors (T, C), float32, physical units. An
@@ -56,15 +56,15 @@ def write_logs(
     Args:
         settings: how sets are made; topics are resolved at the root.
         on_set: called after each set, for progress.
-        name: of its trajectories; by default the bag's own.
+        name: name of the trajectories; by default the bag's own.
 
     Returns:
-        The files.
+        The files written.
 
     Raises:
-        BagError: not a bag, damaged, without a topic, or without two sets in a row.
-        ConfigurationError: a message that cannot bring its modality.
-        LogWriteError: there are logs of that name, or `out` cannot be written.
+        BagError: not a bag, a topic is missing, or no two sets follow each other.
+        ConfigurationError: a message cannot bring its modality.
+        LogWriteError: logs of that name exist, or `out` cannot be written.
     """
     name = name or bag.resolve().stem
     refuse_overwriting(out, [name])
@@ -89,15 +89,15 @@ def write_logs(
         raise LogWriteError(f"{out}: the logs cannot be written ({error.strerror or error})") from None
     finally:
         if made:
-            with suppress(OSError):  # there is something in it
+            with suppress(OSError):  # the folder is not empty
                 out.rmdir()
 
 
 def refuse_overwriting(out: Path, names: Iterable[str]) -> None:
-    """Make sure, before long work, that a folder has no logs of bags of these names; their steps would mix.
+    """Check, before long work, that a folder has no logs of bags of these names; their steps would mix.
 
     Raises:
-        LogWriteError: it has.
+        LogWriteError: the folder has such logs.
     """
     if not out.is_dir():
         return
@@ -112,24 +112,29 @@ def refuse_overwriting(out: Path, names: Iterable[str]) -> None:
 
 
 class _Writer:
-    """Rows into trajectories, and those into files."""
+    """Writer of rows into trajectories, and of trajectories into files."""
 
     def __init__(self, out: Path, name: str, longest_gap_ns: int) -> None:
         self.files: list[Path] = []
         self._out, self._name, self._longest_gap_ns = out, name, longest_gap_ns
         self._trajectories = 0
-        self._begin()
+        self._kind: tuple[object, ...] | None = None
+        self._stamp_ns = self._start_ns = 0
+        self._command: np.ndarray | None = None
+        self._rows: list[Mapping[str, np.ndarray]] = []
+        self._parts = 0
 
     def add(self, epoch: int, stamp_ns: int, row: Mapping[str, np.ndarray]) -> None:
         if not row:
-            return self.end_trajectory()
+            self.end_trajectory()
+            return
         kind = (epoch, *((key, values.shape) for key, values in row.items()))
         if kind != self._kind or stamp_ns > self._stamp_ns + self._longest_gap_ns:
             self.end_trajectory()
             self._kind, self._start_ns = kind, stamp_ns
         following = row.get(_FOLLOWING)
         if following is not None:
-            # Before its first set no command is known; nothing is trained on that row of it.
+            # No command is known before the first set; the trainer leaves out the command of that row.
             row = {**row, _FOLLOWING: np.zeros_like(following) if self._command is None else self._command}
         self._command, self._stamp_ns = following, stamp_ns
         self._rows.append(row)
@@ -144,11 +149,9 @@ class _Writer:
         self._begin()
 
     def _begin(self) -> None:
-        self._kind: tuple | None = None
+        self._kind, self._command = None, None
         self._stamp_ns = self._start_ns = 0
-        self._command: np.ndarray | None = None
-        self._rows: list[Mapping[str, np.ndarray]] = []
-        self._parts = 0
+        self._rows, self._parts = [], 0
 
     def _write(self) -> None:
         start = datetime.fromtimestamp(self._start_ns // 1_000_000_000, timezone.utc)
@@ -161,7 +164,7 @@ class _Writer:
 
 
 def _row(bindings: Iterable[Binding], sample_set: SampleSet) -> dict[str, np.ndarray]:
-    """What a log holds of a set, by the keys of a log; messages that cannot be used are as good as absent."""
+    """Return the content of a set by the keys of a log; modalities whose messages cannot be used are left out."""
     row = {}
     for binding in bindings:
         samples = sample_set.samples.get(binding.modality.name)
@@ -173,9 +176,11 @@ def _row(bindings: Iterable[Binding], sample_set: SampleSet) -> dict[str, np.nda
 
 
 def _logged(preprocessing: Preprocessing, raw: np.ndarray) -> np.ndarray:
-    """Images at the model's size, so that a log is small and gives the model what the node would."""
+    """Return images at the model's size, so that logs are small and give the model what the node would."""
     if preprocessing.kind in ("rgb", "grey"):
-        return preprocessing.resized(raw).transpose(1, 2, 0)
+        pixels: np.ndarray = preprocessing.resized(raw).transpose(1, 2, 0)
+        return pixels
     if preprocessing.kind == "depth":
-        return preprocessing.apply(raw).transpose(1, 2, 0) * np.float32(preprocessing.max_depth)
+        metres: np.ndarray = preprocessing.apply(raw).transpose(1, 2, 0) * np.float32(preprocessing.max_depth)
+        return metres
     return raw

@@ -1,1 +1,1 @@
-"""The report of a replay as one HTML page. Start with `report.py`, then `page.py`."""
+"""The report of a replay as one HTML page. Start with `write.py`, then `page.py`."""

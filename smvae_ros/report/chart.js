@@ -5,6 +5,8 @@ const RIGHT = 8;
 const BOTTOM = 20;
 
 /**
+ * Draw a chart over time.
+ *
  * @param {HTMLElement} holder figure that the chart fills.
  * @param {string} label accessible name.
  * @param {number} height
@@ -89,7 +91,7 @@ function zoomable(svg, width, height) {
   });
 }
 
-/** Round numbers between two, at most `most` steps. */
+/** Return round numbers between two values, at most `most` steps apart. */
 function ticks(from, to, most, steps = [1, 2, 5]) {
   const rough = (to - from) / most;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -106,7 +108,7 @@ function timeLabel(seconds) {
   return clock(seconds).replace(/\.0$/, "");
 }
 
-/** Lines and bands in the plot; `y` from value to pixels. Each of `lines`: {series, classes, factor}. */
+/** Draw lines and bands; `y` maps values to pixels. Each of `lines` is {series, classes, factor}. */
 function drawLines(plot, lines, y) {
   for (const { series, classes, factor = 1 } of lines) {
     const found = columns(series, plot.x, plot.pixels);
@@ -125,7 +127,7 @@ function drawLines(plot, lines, y) {
   }
 }
 
-/** The runs of entries that have something. */
+/** Split entries into stretches without NaN. */
 function runs(found) {
   const all = [];
   let run = [];
@@ -149,7 +151,7 @@ function yAxis(plot, values, y, format = figure) {
   }
 }
 
-/** Shades the times at which a modality was not in the set. */
+/** Shade the times at which a modality was not in the set. */
 function shadeAbsence(plot, name) {
   const found = columns(available[name], plot.x, plot.pixels);
   let start = null;

@@ -10,12 +10,12 @@ from smvae_ros.report.results import SET, Results, Sets
 from smvae_ros.report.words import FAIR, clock, duration, percent, verdict
 
 SILENCE_S = 0.25
-"""Shorter times without any set are taken for the usual spacing."""
+"""Shorter times without any set count as the usual spacing."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One question and its answer; `verdict` is good, fair, weak, bad or none, `word` what is shown of it."""
+    """A question and its answer; `verdict` is good, fair, weak, bad or none, and `word` is the text shown for it."""
 
     question: str
     verdict: str
@@ -26,7 +26,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Outage:
-    """A time without a modality, in seconds as of `Sets`."""
+    """A time without a modality, in seconds from the bag's start."""
 
     name: str
     start: float
@@ -35,12 +35,12 @@ class Outage:
 
 
 def findings(results: Results) -> list[Finding]:
-    """What a robotics engineer asks first."""
+    """Return the answers to the first questions of a robotics engineer."""
     return [_goodness(results), _absences(results.sets), _without_cameras(results)]
 
 
 def outages(sets: Sets) -> list[Outage]:
-    """Every run of sets without a modality, longest first; a run lasts until the set after it."""
+    """Return every stretch of sets without a modality, longest first; a stretch lasts until the set after it."""
     found = []
     ends = np.append(sets.seconds[1:], sets.seconds[-1:])
     for name, present in sets.present.items():
@@ -51,7 +51,7 @@ def outages(sets: Sets) -> list[Outage]:
 
 
 def silences(sets: Sets) -> list[tuple[float, float]]:
-    """Times, in seconds, in which no set went out at all: `SILENCE_S` and more, and five times the usual spacing."""
+    """Return the times, in seconds, in which no set went out: at least `SILENCE_S` and five times the usual spacing."""
     spacing = np.diff(sets.seconds)
     if not len(spacing):
         return []
@@ -73,7 +73,7 @@ def trivial_errors(results: Results) -> dict[str, float]:
 
 
 def most_held(results: Results) -> list[str]:
-    """The modalities of the largest sets that there were: all, unless one is missing throughout."""
+    """Return the modalities of the largest sets in the bag: all of them, unless one is missing throughout."""
     rows = [row for row in results.summary.evaluation.subsets if row.samples]
     return list(max(rows, key=lambda row: (len(row.subset), row.samples)).subset) if rows else []
 
@@ -91,12 +91,12 @@ def _goodness(results: Results) -> Finding:
     held = most_held(results)
     whole = nmse_from(results, held)
     if not whole:
-        return Finding(question, "none", "", "No set held a sense that could be judged.", [])
+        return Finding(question, "none", "", "No set held a modality that could be judged.", [])
     ranked = sorted(whole, key=lambda name: whole[name])
     best, worst = ranked[0], ranked[-1]
     samples = results.summary.evaluation.of(*held).samples
     source = _all(results)
-    these = "all senses" if len(held) == len(results.names) else " + ".join(held)
+    these = "all modalities" if len(held) == len(results.names) else " + ".join(held)
     ranking = (
         f"{best} is predicted best and {worst} worst: what is left is {percent(whole[best])} "
         f"and {percent(whole[worst])}"
@@ -134,23 +134,24 @@ def _absences(sets: Sets) -> Finding:
             f"{name}: {times}, in {percent(share)} of the sets; longest {duration(longest.end - longest.start)} "
             f"({longest.sets:,} set{'s' * (longest.sets > 1)}) from {clock(longest.start)}"
         )
-    question = "Which sense was out, and when?"
+    question = "Which modality was out, and when?"
     if gaps := silences(sets):
         start, end = max(gaps, key=lambda gap: gap[1] - gap[0])
         times = "once" if len(gaps) == 1 else f"{len(gaps):,} times"
         details.append(f"no set at all: {times}; longest {duration(end - start)} from {clock(start)}")
     if not found and gaps:
         total = duration(sum(end - start for start, end in gaps))
-        answer = f"Every set had every sense, but for {total} there was no set at all."
+        answer = f"Every set had every modality, but for {total} there was no set at all."
         return Finding(question, "fair", f"{total} without a set", answer, details[-1:])
     if not found:
-        return Finding(question, "good", "none", "None: every set had every sense.", [])
+        return Finding(question, "good", "none", "None: every set had every modality.", [])
     worst = max(missing, key=lambda name: missing[name])
     first = next(outage for outage in found if outage.name == worst)
     whole = float(np.mean(np.all(list(sets.present.values()), axis=0)))
     answer = (
         f"{worst} was missing most, from {percent(missing[worst])} of the sets, for up to "
-        f"{duration(first.end - first.start)} from {clock(first.start)}. {percent(whole)} of the sets had every sense."
+        f"{duration(first.end - first.start)} from {clock(first.start)}. "
+        f"{percent(whole)} of the sets had every modality."
     )
     return Finding(question, verdict(1 - whole), f"{percent(1 - whole)} incomplete", answer, details)
 
@@ -164,7 +165,7 @@ def _without_cameras(results: Results) -> Finding:
         return Finding(question, "none", "", "There is no camera.", [])
     cameras = [name for name in cameras if name in held]
     if not whole:
-        return Finding(question, "none", "", "No set held a sense that could be judged.", [])
+        return Finding(question, "none", "", "No set held a modality that could be judged.", [])
     if not cameras:
         word = verdict(max(whole.values()))
         return Finding(question, word, word, f"No set had a camera. By {' + '.join(held)}, {_how_it_held(whole)}", [])
@@ -179,9 +180,9 @@ def _without_cameras(results: Results) -> Finding:
             judged.append((title, found))
             details.append(f"{title}: " + ", ".join(f"{name} {percent(found[name])}" for name in found))
     if not judged:
-        return Finding(question, "none", "", "There are no senses but the camera.", [])
+        return Finding(question, "none", "", "There is no modality but the camera.", [])
     sentences = [f"{title[0].upper()}{title[1:]}, {_how_it_held(found)}" for title, found in (judged[0], judged[-1])]
-    # Of the worst case: one device often brings colour and depth, so that both go at once.
+    # The worst case counts: one device often brings colour and depth, so that both fail at once.
     word = verdict(max(judged[-1][1].values()))
     in_full = ", ".join(f"{name} {percent(nmse)}" for name, nmse in whole.items())
     details.append(f"for comparison, from {_all(results)}: {in_full}")
@@ -196,13 +197,16 @@ def _how_it_held(found: dict[str, float]) -> str:
     if weak:
         return f"only weakly: {_and(weak)} would have kept more than {percent(FAIR)} of the mean's error."
     worst = max(found, key=lambda name: found[name])
-    return f"it would: every sense stays below {percent(FAIR)} of the mean's error (worst {worst}, {percent(found[worst])})."
+    return (
+        f"it would: every modality stays below {percent(FAIR)} of the mean's error "
+        f"(worst {worst}, {percent(found[worst])})."
+    )
 
 
 def _all(results: Results) -> str:
-    """What to call `most_held`."""
+    """Return a name for `most_held`."""
     held = most_held(results)
-    return "all senses" if len(held) == len(results.names) else f"{' + '.join(held)}, the most that a set held"
+    return "all modalities" if len(held) == len(results.names) else f"{' + '.join(held)}, the most that a set held"
 
 
 def _and(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The page that leads to the reports of several bags."""
+"""The index page, which leads to the reports of several bags."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from smvae_ros.report.words import percent
 
 
 def index(summary: ReplaysSummary, report: str) -> str:
-    """The page as HTML.
+    """Return the page as HTML.
 
     Args:
-        report: name of the report in each bag's folder.
+        report: file name of the report in each bag's folder.
     """
     names = list(summary.evaluation.subsets[0].subset) if summary.evaluation else []
     good = [bag for bag in summary.bags if bag.evaluation is not None]

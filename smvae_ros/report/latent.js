@@ -1,4 +1,4 @@
-// The latent's points, coloured by what is chosen.
+// The points of the latent, coloured as chosen.
 
 function drawLatent() {
   const { latent } = data;

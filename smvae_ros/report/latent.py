@@ -1,4 +1,4 @@
-"""The latent means in the plane: at most `POINTS` of them, evenly spaced in the bag."""
+"""The latent means in the plane: at most `POINTS` points, evenly spaced in the bag."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from smvae_ros.report.results import Sets
 
 POINTS = 1500
-"""Keeps t-SNE to some seconds."""
+"""Most points; more would take t-SNE longer than some seconds."""
 
 PERPLEXITY = 30.0
 
 CONTACT_NEWTONS = 2.0
-"""Force beyond which the page says contact; it can be changed there. Bags hold no label of it."""
+"""Force beyond which the page says contact; the reader can change it. Bags hold no label of contact."""
 
 
 def latent_plane(sets: Sets, force: str | None) -> dict[str, Any]:
-    """Places of the points by principal components and by t-SNE, and what colours them.
+    """Return the places of the points by principal components and by t-SNE, and the values that colour them.
 
     Args:
-        force: the modality whose first three values are a force in newtons; None where there is none.
+        force: modality whose first three values are a force in newtons; None if there is none.
     """
     rows = np.linspace(0, len(sets.seconds) - 1, min(POINTS, len(sets.seconds))).round().astype(int)
     subsets = sets.subsets()
@@ -39,11 +39,11 @@ def latent_plane(sets: Sets, force: str | None) -> dict[str, Any]:
 
 
 def _principal(mean: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, 2) along the two principal components of all of `mean`, (N, L), and their shares of its variance."""
+    """Return `rows` of `mean`, (N, L), along its two principal components, (rows, 2), and the shares of variance."""
     centred = mean - mean.mean(axis=0)
     variances, axes = np.linalg.eigh(centred.T @ centred / max(len(mean) - 1, 1))
     axes = axes[:, ::-1][:, :2]
-    # An axis has no sign of its own: the largest entry is positive, so that the same bag looks the same.
+    # The sign of an axis is arbitrary: the largest entry is made positive, so that the same bag always looks the same.
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])])
     places = np.zeros((len(rows), 2))
     places[:, : axes.shape[1]] = centred[rows] @ axes
@@ -53,7 +53,7 @@ def _principal(mean: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _tsne(mean: np.ndarray) -> dict[str, list[float]] | None:
-    """t-SNE of (P, L); None of fewer points than it can tell neighbours of."""
+    """Return the t-SNE of (P, L); None if the points are too few to have neighbours."""
     if len(mean) < 10 or np.ptp(mean, axis=0).max() == 0:
         return None
     from sklearn.manifold import TSNE
@@ -66,7 +66,7 @@ def _tsne(mean: np.ndarray) -> dict[str, list[float]] | None:
 def _newtons(sets: Sets, force: str | None, rows: np.ndarray) -> list[float | None]:
     if force is None:
         return [None] * len(rows)
-    # What was recorded; where the sensor was out, what the others say of it.
+    # The recorded force; where the sensor was out, the force predicted from the other modalities.
     values = np.where(np.isnan(sets.seen[force]), sets.predicted[force], sets.seen[force])
     magnitude = np.linalg.norm(values[rows, :3], axis=1)
     return [None if np.isnan(value) else round(float(value), 2) for value in magnitude]

@@ -1,4 +1,4 @@
-// Starts everything that the page shows.
+// Draw everything on the page.
 
 function drawWaits() {
   const { bins, width_ms: wide, counts, deadline_ms: deadline } = data.waits;

@@ -1,4 +1,4 @@
-"""The page: templates, words and numbers put together."""
+"""The report's page, put together from templates, words and numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from smvae_ros.report.tables import errors_table, latency_table, outage_table, p
 from smvae_ros.report.templates import framed
 from smvae_ros.report.words import FAIR, GOOD, duration, percent
 
-_SCRIPTS = ("view.js", "chart.js", "senses.js", "latent.js", "pictures.js", "sorting.js", "page.js")
+_SCRIPTS = ("view.js", "chart.js", "modalities.js", "latent.js", "pictures.js", "sorting.js", "page.js")
 
 _CHANNELS = {
     6: ("x force (N)", "y force (N)", "z force (N)", "x torque (N·m)", "y torque (N·m)", "z torque (N·m)"),
@@ -31,7 +31,7 @@ _WAIT_BINS = 40
 
 
 def page(results: Results) -> str:
-    """The whole page as HTML."""
+    """Return the whole page as HTML."""
     summary, data = results.summary, _data(results)
     begin = datetime.fromtimestamp(summary.extent.begin_ns / 1e9, timezone.utc)
     lead = (
@@ -54,9 +54,9 @@ def page(results: Results) -> str:
         tiles=_tiles(results),
         findings=_findings(results),
         verdicts=(
-            f"In percent of the squared error of always guessing the training mean, of the sense that it is worst for: "
+            f"By the normalised error (NMSE) of the worst modality: "
             f"good up to {percent(GOOD)}, fair up to {percent(FAIR)}, weak below 100 %, bad from there on. Without the "
-            "camera: of the case without any."
+            "camera: by the case without any camera."
         ),
         outages=outage_table(results),
         pictures=_pictures(results),
@@ -122,7 +122,7 @@ def _data(results: Results) -> dict[str, Any]:
 def _waits(results: Results) -> dict[str, Any]:
     deadline = 1000 * results.summary.settings.max_wait
     most = max(float(results.sets.wait_ms.max()), 1.0)
-    # The few that waited longer than allowed share the last bar.
+    # The few sets that waited longer than allowed are counted in the last bar.
     end = min(most, 2 * deadline) if deadline else most
     counts, _ = np.histogram(np.clip(results.sets.wait_ms, 0, end), bins=_WAIT_BINS, range=(0, end))
     return {"bins": _WAIT_BINS, "width_ms": end / _WAIT_BINS, "counts": counts.tolist(), "deadline_ms": deadline}
@@ -152,7 +152,7 @@ def _alerts(results: Results) -> str:
     extent = summary.extent
     if not extent.whole:
         length = f" of {duration(extent.recorded_seconds)}" if extent.recorded_seconds else ""
-        title = f"The bag is damaged: what follows is of the {duration(extent.seconds)}{length} that could be read."
+        title = f"The bag is damaged: this report covers the {duration(extent.seconds)}{length} that could be read."
         alerts.append(alert(title, extent.damage))
     alerts.append(faults(summary.what_if))
     if summary.warnings:
@@ -166,7 +166,7 @@ def _tiles(results: Results) -> str:
     tiles = [
         (duration(summary.extent.seconds), "of the bag"),
         (f"{summary.sets:,}", f"sets, {summary.sets / max(summary.extent.seconds, 1e-3):.1f} a second"),
-        (percent(whole), "of them with every sense"),
+        (percent(whole), "of them with every modality"),
         (f"{np.quantile(sets.wait_ms, 0.99):.0f} ms", "most that 99 % of the sets waited"),
     ]
     if results.timing:
@@ -191,7 +191,7 @@ def _findings(results: Results) -> str:
 def _pictures(results: Results) -> str:
     pictures = results.pictures
     if pictures is None:
-        return "<p>No sense of this checkpoint is an image.</p>"
+        return "<p>No modality of this checkpoint is an image.</p>"
     body = ""
     for name, seen in pictures.seen.items():
         unit = "" if seen.ndim == 4 else ", in metres: near is bright, far is dark, grey is no reading"
@@ -205,8 +205,8 @@ def _pictures(results: Results) -> str:
         '<span class="legend">sure<span class="heatramp"></span>unsure</span></p>'
         '<div class="controls"><button type="button" id="before" aria-label="Moment before">‹</button>'
         '<label for="scrubber">Moment</label><input type="range" id="scrubber" min="0" value="0" step="1">'
-        '<button type="button" id="after" aria-label="Moment after">›</button><output id="moment" for="scrubber"></output></div>'
-        + body
+        '<button type="button" id="after" aria-label="Moment after">›</button>'
+        '<output id="moment" for="scrubber"></output></div>' + body
     )
 
 
@@ -229,7 +229,8 @@ def _latent_note(results: Results, explained: float) -> str:
     return (
         f"The posterior means of {points:,} sets, evenly spaced. PCA keeps distances along the two widest directions, "
         f"which have {percent(explained)} of the variance; "
-        f"t-SNE (perplexity {PERPLEXITY:g}) keeps neighbours, not distances.{contact} The ring is the moment of the pictures."
+        f"t-SNE (perplexity {PERPLEXITY:g}) keeps neighbours, not distances.{contact} "
+        "The ring is the moment of the pictures."
     )
 
 

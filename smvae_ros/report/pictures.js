@@ -1,4 +1,4 @@
-// Pictures seen beside predicted ones: a scrubber for one moment, and a film of some.
+// Recorded pictures beside predicted ones: a scrubber for one moment, and a film of several.
 
 const FILM = 8;
 
@@ -11,7 +11,7 @@ function drawPictures() {
   const cells = [];
   let index = 0;
 
-  /** A canvas that shows one moment of one sheet. */
+  /** Return a canvas that shows one moment of one sheet. */
   const cell = (strip, uri, name, words, fixed = null) => {
     const canvas = element("canvas", { width: strip.width, height: strip.height, role: "img" });
     const paint = () => {
@@ -77,7 +77,7 @@ function drawPictures() {
   });
 }
 
-/** Some moments side by side: what was recorded, and below what was predicted. */
+/** Return several moments side by side: recorded, and below them predicted. */
 function film(strip, cell) {
   const { seconds, shown } = data.pictures;
   const count = Math.min(FILM, seconds.length);

@@ -1,4 +1,4 @@
-"""A replay's results folder, read back for the report."""
+"""The results folder of a replay, read back for the report."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from smvae_ros.replay.summary import ReplaySummary, Timing
 Record = TypeVar("Record", bound=BaseModel)
 
 SET = "set"
-"""Stands for the set as it came, where other errors name the subset that they were predicted from."""
+"""The key of errors predicted from the whole set; other errors have the subset as their key."""
 
 
 class ReportError(SMVAEError):
-    """The results cannot be read, or the page cannot be written."""
+    """Results that cannot be read, or a page that cannot be written."""
 
 
 @dataclass(frozen=True)
 class Sets:
-    """The rows of sets.parquet; N sets, in the order in which they went out. NaN where there is nothing.
+    """The rows of sets.parquet: N sets, in the order in which they went out. NaN where there is nothing.
 
     Attributes:
-        seconds: from the bag's start until the set went out, on the bag's clock, (N,).
-        jumps: of `seconds` at which the stamps jumped back.
-        wait_ms: from the reference's arrival to the set's leaving, (N,).
-        present: by modality, (N,) bool; so the others.
-        age_ms: of the sample against the set's stamp.
-        errors: by modality and by what it was predicted from, mean squared error in model units, (N,).
-        seen, predicted, without: by modality that is no image, physical units, (N, C): what was recorded, what the
-            set gave, and what the set without that modality gave.
+        seconds: receive time at which the set went out, from the bag's start, (N,).
+        jumps: times, as `seconds`, at which the stamps jumped back.
+        wait_ms: time from the reference's arrival until the set went out, (N,).
+        present: by modality, whether the set held it, (N,) bool.
+        age_ms: by modality, how much older than the set's stamp its sample was, (N,).
+        errors: by modality and by the subset it was predicted from, mean squared error in model units, (N,).
+        seen, predicted, without: by modality, images apart, physical units, (N, C): recorded values, values predicted
+            from the set, and values predicted from the set without that modality.
     """
 
     seconds: np.ndarray
@@ -55,25 +55,26 @@ class Sets:
     without: dict[str, np.ndarray]
 
     def subsets(self) -> np.ndarray:
-        """Modalities of each set, joined by `+`, (N,) of str."""
+        """Return the modalities of each set, joined by `+`, (N,) of str."""
         names = list(self.present)
         code = sum(self.present[name].astype(int) << i for i, name in enumerate(names))
         words = ["+".join(name for i, name in enumerate(names) if c >> i & 1) for c in range(1 << len(names))]
-        return np.array(words, object)[code]
+        subsets: np.ndarray = np.array(words, object)[code]
+        return subsets
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The moments of pictures.npz; K of them.
+    """The K moments of pictures.npz.
 
     Attributes:
-        seconds: as of `Sets`, (K,).
-        shown: what predictions were made from: `all`, `without_rgb`, …
-        used: by that, the modalities that it was at each moment, joined by `+`.
+        seconds: see `Sets`, (K,).
+        shown: inputs of the predictions: `all`, `without_rgb`, …
+        used: by entry of `shown`, the input modalities at each moment, joined by `+`.
         recorded: by modality, whether there is a picture of that moment, (K,) bool.
         seen: by modality, uint8 (K, H, W, 3) or metres (K, H, W).
-        predicted: by modality and `shown`, the same.
-        uncertainty: by modality and `shown`, standard deviation in the same units, (K, H, W).
+        predicted: by modality and entry of `shown`, predictions in the same form.
+        uncertainty: by modality and entry of `shown`, standard deviation in the same units, (K, H, W).
     """
 
     seconds: np.ndarray
@@ -87,7 +88,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Results:
-    """All of a folder; without pictures or timing where the replay left none."""
+    """The content of a results folder; `pictures` and `timing` are None where the replay left none."""
 
     summary: ReplaySummary
     sets: Sets
@@ -96,17 +97,17 @@ class Results:
 
     @property
     def names(self) -> list[str]:
-        """The modalities, in the model's order."""
+        """Names of the modalities, in the model's order."""
         return list(self.summary.modalities)
 
     @property
     def cameras(self) -> list[str]:
-        """The modalities that are images."""
+        """Names of the modalities that are images."""
         return [name for name in self.names if name not in self.sets.seen]
 
     @property
     def force(self) -> str | None:
-        """The modality whose first three values are a force in newtons, by its message, topic or name."""
+        """Name of the modality whose first three values are a force in newtons, guessed by message, topic or name."""
         for name, values in self.sets.seen.items():
             stream = self.summary.settings.streams[name]
             words = f"{name} {stream.topic} {stream.message}".lower()
@@ -116,7 +117,7 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """Read what `smvae replay` left in a folder.
+    """Read the results of `smvae replay` in a folder.
 
     Raises:
         ReportError: a file is missing, damaged, or lacks what the page needs.
@@ -141,7 +142,7 @@ def read_summary(path: Path, kind: type[Record]) -> Record:
     """Read a JSON file of `smvae_ros.replay.summary`.
 
     Raises:
-        ReportError: it is missing, or something else.
+        ReportError: the file is missing or holds something else.
     """
     try:
         return kind.model_validate_json(path.read_bytes())
@@ -179,18 +180,19 @@ def _errors(table: pa.Table, name: str) -> dict[str, np.ndarray]:
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
-    return table[name].cast(pa.float64()).to_numpy()
+    column: np.ndarray = table[name].cast(pa.float64()).to_numpy()
+    return column
 
 
 def _vectors(table: pa.Table, name: str) -> list[np.ndarray]:
-    """Seen, predicted and predicted without it, each (N, C), also where one of them is nowhere."""
+    """Return recorded, predicted, and predicted without the modality, each (N, C), even if null throughout."""
     found = [_lists(table, column) for column in (f"seen_{name}", f"predicted_{name}", f"predicted_{name}_without")]
     width = max(rows.shape[1] for rows in found)
     return [rows if rows.shape[1] else np.full((len(rows), width), np.nan) for rows in found]
 
 
 def _lists(table: pa.Table, name: str) -> np.ndarray:
-    """(N, C) of a column of lists of C; a null is a row of NaN, and nothing but nulls is (N, 0)."""
+    """Return a column of lists of C as (N, C); a null is a row of NaN, and a column of nulls is (N, 0)."""
     column = table[name].combine_chunks()
     valid = column.is_valid().to_numpy(zero_copy_only=False)
     values = column.drop_null().flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)

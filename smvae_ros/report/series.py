@@ -1,4 +1,4 @@
-"""Long columns of numbers made small for the page: least, most and mean of at most so many spans."""
+"""Long columns of numbers made small for the page: least, most and mean of a limited number of spans."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 SPANS = 6000
-"""Most spans of a bag; one of fewer sets keeps each set."""
+"""Most spans of a bag; with fewer sets, every set is a span."""
 
 _NOTHING = 65535
 
 
 class Spans:
-    """Cuts N sets into at most `SPANS` spans of neighbours."""
+    """A division of N sets into at most `SPANS` spans of neighbours."""
 
     def __init__(self, seconds: np.ndarray) -> None:
         self._sets = len(seconds)
@@ -25,7 +25,7 @@ class Spans:
         return len(self._starts)
 
     def series(self, values: np.ndarray) -> dict[str, Any]:
-        """(N,) as what `unpack` of chart.js reads; NaN says that there is nothing."""
+        """Pack (N,) values for `unpack` of view.js; NaN means that there is nothing."""
         with np.errstate(invalid="ignore"):
             least = np.fmin.reduceat(values, self._starts)
             most = np.fmax.reduceat(values, self._starts)
@@ -37,7 +37,7 @@ class Spans:
         return packed
 
     def means(self, values: np.ndarray) -> dict[str, Any]:
-        """The same with the means alone, for shares from 0 to 1."""
+        """Pack (N,) shares from 0 to 1, as means alone."""
         return {"low": 0.0, "high": 1.0, "mean": _packed(self._mean(values), 0.0, 1.0)}
 
     def _mean(self, values: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ class Spans:
 
 
 def _packed(values: np.ndarray, low: float, high: float) -> str:
-    """Little-endian uint16 from `low` to `high`, in base64; the highest number stands for nothing."""
+    """Encode values from `low` to `high` as little-endian uint16 in base64; the highest number stands for nothing."""
     steps = np.rint((values - low) / max(high - low, 1e-30) * (_NOTHING - 1))
     whole = np.where(np.isfinite(steps), np.clip(steps, 0, _NOTHING - 1), _NOTHING)
     return base64.b64encode(whole.astype("<u2").tobytes()).decode()

@@ -1,4 +1,4 @@
-// Tables that sort by a click on a heading.
+// Tables that a click on a heading sorts.
 
 /** Headings of a sortable table are buttons: the first click puts the least on top. */
 function sortable(table) {

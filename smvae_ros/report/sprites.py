@@ -1,4 +1,4 @@
-"""The moments' pictures as sprite sheets in data URIs."""
+"""The pictures of the moments as sprite sheets in data URIs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _QUALITY = 88
 
 
 def picture_strips(pictures: Pictures, touch: bool) -> dict[str, Any]:
-    """By image modality the sheets of what was seen, predicted and uncertain; pictures.js reads them.
+    """Return for pictures.js the sheets of each image modality: recorded, predicted and uncertainty.
 
     Args:
-        touch: what is left without vision feels forces.
+        touch: whether the modalities that are left without vision feel forces.
     """
     columns = math.ceil(math.sqrt(len(pictures.seconds)))
     strips = []
@@ -61,20 +61,21 @@ def _coloured(images: np.ndarray, limits: tuple[float, float] | None) -> np.ndar
     if limits is None:
         return images
     near, far = limits
-    # A prediction between "no reading", which is 0, and the nearest surface means the former.
+    # 0 is no reading; so is a prediction up to half the distance of the nearest surface.
     return np.stack([depth_picture(np.where(metres < near / 2, 0.0, metres), near, far) for metres in images])
 
 
-def _heat(share: np.ndarray) -> np.ndarray:
-    return (matplotlib.colormaps["cividis"](np.clip(share, 0.0, 1.0))[..., :3] * 255).astype(np.uint8)
+def _heat(level: np.ndarray) -> np.ndarray:
+    colours: np.ndarray = matplotlib.colormaps["cividis"](np.clip(level, 0.0, 1.0))
+    return (colours[..., :3] * 255).astype(np.uint8)
 
 
 def _sheet(images: np.ndarray, columns: int) -> str:
-    """(K, H, W, 3) uint8 in rows of so many columns, as a WebP data URI."""
+    """Return (K, H, W, 3) uint8 laid out in rows of `columns` images, as a WebP data URI."""
     moments, height, width, _ = images.shape
     rows = -(-moments // columns)
     filled = np.zeros((rows * columns, height, width, 3), np.uint8)
     filled[:moments] = images
     sheet = filled.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
     _, encoded = cv2.imencode(".webp", sheet[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])
-    return f"data:image/webp;base64,{base64.b64encode(encoded).decode()}"
+    return f"data:image/webp;base64,{base64.b64encode(encoded.tobytes()).decode()}"

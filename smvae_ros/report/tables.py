@@ -19,7 +19,7 @@ LISTED = 12
 def table(
     head: Sequence[str], rows: Sequence[Sequence[str]], classes: str = "", caption: str = "", text: Sequence[int] = (0,)
 ) -> str:
-    """HTML cells in, HTML out. `text`: the columns that are words, not numbers."""
+    """Return a table as HTML from cells as HTML. `text`: columns of words, which are aligned to the left."""
 
     def kind(column: int) -> str:
         return ' class="text"' if column in text else ""
@@ -29,17 +29,20 @@ def table(
         "<tr>" + "".join(f"<td{kind(i)}>{cell}</td>" for i, cell in enumerate(row)) + "</tr>" for row in rows
     )
     title = f"<caption>{caption}</caption>" if caption else ""
-    return f'<div class="scroll"><table class="{classes}">{title}<thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="scroll"><table class="{classes}">{title}<thead><tr>{heading}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
 
 
 def pairs(rows: Sequence[tuple[str, str]]) -> str:
-    """A plain table of names (text) and values (HTML)."""
+    """Return a plain table of names (text) and values (HTML)."""
     body = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{value}</td></tr>' for name, value in rows)
     return f'<div class="scroll"><table class="plain"><tbody>{body}</tbody></table></div>'
 
 
 def errors_table(evaluation: Evaluation, names: Sequence[str]) -> str:
-    """A row for each subset, sortable: NMSE; italics where the sense was not given."""
+    """Return a sortable table of NMSE with a row for each subset; italics where the modality was not given."""
     body = []
     for number, row in enumerate(evaluation.subsets):
         cells = [f'<th scope="row" class="text" data-value="{number}">{escape(" + ".join(row.subset))}</th>']
@@ -59,12 +62,17 @@ def nmse_cell(nmse: float | None, given: bool = True) -> str:
 
 
 def sortable_table(head: Sequence[str], rows: Sequence[str], name: str, text: Sequence[int] = (0,)) -> str:
-    """A table with buttons for headings; its cells sort by their `data-value`. `head` is text, `rows` are HTML.
+    """Return a table with buttons for headings, which sort the rows by the `data-value` of their cells.
 
-    `text`: as of `table`.
+    Args:
+        head: headings as text.
+        rows: rows as HTML.
+        name: id of the table.
+        text: columns of words, as in `table`.
     """
     heading = "".join(
-        f'<th scope="col" aria-sort="none"{" class=text" if i in text else ""}><button type="button">{escape(word)}</button></th>'
+        f'<th scope="col" aria-sort="none"{" class=text" if i in text else ""}>'
+        f'<button type="button">{escape(word)}</button></th>'
         for i, word in enumerate(head)
     )
     return (
@@ -74,12 +82,12 @@ def sortable_table(head: Sequence[str], rows: Sequence[str], name: str, text: Se
 
 
 def outage_table(results: Results) -> str:
-    """The longest outages; empty text where there was none."""
+    """Return the longest outages, or a sentence if there was none."""
     found = [(o.name, o.start, o.end, f"{o.sets:,}") for o in outages(results.sets)]
     found += [("no set at all", start, end, "0") for start, end in silences(results.sets)]
     found.sort(key=lambda row: row[1] - row[2])
     if not found:
-        return "<p>Every set had every sense.</p>"
+        return "<p>Every set had every modality.</p>"
     rows = [
         [escape(name), clock(start), clock(end), duration(end - start), sets]
         for name, start, end, sets in found[:LISTED]
@@ -89,7 +97,7 @@ def outage_table(results: Results) -> str:
 
 
 def sets_tables(results: Results) -> str:
-    """Sets by reason and by subset, and what became of each stream's messages."""
+    """Return the sets by reason and by subset, and what became of each stream's messages."""
     summary = results.summary
     reasons = {
         "complete": "nothing more could come",
@@ -116,29 +124,30 @@ def sets_tables(results: Results) -> str:
             + [dropped or "none", late, wrong]
         )
     head = [
-        "Sense",
+        "Modality",
         "Topic",
         "Recorded",
         "Let through",
         "Used",
         "In sets",
         "Dropped",
-        "Logged late by (ms)",
+        "Received after stamp (ms)",
         "Unusable",
     ]
     return (
-        "<h3>Why they went out</h3>"
-        + table(["Reason", "Sets", "Share", "That is"], by_reason, "reasons", text=(0, 3))
-        + "<h3>What they held</h3>"
-        + table(["Senses", "Sets", "Share"], by_subset)
+        "<h3>Why sets went out</h3>"
+        + table(["Reason", "Sets", "Share", "Meaning"], by_reason, "reasons", text=(0, 3))
+        + "<h3>What sets held</h3>"
+        + table(["Modalities", "Sets", "Share"], by_subset)
         + "<h3>What became of the messages</h3>"
         + table(head, streams, text=(0, 1, 6, 7, 8))
-        + f'<p class="note">Ticks with nothing to go out with: {summary.empty_ticks:,}. Jumps of the clock: {summary.resets:,}.</p>'
+        + f'<p class="note">Ticks without any sample: {summary.empty_ticks:,}. '
+        f"Jumps of the clock: {summary.resets:,}.</p>"
     )
 
 
 def latency_table(results: Results) -> str:
-    """Quantiles of waits, spreads and ages, and what the engine took."""
+    """Return quantiles of waits, spreads and ages, and the time that the engine took."""
     sets = results.sets
     rows = [_quantiles("Wait of a set", sets.wait_ms), _quantiles("Spread of a set's samples", sets.spread_ms)]
     rows += [_quantiles(f"Age of {name} against the set's stamp", ages) for name, ages in sets.age_ms.items()]
@@ -146,7 +155,8 @@ def latency_table(results: Results) -> str:
     timing = results.timing
     if timing:
         text += (
-            f"<p>One set through the engine, everything predicted, one thread: {1000 * timing.inference_median_s:.1f} ms "
+            f"<p>One set through the engine, everything predicted, one thread: "
+            f"{1000 * timing.inference_median_s:.1f} ms "
             f"(median), {1000 * timing.inference_p99_s:.1f} ms (99 % of {timing.inference_sets:,} sets), on "
             f"{escape(results.summary.device)}. The replay took {duration(timing.wall_seconds)}, "
             f"{timing.bag_seconds_per_wall_second:.1f} times as fast as it was recorded.</p>"

@@ -13,14 +13,15 @@ import smvae_core
 
 
 def framed(body: str, title: str, ending: str, scripts: Sequence[str], data: Any = None, **parts: str) -> str:
-    """A whole page, with nothing outside itself.
+    """Return a whole page that loads nothing from anywhere.
 
     Args:
-        body: name of the template with what the page shows; `parts` are the HTML that it leaves open.
-        title: as text, here and for the template.
-        ending: text of the last line.
-        scripts: names of the files, which run as one module.
-        data: JSON for the scripts.
+        body: name of the template for the body.
+        title: title as text.
+        ending: last line as text.
+        scripts: names of the JavaScript files, which run as one module.
+        data: data for the scripts, to be written as JSON.
+        parts: HTML for the placeholders of the body.
     """
     # A "<" in a string must not end the script element.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

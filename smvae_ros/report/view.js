@@ -1,4 +1,4 @@
-// What all charts share: the data, the time shown, and the moment that the line and the pictures stand at.
+// State that all charts use: the data, the time shown, and the moment of the line and the pictures.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const view = { from: data.begin, to: data.end, at: data.begin };
@@ -28,12 +28,12 @@ function moveTo(seconds) {
   for (const move of movers) move();
 }
 
-/** Base64 of little-endian numbers; the typed array copies, so that it is aligned. */
+/** Decode base64 of little-endian numbers into a typed array, which copies them so that they are aligned. */
 function numbers(text, Type) {
   return new Type(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 }
 
-/** A series of series.py: least, mean and most of each span, NaN where there is nothing. */
+/** Decode a series of series.py: least, mean and most of each span, NaN where there is nothing. */
 function unpack(packed) {
   const scale = (packed.high - packed.low) / 65534;
   const read = (text) => Float64Array.from(numbers(text, Uint16Array), (n) => (n === 65535 ? NaN : packed.low + n * scale));
@@ -43,7 +43,7 @@ function unpack(packed) {
 
 const spans = numbers(data.spans, Float32Array);
 
-/** Numbers of the spans that a time range touches: [first, after). */
+/** Return the numbers of the spans that a time range touches: [first, after). */
 function spansOf(from, to) {
   const after = (seconds) => {
     let low = 0;
@@ -59,8 +59,8 @@ function spansOf(from, to) {
 }
 
 /**
- * A series over the time shown, merged so that each column of pixels has one entry: {x, mean, least, most}. A time without
- * any set has two, at its ends, in which there is nothing.
+ * Merge a series over the time shown so that each column of pixels has one entry: {x, mean, least, most}. A time without
+ * any set has two entries without values, at its ends.
  */
 function columns(series, x, pixels) {
   const [first, after] = spansOf(view.from, view.to);
@@ -82,7 +82,7 @@ function columns(series, x, pixels) {
     }
     const mean = count ? sum / count : NaN;
     found.push({ x: x(spans[i]), mean, least: count ? least : NaN, most: count ? most : NaN });
-    // By their middles: the spans are rounded.
+    // Gaps are compared by their middles, because the times of spans are rounded.
     for (; gap >= 0 && gap < data.gaps.length && end < spans.length && middle(data.gaps[gap]) < spans[end]; gap++) {
       for (const edge of data.gaps[gap]) found.push({ x: x(edge), mean: NaN, least: NaN, most: NaN });
     }
@@ -120,7 +120,7 @@ function shape(name, attributes = {}, ...children) {
   return made;
 }
 
-/** One entry of a legend: a stroke or a block of the colour, and its words. */
+/** Return an entry of a legend: a stroke or a block of the colour, and its words. */
 function legendEntry(classes, words, block = false) {
   const mark = block
     ? shape("rect", { class: "bar", x: 2, y: 1, width: 18, height: 10, rx: 2 })

@@ -5,13 +5,13 @@ GOOD, FAIR = 0.25, 0.5
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, as `1:02.5`."""
+    """Return minutes and seconds, as `1:02.5`."""
     minutes, rest = divmod(round(seconds, 1), 60)
     return f"{int(minutes)}:{rest:04.1f}"
 
 
 def duration(seconds: float) -> str:
-    """As `4.2 s` or `3 min 05 s`."""
+    """Return a duration, as `4.2 s` or `3 min 05 s`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -19,7 +19,7 @@ def duration(seconds: float) -> str:
 
 
 def percent(share: float) -> str:
-    """As `8.1 %`; few digits, and only the whole is 100 %."""
+    """Return a share, as `8.1 %`; anything less than the whole stays below 100 %."""
     if 0.99 < share < 1.0:
         return f"{min(100 * share, 99.9):.1f}\N{NO-BREAK SPACE}%"
     return f"{100 * share:.{1 if 0.0 < share < 0.0995 else 0}f}\N{NO-BREAK SPACE}%"

@@ -14,8 +14,8 @@ from smvae_core.checkpoint import save
 from smvae_core.data.formats.vision_touch import find_trajectories
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 from smvae_ros.bags.from_logs import write_bag
+from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.run import replay
-from smvae_ros.settings import default_settings
 
 torch.set_num_threads(1)
 
@@ -65,7 +65,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(bag: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a replay of the bag leaves."""
     out = tmp_path_factory.mktemp("replay") / "results"
-    replay(bag, checkpoint, out, default_settings, "cpu")
+    replay(bag, out, ReplayJob(checkpoint, device="cpu"))
     return out
 
 

@@ -113,7 +113,7 @@ def test_a_damaged_log_leaves_nothing_behind(logs: Path, tmp_path: Path) -> None
 
 def test_a_bag_that_is_there_is_not_overwritten(bag: Path, logs: Path) -> None:
     before = bag_hash(bag)
-    with pytest.raises(BagError, match="is there already"):
+    with pytest.raises(BagError, match="exists already"):
         write_bag(find_trajectories(logs)[0], bag, fov=26.5)
     assert bag_hash(bag) == before
 

@@ -202,8 +202,8 @@ def test_a_bag_that_may_not_be_read_says_so(small: Path, tmp_path: Path, monkeyp
     def refuse(path: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    for module in ("bags", "bags_repair"):
-        monkeypatch.setattr(f"smvae_ros.{module}.storage_files", refuse)
+    for module in ("reading", "repair"):
+        monkeypatch.setattr(f"smvae_ros.bags.{module}.storage_files", refuse)
     assert find_bags(folder) == [folder]
     with pytest.raises(BagError, match=r"mine: cannot be read \(Permission denied\)"):
         stamps(folder)

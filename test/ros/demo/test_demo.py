@@ -84,7 +84,7 @@ def test_it_leaves_a_picture_and_the_numbers_of_every_subset_and_no_process(
     assert process.returncode == 0, output
     assert not is_running(node)
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
-    assert [one["title"] for one in summary["passes"]] == ["all senses", "no rgb", "no depth", "touch only"]
+    assert [one["title"] for one in summary["passes"]] == ["all modalities", "no rgb", "no depth", "touch only"]
     assert summary["latents_published"] == sum(summary["sets_by_subset"].values()) > 0
     assert 0.0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
     errors = summary["errors_by_subset"]["rgb+depth+force+action"]
@@ -93,7 +93,7 @@ def test_it_leaves_a_picture_and_the_numbers_of_every_subset_and_no_process(
         assert errors[name]["nmse"] > 0.0
     picture = cv2.imread(str(tmp_path / "demo" / "predictions.png"))
     assert min(picture.shape[:2]) > 400
-    for title in ("all senses", "no rgb", "no depth", "touch only"):
+    for title in ("all modalities", "no rgb", "no depth", "touch only"):
         assert title in output
 
 

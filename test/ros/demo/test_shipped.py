@@ -4,8 +4,8 @@ from pathlib import Path
 
 from smvae_core.checkpoint import default_checkpoint, read_metadata
 from smvae_core.scores import Evaluation
+from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.run import replay
-from smvae_ros.settings import default_settings
 
 RECORDING = Path(__file__).parents[3] / "recordings" / "peg_insertion"
 ALL = ("rgb", "depth", "force", "action")
@@ -35,6 +35,6 @@ def test_the_checkpoint_is_small_and_says_how_it_was_made():
 
 def test_the_recording_is_small_and_the_checkpoint_meets_its_goals_on_it(tmp_path):
     assert sum(file.stat().st_size for file in RECORDING.iterdir()) <= 12_000_000
-    summary = replay(RECORDING, None, tmp_path / "results", default_settings, "cpu")
+    summary = replay(RECORDING, tmp_path / "results", ReplayJob(device="cpu"))
     assert summary.evaluation.samples > 700
     meets_its_goals(summary.evaluation)

@@ -17,8 +17,9 @@ from smvae_core.modality import Modality
 from smvae_core.preprocessing import Grey
 from smvae_ros.bags.reading import BagError
 from smvae_ros.conversions.bindings import IMAGE, JOINTS, TWIST, VECTOR, VECTOR_STAMPED, WRENCH
+from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.run import replay
-from smvae_ros.settings import FusionSettings, default_settings, default_topics
+from smvae_ros.settings import default_topics
 
 from ..robot import FusionProcess, Robot, fusion_starter, stamp_ns
 from ..senses import JOINTS_MESSAGE, SIX, THREE, Senses, camera, messages, tiny_checkpoint
@@ -161,13 +162,13 @@ def recorded(path: Path, modalities: tuple[Modality, ...], plugin: StoragePlugin
     return path
 
 
-def with_joints(modalities: object) -> FusionSettings:
-    return default_settings(modalities).changed({"streams": {"joints": {"message": JOINTS}}})
+def with_joints(message: str) -> tuple[dict[str, Any], ...]:
+    return ({"streams": {"joints": {"message": message}}},)
 
 
 def test_six_modalities_replay(six: Path, plugin: StoragePlugin, tmp_path: Path) -> None:
     bag = recorded(tmp_path / "bag", SIX, plugin)
-    summary = replay(bag, six, tmp_path / "out", with_joints, "cpu")
+    summary = replay(bag, tmp_path / "out", ReplayJob(six, with_joints(JOINTS), "cpu"))
     assert summary.sets_by_subset == {"left+right+depth+force+action+joints": 12}
     assert len(summary.evaluation.subsets) == 63
     assert summary.settings.streams["joints"].message == JOINTS
@@ -176,7 +177,7 @@ def test_six_modalities_replay(six: Path, plugin: StoragePlugin, tmp_path: Path)
 
 def test_three_modalities_replay(three: Path, plugin: StoragePlugin, tmp_path: Path) -> None:
     bag = recorded(tmp_path / "bag", THREE, plugin)
-    summary = replay(bag, three, tmp_path / "out", default_settings, "cpu")
+    summary = replay(bag, tmp_path / "out", ReplayJob(three, device="cpu"))
     assert summary.sets_by_subset == {"scene+tactile+hand": 12}
     assert np.isfinite([value for row in summary.evaluation.subsets for value in row.mse.values()]).all()
 
@@ -184,13 +185,7 @@ def test_three_modalities_replay(three: Path, plugin: StoragePlugin, tmp_path: P
 def test_a_replay_refuses_what_cannot_fit_and_a_bag_of_another_type(six: Path, tmp_path: Path) -> None:
     bag = recorded(tmp_path / "bag", SIX, StoragePlugin.MCAP, steps=2)
     with pytest.raises(ConfigurationError, match=r"streams\.joints\.message.*shape 7, found 'sensor_msgs/msg/Image'"):
-        replay(
-            bag,
-            six,
-            tmp_path / "out",
-            lambda modalities: default_settings(modalities).changed({"streams": {"joints": {"message": IMAGE}}}),
-            "cpu",
-        )
+        replay(bag, tmp_path / "out", ReplayJob(six, with_joints(IMAGE), "cpu"))
     with pytest.raises(BagError, match=f"/joints: expected {VECTOR}, found {JOINTS}"):
-        replay(bag, six, tmp_path / "out", default_settings, "cpu")
+        replay(bag, tmp_path / "out", ReplayJob(six, device="cpu"))
     assert not (tmp_path / "out").exists()

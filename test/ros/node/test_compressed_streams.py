@@ -17,9 +17,10 @@ from std_msgs.msg import Header
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.bags.reading import BagError
 from smvae_ros.conversions.bindings import COMPRESSED, IMAGE
+from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.run import replay
 from smvae_ros.replay.to_logs import write_logs
-from smvae_ros.settings import FusionSettings, default_settings
+from smvae_ros.settings import default_settings
 
 from ..command import smvae
 from ..conversions.test_compressed import encoded, headed
@@ -27,13 +28,9 @@ from ..robot import STEP_S, FusionProcess, Robot, fusion_starter
 
 TOPICS = {"rgb": "/camera/color/image_raw/compressed", "depth": "/camera/depth/image_raw/compressedDepth"}
 FORMATS = {"rgb": "rgb8; png compressed bgr8", "depth": "16UC1; compressedDepth png"}
+ELSEWHERE = {"streams": {name: {"topic": topic} for name, topic in TOPICS.items()}}
+"""The topics alone, as `--topic` names them."""
 _TYPES = get_typestore(Stores.ROS2_JAZZY)
-
-
-def elsewhere(modalities: Any) -> FusionSettings:
-    """The topics alone, as `--topic` names them."""
-    streams = {name: {"topic": topic} for name, topic in TOPICS.items()}
-    return default_settings(modalities).changed({"streams": streams})
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +69,7 @@ def test_a_compressed_bag_replays_to_the_same_results(
     named: dict[str, str], results: Path, compressed_bag: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     streams = {name: {"message": message} for name, message in named.items()}
-    replay(
-        compressed_bag,
-        checkpoint,
-        tmp_path,
-        lambda modalities: elsewhere(modalities).changed({"streams": streams}),
-        "cpu",
-    )
+    replay(compressed_bag, tmp_path, ReplayJob(checkpoint, (ELSEWHERE, {"streams": streams}), "cpu"))
     assert pq.read_table(tmp_path / "sets.parquet").equals(pq.read_table(results / "sets.parquet"))
     for name in ("pictures.npz", "predictions.png"):
         assert (tmp_path / name).read_bytes() == (results / name).read_bytes()
@@ -87,7 +78,7 @@ def test_a_compressed_bag_replays_to_the_same_results(
 def test_predictions_of_a_compressed_bag_are_written_as_images(
     compressed_bag: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    replay(compressed_bag, checkpoint, tmp_path, elsewhere, "cpu", write_bag=True)
+    replay(compressed_bag, tmp_path, ReplayJob(checkpoint, (ELSEWHERE,), "cpu", write_bag=True))
     with AnyReader([tmp_path / "fusion"]) as reader:
         types = {connection.topic: connection.msgtype for connection in reader.connections}
     assert types["/fusion/predicted/rgb"] == types["/fusion/predicted/depth"] == IMAGE
@@ -96,7 +87,9 @@ def test_predictions_of_a_compressed_bag_are_written_as_images(
 def test_a_compressed_bag_gives_the_same_logs(bag: Path, compressed_bag: Path, tmp_path: Path) -> None:
     modalities = vision_touch_modalities()
     plain = write_logs(bag, modalities, default_settings(modalities), tmp_path / "plain")
-    compressed = write_logs(compressed_bag, modalities, elsewhere(modalities), tmp_path / "compressed")
+    compressed = write_logs(
+        compressed_bag, modalities, default_settings(modalities).changed(ELSEWHERE), tmp_path / "compressed"
+    )
     assert [file.name for file in compressed] == [file.name for file in plain]
     assert [file.read_bytes() for file in compressed] == [file.read_bytes() for file in plain]
 
@@ -110,11 +103,9 @@ def test_the_command_needs_no_more_than_the_topics(compressed_bag: Path, tmp_pat
 def test_a_topic_that_has_no_images_is_refused_with_both_types(
     compressed_bag: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    def wrong(modalities: Any) -> FusionSettings:
-        return elsewhere(modalities).changed({"streams": {"rgb": {"topic": "/wrench"}}})
-
+    wrong = ReplayJob(checkpoint, (ELSEWHERE, {"streams": {"rgb": {"topic": "/wrench"}}}), "cpu")
     with pytest.raises(BagError, match=f"topic /wrench: expected {IMAGE} or {COMPRESSED}, found geometry_msgs"):
-        replay(compressed_bag, checkpoint, tmp_path / "out", wrong, "cpu")
+        replay(compressed_bag, tmp_path / "out", wrong)
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from smvae_ros.conversions.arrays import raw_array, stamp_ns
 from smvae_ros.conversions.bindings import IMAGE, JOINTS, TWIST, VECTOR, WRENCH, bind
 from smvae_ros.replay.fusion_bag import LATENT, LATENT_DEFINITION, FusionBag
 from smvae_ros.replay.inference import Judged
-from smvae_ros.replay.run import ReplayError, replay
-from smvae_ros.settings import default_settings
+from smvae_ros.replay.job import ReplayJob
+from smvae_ros.replay.results_folder import ReplayError
+from smvae_ros.replay.run import replay
 from smvae_ros.synchronizer.set_synchronizer import SampleSet
 
 from ..senses import SIX, THREE
@@ -31,7 +32,7 @@ STEPS = 21
 def out(bag: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results with a bag."""
     out = tmp_path_factory.mktemp("replay") / "out"
-    replay(bag, checkpoint, out, default_settings, "cpu", write_bag=True)
+    replay(bag, out, ReplayJob(checkpoint, device="cpu", write_bag=True))
     return out
 
 
@@ -95,13 +96,13 @@ def test_it_is_what_ros2_bag_play_takes_and_the_same_twice(
     with AnyReader([out / "fusion"]) as reader:
         latent = next(connection for connection in reader.connections if connection.msgtype == LATENT)
         assert "float32[] log_variance" in latent.msgdef.data and "MSG: std_msgs/Header" in latent.msgdef.data
-    replay(bag, checkpoint, tmp_path, default_settings, "cpu", write_bag=True)
+    replay(bag, tmp_path, ReplayJob(checkpoint, device="cpu", write_bag=True))
     assert bag_hash(tmp_path / "fusion") == bag_hash(out / "fusion")
     # And once more over what is there.
-    replay(bag, checkpoint, tmp_path, default_settings, "cpu", write_bag=True)
+    replay(bag, tmp_path, ReplayJob(checkpoint, device="cpu", write_bag=True))
     assert bag_hash(tmp_path / "fusion") == bag_hash(out / "fusion")
     # A replay without it leaves no older one, which would pass for its own.
-    replay(bag, checkpoint, tmp_path, default_settings, "cpu")
+    replay(bag, tmp_path, ReplayJob(checkpoint, device="cpu"))
     assert not (tmp_path / "fusion").exists()
 
 
@@ -109,25 +110,25 @@ def test_a_folder_of_that_name_which_is_no_bag_is_left_alone(bag: Path, checkpoi
     mine = tmp_path / "fusion" / "mine.txt"
     mine.parent.mkdir()
     mine.touch()
-    replay(bag, checkpoint, tmp_path, default_settings, "cpu")
+    replay(bag, tmp_path, ReplayJob(checkpoint, device="cpu"))
     with pytest.raises(ReplayError, match="cannot be written"):
-        replay(bag, checkpoint, tmp_path, default_settings, "cpu", write_bag=True)
+        replay(bag, tmp_path, ReplayJob(checkpoint, device="cpu", write_bag=True))
     assert mine.exists()
 
 
-@pytest.mark.parametrize("senses", [SIX, THREE, vision_touch_modalities()], ids=["six", "three", "four"])
-def test_every_message_that_can_bring_a_modality_can_be_written(senses: Any, tmp_path: Path) -> None:
-    chosen = {"joints": JOINTS} if any(modality.name == "joints" for modality in senses) else {}
-    bindings = bind(senses, chosen)
+@pytest.mark.parametrize("modalities", [SIX, THREE, vision_touch_modalities()], ids=["six", "three", "four"])
+def test_every_message_that_can_bring_a_modality_can_be_written(modalities: Any, tmp_path: Path) -> None:
+    chosen = {"joints": JOINTS} if any(modality.name == "joints" for modality in modalities) else {}
+    bindings = bind(modalities, chosen)
     assert {binding.type for binding in bindings} <= {IMAGE, WRENCH, TWIST, JOINTS, VECTOR}
-    zeros = {modality.name: np.zeros(modality.shape, np.float32) for modality in senses}
-    none = np.zeros(len(senses), np.float32)
+    zeros = {modality.name: np.zeros(modality.shape, np.float32) for modality in modalities}
+    none = np.zeros(len(modalities), np.float32)
     judged = Judged(tuple(zeros), np.zeros(4, np.float32), np.zeros(4, np.float32), none, none, none, none, zeros, {})
     with FusionBag(tmp_path / "bag", bindings) as written:
-        written.write(SampleSet(5, 0, {}, "tick", 6, 7), judged, {senses[0].name: "eye"})
+        written.write(SampleSet(5, 0, {}, "tick", 6, 7), judged, {modalities[0].name: "eye"})
     topics = {f"predicted {name}": f"/fusion/predicted/{'wrench' if name == 'force' else name}" for name in zeros}
     read = {name: (log, stamp, m) for name, log, stamp, m in read_bag(tmp_path / "bag", topics)}
-    assert len(read) == len(senses)
+    assert len(read) == len(modalities)
     for binding in bindings:
         log_ns, stamp, message = read[f"predicted {binding.modality.name}"]
         assert (log_ns, stamp) == (7, 5)

@@ -17,8 +17,9 @@ import pytest
 from smvae_core.errors import ConfigurationError, SMVAEError
 from smvae_ros.bags.naming import named_bags
 from smvae_ros.bags.reading import BagError
-from smvae_ros.jobs import ReplayJob, _one, replay_many
-from smvae_ros.replay.run import ReplayError
+from smvae_ros.jobs import _one, replay_many
+from smvae_ros.replay.job import ReplayJob
+from smvae_ros.replay.results_folder import ReplayError
 from smvae_ros.replay.summary import BagResult, ReplaysSummary
 
 from ..command import smvae
@@ -60,7 +61,7 @@ def test_what_is_wrong_with_the_command_is_told_once_and_nothing_begins(
     named = {"a": bag, "b": bag}
     for job, sentence in (
         (ReplayJob(checkpoint=tmp_path / "none.safetensors"), "no such checkpoint"),
-        (ReplayJob(checkpoint=checkpoint, drop=("sonar",)), "expected a sense among"),
+        (ReplayJob(checkpoint=checkpoint, drop=("sonar",)), "expected a modality among"),
         (ReplayJob(checkpoint=checkpoint, changes=({"streams": {"sonar": {}}},)), "expected settings of rgb"),
         (ReplayJob(checkpoint=checkpoint, changes=({"streams": {"rgb": {"message": "X"}}},)), "streams.rgb.message"),
     ):
@@ -99,10 +100,10 @@ def test_a_defect_that_one_bag_meets_is_told_and_takes_no_other_along(monkeypatc
     def fail(*_: object) -> None:
         raise RuntimeError("cannot reshape")
 
-    monkeypatch.setattr(ReplayJob, "run", fail)
+    monkeypatch.setattr("smvae_ros.jobs.replay", fail)
     result = _one(ReplayJob(), Path("bags/a"), "a", Path("out/a"), 1)
     assert result.folder is None
-    assert "bags/a: a defect of smvae, RuntimeError in test_replay_many.py, line" in (result.error or "")
+    assert "bags/a: a defect of smvae, RuntimeError in test_jobs.py, line" in (result.error or "")
 
 
 def test_a_killed_process_is_one_sentence(bag: Path, checkpoint: Path, tmp_path: Path) -> None:

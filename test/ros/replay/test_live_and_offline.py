@@ -15,8 +15,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 
 from smvae_ros.bags.from_logs import STEP_NS
+from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.run import replay
-from smvae_ros.settings import default_settings
 
 from ..robot import Robot, fusion_and_robot, stamp_ns
 
@@ -92,7 +92,7 @@ def live(checkpoint: Path, tmp_path: Path) -> Iterator[Robot]:
 def test_a_bag_gives_the_same_sets_and_latents_live_and_offline(
     live: Robot, bag: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    replay(bag, checkpoint, tmp_path / "results", default_settings, "cpu")
+    replay(bag, tmp_path / "results", ReplayJob(checkpoint, device="cpu"))
     offline = pq.read_table(tmp_path / "results" / "sets.parquet").to_pylist()
     BagPlayer(live, bag).play([(row["log_ns"], number) for number, row in enumerate(offline, start=1)])
     assert [stamp_ns(latent) for latent in live.latents] == [row["stamp_ns"] for row in offline]

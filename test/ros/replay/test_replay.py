@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,14 @@ import pytest
 
 from smvae_core.errors import ConfigurationError
 from smvae_core.inference.engine import Engine
-from smvae_core.modality import Modality
 from smvae_ros.bags.from_logs import STEP_NS
 from smvae_ros.bags.reading import BagError
 from smvae_ros.cli import main
-from smvae_ros.replay.run import ReplayError, replay
+from smvae_ros.replay.job import ReplayJob
+from smvae_ros.replay.results_folder import ReplayError
+from smvae_ros.replay.run import replay
 from smvae_ros.replay.summary import ReplaySummary
-from smvae_ros.settings import FusionSettings, default_settings
+from smvae_ros.settings import default_settings
 
 from ..command import smvae
 
@@ -33,7 +34,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_the_same_bag_gives_the_same_bytes_on_any_number_of_threads(
     results: Path, bag: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    replay(bag, checkpoint, tmp_path, default_settings, "cpu", threads=3)
+    replay(bag, tmp_path, ReplayJob(checkpoint, device="cpu"), threads=3)
     ours, theirs = files(tmp_path), files(results)
     assert list(ours) == RESULTS
     del ours["timing.json"], theirs["timing.json"]
@@ -55,7 +56,7 @@ def test_sets_without_a_dropped_sensor_are_counted_by_what_they_have(
     bag: Path, checkpoint: Path, edited: Callable[..., Path], tmp_path: Path
 ) -> None:
     dropped = edited(bag, silent("/depth/image", "/wrench", during=range(5, 10)))
-    summary = replay(dropped, checkpoint, tmp_path / "out", default_settings, "cpu")
+    summary = replay(dropped, tmp_path / "out", ReplayJob(checkpoint, device="cpu"))
     assert summary.sets_by_subset == {"rgb+depth+force+action": 16, "rgb+action": 5}
     assert summary.evaluation.of(*NAMES).samples == 16
     assert summary.evaluation.of("rgb", "action").samples == 21
@@ -71,7 +72,7 @@ def test_ticks_take_over_while_the_reference_is_silent(
     bag: Path, checkpoint: Path, edited: Callable[..., Path], tmp_path: Path
 ) -> None:
     dropped = edited(bag, silent("/rgb/image", during=range(2, 18)))
-    summary = replay(dropped, checkpoint, tmp_path / "out", default_settings, "cpu")
+    summary = replay(dropped, tmp_path / "out", ReplayJob(checkpoint, device="cpu"))
     assert summary.sets_by_reason["tick"] >= 5
     assert summary.sets_by_subset["depth+force+action"] == summary.sets_by_reason["tick"]
 
@@ -83,7 +84,7 @@ def test_messages_that_cannot_be_used_are_counted_with_the_reason(
         broken = content.replace(b"rgb8", b"rgbX") if topic == "/rgb/image" and number in (3, 4) else content
         yield log_ns, broken
 
-    summary = replay(edited(bag, break_encoding), checkpoint, tmp_path / "out", default_settings, "cpu")
+    summary = replay(edited(bag, break_encoding), tmp_path / "out", ReplayJob(checkpoint, device="cpu"))
     assert summary.sets_by_subset == {"rgb+depth+force+action": STEPS - 2, "depth+force+action": 2}
     assert summary.streams["rgb"].rejected == 2
     assert "found encoding 'rgbX'" in summary.streams["rgb"].rejected_because
@@ -93,10 +94,8 @@ def test_messages_that_cannot_be_used_are_counted_with_the_reason(
 def test_a_bag_without_a_whole_set_is_judged_by_what_its_sets_hold(
     bag: Path, checkpoint: Path, edited: Callable[..., Path], tmp_path: Path
 ) -> None:
-    def never(modalities: Sequence[Modality]) -> FusionSettings:
-        return default_settings(modalities).changed({"streams": {"action": {"enabled": False}}})
-
-    summary = replay(bag, checkpoint, tmp_path / "out", never, "cpu")
+    never = ReplayJob(checkpoint, ({"streams": {"action": {"enabled": False}}},), "cpu")
+    summary = replay(bag, tmp_path / "out", never)
     assert summary.sets_by_subset == {"rgb+depth+force": STEPS}
     assert summary.evaluation.of("rgb", "action").samples == 0
     assert summary.evaluation.of("rgb", "action").mse == {}
@@ -113,12 +112,12 @@ def test_a_bag_of_another_clock_says_so(
     def earlier(topic: str, number: int, log_ns: int, content: bytes) -> Iterator[tuple[int, bytes]]:
         yield log_ns - 1_000_000_000_000, content
 
-    summary = replay(edited(bag, later, "later"), checkpoint, tmp_path / "out", default_settings, "cpu")
+    summary = replay(edited(bag, later, "later"), tmp_path / "out", ReplayJob(checkpoint, device="cpu"))
     assert summary.sets_by_subset == {"rgb+depth+force+action": STEPS}
     assert summary.streams["rgb"].lag_s == (1000.0, 1000.0)
     assert "/rgb/image: stamps are 1000.0 s off the bag's clock, as if of another one" in summary.warnings
     with pytest.raises(BagError, match="expected sets, found none: rgb: 21 received, 21 dropped as future, depth"):
-        replay(edited(bag, earlier, "earlier"), checkpoint, tmp_path / "none", default_settings, "cpu")
+        replay(edited(bag, earlier, "earlier"), tmp_path / "none", ReplayJob(checkpoint, device="cpu"))
     assert not (tmp_path / "none").exists()
 
 
@@ -128,10 +127,10 @@ def test_messages_without_a_stamp_get_their_log_time(
     def unstamped(topic: str, number: int, log_ns: int, content: bytes) -> Iterator[tuple[int, bytes]]:
         yield log_ns, content[:4] + bytes(8) + content[12:]
 
-    summary = replay(edited(bag, unstamped), checkpoint, tmp_path / "out", default_settings, "cpu")
+    summary = replay(edited(bag, unstamped), tmp_path / "out", ReplayJob(checkpoint, device="cpu"))
     assert summary.sets_by_subset == {"rgb+depth+force+action": STEPS}
     assert summary.streams["rgb"].lag_s is None
-    assert "/rgb/image: 21 of 21 messages without a stamp; their log time took its place" in summary.warnings
+    assert "/rgb/image: 21 of 21 messages without a stamp; their receive time took its place" in summary.warnings
 
 
 def test_a_bag_that_was_recorded_while_time_jumped_back_has_two_epochs(
@@ -141,7 +140,7 @@ def test_a_bag_that_was_recorded_while_time_jumped_back_has_two_epochs(
         yield log_ns, content
         yield log_ns + 2_000_000_000, content
 
-    summary = replay(edited(bag, twice), checkpoint, tmp_path / "out", default_settings, "cpu")
+    summary = replay(edited(bag, twice), tmp_path / "out", ReplayJob(checkpoint, device="cpu"))
     assert summary.resets == 1 and "time jumped back once" in summary.warnings
     table = pq.read_table(tmp_path / "out" / "sets.parquet").to_pydict()
     assert sorted(set(table["epoch"])) == [0, 1]
@@ -152,14 +151,14 @@ def test_a_bag_that_was_recorded_while_time_jumped_back_has_two_epochs(
 def test_results_do_not_go_into_a_bag(bag: Path, checkpoint: Path) -> None:
     before = files(bag)
     with pytest.raises(ReplayError, match="peg: expected a folder for the results, found a bag"):
-        replay(bag, checkpoint, bag, default_settings, "cpu")
+        replay(bag, bag, ReplayJob(checkpoint, device="cpu"))
     assert files(bag) == before
 
 
 def test_results_do_not_go_where_a_file_is(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(ReplayError, match="out: expected a folder or nothing, found a file"):
-        replay(bag, checkpoint, tmp_path / "out", default_settings, "cpu")
+        replay(bag, tmp_path / "out", ReplayJob(checkpoint, device="cpu"))
     assert (tmp_path / "out").read_text() == "mine"
 
 

@@ -1,6 +1,5 @@
 """What a replay leaves: summary, table, pictures, timing, each against the log that the bag was made of."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -15,12 +14,13 @@ from smvae_core.modality import Modality
 from smvae_core.preprocessing import Grey
 from smvae_core.subsets import all_subsets
 from smvae_ros.bags.from_logs import STEP_NS
+from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.pictures import MOMENTS, Moment, Moments
 from smvae_ros.replay.run import replay
 from smvae_ros.replay.summary import ReplaySummary, Timing
 from smvae_ros.replay.table import table_schema
-from smvae_ros.report.report import write_report
-from smvae_ros.settings import FusionSettings, default_settings
+from smvae_ros.report.write import write_report
+from smvae_ros.settings import default_settings
 
 from ..senses import camera, tiny_checkpoint
 
@@ -161,11 +161,9 @@ def test_grey_pictures_come_from_a_colour_camera(bag: Path, tmp_path: Path) -> N
     grey = Modality(name="grey", source="image.grey", preprocessing=Grey(), network="image", likelihood="bernoulli")
     checkpoint = tiny_checkpoint(tmp_path / "grey.safetensors", (camera("dirty"), grey))
 
-    def settings(modalities: Sequence[Modality]) -> FusionSettings:
-        streams = {m.name: {"topic": "rgb/image"} for m in modalities}
-        return default_settings(modalities).changed({"reference": "dirty", "streams": streams})
-
-    summary = replay(bag, checkpoint, tmp_path / "results", settings, "cpu", write_bag=True)
+    streams = {name: {"topic": "rgb/image"} for name in ("dirty", "grey")}
+    job = ReplayJob(checkpoint, ({"reference": "dirty", "streams": streams},), "cpu", write_bag=True)
+    summary = replay(bag, tmp_path / "results", job)
     assert summary.sets_by_subset == {"dirty+grey": STEPS}
     content = np.load(tmp_path / "results" / "pictures.npz")
     seen = content["seen_grey"]

@@ -26,18 +26,18 @@ START = 1_000_000 * MS
 Message = tuple[str, int, int, Any]
 
 
-def recorded(messages: list[Message], what_if: WhatIf = WhatIf()) -> list[Any]:
+def recorded(messages: list[Message], what_if: WhatIf | None = None) -> list[Any]:
     class Recording(SimpleNamespace):
         def messages(self) -> Iterator[Message]:
             yield from messages
 
     bag = Recording(begin_ns=messages[0][1] if messages else None)
     synchronizer = SetSynchronizer(STREAMS, reference="rgb", max_wait_ns=50 * MS, tick_ns=50 * MS, future_ns=100 * MS)
-    return list(RecordedSets(bag, synchronizer, STREAMS, Faults(what_if, vision_touch_modalities())))
+    return list(RecordedSets(bag, synchronizer, STREAMS, Faults(what_if or WhatIf(), vision_touch_modalities())))
 
 
 def steady(seconds: float, offset_ms: int = 0) -> list[Message]:
-    """Cameras and commands every 50 ms, forces every 10 ms, logged as stamped."""
+    """Cameras and commands every 50 ms, forces every 10 ms, received as stamped."""
     stamps = [("force", START + n * 10 * MS) for n in range(int(seconds * 100))]
     for name in ("rgb", "depth", "action"):
         stamps += [(name, START + n * 50 * MS + offset_ms * MS * (name == "depth")) for n in range(int(seconds * 20))]

@@ -12,21 +12,22 @@ from hypothesis import strategies as st
 
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.replay.faults import Faults, WhatIfError, dropped_altogether, parse_what_if
+from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.run import replay
 from smvae_ros.replay.summary import Drop, ReplaySummary, WhatIf
-from smvae_ros.settings import FusionSettings, default_settings
+from smvae_ros.settings import default_settings
 from smvae_ros.synchronizer.set_synchronizer import Sample
 
 STEPS = 21
 SETTINGS = default_settings(vision_touch_modalities())
 
 
-def what_if(**words: str) -> Callable[[FusionSettings], WhatIf]:
+def what_if(**words: str) -> WhatIf:
     given_words = [[words[option]] if option in words else [] for option in ("drop", "noise", "delay")]
-    return lambda settings: parse_what_if(*given_words, settings)
+    return parse_what_if(*given_words, SETTINGS)
 
 
-def test_senses_are_named_by_modality_or_topic() -> None:
+def test_modalities_are_named_by_modality_or_topic() -> None:
     parsed = parse_what_if(["rgb@10:20,wrench", "/depth/image@5:"], ["force=0.5"], ["rgb=0.08,action=0.1"], SETTINGS)
     assert parsed.drop == (
         Drop(modality="rgb", start=10.0, end=20.0),
@@ -40,22 +41,22 @@ def test_senses_are_named_by_modality_or_topic() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ({"drop": "sonar"}, "--drop: expected a sense among rgb, depth, force, action, /rgb/image, .*, found 'sonar'"),
-        ({"drop": "rgb@20:10"}, "--drop: expected SENSE@START:END in seconds with START before END, found 'rgb@20:10'"),
-        ({"drop": "rgb@5"}, "--drop: expected SENSE@START:END"),
-        ({"drop": "rgb@a:b"}, "--drop: expected SENSE@START:END"),
-        ({"drop": "rgb@nan:3"}, "--drop: expected SENSE@START:END"),
-        ({"drop": ""}, "--drop: expected a sense among"),
-        ({"noise": "depth"}, "--noise: expected SENSE=STANDARD DEVIATION between 0 and 100, found 'depth'"),
-        ({"noise": "depth=-1"}, "--noise: expected SENSE=STANDARD DEVIATION"),
-        ({"delay": "rgb=nan"}, "--delay: expected SENSE=SECONDS between 0 and 60, found 'rgb=nan'"),
-        ({"delay": "rgb=soon"}, "--delay: expected SENSE=SECONDS between 0 and 60, found 'rgb=soon'"),
+        ({"drop": "sonar"}, "--drop: expected a modality among rgb, depth, .*, /rgb/image, .*, found 'sonar'"),
+        ({"drop": "rgb@20:10"}, "--drop: expected MODALITY@START:END in seconds .*, found 'rgb@20:10'"),
+        ({"drop": "rgb@5"}, "--drop: expected MODALITY@START:END"),
+        ({"drop": "rgb@a:b"}, "--drop: expected MODALITY@START:END"),
+        ({"drop": "rgb@nan:3"}, "--drop: expected MODALITY@START:END"),
+        ({"drop": ""}, "--drop: expected a modality among"),
+        ({"noise": "depth"}, "--noise: expected MODALITY=STANDARD DEVIATION between 0 and 100, found 'depth'"),
+        ({"noise": "depth=-1"}, "--noise: expected MODALITY=STANDARD DEVIATION"),
+        ({"delay": "rgb=nan"}, "--delay: expected MODALITY=SECONDS between 0 and 60, found 'rgb=nan'"),
+        ({"delay": "rgb=soon"}, "--delay: expected MODALITY=SECONDS between 0 and 60, found 'rgb=soon'"),
         ({"delay": "rgb=0.1,/rgb/image=0.2"}, "--delay: expected rgb once, found it again in '/rgb/image=0.2'"),
     ],
 )
 def test_nonsense_is_told_in_one_sentence(words: dict[str, str], sentence: str) -> None:
     with pytest.raises(WhatIfError, match=sentence):
-        what_if(**words)(SETTINGS)
+        what_if(**words)
 
 
 @given(
@@ -77,7 +78,7 @@ def test_a_message_is_dropped_in_the_interval_and_late_outside(start: int, lengt
 
 
 def test_noise_has_its_deviation_and_is_the_same_for_the_same_sample() -> None:
-    faults = Faults(what_if(noise="depth=0.1,action=0.5")(SETTINGS), vision_touch_modalities())
+    faults = Faults(what_if(noise="depth=0.1,action=0.5"), vision_touch_modalities())
     depth = np.full((1, 64, 64), 0.5, np.float32)
     depth[:, :10] = 0.0
     noisy = faults.disturbed("depth", depth, [Sample(7, None)])
@@ -93,7 +94,7 @@ def test_noise_has_its_deviation_and_is_the_same_for_the_same_sample() -> None:
 def clean(bag: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """The table without faults."""
     out = tmp_path_factory.mktemp("clean")
-    replay(bag, checkpoint, out, default_settings, "cpu")
+    replay(bag, out, ReplayJob(checkpoint, device="cpu"))
     return pq.read_table(out / "sets.parquet").to_pydict()
 
 
@@ -102,13 +103,15 @@ def under(bag: Path, checkpoint: Path, tmp_path: Path) -> Callable[..., tuple[Re
     """Replays under faults: summary and table."""
 
     def run(**words: str) -> tuple[ReplaySummary, dict[str, list[Any]]]:
-        summary = replay(bag, checkpoint, tmp_path, default_settings, "cpu", what_if=what_if(**words))
+        summary = replay(
+            bag, tmp_path, ReplayJob(checkpoint, device="cpu", **{option: (word,) for option, word in words.items()})
+        )
         return summary, pq.read_table(tmp_path / "sets.parquet").to_pydict()
 
     return run
 
 
-def test_a_dropped_sense_is_judged_against_what_was_recorded(
+def test_a_dropped_modality_is_judged_against_what_was_recorded(
     clean: dict[str, list[Any]], under: Callable[..., tuple[ReplaySummary, dict[str, list[Any]]]]
 ) -> None:
     summary, table = under(drop="wrench,depth@0.5:0.8")
@@ -125,7 +128,7 @@ def test_a_dropped_sense_is_judged_against_what_was_recorded(
     assert summary.evaluation.of("force").samples == 0
 
 
-def test_a_delayed_sense_misses_its_sets_and_is_judged_all_the_same(
+def test_a_delayed_modality_misses_its_sets_and_is_judged_all_the_same(
     clean: dict[str, list[Any]], under: Callable[..., tuple[ReplaySummary, dict[str, list[Any]]]]
 ) -> None:
     # Longer than a set waits.
@@ -140,7 +143,7 @@ def test_a_delayed_sense_misses_its_sets_and_is_judged_all_the_same(
     assert table["mean"] == clean["mean"]
 
 
-def test_a_noisy_sense_is_judged_against_the_clean_one(
+def test_a_noisy_modality_is_judged_against_the_clean_one(
     clean: dict[str, list[Any]], under: Callable[..., tuple[ReplaySummary, dict[str, list[Any]]]]
 ) -> None:
     summary, table = under(noise="action=2.0")
@@ -160,9 +163,8 @@ def test_a_topic_that_the_bag_lacks_can_be_dropped_altogether(
         if topic != "/action":
             yield log_ns, content
 
-    summary = replay(
-        edited(bag, without), checkpoint, tmp_path / "out", default_settings, "cpu", what_if=what_if(drop="action")
-    )
+    job = ReplayJob(checkpoint, device="cpu", drop=("action",))
+    summary = replay(edited(bag, without), tmp_path / "out", job)
     assert summary.sets_by_subset == {"rgb+depth+force": STEPS}
     assert "/action: no messages, so action is never judged" in summary.warnings
     assert "action" not in summary.evaluation.of("rgb").mse

@@ -8,7 +8,7 @@ from shutil import which
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from smvae_ros.report.report import write_report
+from smvae_ros.report.write import write_report
 
 from .made_up import write_results
 

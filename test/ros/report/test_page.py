@@ -6,14 +6,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from smvae_ros.report.report import write_report
+from smvae_ros.report.write import write_report
 
 from .made_up import BEGIN_NS, NAMES, write_results
 
 BRIGHTNESS = """selector => {
-    const rgb = text => text.match(/[\\d.]+/g).slice(0, 3).map(v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const rgb = text => text.match(/[\\d.]+/g).slice(0, 3).map(v => linear(v / 255));
     const light = text => { const [r, g, b] = rgb(text); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-    const [a, b] = [getComputedStyle(document.querySelector(selector)).color, getComputedStyle(document.body).backgroundColor].map(light);
+    const style = element => getComputedStyle(element);
+    const colours = [style(document.querySelector(selector)).color, style(document.body).backgroundColor];
+    const [a, b] = colours.map(light);
     return [b, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
 }"""
 
@@ -53,7 +56,7 @@ def test_each_figure_shows(page):
     assert page.locator("#attention-chart path.bar").count() == 4
     assert page.locator("#latent-chart circle:not(.now)").count() == 750
     assert page.locator("#wait-chart rect").count() == 40
-    # Two images, each recorded and predicted in four ways, of these also the uncertainty; eight moments of each in film.
+    # Two images, each recorded and predicted in four ways, with uncertainties; eight moments of each in the film.
     assert page.locator(".compare canvas").count() == 2 * (1 + 2 * 4)
     assert page.locator(".film canvas").count() == 2 * 8 * 5
 
@@ -96,7 +99,7 @@ def test_the_latent_changes_its_colour_and_its_projection(page):
     contact = legend.inner_text()
     page.get_by_label("Contact above").fill("1000")
     assert points.evaluate_all(colours) == 1 and legend.inner_text() != contact
-    page.get_by_label("senses in the set").check()
+    page.get_by_label("modalities in the set").check()
     assert points.evaluate_all(colours) == 3 and "depth + force + action (75)" in legend.inner_text()
     page.get_by_label("time", exact=True).check()
     assert points.evaluate_all(colours) > 100

@@ -14,9 +14,9 @@ from smvae_core.scores import Evaluation
 from smvae_ros.replay.summary import BagResult, Drop, ReplaysSummary, WhatIf
 from smvae_ros.report.findings import _absences, findings, outages, silences
 from smvae_ros.report.latent import latent_plane
-from smvae_ros.report.report import write_index, write_report
 from smvae_ros.report.results import ReportError, Sets, read_results
 from smvae_ros.report.series import SPANS, Spans
+from smvae_ros.report.write import write_index, write_report
 
 from .made_up import NAMES, quality, write_results
 
@@ -66,7 +66,7 @@ def test_the_same_results_give_the_same_bytes(report, folder):
 
 def test_the_three_questions_are_answered(results):
     good, absent, blind = findings(results)
-    assert good.verdict == "good" and "rgb: 8.0\N{NO-BREAK SPACE}% from all senses" in good.details[0]
+    assert good.verdict == "good" and "rgb: 8.0\N{NO-BREAK SPACE}% from all modalities" in good.details[0]
     assert "longest 3.0 s (75 sets) from 0:06.0" in absent.details[0]
     assert absent.details[1] == "depth: never"
     assert absent.word == "15\N{NO-BREAK SPACE}% incomplete"
@@ -139,8 +139,13 @@ def test_damage_and_faults_stand_on_top(tmp_path):
     what_if = {"drop": [{"modality": "rgb", "start": 1.0, "end": 2.0}], "noise": {"depth": 0.3}, "delay": {"rgb": 0.08}}
     text = write_report(write_results(tmp_path, 60, 4, extent=extent, what_if=what_if)).read_text()
     head = text[: text.index("<main>")]
-    for sentence in ("the 2.4 s of 1 min 00 s that could be read", "cut off after 31 MB", "rgb: taken away from 1 to 2 s",
-                     "depth: noise of 0.3", "rgb: delayed by 80 ms"):  # fmt: skip
+    for sentence in (
+        "the 2.4 s of 1 min 00 s that could be read",
+        "cut off after 31 MB",
+        "rgb: taken away from 1 to 2 s",
+        "depth: noise of 0.3",
+        "rgb: delayed by 80 ms",
+    ):
         assert sentence in head
 
 

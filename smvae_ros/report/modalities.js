@@ -1,4 +1,4 @@
-// Availability, errors, values and attention over time.
+// Availability, errors, values and attention of the modalities over time.
 
 function drawAvailability() {
   const holder = document.getElementById("availability-chart");
@@ -38,7 +38,7 @@ function short(name) {
   return name.length > 7 ? `${name.slice(0, 6)}…` : name;
 }
 
-/** A panel with its title and, at the right, the values at the moment. */
+/** Add a panel with its title and, at the right, the values at the moment. */
 function panel(parent, id, title) {
   const values = element("output");
   const holder = element("figure", { class: "chart", id }, element("figcaption", {}, title, values));
@@ -46,7 +46,7 @@ function panel(parent, id, title) {
   return [holder, values];
 }
 
-/** The mean of the span at the moment. */
+/** Return the mean of the span at the moment. */
 function now(series) {
   return series.mean[Math.max(0, spansOf(view.at, view.at)[0])];
 }
@@ -68,7 +68,11 @@ function drawErrors() {
       { series: series(name, select.value), classes: "quiet dashed", factor },
       { series: series(name, "set"), classes: colourOf[name], factor },
     ];
+<<<<<<< HEAD:smvae_ros/report/senses.js
     timeChart(holder, `NMSE of ${name} over time`, 130, (plot) => {
+=======
+    timeChart(holder, `Normalised error of ${name} over time`, 130, (plot) => {
+>>>>>>> 9e4665e (The replay reads like its own summary: job, setup, results folder and summary apart):smvae_ros/report/modalities.js
       const shown = lines();
       const all = shown.flatMap((l) => columns(l.series, plot.x, plot.pixels)).map((c) => c.mean * factor).filter((v) => v > 0);
       const most = Math.log10(Math.max(1.5, ...all));
@@ -92,9 +96,9 @@ function drawErrors() {
   const explain = () => {
     const chosen = select.selectedOptions[0].textContent;
     legend.replaceChildren(
-      legendEntry("ink", "from the set as it came (in the sense's colour)"),
+      legendEntry("ink", "from the set as it came (in the modality's colour)"),
       legendEntry("quiet dashed", `from ${chosen}`),
-      legendEntry("quiet", "the sense itself was not in the set", true),
+      legendEntry("quiet", "the modality itself was not in the set", true),
       "100 %: as far off as the training mean; the scale is logarithmic",
     );
     legend.querySelectorAll("svg")[2].querySelector("rect").setAttribute("class", "shade");

@@ -1,4 +1,4 @@
-"""The report of a replay: one HTML file that needs nothing else and loads nothing from anywhere.
+"""Write the report of a replay: one HTML file that needs nothing else and loads nothing from anywhere.
 
 >>> write_report(Path("results"))           # reads summary.json, sets.parquet, pictures.npz and timing.json
 PosixPath('results/report.html')
@@ -20,7 +20,7 @@ INDEX = "index.html"
 
 
 def write_report(folder: Path) -> Path:
-    """Write the report of one bag's results beside them; the same results give the same bytes.
+    """Write the report beside the results of one bag; the same results give the same bytes.
 
     Raises:
         ReportError: the results cannot be read, or the page cannot be written.

@@ -1,0 +1,71 @@
+"""The replay job: checkpoint, settings and faults as data that can be sent to other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smvae_core import checkpoint as checkpoints
+from smvae_core.device import Device
+from smvae_core.modality import Modality
+from smvae_ros.replay.faults import parse_what_if
+from smvae_ros.replay.summary import WhatIf
+from smvae_ros.settings import FusionSettings, default_settings
+
+
+@dataclass(frozen=True)
+class ReplayJob:
+    """What to do with each bag.
+
+    Attributes:
+        checkpoint: None takes the one that ships.
+        changes: changes to the default settings, for `FusionSettings.changed`, in order.
+        device: where the model runs.
+        drop: faults as the command line words them, for `parse_what_if`; likewise `noise` and `delay`.
+        write_bag: also write latents and predictions as a rosbag2.
+    """
+
+    checkpoint: Path | None = None
+    changes: tuple[dict[str, Any], ...] = ()
+    device: Device = "auto"
+    drop: tuple[str, ...] = ()
+    noise: tuple[str, ...] = ()
+    delay: tuple[str, ...] = ()
+    write_bag: bool = False
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The checkpoint's file."""
+        return self.checkpoint or checkpoints.default_checkpoint()
+
+    def settings(self, modalities: Sequence[Modality]) -> FusionSettings:
+        """Return how the messages of these modalities become sets.
+
+        Raises:
+            ConfigurationError: a change that the settings do not take.
+        """
+        chosen = default_settings(modalities)
+        for change in self.changes:
+            chosen = chosen.changed(change)
+        return chosen
+
+    def what_if(self, settings: FusionSettings) -> WhatIf:
+        """Return the faults to put on top of what was recorded.
+
+        Raises:
+            WhatIfError: a fault that cannot be understood.
+        """
+        return parse_what_if(self.drop, self.noise, self.delay, settings)
+
+    def check(self) -> WhatIf:
+        """Return the faults, after a check of all that does not depend on the bag.
+
+        Raises:
+            CheckpointError, ConfigurationError, WhatIfError: what is wrong with the job.
+        """
+        modalities = checkpoints.read_metadata(self.checkpoint_path).model.modalities
+        settings = self.settings(modalities)
+        settings.bindings(modalities)
+        return self.what_if(settings)

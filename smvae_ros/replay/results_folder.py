@@ -1,0 +1,67 @@
+"""The folder of a replay's results: filled whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from smvae_core.errors import SMVAEError
+from smvae_ros.bags.naming import FUSION_BAG, SETS
+from smvae_ros.bags.reading import is_bag
+from smvae_ros.replay.pictures import SHEET_NAME
+
+
+class ReplayError(SMVAEError):
+    """The results cannot be written."""
+
+
+def refuse_occupied(out: Path) -> None:
+    """Check that results may go to `out`, before long work.
+
+    Raises:
+        ReplayError: `out` is a file or a bag.
+    """
+    if out.exists() and not out.is_dir():
+        raise ReplayError(f"{out}: expected a folder or nothing, found a file")
+    if is_bag(out):
+        raise ReplayError(f"{out}: expected a folder for the results, found a bag")
+
+
+@contextmanager
+def results_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder to write into; its content moves to `out` at the end. After an error nothing is left.
+
+    Raises:
+        ReplayError: `out` cannot be written.
+    """
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            with tempfile.TemporaryDirectory(dir=out, prefix=".replay.") as folder:
+                yield Path(folder)
+                _move(Path(folder), out)
+        except BaseException:
+            for empty in made:
+                with suppress(OSError):
+                    empty.rmdir()
+            raise
+    except OSError as error:
+        raise ReplayError(f"{out}: cannot be written ({error.strerror})") from None
+
+
+def _move(folder: Path, out: Path) -> None:
+    """Move results into place, and remove files of an earlier replay that would be mistaken for results of this one."""
+    new = {result.name for result in folder.iterdir()}
+    old = {FUSION_BAG, SHEET_NAME} - new if (out / SETS).exists() else set()
+    for name in sorted(new | old):
+        if is_bag(out / name):
+            shutil.rmtree(out / name)
+        elif name in old and (out / name).is_file():
+            (out / name).unlink()
+        if name in new:
+            os.replace(folder / name, out / name)

@@ -1,0 +1,83 @@
+"""The setup of a replay: the model, the settings and the faults of a job, loaded and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from smvae_core import checkpoint as checkpoints
+from smvae_core.inference.engine import Engine
+from smvae_ros.bags.reading import bag_hash
+from smvae_ros.conversions.bindings import Binding
+from smvae_ros.replay.faults import dropped_altogether
+from smvae_ros.replay.inference import BatchInference
+from smvae_ros.replay.job import ReplayJob
+from smvae_ros.replay.summary import WhatIf
+from smvae_ros.settings import FusionSettings
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A replay job with its model loaded.
+
+    Attributes:
+        checkpoint: file of the model.
+        engine: the model as the node runs it, one set at a time.
+        inference: the same model for many sets at a time.
+        settings: how messages become sets; topics are resolved at the root.
+        what_if: the faults to put on top.
+        bindings: each modality with its message.
+    """
+
+    checkpoint: Path
+    engine: Engine
+    inference: BatchInference
+    settings: FusionSettings
+    what_if: WhatIf
+    bindings: tuple[Binding, ...]
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """By modality its topic."""
+        return self.settings.root_topics()
+
+    @property
+    def types(self) -> dict[str, tuple[str, ...]]:
+        """By modality the message types that its topic may have."""
+        return {binding.modality.name: binding.recorded for binding in self.bindings}
+
+    @property
+    def optional(self) -> Collection[str]:
+        """The modalities that the bag may lack, because no set will hold them."""
+        disabled = {name for name, stream in self.settings.streams.items() if not stream.enabled}
+        return dropped_altogether(self.what_if) | disabled
+
+    def hashes(self, bag: Path) -> dict[str, str]:
+        """Return the SHA-256 of all that the results depend on."""
+        chosen = self.settings.model_dump_json() + self.what_if.model_dump_json()
+        return {
+            "bag_sha256": bag_hash(bag) if bag.exists() else "",
+            "checkpoint_sha256": sha256(self.checkpoint.read_bytes()).hexdigest(),
+            "settings_sha256": sha256(chosen.encode()).hexdigest(),
+        }
+
+
+def load(job: ReplayJob) -> Setup:
+    """Load the model of a job and check its settings and faults.
+
+    Raises:
+        CheckpointError, EngineError, ConfigurationError, WhatIfError: what is wrong with the job.
+    """
+    loaded = checkpoints.load(job.checkpoint_path)
+    engine = Engine(loaded, job.device, backend="eager")
+    settings = job.settings(engine.modalities)
+    return Setup(
+        checkpoint=job.checkpoint_path,
+        engine=engine,
+        inference=BatchInference(loaded.model, engine.mean, engine.device, pictures=job.write_bag),
+        settings=settings,
+        what_if=job.what_if(settings),
+        bindings=settings.bindings(engine.modalities),
+    )
