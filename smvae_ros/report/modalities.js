@@ -68,11 +68,7 @@ function drawErrors() {
       { series: series(name, select.value), classes: "quiet dashed", factor },
       { series: series(name, "set"), classes: colourOf[name], factor },
     ];
-<<<<<<< HEAD:smvae_ros/report/senses.js
     timeChart(holder, `NMSE of ${name} over time`, 130, (plot) => {
-=======
-    timeChart(holder, `Normalised error of ${name} over time`, 130, (plot) => {
->>>>>>> 9e4665e (The replay reads like its own summary: job, setup, results folder and summary apart):smvae_ros/report/modalities.js
       const shown = lines();
       const all = shown.flatMap((l) => columns(l.series, plot.x, plot.pixels)).map((c) => c.mean * factor).filter((v) => v > 0);
       const most = Math.log10(Math.max(1.5, ...all));
