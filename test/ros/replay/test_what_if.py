@@ -67,7 +67,7 @@ def test_nonsense_is_told_in_one_sentence(words: dict[str, str], sentence: str) 
 )
 def test_a_message_is_dropped_in_the_interval_and_late_outside(start: int, length: int, delay: float, at: int) -> None:
     words = what_if(drop=f"rgb@{start}:{start + length}", delay=f"rgb={delay!r}")
-    faults = Faults(words(SETTINGS), vision_touch_modalities())
+    faults = Faults(words, vision_touch_modalities())
     begin_ns = 1_600_000_000_000_000_000
     arrival_ns = faults.arrival("rgb", begin_ns + at, begin_ns)
     if start * 1_000_000_000 <= at < (start + length) * 1_000_000_000:
