@@ -19,6 +19,7 @@ from std_srvs.srv import Trigger
 
 from smvae_core.errors import ConfigurationError, SMVAEError
 from smvae_ros.node.active_fusion import ActiveFusion
+from smvae_ros.node.callback_guard import described, guard_services
 from smvae_ros.node.diagnostics import closing_summary
 from smvae_ros.node.parameters import (
     declare_fusion_settings,
@@ -59,17 +60,24 @@ class FusionNode(LifecycleNode):
         self._active: ActiveFusion | None = None
         self._statistics = Statistics()
         self._summary = closing_summary(self._statistics, 0, {})
-        self._warnings = RepeatedWarnings(self.get_logger().warning)
+        self.warnings = RepeatedWarnings(self.get_logger().warning)
+        """Warnings that may repeat; for callbacks and for the worker."""
         self._status = StatusPublisher(self)
         self.create_timer(1.0, self._report, clock=STEADY)
         self.create_service(Trigger, "~/reset", self._reset)
         self.add_on_set_parameters_callback(self._consider)
         self.add_post_set_parameters_callback(self._apply)
+        guard_services(self, self.warnings)
 
     @property
     def state(self) -> str:
         """Label of the lifecycle's state."""
         return str(self._state_machine.current_state[1])
+
+    @property
+    def broken(self) -> str:
+        """Why the node cannot go on, and its process must be started again; empty if it can."""
+        return self._worker.died if self._worker is not None else ""
 
     def start(self) -> None:
         """Configure and activate, if the parameter `autostart` says so."""
@@ -85,6 +93,8 @@ class FusionNode(LifecycleNode):
 
     def end(self) -> None:
         """Shut down from whatever state, unsubscribe, join the worker and log the closing summary."""
+        if self.broken:
+            self.get_logger().fatal(self.broken)
         if self.state != "finalized":
             self.trigger_shutdown()
         self.get_logger().info(self._summary)
@@ -127,7 +137,7 @@ class FusionNode(LifecycleNode):
             step()
         except Exception as error:  # rclpy would swallow it without a word
             undo()
-            self._problem = str(error) if isinstance(error, SMVAEError) else f"{type(error).__name__}: {error}"
+            self._problem = str(error) if isinstance(error, SMVAEError) else described(error)
             if not self._ending:
                 self.get_logger().error(self._problem)
             return _FAILURE
@@ -169,7 +179,7 @@ class FusionNode(LifecycleNode):
         settings = fusion_settings(self, self._worker.engine.modalities)
         self._statistics = Statistics()
         self._status.begin()
-        self._active = active = ActiveFusion(self, self._worker, settings, self._statistics, self._warnings)
+        self._active = active = ActiveFusion(self, self._worker, settings, self._statistics, self.warnings)
         topics = ", ".join(
             f"{name} from {topic} ({active.subscriptions.bindings[name].message})"
             for name, topic in active.subscriptions.topics.items()
@@ -218,10 +228,9 @@ class FusionNode(LifecycleNode):
     def _apply(self, parameters: list[Parameter]) -> None:
         if self._worker is None or self._active is None:
             return
-        settings = fusion_settings(self, self._worker.engine.modalities)
-        if settings == self._active.settings:
-            return
         try:
-            self._active.change(settings)
+            settings = fusion_settings(self, self._worker.engine.modalities)
+            if settings != self._active.settings:
+                self._active.change(settings)
         except Exception as error:  # of a subscription: rclpy would swallow it without a word
-            self.get_logger().error(f"{type(error).__name__}: {error}")
+            self.get_logger().error(described(error))

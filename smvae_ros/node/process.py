@@ -1,4 +1,4 @@
-"""The process of the fusion node: its arguments, its executor, and how it ends."""
+"""The process of the fusion node: its arguments, its spin loop, its signals and its exit code."""
 
 from __future__ import annotations
 
@@ -15,14 +15,22 @@ if TYPE_CHECKING:
 
     from smvae_ros.node.fusion_node import FusionNode
 
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
 
 def main() -> None:
-    """Run the executable `fusion_node`; SIGINT and SIGTERM end it with exit code 0 at any time."""
+    """Run the executable `fusion_node`.
+
+    It exits with 0 after any number of SIGINT and SIGTERM, with 2 for arguments that cannot be used, and with 1 when
+    the node cannot go on, so that a launch file with `respawn` starts it again.
+    """
     stopping = threading.Event()
     executor: SingleThreadedExecutor | None = None
     node: FusionNode | None = None
 
     def stop() -> None:
+        if stopping.is_set():
+            return
         stopping.set()
         if node is not None:
             node.hurry()
@@ -33,11 +41,11 @@ def main() -> None:
     # Imported here, because they take seconds, and a signal that comes meanwhile must be heard.
     import rclpy
     from rclpy._rclpy_pybind11 import RCLError
-    from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
     from rclpy.utilities import remove_ros_args, try_shutdown
 
     from smvae_core.errors import ConfigurationError
+    from smvae_ros.node.callback_guard import GuardedExecutor
     from smvae_ros.node.fusion_node import FusionNode
     from smvae_ros.node.parameters import files_of_others
 
@@ -47,38 +55,43 @@ def main() -> None:
             usage="fusion_node [--ros-args -p NAME:=VALUE --params-file FILE -r FROM:=TO ...]",
         ).parse_args(remove_ros_args()[1:])
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        executor = SingleThreadedExecutor()
         node = FusionNode()
     except (ConfigurationError, RCLError) as error:
         # rcl adds the lines of its source.
         print(f"error: {' '.join(str(error).split(', at /')[0].split())}", file=sys.stderr)
         try_shutdown()
+        _ignore_signals()
         sys.exit(2)
     for file, others in files_of_others(node, sys.argv).items():
         node.get_logger().warning(
             f"{file}: expected a block for {node.get_fully_qualified_name()} or /**, "
             f"found {', '.join(others) or 'none'}; it has no effect"
         )
+    executor = GuardedExecutor(node.warnings)
     executor.add_node(node)
     if not stopping.is_set():
         node.start()
-    while not stopping.is_set():
+    while not stopping.is_set() and not node.broken:
         executor.spin_once()
+    _ignore_signals()
+    broken = node.broken
     node.end()
     executor.shutdown()
     rclpy.shutdown()
+    sys.exit(1 if broken else 0)
 
 
 def _on_signal(act: Callable[[], None]) -> None:
     """Call `act` on a thread of its own at each SIGINT or SIGTERM.
 
-    Python runs signal handlers between bytecodes of the main thread, which waits inside the middleware; the wake-up
-    pipe is written to at once. rclpy's own handlers would shut the context down while the worker still publishes.
+    Python runs signal handlers between bytecodes of the main thread, which may wait inside the middleware or hold any
+    lock. So the handlers do nothing; the wake-up pipe, which is written to at once, wakes the thread. rclpy's own
+    handlers would shut the context down while the worker still publishes.
     """
     receiver, sender = os.pipe()
     os.set_blocking(sender, False)
     signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in ENDING:
         signal.signal(number, lambda *_: None)
 
     def wait() -> None:
@@ -86,6 +99,15 @@ def _on_signal(act: Callable[[], None]) -> None:
             act()
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
+def _ignore_signals() -> None:
+    """Let the end that has begun come to its end.
+
+    As the interpreter ends it puts the default action in place of handlers, but leaves ignored signals ignored.
+    """
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

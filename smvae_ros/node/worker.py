@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, perf_counter_ns
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from smvae_core.errors import SMVAEError
 from smvae_ros.conversions.arrays import set_arrays
@@ -68,15 +68,17 @@ class FusionWorker:
 
     Attributes:
         bindings: of the checkpoint's modalities; set by `prepare`.
+        died: why the thread ended although nobody stopped it; empty if it did not.
     """
 
     def __init__(self) -> None:
         self.bindings: tuple[Binding, ...] = ()
+        self.died = ""
         self._publications: Publications | None = None
         self._engine: Engine | None = None
         self._activity: Activity | None = None
         self._waiting: deque[_Waiting] = deque()
-        self._calls: deque[Callable[[], None]] = deque()
+        self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._frames: dict[str, str] = {}
         self._without_pause = 0
         self._generation = 0
@@ -186,34 +188,48 @@ class FusionWorker:
     def _call(self, step: Callable[[], T]) -> T:
         """Run `step` on the worker's thread, after the set that is being run and before those that wait."""
         future: Future[T] = Future()
-
-        def call() -> None:
-            try:
-                future.set_result(step())
-            except Exception as error:
-                future.set_exception(error)
-
         with self._changed:
-            if self._stopping:
+            if self._stopping or self.died:
                 raise WorkerError("expected a running worker, found one that was stopped")
-            self._calls.append(call)
+            self._calls.append((step, future))
             self._changed.notify()
         return future.result()
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            with self._changed:
+                self.died = f"the worker's thread ended: {type(error).__name__}: {error}"
+                for _, future in self._calls:
+                    future.set_exception(WorkerError(self.died))
+            raise
+
+    def _work(self) -> None:
         while True:
             with self._changed:
                 if not self._waiting:
                     self._without_pause = 0
                 self._changed.wait_for(lambda: self._stopping or self._calls or self._waiting)
                 if self._calls:
-                    call = self._calls.popleft()
+                    work = self._answer(*self._calls.popleft())
                 elif self._stopping:
                     return
                 else:
                     self._without_pause += 1
-                    call = self._step(self._waiting.popleft(), self._generation)
-            call()
+                    work = self._step(self._waiting.popleft(), self._generation)
+            work()
+
+    def _answer(self, step: Callable[[], T], future: Future[T]) -> Callable[[], None]:
+        def call() -> None:
+            try:
+                future.set_result(step())
+            except BaseException as error:
+                future.set_exception(error)
+                if not isinstance(error, Exception):
+                    raise
+
+        return call
 
     def _step(self, waiting: _Waiting, generation: int) -> Callable[[], None]:
         return lambda: self._process(waiting.sample_set, waiting.submitted_ns, generation)

@@ -1,4 +1,4 @@
-"""The other side of the wire: a robot's sensors, and the fusion node as a process of its own."""
+"""A robot's sensors, and the fusion node as a process of its own."""
 
 import os
 import signal
@@ -18,19 +18,21 @@ from domain_coordinator import domain_id
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter as ParameterMessage
-from rcl_interfaces.srv import GetParameters, SetParameters
+from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.time import Time
-from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from smvae_ros.msg import FusionStatus, Latent, ModalityStatus
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from smvae_ros.conversions.arrays import fill_image, fill_twist, fill_wrench
+
+from .simulated_clock import SimulatedClock
 
 PATIENCE_S = 60.0
 STEP_S = 0.05
@@ -147,6 +149,10 @@ class Robot:
         self.node.create_subscription(kind, f"{self._fusion}/{topic}", heard.append, 50)
         return heard
 
+    def publisher(self, topic: str) -> Publisher:
+        """Return the publisher of a topic of the robot."""
+        return self._publishers[topic]
+
     def listeners(self, topic: str) -> int:
         """How many subscribe to a topic of the robot."""
         return self._publishers[topic].get_subscription_count()
@@ -249,7 +255,7 @@ class Robot:
         self.node.destroy_client(client)
         return future.result()
 
-    def clock(self, start_s: float) -> "SimulatedClock":
+    def clock(self, start_s: float) -> SimulatedClock:
         """Publish simulated time from now on, and stamp with it."""
         self._clock = SimulatedClock(self.node, start_s)
         return self._clock
@@ -275,6 +281,11 @@ class Robot:
         ]
         results = self.call(SetParameters, "set_parameters", SetParameters.Request(parameters=messages)).results
         return "; ".join(result.reason or "refused" for result in results if not result.successful)
+
+    def parameters(self) -> list[str]:
+        """Return the names of all parameters of the node."""
+        request = ListParameters.Request(depth=ListParameters.Request.DEPTH_RECURSIVE)
+        return sorted(self.call(ListParameters, "list_parameters", request).result.names)
 
     def get(self, name: str) -> Any:
         """The value of a parameter."""
@@ -312,29 +323,6 @@ def fusion_starter(log: Path) -> Iterator[Callable[..., tuple[Robot, FusionProce
             for robot, process in begun:
                 robot.close()
                 process.kill()
-
-
-class SimulatedClock:
-    """Publishes /clock, 10 ms later every 10 ms; setting `start_s` makes it jump."""
-
-    def __init__(self, node: Node, start_s: float) -> None:
-        self._publisher = node.create_publisher(Clock, "/clock", 1)
-        self.start_s = start_s
-        node.create_timer(0.01, self._tick)
-
-    @property
-    def start_s(self) -> float:
-        """Where it last started, in seconds."""
-        return self._start_s
-
-    @start_s.setter
-    def start_s(self, value: float) -> None:
-        self._start_s = value
-        self.now_ns = round(value * 1e9)
-
-    def _tick(self) -> None:
-        self.now_ns += 10_000_000
-        self._publisher.publish(Clock(clock=Time(nanoseconds=self.now_ns).to_msg()))
 
 
 def header(name: str, stamp_ns: int) -> Header:

@@ -1,0 +1,103 @@
+"""Callback guard: an exception in a callback of rclpy is logged, and the node goes on.
+
+rclpy lets the exceptions of callbacks leave the spin loop. Some of its own callbacks raise for what a client sends: a
+transition that does not exist in the current state, a parameter value of an unknown type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from smvae_ros.node.repeated_warnings import RepeatedWarnings
+
+
+class GuardedExecutor(SingleThreadedExecutor):
+    """An executor that goes on after an exception, whether of a callback or of taking the message for it.
+
+    Args:
+        warnings: take one line for each exception.
+    """
+
+    def __init__(self, warnings: RepeatedWarnings) -> None:
+        super().__init__()
+        self._warnings = warnings
+
+    # Around each entity, not around spin_once(): rclpy leaves an entity marked as being executed when taking its
+    # message raises, and with it the whole callback group.
+    def _make_handler(self, entity: Any, node: Node, take_from_wait_list: Callable[[Any], Any]) -> Any:
+        def take(entity: Any) -> Callable[[], Awaitable[None]] | None:
+            try:
+                execute = take_from_wait_list(entity)
+            except Exception as error:
+                self._report(entity, error)
+                return None
+
+            async def guarded() -> None:
+                try:
+                    await execute()
+                except Exception as error:
+                    self._report(entity, error)
+
+            return guarded if execute is not None else None
+
+        return super()._make_handler(entity, node, take)
+
+    def _report(self, entity: Any, error: Exception) -> None:
+        name = getattr(entity, "topic_name", None) or getattr(entity, "srv_name", None) or type(entity).__name__.lower()
+        self._warnings.warn(f"callback {name}", f"{name}: a callback failed and is passed over: {described(error)}")
+
+
+def guard_services(node: Node, warnings: RepeatedWarnings) -> None:
+    """Make every service of a node answer a request that raises with a refusal that says why."""
+    for service in node.services:
+        service.callback = _guarded(service.srv_name, service.srv_type, service.callback, warnings)
+
+
+def described(error: Exception) -> str:
+    """Return an exception in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _guarded(
+    name: str, kind: Any, callback: Callable[[Any, Any], Any], warnings: RepeatedWarnings
+) -> Callable[[Any, Any], Any]:
+    def answer(request: Any, response: Any) -> Any:
+        try:
+            return callback(request, response)
+        except Exception as error:
+            refusal, reason = _refusal(kind, request, error)
+            warnings.warn(f"service {name}", f"{name}: a request was refused: {reason}")
+            return refusal
+
+    if kind is not SetParameters:
+        return answer
+
+    def answer_each(request: Any, response: Any) -> Any:
+        # One bad parameter must not take the results of the others along.
+        for parameter in request.parameters:
+            one = answer(SetParameters.Request(parameters=[parameter]), SetParameters.Response())
+            response.results.extend(one.results)
+        return response
+
+    return answer_each
+
+
+def _refusal(kind: Any, request: Any, error: Exception) -> tuple[Any, str]:
+    """Return the response that refuses a request, and the reason."""
+    reason = described(error)
+    response = kind.Response()
+    if kind is ChangeState:
+        transition = request.transition
+        reason = f"there is no transition '{transition.label or transition.id}' from the current state"
+    elif kind is SetParameters:
+        response.results.append(SetParametersResult(successful=False, reason=reason))
+    elif kind is SetParametersAtomically:
+        response.result = SetParametersResult(successful=False, reason=reason)
+    return response, reason
