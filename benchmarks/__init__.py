@@ -1,1 +1,4 @@
-"""Benchmarks: each is a script, measures against a naive way in the same run, and writes its part of RESULTS.md."""
+"""The benchmarks: each measures against a naive way in the same run, and writes its section of RESULTS.md.
+
+Start with `run.py`, which runs them.
+"""

@@ -1,8 +1,9 @@
 """The approximate-time algorithm that ROS nodes commonly use, as message_filters describes it for Python.
 
-A set is one message of every topic, all within `slop` of each other. Each new message looks among the others' for
-such a set, nearest first, in every combination; what it finds is handed out once and forgotten. Written from its
-description, on integer nanoseconds: the original's Time and Duration objects make it several times slower.
+A set is one message of every topic, all within `slop` of each other. Each new message starts a search for such a set
+among the kept messages, nearest first, through every combination. Messages of a set that is found are not used again.
+This is a new implementation of that description on integer nanoseconds; the original uses Time and Duration objects,
+which makes it several times slower.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ class ApproximateTime:
     """Sets of one message of each topic.
 
     Args:
-        topics: all must be in a set.
-        queue: the most messages kept of each topic; the oldest gives way.
-        slop_ns: how far apart the stamps of a set may be.
+        topics: topics of a set.
+        queue: number of messages kept of each topic; the oldest is dropped first.
+        slop_ns: largest distance of two stamps of a set, nanoseconds.
     """
 
     def __init__(self, topics: Iterable[str], queue: int, slop_ns: int) -> None:
@@ -26,7 +27,7 @@ class ApproximateTime:
         self._queue, self._slop_ns = queue, slop_ns
 
     def add(self, topic: str, stamp_ns: int, message: Any) -> dict[str, Any] | None:
-        """Take a message; returns the set that it completes."""
+        """Take a message and return the set that it completes, or None."""
         queues = self._queues
         queues[topic][stamp_ns] = message
         while len(queues[topic]) > self._queue:

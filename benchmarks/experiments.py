@@ -1,6 +1,6 @@
-"""Puts the tables of finished experiments into RESULTS.md: `python -m benchmarks.experiments OUT …`.
+"""Copy the tables of finished experiments into RESULTS.md: `python -m benchmarks.experiments OUT …`.
 
-Each OUT is the folder of `smvae reproduce`; nothing is trained or judged here.
+Each OUT is a folder that `smvae reproduce` wrote. Nothing is trained or evaluated here.
 """
 
 import argparse
@@ -14,11 +14,11 @@ from smvae_core.reproduce.results import SystemResult
 
 
 def main() -> None:
-    """One section an experiment."""
+    """Write one section for each experiment."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path, nargs="+", help="folder of smvae reproduce")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file to write to")
-    parser.add_argument("--note", default="", help="a sentence on the data, to stand before the settings")
+    parser.add_argument("--note", default="", help="a sentence about the data, written before the settings")
     arguments = parser.parse_args()
     for out in arguments.out:
         content = json.loads((out / "results.json").read_text())

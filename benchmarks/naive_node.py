@@ -1,7 +1,7 @@
-"""The fusion node as it is commonly written: multi-threaded executor, each callback keeps its newest message, and the
-one of the colour image converts, infers and publishes.
+"""The fusion node as it is commonly written, to compare with.
 
-Same engine, conversions, topics and message types; no set is ever waited for.
+It has a multi-threaded executor. Each callback keeps its newest message; that of the colour image also converts, infers
+and publishes. Engine, conversions, topics and message types are those of the fusion node; it waits for no set.
 """
 
 from collections import deque
@@ -23,7 +23,7 @@ from smvae_ros.settings import default_settings
 
 
 class NaiveNode(Node):
-    """Publishes on the fusion node's topic."""
+    """A node that publishes latents on the fusion node's topic."""
 
     def __init__(self) -> None:
         super().__init__("fusion")
@@ -39,7 +39,7 @@ class NaiveNode(Node):
                 stream.topic,
                 self._fuse if name == "rgb" else partial(self._keep, name),
                 qos_profile_sensor_data,
-                # Of its own, so that the topics do not wait for each other.
+                # A group for each topic, so that the topics do not wait for each other.
                 callback_group=MutuallyExclusiveCallbackGroup(),
             )
 

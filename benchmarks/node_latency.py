@@ -1,6 +1,6 @@
-"""From the colour image's stamp to its latent received, against a naive node, over real DDS.
+"""Measure the time from the colour image's stamp to its latent, against a naive node, over real DDS.
 
-Four processes: the cameras, the touch sensors, the node, and this one, which listens.
+There are four processes: the cameras, the touch sensors, the node, and this one, which listens.
 """
 
 import argparse
@@ -23,9 +23,17 @@ _COUNTS = ("images", "lost", "overtaken")
 
 
 class Run(NamedTuple):
-    """What one node did. Times in ms; `full` is the share of sets with every sense, `share` that of one core.
+    """The result of one run.
 
-    `overtaken` sets are lost because a newer one came while the worker was busy; the naive node does not tell.
+    Attributes:
+        p50: median latency, ms.
+        p99: 99th percentile of the latency, ms.
+        images: images that were sent.
+        lost: images without a latent.
+        overtaken: lost images whose set was replaced by a newer one while the worker was busy; the naive node does not
+            count them.
+        full: fraction of the sets that had every modality.
+        cores: processor time divided by time.
     """
 
     p50: float
@@ -34,30 +42,32 @@ class Run(NamedTuple):
     lost: int
     overtaken: int
     full: float
-    share: float
+    cores: float
 
 
 def run(command: Sequence[str], seconds: float, transport: str) -> Run:
-    """A node from its start; what it does in the first seconds is not counted."""
-    with rig(command, transport=transport) as (sensors, node, ear):
-        ear.wait_for_latent(node)
-        ear.listen(_WARM_S)
-        from_ns, began, busy_s, overtaken = time_ns(), monotonic(), node.processor_s(), ear.status.skipped
-        ear.listen(seconds)
-        share = (node.processor_s() - busy_s) / (monotonic() - began)
+    """Start a node and measure it; its first seconds are not counted."""
+    with rig(command, transport=transport) as (sensors, node, listener):
+        listener.wait_for_latent(node)
+        listener.listen(_WARM_S)
+        from_ns, began, busy_s, overtaken = time_ns(), monotonic(), node.processor_s(), listener.status.skipped
+        listener.listen(seconds)
+        cores = (node.processor_s() - busy_s) / (monotonic() - began)
         until_ns = time_ns()
-        ear.listen(_DRAIN_S)
-        overtaken = ear.status.skipped - overtaken
+        listener.listen(_DRAIN_S)
+        overtaken = listener.status.skipped - overtaken
         stamps = sensors.end()["rgb"]
     sent = stamps[(stamps >= from_ns) & (stamps < until_ns)].tolist()
-    heard = [stamp for stamp in sent if stamp in ear.arrived_ns]
-    p50, p99 = np.percentile([(ear.arrived_ns[s] - s) / 1e6 for s in heard], [50, 99]) if heard else (np.nan, np.nan)
-    full = float(np.mean([len(ear.modalities[stamp]) == len(RATES) for stamp in heard])) if heard else 0.0
-    return Run(float(p50), float(p99), len(sent), len(sent) - len(heard), overtaken, full, share)
+    heard = [stamp for stamp in sent if stamp in listener.arrived_ns]
+    p50, p99 = (
+        np.percentile([(listener.arrived_ns[s] - s) / 1e6 for s in heard], [50, 99]) if heard else (np.nan, np.nan)
+    )
+    full = float(np.mean([len(listener.modalities[stamp]) == len(RATES) for stamp in heard])) if heard else 0.0
+    return Run(float(p50), float(p99), len(sent), len(sent) - len(heard), overtaken, full, cores)
 
 
 def _summary(runs: Sequence[Run]) -> Run:
-    """Medians; the counts are those of all runs."""
+    """Return the medians of the runs, and the sums of their counts."""
     median = Run(*(statistics.median(values) for values in zip(*runs)))
     return median._replace(**{name: sum(getattr(one, name) for one in runs) for name in _COUNTS})
 
@@ -65,19 +75,19 @@ def _summary(runs: Sequence[Run]) -> Run:
 def _tell(one: Run) -> str:
     return (
         f"p50 {one.p50:.0f} ms, p99 {one.p99:.0f} ms, {one.lost} of {one.images} sets lost, "
-        f"{100 * one.share:.0f} % of a core"
+        f"{100 * one.cores:.0f} % of a core"
     )
 
 
 def main() -> None:
-    """Measure, and report."""
+    """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each run")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     ours, naive, bare = [], [], []
-    # Alternating, so that whatever else the machine does falls on all.
+    # Alternating, so that other load of the machine falls on all of them.
     for _ in range(arguments.rounds):
         ours.append(run(FUSION_NODE, arguments.seconds, "fastdds.xml"))
         naive.append(run(NAIVE_NODE, arguments.seconds, "fastdds.xml"))
@@ -88,9 +98,9 @@ def main() -> None:
         "Node latency",
         "make bench BENCHMARKS=node_latency",
         "Separate processes over Fast DDS with config/fastdds.xml: VGA rgb8 and 32FC1 at 30 Hz, wrench at 1 kHz, "
-        "action at 20 Hz, all best effort; shipped model, default settings; from the image's stamp to its latent "
-        f"heard. {arguments.rounds} alternating runs of {arguments.seconds:g} s after {_WARM_S:g} s of warm-up, medians "
-        "of the runs. The naive node (inference in the callback, multi-threaded executor, waits for no set): "
+        "action at 20 Hz, all best effort; shipped model, default settings; from the image's stamp to its latent. "
+        f"{arguments.rounds} alternating runs of {arguments.seconds:g} s after {_WARM_S:g} s of warm-up, "
+        "medians of the runs. The naive node (inference in the callback, multi-threaded executor, waits for no set): "
         f"{_tell(other)}. "
         f"Ours with LARGE_DATA alone, whose shared memory of 0.5 MB is less than an image: {_tell(_summary(bare))}. "
         f"rclpy {version('ros-jazzy-rclpy')}.",
@@ -99,8 +109,8 @@ def main() -> None:
             Goal("p50, ms", f"{node.p50:.1f}", "(for comparison)", True),
             Goal("p99, ms", f"{node.p99:.1f}", "≤ 60", node.p99 <= 60),
             Goal("p99 of the naive node, against ours", f"{ratio:.1f}×", "≥ 3×", ratio >= 3),
-            Goal("sets with all four senses", f"{100 * node.full:.1f} %", "(for comparison)", True),
-            Goal("processor, share of one core", f"{100 * node.share:.0f} %", "(for comparison)", True),
+            Goal("sets with all four modalities", f"{100 * node.full:.1f} %", "(for comparison)", True),
+            Goal("processor, share of one core", f"{100 * node.cores:.0f} %", "(for comparison)", True),
         ],
         arguments.results,
     )

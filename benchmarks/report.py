@@ -1,4 +1,4 @@
-"""RESULTS.md: one section a benchmark, each replaced by its latest run."""
+"""RESULTS.md: one section for each benchmark, replaced by its latest run."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
 class Goal(NamedTuple):
-    """One line of a section."""
+    """One row of a section's table."""
 
     what: str
     measured: str
@@ -21,11 +21,14 @@ class Goal(NamedTuple):
 
 
 def report(title: str, command: str, how: str, lines: Sequence[Goal], results: Path = RESULTS) -> None:
-    """Print a section, and put it into the results in place of an earlier one of the same title.
+    """Print a section and write it to the results, in place of an earlier one of the same title.
 
     Args:
-        command: that measures it again.
+        title: heading of the section.
+        command: the command that measures it again.
         how: what was measured, in a few sentences.
+        lines: rows of the table.
+        results: file to write to.
     """
     rows = [f"| {line.what} | {line.measured} | {line.goal} | {'yes' if line.met else '**no**'} |" for line in lines]
     text = "\n".join(
@@ -46,25 +49,26 @@ def report(title: str, command: str, how: str, lines: Sequence[Goal], results: P
 
 
 def write_section(title: str, text: str, results: Path = RESULTS) -> None:
-    """Print a section, and put it into the results in place of an earlier one of the same title.
+    """Print a section and write it to the results, in place of an earlier one of the same title.
 
     Args:
-        text: markdown that begins with the heading `## <title>` and ends with a line break.
+        title: heading of the section.
+        text: Markdown that begins with the heading `## <title>` and ends with a line break.
+        results: file to write to.
     """
     print(text)
     before = (
         results.read_text() if results.exists() else "# Benchmark results\n\nEach section is written by its script.\n"
     )
     section = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
-    if section.search(before):
-        after = section.sub(lambda _: text + "\n", before)
-    else:
+    after, replaced = section.subn(lambda _: text + "\n", before)
+    if not replaced:
         after = f"{before.rstrip()}\n\n{text}"
     results.write_text(after.rstrip() + "\n")
 
 
 def _machine() -> str:
-    # Not above: the reading processes of `caching` import the script, and have no use for torch.
+    # Imported here, because the reading processes of `caching` import this file and must not load torch.
     import torch
 
     model = platform.machine()

@@ -1,4 +1,4 @@
-"""A robot on the bench: its sensors and one fusion node as processes of their own, and an ear for the latents."""
+"""The test bench of a node: sensors and the node in processes of their own, and a listener for the latents."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic, time_ns
 
@@ -23,18 +23,20 @@ from smvae_ros.msg import FusionStatus, Latent
 FUSION_NODE = ("fusion_node",)
 NAIVE_NODE = (sys.executable, "-m", "benchmarks.naive_node")
 TRANSPORTS = ("LARGE_DATA", "fastdds.xml")
-"""Fast DDS's own for large messages, and this package's profile, whose shared memory holds several images."""
+"""Fast DDS's transport for large messages, and this package's profile, whose shared memory holds several images."""
 
 _PATIENCE_S = 60.0
+_END_S = 10.0
+"""Seconds in which a process must end after SIGTERM; then it is killed."""
 _PROFILE = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"
 _TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
 class NodeProcess:
-    """A node of ours that runs.
+    """A running node.
 
     Attributes:
-        started_ns: system clock.
+        started_ns: time of its start, system clock.
     """
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
@@ -44,67 +46,67 @@ class NodeProcess:
             self._process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
 
     def output(self) -> str:
-        """All that it has printed."""
+        """Return everything that it has printed."""
         return self._log.read_text()
 
     def processor_s(self) -> float:
-        """Seconds that it has had a processor."""
+        """Return its processor time in seconds."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_S
 
     def memory_mb(self) -> float:
-        """Memory of its own; the transport's shared segments are left out, which fill up once and are then reused."""
+        """Return its anonymous memory; segments of the transport, which fill up once and are reused, do not count."""
         for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
                 return int(line.split()[1]) / 1024
         raise RuntimeError(f"process {self._process.pid} has no RssAnon")
 
     def check(self) -> None:
-        """Raise RuntimeError once it has ended."""
+        """Raise RuntimeError if it has ended."""
         if self._process.poll() is not None:
             raise RuntimeError(f"the node ended with exit code {self._process.returncode}:\n{self.output()[-2000:]}")
 
     def end(self) -> None:
-        """SIGTERM, and wait."""
+        """End it with SIGTERM, or kill it."""
         self._process.terminate()
         try:
-            self._process.wait(10.0)
+            self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
 
-class Ear:
-    """Hears latents.
+class Listener:
+    """A subscriber to the node's latents and status.
 
     Attributes:
-        arrived_ns: by stamp, when the latent was received, system clock.
-        modalities: by stamp, those of the set.
-        status: the node's last.
+        arrived_ns: time at which each latent was received, system clock, by stamp.
+        modalities: modalities of each set, by stamp.
+        status: the node's latest status.
     """
 
     def __init__(self) -> None:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        self._node = Node("ear")
+        self._node = Node("listener")
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self.arrived_ns: dict[int, int] = {}
         self.modalities: dict[int, tuple[str, ...]] = {}
         self.status = FusionStatus()
-        self._node.create_subscription(FusionStatus, "fusion/status", self._note, 1)
-        self._node.create_subscription(Latent, "fusion/latent", self._hear, QoSProfile(depth=200))
+        self._node.create_subscription(FusionStatus, "fusion/status", self._take_status, 1)
+        self._node.create_subscription(Latent, "fusion/latent", self._take_latent, QoSProfile(depth=200))
 
     def listen(self, seconds: float) -> None:
-        """Take what comes in that time."""
+        """Receive messages for that long."""
         until = monotonic() + seconds
         while (left := until - monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
 
     def wait_for_latent(self, node: NodeProcess) -> None:
-        """Until the first one.
+        """Wait for the first latent.
 
         Raises:
-            RuntimeError: the node ended, or said nothing for a minute.
+            RuntimeError: the node ended, or published none within a minute.
         """
         deadline = monotonic() + _PATIENCE_S
         while not self.arrived_ns:
@@ -114,23 +116,23 @@ class Ear:
             self._executor.spin_once(timeout_sec=0.1)
 
     def close(self) -> None:
-        """Leave."""
+        """Destroy the node and end rclpy."""
         self._executor.shutdown()
         self._node.destroy_node()
         rclpy.shutdown()
 
-    def _hear(self, latent: Latent) -> None:
+    def _take_latent(self, latent: Latent) -> None:
         arrived_ns = time_ns()
         stamp_ns = latent.header.stamp.sec * 1_000_000_000 + latent.header.stamp.nanosec
         self.arrived_ns[stamp_ns] = arrived_ns
         self.modalities[stamp_ns] = tuple(latent.modalities)
 
-    def _note(self, status: FusionStatus) -> None:
+    def _take_status(self, status: FusionStatus) -> None:
         self.status = status
 
 
 class Sensors:
-    """Both groups of `benchmarks.sensors`."""
+    """The two processes of `benchmarks.sensors`."""
 
     def __init__(self, dropouts: bool) -> None:
         command = [sys.executable, "-m", "benchmarks.sensors"]
@@ -141,19 +143,26 @@ class Sensors:
         ]
 
     def end(self) -> dict[str, np.ndarray]:
-        """Stop them; returns the stamps that they published, by modality, int64 nanoseconds."""
+        """End them and return the stamps that they published, int64 nanoseconds, by modality.
+
+        Raises:
+            RuntimeError: one failed, or did not end.
+        """
         for process in self._processes:
             process.terminate()
         stamps: dict[str, np.ndarray] = {}
         for process in self._processes:
-            output, _ = process.communicate()
+            try:
+                output, _ = process.communicate(timeout=_END_S)
+            except subprocess.TimeoutExpired:
+                raise RuntimeError(f"the sensors did not end within {_END_S:g} s of SIGTERM") from None
             if process.returncode:
                 raise RuntimeError(f"the sensors ended with exit code {process.returncode}")
             stamps |= {name: np.array(values, np.int64) for name, values in json.loads(output).items()}
         return stamps
 
     def kill(self) -> None:
-        """Leave nothing behind."""
+        """Kill them if they still run."""
         for process in self._processes:
             process.kill()
             process.wait()
@@ -162,13 +171,15 @@ class Sensors:
 @contextmanager
 def rig(
     command: Sequence[str], *, dropouts: bool = False, transport: str = "fastdds.xml"
-) -> Iterator[tuple[Sensors, NodeProcess, Ear]]:
-    """The sensors run, the node starts, the ear listens: in a ROS domain of their own on this machine.
+) -> Iterator[tuple[Sensors, NodeProcess, Listener]]:
+    """Start sensors, a listener and the node, in a ROS domain of their own on this machine; end them at the end.
 
     Args:
+        command: starts the node.
+        dropouts: whether the topics fall silent at random.
         transport: one of TRANSPORTS.
     """
-    # Of 1 to 101, the domains whose ports are free of others' use; not the demo's and the tests'.
+    # One of the domains 1 to 80: the demo and the tests use higher ones, and ports of domains above 101 are taken.
     os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 80)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "LARGE_DATA"
@@ -176,13 +187,12 @@ def rig(
         os.environ.pop(variable, None)
         if transport == "fastdds.xml":
             os.environ[variable] = str(_PROFILE)
-    with tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         sensors = Sensors(dropouts)
-        ear = Ear()
+        stack.callback(sensors.kill)
+        listener = Listener()
+        stack.callback(listener.close)
         node = NodeProcess(command, Path(folder) / "log")
-        try:
-            yield sensors, node, ear
-        finally:
-            node.end()
-            sensors.kill()
-            ear.close()
+        stack.callback(node.end)
+        yield sensors, node, listener

@@ -1,7 +1,7 @@
-"""A robot's sensors, as a process of their own: `cameras` (VGA colour and depth, 30 Hz) or `touch` (wrench, action).
+"""The sensors of a robot as a process: `cameras` (VGA colour and depth, 30 Hz) or `touch` (wrench, action).
 
-They publish until SIGTERM, then print the stamps of what they published, by modality, as JSON. With drop-outs, each
-topic falls silent at random, about every ten seconds for up to three.
+They publish until SIGTERM or SIGINT, then print the stamps that they published, by modality, as JSON. With `--dropouts`
+each topic falls silent at random, about every ten seconds, for up to three seconds.
 """
 
 import argparse
@@ -9,7 +9,6 @@ import json
 import random
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from time import time_ns
 
@@ -32,6 +31,7 @@ RATES = {"rgb": 30, "depth": 30, "force": 1000, "action": 20}
 _GROUPS = {"cameras": ("rgb", "depth"), "touch": ("force", "action")}
 _HEIGHT, _WIDTH = 480, 640
 _QUIET_EVERY_S, _QUIET_S = 10.0, 3.0
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def _message(name: str) -> object:
@@ -52,7 +52,7 @@ def _message(name: str) -> object:
 
 
 def _moments(names: tuple[str, ...], start_ns: int) -> Iterator[tuple[int, str]]:
-    """When to publish what: the cameras at the same moments."""
+    """Yield times and the modality that is due at each; both cameras are due at the same times."""
     due = {name: start_ns for name in names}
     index = dict.fromkeys(names, 0)
     while True:
@@ -63,7 +63,7 @@ def _moments(names: tuple[str, ...], start_ns: int) -> Iterator[tuple[int, str]]
 
 
 class _DropOuts:
-    """Silences at random, the same in every run."""
+    """The silences of a topic, at random times that are the same in every run."""
 
     def __init__(self, name: str, start_ns: int) -> None:
         self._random = random.Random(name)
@@ -75,21 +75,22 @@ class _DropOuts:
         self._until_ns = self._from_ns + round(self._random.uniform(0.0, _QUIET_S) * 1e9)
 
     def silent(self, due_ns: int) -> bool:
-        """Whether the topic says nothing at that moment; moments do not go back."""
+        """Return whether the topic is silent at that time; times must not decrease."""
         while due_ns >= self._until_ns:
             self._next()
         return due_ns >= self._from_ns
 
 
 def main() -> None:
-    """Publish until told to stop."""
+    """Publish until a signal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("group", choices=_GROUPS)
     parser.add_argument("--dropouts", action="store_true")
     arguments = parser.parse_args()
     names = _GROUPS[arguments.group]
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # Blocked and waited for, because a handler could interrupt any line, and take a lock that the line holds. Threads
+    # that start from here on inherit the mask.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node(arguments.group)
     streams = default_settings(vision_touch_modalities()).streams
@@ -103,12 +104,12 @@ def main() -> None:
     stamps: dict[str, list[int]] = {name: [] for name in names}
     frame_due_ns = frame_ns = 0
     for due_ns, name in _moments(names, start_ns):
-        if stop.wait(max(0, due_ns - time_ns()) / 1e9):
+        if signal.sigtimedwait(_ENDING, max(0, due_ns - time_ns()) / 1e9):
             break
         if name in dropouts and dropouts[name].silent(due_ns):
             continue
-        # A camera stamps what it has just taken, colour and depth alike; the wrench is sampled by its own clock, and
-        # what this process was late for comes in a burst.
+        # Both images of a camera carry the time at which they were taken. The wrench is sampled by its own clock: when
+        # this process was late, its messages come in a burst.
         if name == "force":
             stamp_ns = due_ns
         elif name == "action":

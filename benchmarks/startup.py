@@ -31,9 +31,9 @@ done()
 
 def total() -> float:
     """Seconds from start to first latent, with all sensors running."""
-    with rig(FUSION_NODE) as (_, node, ear):
-        ear.wait_for_latent(node)
-    return (min(ear.arrived_ns.values()) - node.started_ns) / 1e9
+    with rig(FUSION_NODE) as (_, node, listener):
+        listener.wait_for_latent(node)
+    return (min(listener.arrived_ns.values()) - node.started_ns) / 1e9
 
 
 def stages() -> list[float]:

@@ -31,7 +31,7 @@ _SAMPLES = 4000
 
 
 def synthetic_samples() -> Samples:
-    """Noise in the stored form of the four senses, one trajectory."""
+    """Noise in the stored form of the four modalities, one trajectory."""
     random, modalities = np.random.default_rng(0), Configuration().model.modalities
     arrays = {
         "rgb": random.integers(0, 256, (_SAMPLES, 3, 64, 64), dtype=np.uint8),
