@@ -1,4 +1,4 @@
-"""One file that is a whole model: safetensors weights with JSON metadata in the header. Nothing in it is executed."""
+"""A whole model as one file: safetensors weights, with JSON metadata in the header. Nothing in it is executed."""
 
 import json
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from smvae_core.model.sizes import NetworkError
 from smvae_core.model.vae import Batch, ModelConfiguration, MultimodalVAE
 from smvae_core.scores import Evaluation
 
-# Raised when the same keys come to mean something else. A key that is new is told by the version that wrote it.
+# Goes up when an existing key changes its meaning. A new key needs no new format: the version that wrote it is named.
 FORMAT = 1
 _KEY = "smvae"
 _MODEL, _MEAN = "model.", "mean."
@@ -29,16 +29,16 @@ class CheckpointError(SMVAEError):
 
 
 class TrainingRecord(BaseModel):
-    """What a model was trained on and how to train it again.
+    """The training of a model: its data, and how to train it again.
 
     Attributes:
-        data: the logs in words: how many trajectories and steps, and who wrote them.
+        data: the logs in words: how many trajectories and steps, and their folder.
         commands: the shell commands that train it again.
         configuration: of the run.
-        epochs: finished.
+        epochs: finished epochs.
         samples: in the training part.
-        held_out: trajectories never trained on.
-        skipped: log files that could not be used.
+        held_out: names of trajectories that were never trained on.
+        skipped: names of log files that could not be used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,14 +53,14 @@ class TrainingRecord(BaseModel):
 
 
 class Metadata(BaseModel):
-    """All that a checkpoint says besides its weights.
+    """Everything that a checkpoint says besides its weights.
 
     Attributes:
         format: of the file; this package reads `FORMAT` and older ones.
-        package_version: that wrote it.
+        package_version: the version of smvae that wrote the file.
         model: enough to build the network.
-        training: None of a model that was not trained by `smvae train`.
-        metrics: errors on held-out samples, by subset; None where nobody judged it.
+        training: None for a model that was not trained by `smvae train`.
+        metrics: errors on held-out samples, by subset; None for a model that was not evaluated.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,9 +77,9 @@ class Checkpoint:
     """A model in memory.
 
     Attributes:
-        model: on the processor, in evaluation mode when it was loaded.
+        model: as loaded: on the processor, in evaluation mode.
         mean: the mean of each modality over the training part, (*shape), model units: the trivial prediction.
-        metadata: what the file says.
+        metadata: everything else in the file.
     """
 
     model: MultimodalVAE
@@ -88,7 +88,7 @@ class Checkpoint:
 
 
 def default_checkpoint() -> Path:
-    """The checkpoint that ships with the package."""
+    """Return the path of the checkpoint that ships with the package."""
     return Path(str(files("smvae_core") / "checkpoints" / "peg_insertion.safetensors"))
 
 
@@ -98,9 +98,11 @@ def save(
     """Write a checkpoint atomically: a reader sees the old file or the new one, never a part.
 
     Args:
-        mean: of each modality over the training part, (*shape), model units.
-        training: None if it was not trained by `smvae train`.
-        metrics: of held-out samples.
+        path: of the file.
+        model: on any device.
+        mean: mean of each modality over the training part, (*shape), model units.
+        training: None if the model was not trained by `smvae train`.
+        metrics: errors on held-out samples.
 
     Raises:
         CheckpointError: the folder cannot be written to.
@@ -125,7 +127,7 @@ def save(
 
 
 def read_metadata(path: Path) -> Metadata:
-    """What a checkpoint says, without loading its weights.
+    """Return the metadata of a checkpoint, without loading its weights.
 
     Raises:
         CheckpointError: as `load`.
@@ -171,7 +173,7 @@ def load(path: Path) -> Checkpoint:
     """Read a checkpoint and build its model.
 
     Raises:
-        CheckpointError: missing, damaged, foreign or newer; the sentence names the file and says which.
+        CheckpointError: the file is missing, damaged, foreign or newer; the message names the file and the reason.
     """
     metadata = read_metadata(path)
     try:
@@ -180,7 +182,7 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged metadata: {error}") from None
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
         weights = {name.removeprefix(_MODEL): t for name, t in tensors.items() if name.startswith(_MODEL)}
         model.load_state_dict(weights)
     except (SafetensorError, OSError, RuntimeError) as error:

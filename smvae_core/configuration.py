@@ -30,16 +30,16 @@ class _Section(BaseModel):
 
 
 class DataConfiguration(_Section):
-    """What the data are, which part of them is held out, and what they lack.
+    """Format of the data, the part that is held out, and the modalities taken as missing.
 
     Attributes:
         format: `logs` of Vision&Touch; `idx`, the four files of MNIST or Fashion-MNIST; `celeba`, aligned faces with
-            their attribute file; `pictures`, any folder of them.
-        held_out: share never trained on (30 % in the paper).
-        split: `trajectory` holds out whole ones; `paper` single steps, whose neighbours are trained on; `given`
-            what the data set itself calls its test part.
-        seed: draws them.
-        missing: trajectory name, or a pattern with * and ?, to the modalities to be taken as missing from it.
+            their attribute file; `pictures`, any folder of pictures.
+        held_out: fraction of the data that is never trained on (30 % in the paper).
+        split: `trajectory` holds out whole trajectories; `paper` single steps, whose neighbours are trained on; `given`
+            the test part of the data set.
+        seed: of the random choice of what is held out.
+        missing: trajectory name, or a pattern with * and ?, to the modalities that are taken as missing from it.
     """
 
     format: Literal["logs", "idx", "celeba", "pictures"] = "logs"
@@ -50,14 +50,17 @@ class DataConfiguration(_Section):
 
 
 class TrainingConfiguration(_Section):
-    """How the bound is maximised (Adam).
+    """Settings of the optimiser (Adam) and of the loop around it.
 
     Attributes:
-        batch_size: of all processes together.
+        epochs: passes over the training part.
+        batch_size: samples of a step, of all processes together.
+        learning_rate: of Adam.
         schedule: `constant` as in the paper; `cosine` lets the learning rate fall to 0 over the run.
         clip: largest norm of the gradient; None for no clipping.
         patience: epochs without better held-out figures after which training stops; None for never.
-        save_steps: the state to go on from is written after each epoch, and within one after so many steps.
+        save_steps: the state for `--resume` is saved after every epoch, and within an epoch every `save_steps` steps.
+        seed: of the weights, the order of the samples, and everything random in a step.
     """
 
     epochs: PositiveInt = 200
@@ -71,7 +74,7 @@ class TrainingConfiguration(_Section):
 
 
 class Configuration(_Section):
-    """Everything that a run needs besides the logs."""
+    """Everything that a training needs besides the logs."""
 
     model: ModelConfiguration = ModelConfiguration()
     objective: SerializeAsAny[ObjectiveConfiguration] = Field(default=ObjectiveConfiguration(), validate_default=True)
@@ -100,13 +103,14 @@ class Configuration(_Section):
             open_vector = isinstance(kind, Vector) and (kind.offset is None or kind.scale is None)
             if likelihood in ("bernoulli", "categorical") and (isinstance(kind, Force) or open_vector):
                 raise ValueError(
-                    f"modality {modality.name}: likelihood '{likelihood}' expected values in [0, 1], found preprocessing "
-                    f"'{kind.kind}', which "
+                    f"modality {modality.name}: likelihood '{likelihood}' expected values in [0, 1], found "
+                    f"preprocessing '{kind.kind}', which "
                     + ("standardises them unless it has offset and scale" if open_vector else "gives -1 to 1")
                 )
             if likelihood == "categorical" and len(modality.shape) != 1:
                 raise ValueError(
-                    f"modality {modality.name}: likelihood 'categorical' expected a vector, found shape {modality.shape}"
+                    f"modality {modality.name}: likelihood 'categorical' expected a vector, "
+                    f"found shape {modality.shape}"
                 )
         return self
 
@@ -115,7 +119,7 @@ def load_configuration(path: Path) -> Configuration:
     """Read a YAML file; keys that it leaves out keep their defaults.
 
     Raises:
-        ConfigurationError: unreadable, not YAML, an unknown key or a bad value; the sentence names each.
+        ConfigurationError: the file cannot be read or is not YAML, or holds unknown keys or bad values; all are named.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -132,7 +136,7 @@ def load_configuration(path: Path) -> Configuration:
 
 
 def changed(configuration: Configuration, changes: dict[str, dict[str, Any]]) -> Configuration:
-    """The configuration with some keys of some sections replaced and validated; None leaves a key as it is.
+    """Return the configuration with the keys in `changes` replaced, by section; None leaves a key as it is.
 
     Raises:
         ConfigurationError: a bad value.

@@ -1,12 +1,12 @@
-"""The root of every error that is the input's fault, and the one child of it that several modules share."""
+"""The base of all errors that bad input causes, and the one such error that several modules raise."""
 
 from pydantic import ValidationError
 
 
 class SMVAEError(Exception):
-    """Bad input, told in one sentence: what was given, what was expected, what was found.
+    """Bad input, explained in one sentence: where, what was expected, what was found.
 
-    Each module raises its own child of it. The command line prints the sentence and exits with 2.
+    Each module raises its own subclass. The command line prints the sentence and exits with code 2.
     """
 
 
@@ -15,16 +15,16 @@ class ConfigurationError(SMVAEError):
 
 
 def explain(error: ValidationError) -> str:
-    """One sentence for all that pydantic found: each key with its path, what is wrong, and the value seen."""
+    """Return one sentence for everything that pydantic found: each key with its path, the fault, and the value."""
     found = []
     for item in error.errors():
         key = ".".join(map(str, item["loc"]))
-        # What is wrong with the whole has no key.
+        # A fault of the whole has no key.
         told_key = f"'{key}': " if key else ""
         if item["type"] == "extra_forbidden":
             found.append(f"unknown key '{key}'")
         elif item["type"] == "value_error":
-            # Our own validators say what they expected and found; pydantic would add the whole section.
+            # Our validators name what they expected and found; pydantic would append the whole section.
             found.append(f"{told_key}{item['ctx']['error']}")
         else:
             found.append(f"{told_key}{item['msg']}, found {item['input']!r}"[:300])

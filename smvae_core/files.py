@@ -1,4 +1,4 @@
-"""Files and folders that are written to safely."""
+"""Safe writing of files: atomically, and after checking that the folder can be written to."""
 
 import os
 import tempfile
@@ -18,7 +18,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file by a rename: a reader, or a crash, sees the old content or the new, never a part.
 
     Raises:
-        OSError: it cannot be written; the old content stays.
+        OSError: the file cannot be written; the old content stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -28,16 +28,16 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
             os.chmod(file.name, 0o644)
             os.replace(file.name, path)
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves no temporary file behind
             os.unlink(file.name)
             raise
 
 
 def writable(folder: Path) -> None:
-    """Make sure, before long work, that its results can be written; the folder is made.
+    """Make the folder, and make sure before long work that its results can be written there.
 
     Raises:
-        FolderError: they cannot.
+        FolderError: the folder cannot be made or written to.
     """
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,10 +47,10 @@ def writable(folder: Path) -> None:
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Inside, what the system says against writing there becomes one sentence.
+    """Turn every OSError inside into a FolderError.
 
     Raises:
-        FolderError: it cannot be written to.
+        FolderError: the folder cannot be written to.
     """
     try:
         yield

@@ -5,7 +5,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar with a text at its end (`figures`), which goes away when it is done; none where there is no terminal."""
+    """Return a bar with a text (`figures`) at its end. It vanishes when done, and shows nothing without a terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     figures = TextColumn("{task.fields[figures]}")
     return Progress(*columns, figures, console=console, transient=True, disable=not console.is_terminal)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from smvae_core.cli.commands import app, console
 from smvae_core.cli.exit import partly_done, run
-from smvae_core.cli.options import DeviceName
+from smvae_core.cli.options import DeviceOption
 from smvae_core.cli.tables import error_table
 from smvae_core.errors import ConfigurationError
 from smvae_core.simulation.scene import SceneLook
@@ -150,7 +150,7 @@ def replay(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Number of processes for several bags; by default one for each core.")
     ] = None,
-    device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
+    device: DeviceOption = "auto",
 ) -> None:
     """Evaluate on bags, offline: report.html tells how good the fusion was, which modality was out when, and more.
 
@@ -166,7 +166,7 @@ def replay(
     job = ReplayJob(
         checkpoint=best_of(checkpoint) if checkpoint else None,
         changes=_changes(params_file, topic or []),
-        device=device.value,
+        device=device,
         drop=tuple(drop or ()),
         noise=tuple(noise or ()),
         delay=tuple(delay or ()),

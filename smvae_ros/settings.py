@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
+from smvae_core.device import Device
 from smvae_core.errors import ConfigurationError, explain
 from smvae_core.modality import Modality
 from smvae_ros.conversions.bindings import Binding, bind
@@ -57,9 +58,9 @@ class NodeSettings(_Settings):
         description="path of a .safetensors checkpoint; empty: the one that ships with the package",
         json_schema_extra=UNCONFIGURED,
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
+    device: Device = Field(
         default="auto",
-        description="where the model runs: auto (a GPU where there is one), cpu or cuda",
+        description="where the model runs: auto (the first GPU if it works, else the processor), cpu, cuda or cuda:N",
         json_schema_extra=UNCONFIGURED,
     )
     precision: Literal["single", "half"] = Field(

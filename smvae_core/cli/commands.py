@@ -1,4 +1,4 @@
-"""The `smvae` command: simulate, train, reproduce, runs, evaluate, info, export. The robot side adds `bag` and `replay`."""
+"""The `smvae` command: simulate, train, reproduce, runs, evaluate, info, export. `smvae_ros.cli` adds its own."""
 
 import os
 import shlex
@@ -15,12 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import smvae_core
 from smvae_core.cli import tables
 from smvae_core.cli.exit import Commands, partly_done, run
-from smvae_core.cli.options import DeviceName, PrecisionName, SystemName
+from smvae_core.cli.options import DeviceOption, PrecisionName, PrecisionOption, SystemName
 from smvae_core.cli.reproduce import reproduce
 
 app = typer.Typer(
     cls=Commands,
-    help="The Set Multimodal VAE: learn one latent space for RGB, depth, force/torque and action from logs, and judge it.",
+    help="The Set Multimodal VAE: learn one latent space for RGB, depth, force/torque and action from logs.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -45,7 +45,7 @@ class Peg(str, Enum):
 
 
 def main() -> None:
-    """Entry point of the library alone, without the robot side's commands."""
+    """Run the command of the library alone, without the commands of `smvae_ros`."""
     run(app)
 
 
@@ -67,13 +67,11 @@ def _root(
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Option(help="Folder for the logs; made if it is not there.")],
-    trajectories: Annotated[int, typer.Option(min=1, help="How many trajectories.")] = 10,
-    steps: Annotated[int, typer.Option(min=2, help="Steps of each, 20 a second.")] = 1000,
+    trajectories: Annotated[int, typer.Option(min=1, help="Number of trajectories.")] = 10,
+    steps: Annotated[int, typer.Option(min=2, help="Steps of each trajectory, 20 a second.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     peg: Annotated[Peg, typer.Option(help="Shape of the peg and its hole.")] = Peg.triangle,
-    vary_scene: Annotated[
-        bool, typer.Option("--vary-scene", help="Randomise box, camera, colours and light too.")
-    ] = False,
+    vary_scene: Annotated[bool, typer.Option("--vary-scene", help="Vary box, camera, colours and light too.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the bytes do not depend on it.")] = 1,
 ) -> None:
     """Write Vision&Touch logs of simulated peg insertions (needs the extra 'sim').
@@ -109,25 +107,25 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="YAML configuration; by default the paper's (config/vision_touch.yaml).")
     ] = None,
-    system: Annotated[SystemName | None, typer.Option(help="Which paper's posterior and objective.")] = None,
+    system: Annotated[SystemName | None, typer.Option(help="Which paper's model; smvae by default.")] = None,
     size: Annotated[Size | None, typer.Option(help="Networks: 'paper', or 'compact' for processors.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs, instead of the configuration's.")] = None,
-    device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
-    precision: Annotated[PrecisionName, typer.Option(help="Of the networks; the bound stays in 32 bits.")] = (
-        PrecisionName.full
-    ),
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = PrecisionName.full,
     cache: Annotated[
         Path | None, typer.Option(help="Folder for the cache of the logs; by default beside them.")
     ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Go on without log files that cannot be used; the run says which.")
+        bool, typer.Option("--skip-bad", help="Leave out log files that cannot be used; the run names them.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, if there is one; --epochs may differ.")
+        bool, typer.Option("--resume", help="Continue the run in --out, if there is one; --epochs may differ.")
     ] = False,
 ) -> None:
-    """Train on logs. Ctrl-C saves; the run's best.safetensors is the model to use. Killed, it goes on by --resume, to
-    the same weights. Several processes: torchrun --nproc-per-node 2 -m smvae_core.cli train …
+    """Train on logs. The run's best.safetensors is the model to use.
+
+    Ctrl-C saves. A run that was stopped or killed continues with --resume, to the same weights. To train with several
+    processes: torchrun --nproc-per-node 2 -m smvae_core.cli train …
 
     Example: smvae train --data logs --out runs/first --size compact --epochs 60
     """
@@ -153,13 +151,13 @@ def train(
         out,
         configuration,
         command,
-        device=device.value,
+        device=device,
         precision=precision.value,
         cache=cache,
         skip_bad=skip_bad,
         resume=resume,
     )
-    # Of the processes that torchrun starts, one speaks.
+    # Only the first of the processes that torchrun starts prints.
     first = int(os.environ.get("RANK", 0)) == 0
     try:
         finished = fit(job, console)
@@ -190,22 +188,25 @@ def runs(folder: Annotated[Path, typer.Argument(help="A folder with runs, at any
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A run, of which the best epoch is taken, or a checkpoint.")],
+    model: Annotated[Path, typer.Argument(help="A run (its best epoch is taken), or a checkpoint.")],
     data: Annotated[Path, typer.Option(help="Folder with Vision&Touch logs that it was not trained on.")],
     out: Annotated[Path | None, typer.Option(help="Folder for figures.json and plots.")] = None,
     held_out: Annotated[
-        bool, typer.Option("--held-out", help="Judge on the trajectories that the run held out; --data is its own.")
+        bool,
+        typer.Option("--held-out", help="Evaluate on the trajectories that the run held out; --data is the run's own."),
     ] = False,
-    most: Annotated[int, typer.Option(min=0, help="At most so many samples, evenly spaced; 0 for all.")] = 1000,
-    draws: Annotated[int, typer.Option(min=1, help="Of the latent, for the log-likelihoods.")] = 4,
-    device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
+    most: Annotated[int, typer.Option(min=0, help="Number of samples, evenly spaced; 0 for all.")] = 1000,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of the latent, for the log-likelihoods.")] = 4,
+    device: DeviceOption = "auto",
     cache: Annotated[
         Path | None, typer.Option(help="Folder for the cache of the logs; by default beside them.")
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without log files that cannot be used.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out log files that cannot be used.")] = False,
 ) -> None:
-    """Judge a model on logs: errors and log-likelihoods from every subset of its senses, probes of the latent for
-    contact and pose, robustness curves, trivial baselines.
+    """Evaluate a model on logs.
+
+    Shows errors and log-likelihoods from every subset of its modalities, probes of the latent for contact and pose,
+    robustness to spoiled modalities, and trivial baselines.
 
     Example: smvae evaluate runs/first --data other_logs --out figures
     """
@@ -218,11 +219,11 @@ def evaluate(
 
     path = best_of(model)
     loaded = load(path)
-    loaded.model.to(torch_device(device.value))
+    loaded.model.to(torch_device(device))
     samples, others = read_logs_to_judge(loaded.metadata, data, held_out, cache, skip_bad, console)
     if out is not None:
         writable(out)
-    with console.status("judging") as status:
+    with console.status("evaluating") as status:
         found = judge(
             loaded,
             samples,
@@ -230,7 +231,7 @@ def evaluate(
             (path.name, data.name),
             most or None,
             draws,
-            lambda stage: status.update(f"judging: {stage}"),
+            lambda stage: status.update(f"evaluating: {stage}"),
         )
     console.print(tables.error_table(found.evaluation.subsets, loaded.model.names))
     console.print(tables.likelihood_table(found.evaluation, loaded.model.names, draws))
@@ -247,10 +248,10 @@ def evaluate(
 def info(
     checkpoint: Annotated[
         Path | None,
-        typer.Argument(help="A run, of which the best epoch is taken, or a checkpoint; by default the shipped one."),
+        typer.Argument(help="A run (its best epoch is taken), or a checkpoint; by default the shipped one."),
     ] = None,
 ) -> None:
-    """What a checkpoint is: modalities, training data, how to train it again, held-out errors.
+    """Describe a checkpoint: modalities, training data, how to train it again, held-out errors.
 
     Example: smvae info runs/first
     """
@@ -260,16 +261,17 @@ def info(
     path = best_of(checkpoint) if checkpoint else default_checkpoint()
     metadata = read_metadata(path)
     console.print(
-        f"[bold]{escape(str(path))}[/]  {path.stat().st_size / 1e6:.1f} MB, written by smvae {metadata.package_version}\n"
+        f"[bold]{escape(str(path))}[/]  {path.stat().st_size / 1e6:.1f} MB, "
+        f"written by smvae {metadata.package_version}\n"
         f"system {metadata.model.system}, {metadata.model.size} networks, latent of {metadata.model.latent}"
     )
     console.print(tables.modality_table(metadata.model.modalities))
-    if metadata.training is not None:
+    if (training := metadata.training) is not None:
         console.print(
-            f"trained for {metadata.training.epochs} epochs on {metadata.training.samples} samples of {metadata.training.data}; "
-            f"{len(metadata.training.held_out)} trajectories held out\nto train it again:"
+            f"trained for {training.epochs} epochs on {training.samples} samples of {training.data}; "
+            f"{len(training.held_out)} trajectories held out\nto train it again:"
         )
-        for command in metadata.training.commands:
+        for command in training.commands:
             console.print(f"  {escape(command)}", soft_wrap=True, highlight=False)
     if metadata.metrics is not None:
         console.print(tables.error_table(metadata.metrics.subsets, [m.name for m in metadata.model.modalities]))
@@ -277,10 +279,10 @@ def info(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A run, of which the best epoch is taken, or a checkpoint.")],
+    checkpoint: Annotated[Path, typer.Argument(help="A run (its best epoch is taken), or a checkpoint.")],
     onnx: Annotated[Path, typer.Option(help="The file to write.")],
 ) -> None:
-    """The whole model as one ONNX graph for other runtimes, checked against PyTorch first (needs the extra 'onnx').
+    """Write the whole model as one ONNX graph for other runtimes, after checking it against PyTorch (extra 'onnx').
 
     Example: smvae export runs/first/best.safetensors --onnx model.onnx
     """

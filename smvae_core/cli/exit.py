@@ -1,4 +1,4 @@
-"""How a command ends that could not do what it was asked to."""
+"""The end of a command that could not do all that it was asked to: one sentence, and an exit code."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from smvae_core.errors import SMVAEError
 
 
 def run(application: Callable[[], None]) -> None:
-    """Run a typer application: bad input becomes one sentence on stderr and exit code 2."""
+    """Run a typer application; bad input ends it with one sentence on stderr and exit code 2."""
     try:
         application()
     except SMVAEError as error:
@@ -22,10 +22,15 @@ def run(application: Callable[[], None]) -> None:
 
 
 def partly_done(errors: Sequence[str], total: int, what: str) -> None:
-    """List, at the end, those of several that were left out; the exit code is 3 where there are any.
+    """List the inputs that could not be used; end with exit code 3 if there are any.
 
     Args:
-        what: they are, and could not be, as "bags could not be replayed".
+        errors: a sentence for each of them.
+        total: number of inputs.
+        what: continues the sentence "3 of 5 …", as "bags could not be replayed".
+
+    Raises:
+        Exit: with code 3.
     """
     if not errors:
         return
@@ -37,10 +42,10 @@ def partly_done(errors: Sequence[str], total: int, what: str) -> None:
 
 
 class Commands(TyperGroup):
-    """The commands; Ctrl-C in any of them is told, and the exit code 130 whatever the version of click."""
+    """A group of commands that ends with exit code 130 after Ctrl-C, whatever the version of click."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
-        """Run the command that was named."""
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the user named."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -1,16 +1,12 @@
-"""Choices that several commands offer."""
+"""Options that several commands share."""
 
 from enum import Enum
+from typing import Annotated
 
+import typer
+
+from smvae_core.device import checked_device
 from smvae_core.systems.registry import SYSTEMS
-
-
-class DeviceName(str, Enum):
-    """Where the model runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 class PrecisionName(str, Enum):
@@ -28,3 +24,24 @@ class SystemName(str, Enum):
     members = vars()
     for name in SYSTEMS:
         members[name] = name
+
+
+def _device(name: str) -> str:
+    try:
+        return checked_device(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        callback=_device,
+        metavar="auto|cpu|cuda|cuda:N",
+        help="'auto' takes the first GPU if it works, else the processor.",
+    ),
+]
+PrecisionOption = Annotated[
+    PrecisionName, typer.Option("--precision", help="Arithmetic of the networks; the bound stays in 32 bits.")
+]

@@ -1,4 +1,4 @@
-"""`smvae reproduce NAME`: one command an experiment of the SMVAE paper."""
+"""`smvae reproduce NAME`: an experiment of the SMVAE paper by one command."""
 
 import shlex
 import sys
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from smvae_core.cli.options import DeviceName, PrecisionName, SystemName
+from smvae_core.cli.options import DeviceOption, PrecisionName, PrecisionOption, SystemName
 from smvae_core.systems.registry import SYSTEMS
 
 
@@ -31,25 +31,24 @@ def reproduce(
         Path | None, typer.Option(help="Folder with the data; an error says which, and where from.")
     ] = None,
     systems: Annotated[
-        list[SystemName] | None, typer.Option("--systems", help="A system to compare, again for more; all by default.")
+        list[str] | None,
+        typer.Option("--systems", help="A system to compare; may be given several times. All by default."),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="For a processor: compact networks, few epochs, few test points.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="So many runs of each system, with seeds from 0.")] = 1,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the experiment's.")] = None,
-    test_points: Annotated[int | None, typer.Option(min=2, help="Judge so many held-out samples.")] = None,
-    draws: Annotated[int | None, typer.Option(min=1, help="Importance samples for each of them.")] = None,
-    device: Annotated[DeviceName, typer.Option(help="'auto' takes the GPU where there is one.")] = DeviceName.auto,
-    precision: Annotated[PrecisionName, typer.Option(help="Of the networks; the bound stays in 32 bits.")] = (
-        PrecisionName.full
-    ),
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Go on without files that cannot be used.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each system, with seeds from 0.")] = 1,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs, instead of the experiment's.")] = None,
+    test_points: Annotated[int | None, typer.Option(min=2, help="Held-out samples to evaluate on.")] = None,
+    draws: Annotated[int | None, typer.Option(min=1, help="Importance samples of each held-out sample.")] = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = PrecisionName.full,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be used.")] = False,
 ) -> None:
-    """Train the systems on an experiment of the SMVAE paper, judge them, and write the table beside the published one.
+    """Repeat an experiment of the SMVAE paper: train the systems, evaluate them, compare with the published table.
 
-    Ctrl-C saves; the same command goes on, and leaves alone what is finished. Each system's folder is a run as those of
-    smvae train, whose last.safetensors is what was judged.
+    Ctrl-C saves; the same command continues, without repeating what is finished. Each system's folder is a run like
+    those of smvae train; its last.safetensors is what was evaluated.
 
     Example: smvae reproduce fashion-mnist --quick --out fashion
     """
@@ -68,7 +67,7 @@ def reproduce(
         quick=quick,
         data=data,
         changes={key: value for key, value in changes.items() if value is not None},
-        device=device.value,
+        device=device,
         precision=precision.value,
         skip_bad=skip_bad,
     )

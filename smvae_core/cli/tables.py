@@ -1,4 +1,4 @@
-"""Tables of figures for the screen."""
+"""Tables of figures, as the commands print them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,9 @@ if TYPE_CHECKING:  # torch takes seconds to import; --help does without
 
 
 def error_table(rows: Sequence[SubsetErrors], names: Sequence[str]) -> Table:
-    """One line a subset, one column a predicted modality; bold where the modality itself was in the subset."""
-    table = Table(
-        "predicted from",
-        *names,
-        title="NMSE: mean squared error divided by that of the training mean (below 1: something was learned)",
-    )
+    """Return NMSE, one line a subset, one column a predicted modality; bold where the subset holds the modality."""
+    title = "NMSE: mean squared error divided by that of predicting the training mean (below 1: something was learned)"
+    table = Table("predicted from", *names, title=title)
     for row in rows:
         shown = {name: f"{row.nmse[name]:.3f}" if name in row.nmse else "–" for name in names}
         cells = [f"[bold]{shown[name]}[/]" if name in row.subset else shown[name] for name in names]
@@ -31,8 +28,8 @@ def error_table(rows: Sequence[SubsetErrors], names: Sequence[str]) -> Table:
 
 
 def likelihood_table(evaluation: Evaluation, names: tuple[str, ...], draws: int) -> Table:
-    """Log p(x_m | set) in nats, one line a subset; bold where the modality itself was in the subset."""
-    title = f"log-likelihood in nats of each sense given the set, by {draws} draw{'s' * (draws > 1)} of the latent"
+    """Return log p(x_m | set) in nats, one line a subset; bold where the subset holds the modality."""
+    title = f"log-likelihood in nats of each modality given the set, by {draws} draw{'s' * (draws > 1)} of the latent"
     table = Table("predicted from", *names, title=title)
     for row in evaluation.subsets:
         nats = {name: f"{row.log_likelihood[name]:.1f}" if name in row.log_likelihood else "–" for name in names}
@@ -43,7 +40,7 @@ def likelihood_table(evaluation: Evaluation, names: tuple[str, ...], draws: int)
 
 
 def probe_table(judgement: Judgement) -> Table:
-    """Probes by subset, and what needs no learning."""
+    """Return the probes of the latent by subset, and the trivial baselines."""
     table = Table("probe of the latent of", "contact accuracy", "next-pose MSE × 1e-4", "next-position MSE, mm²")
     for row in judgement.probes:
         table.add_row(" + ".join(row.subset), _percent(row.contact_accuracy), _e4(row.pose_mse), _mm2(row.position_mse))
@@ -62,7 +59,7 @@ def baseline_table(judgement: Judgement) -> Table:
     from smvae_core.scores import normalised
 
     baselines = judgement.baselines
-    # Logs may lack a modality throughout: everything is what they have.
+    # Logs may lack a modality throughout; then "everything" is what they have.
     whole = max(judgement.evaluation.subsets, key=lambda row: (row.samples > 0, len(row.subset)))
     table = Table("NMSE", *baselines.mean)
     before = {name: normalised(error, baselines.mean[name]) for name, error in baselines.previous.items()}
@@ -73,9 +70,9 @@ def baseline_table(judgement: Judgement) -> Table:
 
 
 def robustness_table(judgement: Judgement) -> Table:
-    """Return the mean NMSE with one modality spoiled, at some of the levels."""
+    """Return the NMSE, mean over the modalities, with one modality spoiled, at some of the levels."""
     levels = (0.0, 0.3, 0.6, 0.9)
-    table = Table("spoiled", *(f"level {level}" for level in levels), title="mean NMSE over all modalities")
+    table = Table("spoiled", *(f"level {level}" for level in levels), title="NMSE, mean over the modalities")
     found = {
         (p.modality, p.kind, p.level): f"{sum(p.nmse.values()) / len(p.nmse):.3f}" if p.nmse else "–"
         for p in judgement.robustness
@@ -86,7 +83,7 @@ def robustness_table(judgement: Judgement) -> Table:
 
 
 def run_table(runs: Sequence[Summary]) -> Table:
-    """Runs with their figures, in the order given."""
+    """Return runs with their figures, in the order given."""
     names = list(dict.fromkeys(name for summary in runs for name in summary.full))
     table = Table(
         "run",
@@ -94,8 +91,8 @@ def run_table(runs: Sequence[Summary]) -> Table:
         "samples",
         "mean",
         *names,
-        title="held-out NMSE of the best epoch: its mean over the subsets of all, all but one and one modality, and each "
-        "modality from everything",
+        title="held-out NMSE of the best epoch: the mean over the subsets of all, all but one and single modalities, and "
+        "each one from everything",
     )
     for run in runs:
         full = [f"{run.full[name]:.3f}" if name in run.full else "–" for name in names]
@@ -105,7 +102,7 @@ def run_table(runs: Sequence[Summary]) -> Table:
 
 
 def modality_table(modalities: Sequence[Modality]) -> Table:
-    """What a model's modalities are."""
+    """Return the modalities of a model with shape, network and likelihood."""
     table = Table("modality", "shape", "network", "likelihood", "λ", "from")
     for m in modalities:
         table.add_row(m.name, "×".join(map(str, m.shape)), m.network, m.likelihood, f"{m.weight:g}", m.source)
@@ -113,7 +110,7 @@ def modality_table(modalities: Sequence[Modality]) -> Table:
 
 
 def export_table(exported: Exported) -> Table:
-    """Inputs and outputs of an exported graph."""
+    """Return inputs and outputs of an exported graph."""
     table = Table("", "name", "shape (B: batch)")
     for kind, shapes in (("input", exported.inputs), ("output", exported.outputs)):
         for name, shape in shapes.items():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from smvae_core.errors import SMVAEError
-from smvae_core.inference.decoding import SenseDecoder
+from smvae_core.inference.decoding import ModalityDecoder
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.subsets import subset_mask
 from smvae_core.systems.posterior import Posterior
@@ -209,12 +209,12 @@ def _from_prior(model: MultimodalVAE, batch: Batch, names: Sequence[str], sample
     return Estimate(*(x[which.to(device)] for x in total.estimate()))
 
 
-def _decoders(model: MultimodalVAE, names: Sequence[str]) -> dict[str, SenseDecoder]:
+def _decoders(model: MultimodalVAE, names: Sequence[str]) -> dict[str, ModalityDecoder]:
     phases = next(model.parameters()).device.type == "cpu"
-    return {name: SenseDecoder(model, name, phases) for name in names}
+    return {name: ModalityDecoder(model, name, phases) for name in names}
 
 
-def _log_p(decoder: SenseDecoder, x: Tensor, z: Tensor) -> Tensor:
+def _log_p(decoder: ModalityDecoder, x: Tensor, z: Tensor) -> Tensor:
     """Log p(x_m | z) of z (S, N, L): (S, N)."""
     parameters = decoder.parameters(z.flatten(0, 1))
     return decoder.log_likelihood(x, parameters.unflatten(0, z.shape[:2]))

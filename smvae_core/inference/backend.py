@@ -66,7 +66,8 @@ class TorchBackend:
     """
 
     def __init__(self, model: MultimodalVAE, device: torch.device, memory_format: torch.memory_format) -> None:
-        self.model = model.to(device, memory_format=memory_format).eval()
+        self.model = model.to(device).eval()
+        self.model.to(memory_format=memory_format)  # type: ignore[call-overload]  # missing in torch's types
         self._device = device
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""A model as CUDA graphs: on a GPU one set is a few hundred small kernels, and starting them one by one takes longest."""
+"""A model as CUDA graphs. On a GPU one set is a few hundred small kernels; starting them one by one takes longest."""
 
 import copy
 from collections.abc import Callable, Collection
@@ -48,7 +48,7 @@ class CudaGraphBackend:
     @torch.inference_mode()
     def run(self, arrays: Arrays, masks: np.ndarray, predict: Collection[str]) -> Outputs:
         """As `Backend.run`, one subset after the other; what is absent is embedded all the same, and masked."""
-        for name, present in zip(self._model.names, masks.any(axis=0)):
+        for name, present in zip(self._model.names, np.any(masks, axis=0).tolist()):
             if present:
                 self._inputs[name].send(arrays[name])
         rows = [self._run(mask, predict) for mask in masks]

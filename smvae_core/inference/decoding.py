@@ -1,7 +1,7 @@
-"""One sense decoded from latents in as few operations and passes over memory as it takes.
+"""Decoding of one modality from latents, with few operations and few passes over memory.
 
-Images are decoded to their phases (`smvae_core.inference.phases`) and compared as they are: neither likelihoods nor
-errors ask where a pixel lies.
+Images are decoded to their phases (`smvae_core.inference.phases`) and compared in that layout: neither likelihoods nor
+errors depend on where a pixel lies.
 """
 
 import torch
@@ -12,55 +12,58 @@ from smvae_core.model.likelihood import expectation, log_likelihood, log_likelih
 from smvae_core.model.vae import MultimodalVAE
 
 
-class SenseDecoder:
-    """z to p(x_m | z) of one modality, by a copy of the weights.
+class ModalityDecoder:
+    """The decoder z to p(x_m | z) of one modality, with a copy of the weights.
 
-    What it gives may be laid out in another way than the model's own arrays: `restored` gives those.
+    Its arrays may have another layout than the model's: `laid_out` converts to it, `restored` converts back.
 
     Args:
         model: in evaluation mode, on its device.
-        phases: whether an image may be laid out so; what gains by it is a processor.
+        name: of the modality.
+        phases: whether images may be laid out as phases, which is faster on a processor.
     """
 
     def __init__(self, model: MultimodalVAE, name: str, phases: bool = True) -> None:
         self._model, self._name = model, name
         self._modality = model.modalities[name]
-        # A categorical modality's softmax runs over neighbouring entries, so that it must have them beside each other.
-        apart = phases and self._modality.likelihood != "categorical" and has_phases(model.decoders[name])
-        self._phases = PhaseDecoder(model.decoders[name]) if apart else None
-        # Entries that only the layout has are 0, with a parameter of 0: what log p they would add.
+        # The softmax of a categorical modality runs over neighbouring entries, which phases would part.
+        decoder = model.decoders[name]
+        apart = phases and self._modality.likelihood != "categorical"
+        self._phases = PhaseDecoder(decoder) if apart and has_phases(decoder) else None
+        # The border, which only phases have, is 0 with a parameter of 0. `_of_border` is the log p that it adds.
         zero = torch.zeros(1, *self._modality.shape)
         more = self.laid_out(zero).numel() - zero.numel()
         self._of_border = float(log_likelihood(self._modality, zero, zero)) * more / zero.numel()
 
     def parameters(self, z: Tensor) -> Tensor:
-        """Of the likelihood, from z (B, L), laid out in its own way."""
+        """Return the parameters of the likelihood, from z (B, L), in the decoder's own layout."""
         if self._phases is None:
             return self._model.decode(z, [self._name])[self._name]
         return clear_border(self._phases(z))
 
     def expectation(self, z: Tensor) -> Tensor:
-        """E[x_m | z] of z (B, L), laid out in its own way."""
+        """Return E[x_m | z] of z (B, L), in the decoder's own layout."""
         if self._phases is None:
             return self._model.predict(z, [self._name])[self._name]
         return clear_border(expectation(self._modality, self._phases(z)))
 
     def laid_out(self, x: Tensor) -> Tensor:
-        """Arrays (B, *shape) as `parameters` and `expectation` give them."""
+        """Convert arrays (B, *shape) to the decoder's own layout."""
         return x if self._phases is None else to_phases(x)
 
     def restored(self, x: Tensor) -> Tensor:
-        """What `parameters` or `expectation` gives as (B, *shape)."""
+        """Convert arrays in the decoder's own layout to (B, *shape)."""
         return x if self._phases is None else from_phases(x)
 
     def log_likelihood(self, x: Tensor, parameters: Tensor) -> Tensor:
-        """Log p(x | z) of observations that are `laid_out` and of what `parameters` gave, as (..., B, *its own shape).
+        """Return log p(x | z) in nats, (..., B).
 
-        Returns:
-            (..., B), in nats.
+        Args:
+            x: observations, `laid_out`.
+            parameters: as `parameters` returns them, (..., B, *shape of the layout).
         """
         return log_likelihood(self._modality, x, parameters) - self._of_border
 
     def log_likelihood_of_pairs(self, x: Tensor, parameters: Tensor) -> Tensor:
-        """The same of N observations with each of S parameters: (S, N)."""
+        """Return log p(x | z) of each of N observations with each of S parameters, (S, N)."""
         return log_likelihood_of_pairs(self._modality, x, parameters) - self._of_border

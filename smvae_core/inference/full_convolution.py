@@ -1,11 +1,13 @@
 """Small full convolutions with a third of the arithmetic, by products of polynomials (Toom 1963, Cook 1966).
 
-A transposed convolution of stride 1 is the product of two polynomials in two variables: pixels are the coefficients of
-one, the kernel those of the other. A polynomial of degree d is known by its values at d + 1 points, and there a
-product is a product of numbers; here, of the matrices between the channels. From 5 × 5 to 8 × 8 pixels that is 64
+A transposed convolution of stride 1 is a product of two polynomials in two variables: the pixels are the coefficients
+of one, the kernel those of the other. d + 1 values determine a polynomial of degree d, and the values of a product are
+products of values (here, of the matrices between the channels). From 5 × 5 to 8 × 8 pixels that is 64
 products in place of 400. Rounding grows with the number of points: at 8 by 8 it is some 1e-5 of the largest output, at
 9 by 9 some 6e-5.
 """
+
+from typing import TypeGuard, cast
 
 import numpy as np
 import torch
@@ -15,12 +17,12 @@ _MOST_POINTS = 9
 
 
 class FullConvolution(nn.Module):
-    """A trained transposed convolution, for inputs of one size. It has a copy of the weights.
+    """A trained transposed convolution for inputs of one size, with a copy of the weights.
 
     Args:
-        layer: one that `is_small_full_convolution` of inputs of this size.
-        height: of the inputs, pixels.
-        width: of the same.
+        layer: a layer for which `is_small_full_convolution` holds at this size.
+        height: of the inputs, in pixels.
+        width: of the inputs, in pixels.
     """
 
     rows_at_points: Tensor
@@ -33,10 +35,10 @@ class FullConvolution(nn.Module):
     def __init__(self, layer: nn.ConvTranspose2d, height: int, width: int) -> None:
         super().__init__()
         rows, columns = (size + kernel - 1 for size, kernel in zip((height, width), layer.kernel_size))
-        weight, bias = (x.detach().double().cpu().numpy() for x in (layer.weight, layer.bias))
+        weight, bias = (cast(Tensor, x).detach().double().cpu().numpy() for x in (layer.weight, layer.bias))
         of_kernel = [_values(size, points) for size, points in zip(layer.kernel_size, (rows, columns))]
         of_rows, of_columns = _values(rows, rows), _values(columns, columns)
-        # The bias is a polynomial as well, all of whose coefficients are the same.
+        # The bias is a polynomial whose coefficients are all the same.
         for name, array in (
             ("rows_at_points", _values(height, rows)),
             ("columns_at_points", _values(width, columns)),
@@ -48,18 +50,18 @@ class FullConvolution(nn.Module):
             self.register_buffer(name, torch.tensor(array, dtype=layer.weight.dtype, device=layer.weight.device))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, height, width) to what the layer gives, pixels first in memory."""
+        """Return what the layer returns for (B, C, height, width), with the pixels first in memory."""
         b, channels = x.shape[:2]
         pixels = x.permute(2, 3, 0, 1).flatten(2)
         values = _along_both(self.rows_at_points, self.columns_at_points, pixels).view(-1, b, channels)
         products = torch.baddbmm(self.bias, values, self.kernel)
         points = products.view(len(self.points_to_rows), len(self.points_to_columns), -1)
         out = _along_both(self.points_to_rows, self.points_to_columns, points)
-        return out.unflatten(2, (b, -1)).permute(2, 3, 0, 1)
+        return out.view(*out.shape[:2], b, -1).permute(2, 3, 0, 1)
 
 
-def is_small_full_convolution(layer: nn.Module, height: int, width: int) -> bool:
-    """Whether a layer is a transposed convolution of stride 1 without padding, and its output at most 9 × 9 pixels."""
+def is_small_full_convolution(layer: nn.Module, height: int, width: int) -> TypeGuard[nn.ConvTranspose2d]:
+    """Return whether a layer is a transposed convolution, stride 1, no padding, of at most 9 × 9 output pixels."""
     return (
         isinstance(layer, nn.ConvTranspose2d)
         and layer.stride == layer.dilation == (1, 1)
@@ -72,12 +74,12 @@ def is_small_full_convolution(layer: nn.Module, height: int, width: int) -> bool
 
 
 def _values(coefficients: int, points: int) -> np.ndarray:
-    """From the coefficients of a polynomial to its values at so many points, (points, coefficients)."""
-    # Evenly by the angle of their slopes, which keeps rounding small. The last is infinity: the leading coefficient.
+    """Return the matrix from the coefficients of a polynomial to its values, (points, coefficients)."""
+    # Points at evenly spaced angles keep rounding small. The last is infinity, where the value is the last coefficient.
     finite = np.tan(np.pi * np.arange(1, points) / points - np.pi / 2)
     return np.vstack([np.vander(finite, coefficients, increasing=True), np.eye(coefficients)[-1]])
 
 
 def _along_both(rows: Tensor, columns: Tensor, x: Tensor) -> Tensor:
-    """X (H, W, N) with one matrix times its rows and another times its columns."""
-    return columns @ (rows @ x.flatten(1)).unflatten(1, x.shape[1:])
+    """Multiply the rows of x (H, W, N) by one matrix and its columns by another."""
+    return columns @ (rows @ x.flatten(1)).view(len(rows), *x.shape[1:])

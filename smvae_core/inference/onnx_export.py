@@ -1,4 +1,4 @@
-"""A whole model as one ONNX file, for runtimes other than the engine (needs the extra 'onnx')."""
+"""Export of a whole model as one ONNX file, for runtimes other than the engine (needs the extra 'onnx')."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,13 @@ _POSTERIOR = ("mean", "log_variance", "attention")
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """Description of an exported graph.
 
     Attributes:
-        inputs: name to shape, one a modality and `mask`; B is the batch.
+        inputs: name to shape: each modality, and `mask`; B is the batch.
         outputs: name to shape: mean, log_variance, attention, and a prediction of each modality.
-        subsets: how many were compared with eager, the empty one among them.
-        difference: the largest of them.
+        subsets: how many subsets were compared with eager, the empty one among them.
+        difference: the largest difference from eager.
     """
 
     inputs: dict[str, str]
@@ -37,9 +37,9 @@ class Exported:
 
 
 class MaskedModel(nn.Module):
-    """The model without branches, for one traced graph: everything is embedded, then what is absent is masked out.
+    """The model without branches: everything is embedded, then absent modalities are masked out.
 
-    Only for a trained model: in training, absent rows would enter the batch statistics.
+    Only for inference: in training, absent rows would enter the batch statistics.
     """
 
     def __init__(self, model: MultimodalVAE) -> None:
@@ -47,11 +47,11 @@ class MaskedModel(nn.Module):
         self.model = model.eval()
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Mean (B, L), log variance (B, L), attention (B, M), and each E[x_m | z = mean] (B, *shape).
+        """Return mean (B, L), log variance (B, L), attention (B, M), and each E[x_m | z = mean] (B, *shape).
 
         Args:
-            inputs: each modality (B, *shape), in the model's order, then the mask (B, M), bool. What stands in absent
-                slots has no influence, not even NaN.
+            inputs: each modality (B, *shape), in the model's order, then the mask (B, M), bool. The content
+                of absent slots has no influence, not even NaN.
         """
         *batch, mask = inputs
         embeddings = [self.model.embeddings[name](x) for name, x in zip(self.model.names, batch)]
@@ -64,9 +64,9 @@ class MaskedModel(nn.Module):
 
 
 def export_onnx(loaded: Checkpoint, path: Path) -> Exported:
-    """Write the model to `path`, once ONNX Runtime agrees with eager to 1e-4 on every subset and on the empty set.
+    """Write the model to `path` if ONNX Runtime agrees with eager to 1e-4 on every subset and on the empty set.
 
-    The file's metadata hold the package version and the model's configuration as JSON: shapes, preprocessing, order.
+    The metadata of the file hold the package version and, as JSON, the configuration of the model.
 
     Raises:
         BackendError: a package is missing, the model cannot be exported, the graph does not agree with eager, or the

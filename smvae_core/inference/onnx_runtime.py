@@ -1,7 +1,7 @@
-"""A model through ONNX Runtime, on a processor (needs the extra 'onnx').
+"""A model in ONNX Runtime, on a processor (needs the extra 'onnx').
 
-Three kinds of small graph instead of one large one: an embedding network for each modality, the set encoder, and a
-decoder for each modality. So what is absent is not embedded and what nobody asked for is not decoded.
+Each embedding network, the set encoder and each decoder is a graph of its own, so absent modalities are not embedded,
+and only predictions that were asked for are decoded.
 """
 
 import importlib
@@ -21,10 +21,10 @@ from smvae_core.model.vae import MultimodalVAE
 
 
 class OnnxBackend:
-    """ONNX Runtime, one thread. Exporting and optimising the graphs takes about half a second.
+    """ONNX Runtime with one thread. Exporting and optimising the graphs takes about half a second.
 
     Raises:
-        BackendError: a package is missing, or the model has a part that ONNX cannot express.
+        BackendError: a package is missing, or ONNX cannot express a part of the model.
     """
 
     def __init__(self, model: MultimodalVAE) -> None:
@@ -48,7 +48,7 @@ class OnnxBackend:
         self._decode = {name: session(to_onnx(_Prediction(model, name), {"z": latent}, ["x"])) for name in model.names}
 
     def run(self, arrays: Arrays, masks: np.ndarray, predict: Collection[str]) -> Outputs:
-        """As `Backend.run`."""
+        """Fuse as `Backend.run` says."""
         embeddings = np.zeros((len(masks), len(self._names), self._width), np.float32)
         for column, name in enumerate(self._names):
             if masks[:, column].any():
@@ -60,7 +60,7 @@ class OnnxBackend:
 
 
 class _Prediction(nn.Module):
-    """z to E[x_m | z] of one modality."""
+    """The network from z to E[x_m | z] of one modality."""
 
     def __init__(self, model: MultimodalVAE, name: str) -> None:
         super().__init__()
@@ -68,29 +68,31 @@ class _Prediction(nn.Module):
         self.modality = model.modalities[name]
 
     def forward(self, z: Tensor) -> Tensor:
+        """Return E[x_m | z] (B, *shape) of z (B, L)."""
         return expectation(self.modality, self.decoder(z))
 
 
 def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> bytes:
-    """An ONNX graph (opset 17) of a module; the first dimension of every input and output is free.
+    """Return the ONNX graph (opset 17) of a module; the first dimension of every input and output is free.
 
     Args:
-        inputs: an example of each, by name, in the order of `forward`.
-        outputs: names.
+        module: in evaluation mode afterwards.
+        inputs: an example of each input, by name, in the order of `forward`.
+        outputs: names of the outputs.
 
     Raises:
-        BackendError: a package is missing, or the module does what ONNX cannot express.
+        BackendError: a package is missing, or ONNX cannot express the module.
     """
     required("onnx")
     content = io.BytesIO()
     try:
         with warnings.catch_warnings():
-            # The exporter that PyTorch would rather have us use needs a second per network, this one milliseconds.
+            # The exporter that PyTorch recommends takes a second a network, this one milliseconds.
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.onnx.export(
                 module.eval(),
                 tuple(inputs.values()),
-                content,
+                content,  # type: ignore[arg-type]  # without dynamo, file-like objects are taken too
                 dynamo=False,
                 opset_version=17,
                 input_names=list(inputs),
@@ -104,23 +106,23 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]
 
 
 def session(graph: bytes) -> Any:
-    """An `onnxruntime.InferenceSession` of a graph, on the processor, in the thread that calls it.
+    """Return an `onnxruntime.InferenceSession` of a graph that runs in the calling thread.
 
     Raises:
         BackendError: onnxruntime is missing.
     """
     runtime = required("onnxruntime")
     options = runtime.SessionOptions()
-    # The networks are too small to share out, and each session would bring threads of its own.
+    # The networks are too small for several threads, and each session would start its own.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def required(package: str) -> ModuleType:
-    """The package, imported.
+    """Import a package and return it.
 
     Raises:
-        BackendError: it is not installed, and how to install it, or it cannot be imported, and why.
+        BackendError: the package is not installed, with the command that installs it; or it cannot be imported.
     """
     try:
         return importlib.import_module(package)

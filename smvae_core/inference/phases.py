@@ -1,15 +1,15 @@
-"""Image decoders with their transposed convolutions as convolutions: the same numbers, with fewer passes over memory.
+"""Image decoders whose transposed convolutions are convolutions: the same numbers, with fewer passes over memory.
 
-A transposed convolution of kernel 4, stride 2 and padding 1 makes every output row from two neighbouring input rows,
-and every column likewise: rows 2k - 1 and 2k from rows k - 1 and k. So it is a convolution of kernel 2 whose outputs
-are the four *phases* of the image (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?").
+A transposed convolution of kernel 4, stride 2 and padding 1 computes output rows 2k - 1 and 2k from input rows k - 1
+and k, and columns likewise. So it equals a convolution of kernel 2 whose outputs are the four *phases* of the image
+(Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?").
 
-Phases are (B, H/2 + 1, W/2 + 1, 4C): the image with a border of one pixel around it, cut into squares of two by two;
-a square's channels are its upper left, upper right, lower left and lower right pixel. The border is 0.
+Phases are (B, H/2 + 1, W/2 + 1, 4C): the image with a border of one pixel around it, cut into squares of two by two
+pixels. The channels of a square are its upper left, upper right, lower left and lower right pixel. The border is 0.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,10 @@ from smvae_core.inference.full_convolution import FullConvolution, is_small_full
 
 
 class PhaseDecoder(nn.Module):
-    """A trained decoder, with its output in phases. It has a copy of the weights.
+    """A trained decoder whose output is phases, with a copy of the weights.
 
     Args:
-        decoder: one that `has_phases`.
+        decoder: a decoder for which `has_phases` holds.
     """
 
     def __init__(self, decoder: nn.Sequential) -> None:
@@ -34,15 +34,15 @@ class PhaseDecoder(nn.Module):
         self.convolutions = nn.ModuleList(_convolution(layer) for layer in more)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Z (B, L) to the phases of the decoder's output; what stands in the border is not 0 here."""
-        x = self.head(z)
+        """Return the phases of the decoder's output for z (B, L), without clearing their border."""
+        x: Tensor = self.head(z)
         for convolution in self.convolutions:
             x = convolution(_swish(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
         return x.permute(0, 2, 3, 1).contiguous()
 
 
-def has_phases(decoder: nn.Module) -> bool:
-    """Whether a decoder ends in transposed convolutions of kernel 4, stride 2 and padding 1, with Swish between them."""
+def has_phases(decoder: nn.Module) -> TypeGuard[nn.Sequential]:
+    """Return whether a decoder ends in transposed convolutions (kernel 4, stride 2, padding 1), Swish between them."""
     layers = list(decoder.children())
     first = next((n for n, layer in enumerate(layers) if _doubles(layer)), len(layers))
     tail = layers[first:]
@@ -55,21 +55,21 @@ def has_phases(decoder: nn.Module) -> bool:
 
 
 def to_phases(x: Tensor) -> Tensor:
-    """Images (B, C, H, W) to their phases."""
+    """Convert images (B, C, H, W) to phases."""
     b, c, h, w = x.shape
     squares = F.pad(x, (1, 1, 1, 1)).view(b, c, h // 2 + 1, 2, w // 2 + 1, 2)
     return squares.permute(0, 2, 4, 3, 5, 1).reshape(b, h // 2 + 1, w // 2 + 1, 4 * c)
 
 
 def from_phases(phases: Tensor) -> Tensor:
-    """Phases to the images (B, C, H, W) that they are of."""
+    """Convert phases to images (B, C, H, W)."""
     b, h, w, c = phases.shape
     bordered = phases.view(b, h, w, 2, c // 2).transpose(2, 3).reshape(b, 2 * h, 2 * w, c // 4)
     return bordered[:, 1:-1, 1:-1].permute(0, 3, 1, 2).contiguous()
 
 
 def clear_border(phases: Tensor) -> Tensor:
-    """The same phases with 0 in the border, in place."""
+    """Set the border of phases to 0, in place, and return them."""
     b, h, w, c = phases.shape
     pixels = phases.view(b, h, w, 2, 2, c // 4)
     pixels[:, 0, :, 0] = 0.0
@@ -93,8 +93,8 @@ def _doubles(layer: nn.Module) -> bool:
 
 
 def _full_convolution(layer: nn.ConvTranspose2d) -> nn.ConvTranspose2d:
-    """From an image without a border to the phases of the output."""
-    # Row 2k - 1 + p has of input row k - t the kernel's row p + 2t: the two that fit, of four.
+    """Return the convolution from an image without a border to the phases of the layer's output."""
+    # Of input row k - t, output row 2k - 1 + p takes row p + 2t of the kernel.
     kernel = torch.tensor([[0, 2], [1, 3]], device=layer.weight.device)
     # From (in, out, p, t, q, u) to (in, p, q, out, t, u).
     weight = layer.weight.detach()[:, :, kernel][..., kernel].permute(0, 2, 4, 1, 3, 5).flatten(1, 3)
@@ -105,7 +105,7 @@ def _full_convolution(layer: nn.ConvTranspose2d) -> nn.ConvTranspose2d:
 
 
 def _convolution(layer: nn.ConvTranspose2d) -> nn.Conv2d:
-    """From an image with a border of one pixel to the phases of the output."""
+    """Return the convolution from an image with a border of one pixel to the phases of the layer's output."""
     full = _full_convolution(layer)
     convolution = nn.Conv2d(full.in_channels, full.out_channels, 2)
     weight = full.weight.transpose(0, 1).flip(2, 3)
@@ -115,7 +115,7 @@ def _convolution(layer: nn.ConvTranspose2d) -> nn.Conv2d:
 
 
 def _faster_where_small(layers: Sequence[nn.Module]) -> Iterator[nn.Module]:
-    """The same layers, full convolutions as products of polynomials where these are small."""
+    """Replace the small full convolutions among the layers by products of polynomials."""
     height = width = 0
     for layer in layers:
         if isinstance(layer, nn.Unflatten):
@@ -126,7 +126,7 @@ def _faster_where_small(layers: Sequence[nn.Module]) -> Iterator[nn.Module]:
 
 
 def _swish(phases: Tensor) -> Tensor:
-    """Swish of the image, (B, H + 2, W + 2, C), with 0 in its border: in one pass."""
+    """Return Swish of the image with a border of zeros, (B, H + 2, W + 2, C), in one pass over memory."""
     b, h, w, c = phases.shape
     image = phases.new_empty(b, 2 * h, 2 * w, c // 4)
     rows = image.view(b, h, 2, w, c // 2).transpose(2, 3)

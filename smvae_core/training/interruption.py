@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that is looked at between two steps, so that what is saved is a whole step."""
+"""Ctrl-C and SIGTERM as a request that is looked at between two steps, so that what is saved is a whole step."""
 
 import math
 import signal
@@ -9,10 +9,10 @@ from types import FrameType
 
 
 class Interruption:
-    """Whether somebody wants the run to stop.
+    """Whether a signal asked the run to stop.
 
     Args:
-        noted: signals that interrupt nothing yet.
+        noted: how many signals are only noted; the next one raises KeyboardInterrupt where it arrives.
     """
 
     def __init__(self, noted: float = 1) -> None:
@@ -24,7 +24,7 @@ class Interruption:
         return self._came > 0
 
     def at_once(self) -> None:
-        """From here on nothing is lost by stopping anywhere: a signal interrupts at once, and so does one that came.
+        """Interrupt at the next signal, or now if one came already. Called where stopping loses nothing.
 
         Raises:
             KeyboardInterrupt: one came already.
@@ -41,11 +41,12 @@ class Interruption:
 
 @contextmanager
 def interruption(processes: int = 1) -> Iterator[Interruption]:
-    """Inside, the first signal is noted; a second one interrupts at once.
+    """Note the first SIGINT or SIGTERM inside; a second one interrupts where it arrives.
 
     Args:
-        processes: that train together. With several no signal interrupts at once: torchrun hands on each Ctrl-C that the
-            terminal has sent to its processes already, so that one comes twice; it kills who does not end in time.
+        processes: that train together. With several, no signal interrupts where it arrives: the terminal sends each
+            Ctrl-C to every process, and torchrun sends it on once more. A process that does not end in time is killed
+            by torchrun.
     """
     found = Interruption(1 if processes == 1 else math.inf)
     if threading.current_thread() is not threading.main_thread():

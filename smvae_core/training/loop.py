@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import lightning_fabric
 import numpy as np
@@ -21,7 +22,7 @@ from smvae_core.training.interruption import Interruption
 from smvae_core.training.objective import Bound, Objective
 from smvae_core.training.state import epoch_order, optimizer_tensors, restore_optimizer, step_generator
 
-# A GPU runs ahead of Python; asking it after each step whether all is well would make it wait.
+# Steps between two checks that the loss is finite. A GPU runs ahead of Python and would wait at each check.
 CHECKED_EVERY = {"cpu": 1, "cuda": 50}
 _NAMED_SAMPLES = 5
 
@@ -32,12 +33,12 @@ class TrainingError(SMVAEError):
 
 @dataclass
 class Totals:
-    """Sums over the steps of an epoch, on the device: (M + 1, M) by subset size and modality, and scalars.
+    """Sums over the steps of an epoch, on the device, in float64.
 
     Attributes:
-        log_p: of log p(x_m | z).
-        count: of what was scored.
-        terms: loss, KL and samples, (3,).
+        log_p: of log p(x_m | z), by the size of the subset and the modality, (M + 1, M).
+        count: how many values `log_p` sums, (M + 1, M).
+        terms: loss, KL and number of samples, (3,).
     """
 
     log_p: Tensor
@@ -46,12 +47,12 @@ class Totals:
 
     @classmethod
     def zero(cls, modalities: int, device: torch.device) -> "Totals":
-        """Of no step."""
+        """Return totals of zero, before the first step."""
         shape = (modalities + 1, modalities)
         return cls(*(torch.zeros(s, dtype=torch.float64, device=device) for s in (shape, shape, (3,))))
 
     def add(self, bound: Bound, subsets: Tensor) -> None:
-        """One step; `subsets` (T, B, M) says what each posterior saw."""
+        """Add one step, whose posteriors saw `subsets` (T, B, M)."""
         sizes = subsets.sum(dim=2).flatten().to(self.log_p.device, non_blocking=True)
         self.log_p.index_add_(0, sizes, bound.rows.flatten(0, 1).double())
         self.count.index_add_(0, sizes, bound.scored.flatten(0, 1).double())
@@ -59,18 +60,20 @@ class Totals:
         self.terms += torch.stack([bound.loss.detach() * rows, bound.kl * rows, bound.kl.new_tensor(rows)]).double()
 
     def tensors(self) -> dict[str, Tensor]:
-        """By name, to be saved."""
+        """Return the tensors to save, by name."""
         return {"totals.log_p": self.log_p, "totals.count": self.count, "totals.terms": self.terms}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """The reverse of `tensors`."""
+        """Load what `tensors` returned."""
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
 
 
 @dataclass
 class Loop:
-    """Weights, optimiser and position of a run. `epochs` goes through it; what lies between two epochs is the caller's.
+    """Weights, optimiser and position of a run.
+
+    `run_epoch` trains one epoch and `finish_epoch` ends it; evaluating and saving between the two are the caller's.
 
     Attributes:
         configuration: of the run.
@@ -78,8 +81,10 @@ class Loop:
         samples: the training part.
         fabric: launched.
         interruption: looked at between steps.
-        epoch: finished ones.
-        step: finished ones of the next epoch.
+        console: where the progress bar is shown.
+        epoch: finished epochs.
+        step: finished steps of the next epoch.
+        totals: of the steps of the next epoch.
     """
 
     configuration: Configuration
@@ -100,8 +105,9 @@ class Loop:
                 f"found {settings.batch_size}"
             )
         device = self.fabric.device
-        objective = Objective(self.model.to(memory_format=torch.channels_last), self.configuration.objective)
-        # Under 16-mixed the fused Adam takes the scale off the gradients itself, too late to clip them.
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
+        objective = Objective(self.model, self.configuration.objective)
+        # Under 16-mixed the fused Adam unscales the gradients itself, after they have been clipped.
         fused = settings.clip is None or getattr(self.fabric._precision, "scaler", None) is None
         optimizer = torch.optim.Adam(objective.parameters(), settings.learning_rate, fused=fused)
         self.objective, self.optimizer = self.fabric.setup(objective, optimizer)
@@ -112,26 +118,26 @@ class Loop:
         self._unchecked: list[tuple[int, np.ndarray, Bound]] = []
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that `restore` needs, by name; every process must ask."""
+        """Return everything that `restore` needs, by name. A collective call: every process must make it."""
         weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         return weights | optimizer_tensors(self.optimizer) | self._summed()
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `tensors` gave; the position is set by the caller."""
+        """Load what `tensors` returned; the caller sets the position."""
         self.model.load_state_dict(
             {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         )
         restore_optimizer(self.optimizer, tensors)
-        # They are of all processes, and will be summed over them again.
+        # The saved totals are sums over all processes, and `finish_epoch` sums over all processes again.
         if self.fabric.is_global_zero:
             self.totals.restore(tensors)
 
     def run_epoch(self) -> Iterator[None]:
-        """Train what is left of the next epoch; yields, at a whole and healthy step, wherever the state may be saved.
+        """Train what is left of the next epoch; yield, after a whole and finite step, where the state should be saved.
 
         Raises:
             TrainingError: the loss is no longer finite; the batch is named.
-            KeyboardInterrupt: somebody wished so; a yield has gone before.
+            KeyboardInterrupt: a signal asked for it; a yield went before.
         """
         settings, began, first = self.configuration.training, time.monotonic(), self.step
         self.objective.train()
@@ -156,7 +162,7 @@ class Loop:
                     raise KeyboardInterrupt
 
     def finish_epoch(self) -> dict[str, float]:
-        """Move on to the next epoch; the means over the one that ends, by name."""
+        """Move to the next epoch; return the means over the one that ends, by name."""
         log_p, count, terms = (x.cpu() for x in self._summed().values())
         means = {"loss": float(terms[0] / terms[2]), "kl": float(terms[1] / terms[2])}
         for m, name in enumerate(self.model.names):
@@ -170,25 +176,26 @@ class Loop:
         return means
 
     def learning_rate(self, epoch: float) -> float:
-        """At a (fractional) epoch counted from 0."""
+        """Return the learning rate at a (fractional) epoch counted from 0."""
         settings = self.configuration.training
         if settings.schedule == "constant":
             return settings.learning_rate
         return 0.5 * settings.learning_rate * (1.0 + math.cos(math.pi * min(1.0, epoch / settings.epochs)))
 
     def train_step(self, rows: np.ndarray, part: slice, batch: Batch, available: Tensor) -> None:
-        """One step of the optimiser.
+        """Take one step of the optimiser.
 
         Args:
-            rows: samples of the whole batch.
-            part: those of them that are this process's, which `batch` and `available` hold.
+            rows: numbers of the samples of the whole batch.
+            part: the part of `rows` that this process trains on; `batch` and `available` hold it.
+            batch: observations, model units.
+            available: what each sample has, (B, M), bool.
 
         Raises:
-            TrainingError: the loss is not finite, where that can be told at once.
+            TrainingError: the loss is not finite; on a GPU `check` raises it, some steps later.
         """
         settings, now = self.configuration, self.epoch + self.step / self.steps
-        # Drawn for the whole batch in every process, of which each takes its part, so that their number, like an
-        # interruption, changes nothing.
+        # Every process draws for the whole batch and takes its part, so the number of processes changes nothing.
         generator = step_generator(settings.training.seed, self.epoch, self.step)
         everything = torch.from_numpy(self.samples.available[rows])
         model, latent = self.model, self.model.configuration.latent
@@ -201,7 +208,7 @@ class Loop:
         if self.fabric.device.type == "cpu":
             self._check_finite()
         self.optimizer.zero_grad(set_to_none=True)
-        # Processes average their gradients; parts of a batch may differ by one sample.
+        # Fabric averages the gradients of the processes, whose parts of a batch may differ by one sample.
         self.fabric.backward(bound.loss * (len(available) * self.fabric.world_size / len(rows)))
         if settings.training.clip is not None:
             self.fabric.clip_gradients(
@@ -212,16 +219,21 @@ class Loop:
         self.step += 1
 
     def _summed(self) -> dict[str, Tensor]:
-        """The totals over all processes, by name."""
-        return {name: self.fabric.all_reduce(x.clone(), reduce_op="sum") for name, x in self.totals.tensors().items()}
+        """Return the totals over all processes, by name."""
+        summed = {name: self.fabric.all_reduce(x.clone(), reduce_op="sum") for name, x in self.totals.tensors().items()}
+        return cast(dict[str, Tensor], summed)  # Fabric returns what it was given
 
     def _part(self, count: int) -> slice:
-        """Which of `count` samples of a batch are this process's."""
+        """Return the part of a batch of `count` samples that this process trains on."""
         mine = np.array_split(np.arange(count), self.fabric.world_size)[self.fabric.global_rank]
         return slice(int(mine[0]), int(mine[-1]) + 1)
 
     def check(self) -> bool:
-        """Whether to stop, agreed on by all processes, after making sure that all is finite."""
+        """Return whether any process was asked to stop.
+
+        Raises:
+            TrainingError: a loss since the last check is not finite; the batch is named.
+        """
         self._check_finite()
         self._unchecked.clear()
         if self.fabric.world_size == 1:
@@ -232,9 +244,9 @@ class Loop:
         if bool(torch.stack([bound.loss.detach() for _, _, bound in self._unchecked]).isfinite().all()):
             return
         step, rows, bound = next(item for item in self._unchecked if not bool(item[2].loss.isfinite()))
-        bad = (~bound.rows.isfinite()).any(dim=0).cpu().numpy()
-        suspects = rows[bad.any(axis=1)] if bad.any() else rows
-        names = [name for name, found in zip(self.model.names, bad.any(axis=0)) if found]
+        bad: np.ndarray = (~bound.rows.isfinite()).any(dim=0).cpu().numpy()
+        suspects = rows[np.any(bad, axis=1)] if bad.any() else rows
+        names = [name for name, found in zip(self.model.names, np.any(bad, axis=0).tolist()) if found]
         told = ", ".join(map(self._told, suspects[:_NAMED_SAMPLES]))
         raise TrainingError(
             f"epoch {self.epoch + 1}, batch {step + 1} of {self.steps}: expected a finite loss, found "

@@ -1,4 +1,4 @@
-"""RUN/README.md: what was trained, on what, how well it does, with pictures."""
+"""The model card of a run, RUN/README.md: what was trained, on what, how well it does, with pictures."""
 
 import yaml
 
@@ -16,7 +16,7 @@ def write_card(run: Run, model: MultimodalVAE, unseen: Samples) -> None:
     """Write the card of a finished run, and its pictures beside it.
 
     Args:
-        model: that of `run.best`.
+        model: of `run.best`.
         unseen: held-out samples, for the pictures.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A run is a folder: what is in it, who may write to it, and how far it got."""
+"""A run: the folder that training fills, the job that fills it, and the list of runs in a folder."""
 
 import fcntl
 import json
@@ -9,15 +9,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from smvae_core.checkpoint import read_metadata
 from smvae_core.configuration import Configuration
 from smvae_core.device import Device
 from smvae_core.errors import SMVAEError
 from smvae_core.files import writing_to
 from smvae_core.scores import with_old_names
 
+Precision = Literal["32", "bf16-mixed", "16-mixed"]
+
 
 class RunError(SMVAEError):
-    """A folder that is no run, or one that cannot be used now."""
+    """A folder that is not a run, or that another process uses."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The description of one training.
+
+    Attributes:
+        data: folder of logs.
+        out: folder of the run.
+        configuration: model, objective, data and training settings.
+        command: the shell command that was called; it is kept in the checkpoint.
+        device: of each process.
+        precision: of the networks; the bound stays in 32 bits.
+        cache: folder for the cache; None puts it beside the logs.
+        skip_bad: leave out log files that cannot be used, instead of ending.
+        resume: continue the run in `out`, if there is one.
+    """
+
+    data: Path
+    out: Path
+    configuration: Configuration
+    command: str
+    device: Device = "auto"
+    precision: Precision = "32"
+    cache: Path | None = None
+    skip_bad: bool = False
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,40 +68,41 @@ class Run:
 
     @property
     def state(self) -> Path:
-        """All that is needed to go on as if nothing had happened."""
+        """Everything that `--resume` needs."""
         return self.folder / "state.safetensors"
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line and an epoch."""
+        """Figures by epoch: one JSON object a line."""
         return self.folder / "metrics.jsonl"
 
     @property
     def configuration(self) -> Path:
-        """The configuration, whole: training with it gives the same run."""
+        """The whole configuration: training with it gives the same run."""
         return self.folder / "configuration.yaml"
 
     @property
-    def board(self) -> Path:
-        """Folder for TensorBoard."""
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's event files."""
         return self.folder / "tensorboard"
 
     @property
     def card(self) -> Path:
-        """What was trained, on what, with which figures; to be read by people."""
+        """The model card: what was trained, on what, with which figures."""
         return self.folder / "README.md"
 
     @property
     def begun(self) -> bool:
-        """Whether there is anything in it that training would overwrite."""
+        """Whether the folder holds anything that training would overwrite."""
         return any(path.exists() for path in (self.state, self.best, self.last))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else trains in this folder meanwhile; what a killed process left half written is removed.
+        """Keep other processes from training in this folder; remove what a killed process left half written.
 
         Raises:
-            RunError: another process trains there, or the folder cannot be written to.
+            RunError: another process trains there.
+            FolderError: the folder cannot be written to.
         """
         with writing_to(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -87,21 +118,17 @@ class Run:
             yield
 
 
-def best_of(path: Path) -> Path:
-    """The checkpoint to use of a run, whose folder is named; any other path as it is."""
-    return Run(path).best if path.is_dir() else path
-
-
 class Summary(NamedTuple):
     """One line of the list of runs.
 
     Attributes:
+        name: path of the run's folder in the folder that was searched.
         epochs: finished.
-        planned: by its configuration.
-        finished: it has been concluded, with figures for all subsets.
+        planned: epochs of its configuration.
+        finished: whether the best epoch was judged on all subsets.
         samples: in the training part.
-        score: mean NMSE over modalities and the subsets that an epoch is judged by (all, all but one and one modality),
-            of the best epoch.
+        score: mean NMSE of the best epoch over the modalities and over the subsets that every epoch is judged by: all
+            modalities, all but one, and single ones.
         full: NMSE by modality, predicted from everything, of the best epoch.
     """
 
@@ -115,22 +142,23 @@ class Summary(NamedTuple):
 
 
 class FoundRuns(NamedTuple):
-    """The runs in a folder, the best first, and why others could not be read."""
+    """The runs in a folder, the best first, and the reasons why others could not be read."""
 
     runs: list[Summary]
     bad: list[str]
 
 
 def find_runs(folder: Path) -> FoundRuns:
-    """All runs in a folder, at any depth.
+    """Return all runs in a folder, at any depth.
 
     Raises:
         RunError: no such folder, or no run in it.
     """
     if not folder.is_dir():
         raise RunError(f"{folder}: no such folder; expected one with runs of smvae train")
-    found, bad = [], []
-    # os.walk passes over folders that vanish or may not be read, which a search of a busy disk meets.
+    found: list[Summary] = []
+    bad: list[str] = []
+    # os.walk passes over folders that vanish meanwhile or may not be read.
     for parent, _, files in sorted(os.walk(folder)):
         run = Run(Path(parent))
         if run.best.name not in files:
@@ -147,29 +175,13 @@ def find_runs(folder: Path) -> FoundRuns:
     return FoundRuns(sorted(found, key=lambda summary: summary.score), bad)
 
 
-def _summary(run: Run, name: str) -> Summary | None:
-    """Its line; None where no whole epoch was trained."""
-    from smvae_core.checkpoint import read_metadata
-
-    metadata = read_metadata(run.best)
-    record, lines = metadata.training, read_metrics(run.metrics)
-    if record is None or not lines:
-        return None
-    best = min(lines, key=lambda line: line["score"])
-    names = {modality.name for modality in metadata.model.modalities}
-    return Summary(
-        name=name,
-        epochs=lines[-1]["epoch"],
-        planned=record.configuration.training.epochs,
-        finished=metadata.metrics is not None,
-        samples=record.samples,
-        score=best["score"],
-        full=next(with_old_names(row)["nmse"] for row in best["held_out"] if set(row["subset"]) == names),
-    )
+def best_of(path: Path) -> Path:
+    """Return the best checkpoint of a run, if `path` is a folder; any other path as it is."""
+    return Run(path).best if path.is_dir() else path
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The epochs of a run, oldest first; none where there is no such file.
+    """Return the epochs of a run, oldest first; none where there is no such file.
 
     Raises:
         RunError: a line is not JSON.
@@ -182,31 +194,21 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         raise RunError(f"{path}: expected a JSON object a line, found {error}") from None
 
 
-Precision = Literal["32", "bf16-mixed", "16-mixed"]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is asked for.
-
-    Attributes:
-        data: folder of logs.
-        out: folder of the run.
-        configuration: of the run.
-        command: how it was called, kept in the checkpoint.
-        device: of each process.
-        precision: of the networks.
-        cache: folder for the cache; None puts it beside the logs.
-        skip_bad: go on without log files that cannot be used.
-        resume: go on with the run in `out`, if there is one.
-    """
-
-    data: Path
-    out: Path
-    configuration: Configuration
-    command: str
-    device: Device = "auto"
-    precision: Precision = "32"
-    cache: Path | None = None
-    skip_bad: bool = False
-    resume: bool = False
+def _summary(run: Run, name: str) -> Summary | None:
+    """Return the run's line; None where no whole epoch was trained."""
+    metadata = read_metadata(run.best)
+    record, lines = metadata.training, read_metrics(run.metrics)
+    if record is None or not lines:
+        return None
+    best = min(lines, key=lambda line: line["score"])
+    names = {modality.name for modality in metadata.model.modalities}
+    full = next(row for row in best["held_out"] if set(row["subset"]) == names)
+    return Summary(
+        name=name,
+        epochs=lines[-1]["epoch"],
+        planned=record.configuration.training.epochs,
+        finished=metadata.metrics is not None,
+        samples=record.samples,
+        score=best["score"],
+        full=with_old_names(full)["nmse"],
+    )

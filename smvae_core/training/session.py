@@ -1,9 +1,10 @@
-"""A run from its first step, or from where it was, to its end: what lies around the epochs."""
+"""One training from its first step, or from its saved state, to its end: everything around the epochs."""
 
 import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning_fabric
 import numpy as np
@@ -15,6 +16,7 @@ from smvae_core import checkpoint
 from smvae_core.data.samples import Samples, fitted
 from smvae_core.data.splits import SPLITS
 from smvae_core.evaluation.prediction_errors import evaluate
+from smvae_core.files import write_atomically
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.plots.predictions import picture_rows, tiled
 from smvae_core.scores import Evaluation, with_old_names
@@ -23,18 +25,18 @@ from smvae_core.training.loop import Loop, TrainingError
 from smvae_core.training.model_card import write_card
 from smvae_core.training.run import Job, Run
 from smvae_core.training.state import Position, load_state, save_state
-from smvae_core.training.tensorboard import Board
+from smvae_core.training.tensorboard import TensorBoard
 
-# Held-out figures of an epoch look at no more than this many samples; those of the finished run look at all.
+# Held-out samples that an epoch is judged on; the finished run is judged on all of them.
 _EPOCH_SAMPLES = 512
 
 
 class Interrupted(Exception):
-    """Ctrl-C: all that was learned is in the run.
+    """Ctrl-C came, and everything that was learned is saved.
 
     Attributes:
-        epochs: whole ones.
-        path: of the checkpoint to use meanwhile.
+        epochs: whole epochs.
+        path: the checkpoint to use meanwhile.
     """
 
     def __init__(self, epochs: int, path: Path, judging: bool = False) -> None:
@@ -44,7 +46,21 @@ class Interrupted(Exception):
 
 
 class Session:
-    """One process's part in a run, from the first step, or from where it was, to the end."""
+    """One process's part in a training.
+
+    Args:
+        job: what is trained.
+        run: folder of the results.
+        fabric: launched.
+        samples: training and held-out part together.
+        skipped: names of log files that could not be used.
+        wanted: whether a signal asked to stop.
+        console: where progress is shown.
+
+    Raises:
+        TrainingError: the run in the folder has another configuration or other logs.
+        CheckpointError: its state is damaged.
+    """
 
     def __init__(
         self,
@@ -87,11 +103,11 @@ class Session:
 
         Raises:
             TrainingError: the loss or the weights are no longer finite.
-            Interrupted: somebody wished so, after saving.
+            Interrupted: a signal asked for it; the state was saved first.
             OSError: the run cannot be written.
         """
         self._begin()
-        board = Board(self.run.board, self.loop.epoch) if self.fabric.is_global_zero else None
+        board = TensorBoard(self.run.tensorboard, self.loop.epoch) if self.fabric.is_global_zero else None
         try:
             while self.loop.epoch < self.job.configuration.training.epochs and not self._patience_is_over():
                 began = time.monotonic()
@@ -108,15 +124,15 @@ class Session:
         return self.run
 
     def _begin(self) -> None:
-        """Put the run in order on the disk before the first step: a folder that cannot hold it is found out now."""
+        """Write the run's files before the first step, so that a folder that cannot hold them is found out now."""
         if self.fabric.is_global_zero:
             content = yaml.safe_dump(self.job.configuration.model_dump(mode="json"), sort_keys=False)
-            checkpoint.write_atomically(self.run.configuration, content.encode())
+            write_atomically(self.run.configuration, content.encode())
             self._write_metrics()
         self._save()
         where = f"{self.fabric.world_size} × {self.fabric.device}" if self.fabric.world_size > 1 else self.fabric.device
         training, unseen = self.loop.samples, self.unseen
-        # Pictures of a data set, unlike the steps of logs, are not of any trajectory.
+        # A data set of pictures has no trajectories.
         of, of_unseen = "", ""
         if len(training.held) > 1:
             of, of_unseen = f" of {len(training.held)} trajectories", f" of {len(unseen.held)}"
@@ -126,7 +142,7 @@ class Session:
             + (f"; going on after epoch {self.loop.epoch}" if self.loop.epoch or self.loop.step else "")
         )
 
-    def _end_epoch(self, means: dict[str, float], seconds: float, board: Board | None) -> None:
+    def _end_epoch(self, means: dict[str, float], seconds: float, board: TensorBoard | None) -> None:
         if self.fabric.is_global_zero:
             names = self.model.names
             subsets = [names, *(tuple(n for n in names if n != name) for name in names), *((name,) for name in names)]
@@ -152,7 +168,7 @@ class Session:
             self._save_model(self.run.last, None)
             self._report(figures, score, means)
         self.position = self.fabric.broadcast(self.position)
-        # The state comes last: it alone says that the epoch is over, so that the other files are never behind it.
+        # Last, since only the state says that the epoch is over: the other files are never older than it.
         self._save()
         if board is not None:
             self._write_metrics()
@@ -164,7 +180,7 @@ class Session:
         trained = "  ".join(f"{name} {value:.1f}" for name, value in means.items() if " from " not in name)
         samples, speed = len(self.loop.samples), self.loop.speed
         left = (self.job.configuration.training.epochs - self.loop.epoch) * samples
-        # A run that stopped after the last step of an epoch goes on with no step to be timed.
+        # A run that is resumed after the last step of an epoch has timed no step yet.
         pace = f"  ({speed:.0f} samples/s, {left / speed / 60:.0f} min left)" if speed else ""
         self.console.print(
             f"epoch {self.loop.epoch:3d}  {trained}  held-out NMSE: {full}  all {score:.3f}{pace}",
@@ -172,10 +188,10 @@ class Session:
         )
 
     def _conclude(self) -> None:
-        """Judge the best epoch on every held-out sample and all subsets, and keep that with it.
+        """Judge the best epoch on every held-out sample and all subsets; write the figures into its checkpoint.
 
         Raises:
-            Interrupted: somebody wished so.
+            Interrupted: a signal asked for it.
         """
         try:
             self.loop.interruption.at_once()
@@ -201,7 +217,7 @@ class Session:
         return over
 
     def _save(self) -> None:
-        """The whole state of this moment; the other files follow from it."""
+        """Save the whole state; `last` and `metrics` are written from it."""
         tensors = self.loop.tensors()
         if not self.fabric.is_global_zero:
             return
@@ -231,11 +247,11 @@ class Session:
 
     def _write_metrics(self) -> None:
         lines = "".join(json.dumps(line) + "\n" for line in self.position.lines)
-        checkpoint.write_atomically(self.run.metrics, lines.encode())
+        write_atomically(self.run.metrics, lines.encode())
 
 
 def _digest(training: Samples, unseen: Samples) -> str:
-    """Of what makes two readings of logs the same to a run: the samples, in order, and their split."""
+    """Return a digest of the samples, in order, and of their split: logs with the same digest train the same run."""
     digest = hashlib.sha256()
     for samples in (training, unseen):
         for values in (samples.trajectory, samples.step, samples.available, samples.contact, samples.pose):
@@ -245,7 +261,7 @@ def _digest(training: Samples, unseen: Samples) -> str:
 
 
 def _continued(run: Run, stored: Position, wanted: Position) -> Position:
-    """The stored position, after making sure that it is one of the run that is wanted.
+    """Return the stored position, with the wanted epochs, if it belongs to the wanted run.
 
     Raises:
         TrainingError: other logs, or another configuration; more or fewer epochs are allowed.
@@ -258,7 +274,7 @@ def _continued(run: Run, stored: Position, wanted: Position) -> Position:
     if stored.data != wanted.data:
         raise TrainingError(f"{run.folder}: expected the logs that the run began with, found others")
     command = stored.command
-    # Whoever trains it again needs the whole way: a schedule, and Adam's moments, depend on it.
+    # The schedule and Adam's moments depend on all commands, so training it again needs all of them.
     if stored.configuration != wanted.configuration and stored.epoch + stored.step:
         command = f"{command}\n{wanted.command}"
     return stored.model_copy(update={"configuration": wanted.configuration, "command": command})
@@ -272,7 +288,7 @@ def _flat(content: object, key: str = "") -> dict[str, object]:
     return {key: content}
 
 
-def _scalars(line: dict) -> dict[str, float]:
+def _scalars(line: dict[str, Any]) -> dict[str, float]:
     scalars = {f"training/{name}": value for name, value in line["training"].items()}
     scalars |= {key: line[key] for key in ("learning_rate", "samples_per_second", "score")}
     for row in line["held_out"]:

@@ -1,8 +1,8 @@
-"""All that a run needs to go on as if it had never stopped, in one file.
+"""The state of a run: everything that resuming needs, in one file.
 
-Weights, optimiser and position stand in the same safetensors file, so that one rename decides for all of them: after a
-crash they are those of one moment. There is no state of random generators to keep: whatever is random in a step is
-drawn from (seed, epoch, step) alone.
+Weights, optimiser and position are in the same safetensors file and are replaced by one rename, so after a crash they
+belong to the same step. No state of random generators is kept: everything random in a step is drawn from (seed, epoch,
+step) alone.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,8 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from smvae_core.checkpoint import CheckpointError
-from smvae_core.configuration import Configuration, explain
+from smvae_core.configuration import Configuration
+from smvae_core.errors import explain
 from smvae_core.files import write_atomically
 from smvae_core.model.vae import ModelConfiguration
 
@@ -29,15 +30,16 @@ class Position(BaseModel):
     """Where a run stands.
 
     Attributes:
-        command: how the run was first called; a line more for each time that it went on for other epochs.
+        format: of the state file.
+        command: the shell command of the run; one more line for each resume with other epochs.
         configuration: of the run.
         model: with scales fitted on the training part.
         data: digest of the samples and their split.
-        epoch: finished ones.
-        step: finished ones of the epoch that follows.
+        epoch: finished epochs.
+        step: finished steps of the epoch that follows.
         best: score of the best epoch; None before the first.
         best_epoch: its number.
-        precision: scale of the gradients under 16-mixed, and whatever else the precision keeps.
+        precision: state of the precision: under 16-mixed, the scale of the gradients.
         lines: of the metrics, one an epoch.
     """
 
@@ -57,28 +59,28 @@ class Position(BaseModel):
 
 
 def save_state(path: Path, position: Position, tensors: dict[str, Tensor]) -> None:
-    """Write it, atomically.
+    """Write the state atomically.
 
     Raises:
-        OSError: it cannot be written; the old state stays.
+        OSError: the file cannot be written; the old state stays.
     """
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, to_bytes(whole, metadata={_KEY: position.model_dump_json()}))
 
 
 def load_state(path: Path) -> tuple[Position, dict[str, Tensor]]:
-    """Read what `save_state` wrote.
+    """Return the position and the tensors that `save_state` wrote.
 
     Raises:
         CheckpointError: missing, damaged or foreign.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; the run cannot go on without it")
+        raise CheckpointError(f"{path}: no such file; the run cannot be resumed without it")
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_KEY, "{}")
             position = Position.model_validate_json(header)
-            return position, {name: file.get_tensor(name) for name in file.keys()}
+            return position, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: expected the state of a run, found a damaged or foreign file ({error})"
@@ -88,31 +90,31 @@ def load_state(path: Path) -> tuple[Position, dict[str, Tensor]]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of an optimiser by name: `optimizer.<parameter>.<key>`."""
+    """Return the state of an optimiser by name: `optimizer.<parameter>.<key>`."""
     states = optimizer.state_dict()["state"]
     return {f"optimizer.{n}.{key}": value for n, state in states.items() for key, value in state.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The reverse of `optimizer_tensors`, with the optimiser's own settings."""
+    """Load what `optimizer_tensors` returned; learning rate and other settings stay as they are."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, number, key = name.split(".")
             like = parameters[int(number)]
-            # In the memory format of the parameter, which the fused Adam takes for granted.
+            # The fused Adam assumes the memory format of the parameter.
             laid_out = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor.clone()
             states.setdefault(int(number), {})[key] = laid_out
     optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of the samples in an epoch, (count,)."""
+    """Return the order of the samples in an epoch, (count,)."""
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def step_generator(seed: int, epoch: int, step: int) -> torch.Generator:
-    """The generator of all that is random in one step."""
+    """Return the generator of everything that is random in one step."""
     words: Iterator[int] = iter(np.random.SeedSequence([seed, epoch, step]).generate_state(2).tolist())
     return torch.Generator().manual_seed(next(words) << 32 | next(words))

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: a point an epoch, and a sheet of pictures."""
+"""The event files that TensorBoard shows of a run: one point an epoch, and a sheet of pictures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,14 +7,19 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 
-class Board:
-    """Writes event files; after a crash the points of epochs that are trained again are dropped."""
+class TensorBoard:
+    """Writes the event files of a run.
+
+    Args:
+        folder: of the event files.
+        epoch: finished epochs; points of later ones, which a killed run left, are dropped.
+    """
 
     def __init__(self, folder: Path, epoch: int) -> None:
         self._writer = SummaryWriter(str(folder), purge_step=epoch + 1 if epoch else None)
 
     def write(self, epoch: int, scalars: Mapping[str, float], pictures: np.ndarray | None) -> None:
-        """One epoch: scalars by tag, and a picture sheet (H, W, 3), uint8.
+        """Write one epoch: scalars by tag, and a picture sheet (H, W, 3), uint8.
 
         Raises:
             OSError: the disk is full.
@@ -26,5 +31,5 @@ class Board:
         self._writer.flush()
 
     def close(self) -> None:
-        """No more epochs."""
+        """Write nothing more."""
         self._writer.close()

@@ -1,7 +1,8 @@
-"""The offline trainer: a folder of logs in, a run out. Killed at any moment, it goes on as if it had not been."""
+"""The offline trainer: a folder of logs in, a run out. A run that was killed at any moment continues by `resume`."""
 
 import os
 from contextlib import ExitStack
+from typing import Literal
 
 import lightning_fabric
 import torch
@@ -15,28 +16,36 @@ from smvae_core.device import torch_device
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.training.interruption import interruption
 from smvae_core.training.loop import TrainingError
-from smvae_core.training.run import Job, Run
+from smvae_core.training.run import Job, Precision, Run
 from smvae_core.training.session import Interrupted, Session
 
 __all__ = ["Interrupted", "Job", "Run", "TrainingError", "train"]
 
+_FABRIC_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16-mixed": "bf16-mixed",
+    "16-mixed": "16-mixed",
+}
 
-def train(job: Job, console: Console = Console()) -> Run:
+
+def train(job: Job, console: Console | None = None) -> Run:
     """Train as the job says; under torchrun, as one of its processes.
 
-    Several processes read the data, so that the calling script needs the usual `if __name__ == "__main__":`.
+    Several processes read the data, so the calling script needs the usual `if __name__ == "__main__":`.
 
     Args:
-        console: where progress and held-out figures go.
+        console: where progress and held-out figures are shown.
 
     Raises:
         NetworkError: a modality's shape does not fit its network.
         LogError: the logs cannot be read, or are too few to hold some out.
-        RunError: another process trains in `job.out`, or nobody may write there.
+        RunError: another process trains in `job.out`.
+        FolderError: `job.out` cannot be written to.
         TrainingError: `job.out` holds a run already, or another one than is to be resumed; the loss is no longer
             finite; the disk is full.
         Interrupted: Ctrl-C, after saving.
     """
+    console = console or Console()
     run = Run(job.out)
     if run.begun and not job.resume:
         raise TrainingError(
@@ -45,7 +54,7 @@ def train(job: Job, console: Console = Console()) -> Run:
     fabric = _launched(job)
     if fabric.global_rank:
         console = Console(quiet=True)
-    # Hours of reading logs are not to end in networks that do not fit.
+    # Networks that do not fit are found out now, not after hours of reading logs.
     with torch.device("meta"):
         MultimodalVAE(job.configuration.model)
     FORMATS[job.configuration.data.format].find(job.data)
@@ -68,7 +77,7 @@ def train(job: Job, console: Console = Console()) -> Run:
 
 
 def _launched(job: Job) -> lightning_fabric.Fabric:
-    """This process's part of one process, or of those that torchrun started."""
+    """Return the launched Fabric of one process, or of one of the processes that torchrun started."""
     processes = int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     fabric = lightning_fabric.Fabric(
@@ -76,14 +85,14 @@ def _launched(job: Job) -> lightning_fabric.Fabric:
         devices=local,
         num_nodes=processes // local,
         strategy="ddp" if processes > 1 else "auto",
-        precision={"32": "32-true"}.get(job.precision, job.precision),
+        precision=_FABRIC_PRECISION[job.precision],
     )
     fabric.launch()
     return fabric
 
 
 def _read(job: Job, fabric: lightning_fabric.Fabric, console: Console) -> tuple[Samples, tuple[str, ...]]:
-    # The first process builds the cache, the others find it built.
+    # The first process builds the cache; the others wait and find it built.
     if not fabric.is_global_zero:
         fabric.barrier()
     configuration = job.configuration

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from smvae_core.inference.backend import Arrays
-from smvae_core.inference.decoding import SenseDecoder
+from smvae_core.inference.decoding import ModalityDecoder
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.subsets import Subset, all_subsets, subset_mask
 from smvae_core.systems.posterior import Posterior
@@ -77,7 +77,7 @@ class BatchInference:
         self.subsets = all_subsets(self.names)
         self._model = copy.deepcopy(model).to(device).eval()
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
-        self._decoders = {name: SenseDecoder(self._model, name) for name in self.names}
+        self._decoders = {name: ModalityDecoder(self._model, name) for name in self.names}
         self._mean, self._device, self._pictures = mean, device, pictures
         self._rows = _ROWS[device.type]
         self._images = {name for name, modality in model.modalities.items() if modality.is_image}

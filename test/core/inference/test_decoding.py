@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
-from smvae_core.inference.decoding import SenseDecoder
+from smvae_core.inference.decoding import ModalityDecoder
 from smvae_core.modality import LikelihoodKind, Modality
 from smvae_core.model.likelihood import expectation, log_likelihood
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
@@ -31,7 +31,7 @@ def model(request) -> MultimodalVAE:
 @pytest.mark.parametrize("phases", [True, False])
 @pytest.mark.parametrize("name", ["image", "vector"])
 def test_likelihoods_and_predictions_are_the_models(model: MultimodalVAE, name: str, phases: bool) -> None:
-    modality, decoder = model.modalities[name], SenseDecoder(model, name, phases)
+    modality, decoder = model.modalities[name], ModalityDecoder(model, name, phases)
     x, z = torch.rand(3, *modality.shape), torch.randn(6, 8)
     with torch.inference_mode():
         parameters, seen = decoder.parameters(z), decoder.laid_out(x)

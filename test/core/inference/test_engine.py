@@ -157,7 +157,7 @@ def test_a_released_engine_leaves_the_gpu_as_it_found_it(path):
 
 
 def test_a_device_or_a_back_end_that_nobody_knows_is_named(path):
-    with pytest.raises(EngineError, match="device: expected one of auto, cpu, cuda, found 'gpu'"):
+    with pytest.raises(EngineError, match="device: expected auto, cpu, cuda or cuda:N, found 'gpu'"):
         Engine.load(path, "gpu")
     with pytest.raises(BackendError, match="backend: expected 'auto' or one of eager, .*, found 'fastest'"):
         Engine.load(path, "cpu", "fastest")

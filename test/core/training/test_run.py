@@ -18,7 +18,7 @@ from smvae_core import checkpoint
 from smvae_core.checkpoint import CheckpointError
 from smvae_core.configuration import Configuration, changed
 from smvae_core.data.formats.protocol import LogError
-from smvae_core.files import writable
+from smvae_core.files import FolderError, writable
 from smvae_core.model.networks import NetworkError
 from smvae_core.preprocessing import RGB
 from smvae_core.training.interruption import interruption
@@ -74,7 +74,7 @@ def reference(tmp_path_factory, shared_logs) -> Run:
 def test_killed_at_any_write_and_resumed_the_weights_are_bit_equal(reference, shared_logs, tmp_path):
     # The process kills itself just before or just after the n-th of its renames, which are the moments that matter.
     script = """
-import smvae_core.checkpoint as c
+import smvae_core.files as c
 rename, count = os.replace, 0
 def dying(*paths):
     global count
@@ -171,7 +171,7 @@ def test_networks_that_do_not_fit_are_told_before_the_logs_are_read(logs, tmp_pa
 
 
 def test_ctrl_c_while_the_best_epoch_is_judged_stops_at_once_and_keeps_it(shared_logs, tmp_path, monkeypatch):
-    reached = []
+    reached: list[int] = []
 
     def long(*arguments) -> None:
         signal.raise_signal(signal.SIGINT)
@@ -214,7 +214,7 @@ def test_a_place_for_results_that_is_none_is_told_before_the_work(tmp_path):
     writable(tmp_path / "figures")
     assert list((tmp_path / "figures").iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="file: expected a folder to write to"):
+    with pytest.raises(FolderError, match="file: expected a folder to write to"):
         writable(tmp_path / "file")
 
 
@@ -271,7 +271,7 @@ def test_a_disk_that_fills_up_stops_the_run_with_the_last_good_state(reference, 
     out = tmp_path / "run"
     script = f"""
 import resource
-from smvae_core.run.session import Session
+from smvae_core.training.session import Session
 end = Session._end_epoch
 def filling(session, *arguments):
     end(session, *arguments)
@@ -291,7 +291,7 @@ train(job(Path({str(shared_logs)!r}), Path({str(out)!r})))
 
 def test_a_place_that_is_no_folder_is_told(shared_logs, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="expected a folder to write to"):
+    with pytest.raises(FolderError, match="expected a folder to write to"):
         fit(shared_logs, tmp_path / "file" / "run")
 
 

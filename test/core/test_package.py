@@ -1,0 +1,32 @@
+"""The package itself: its public names, and what importing it costs."""
+
+import subprocess
+import sys
+
+import pytest
+
+import smvae_core
+
+
+@pytest.mark.parametrize("name", ["Engine", "MultimodalVAE", "Modality", "ModelConfiguration"])
+def test_public_names_come_from_the_package(name):
+    found = getattr(smvae_core, name)
+    assert found.__name__ == name and found.__module__.startswith("smvae_core.")
+    assert name in dir(smvae_core) and name in smvae_core.__all__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'smvae_core' has no attribute 'Enigne'"):
+        smvae_core.Enigne  # noqa: B018
+
+
+@pytest.mark.parametrize("module", ["smvae_core", "smvae_core.cli.commands", "smvae_core.device"])
+def test_importing_it_imports_neither_torch_nor_ros(module):
+    script = f"import sys, {module}; assert not {{'torch', 'rclpy'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_documented_import_works():
+    subprocess.run(
+        [sys.executable, "-c", "from smvae_core import Engine, MultimodalVAE, Modality, ModelConfiguration"], check=True
+    )
