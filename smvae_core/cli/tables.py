@@ -91,8 +91,8 @@ def run_table(runs: Sequence[Summary]) -> Table:
         "samples",
         "mean",
         *names,
-        title="held-out NMSE of the best epoch: the mean over the subsets of all, all but one and single modalities, and "
-        "each one from everything",
+        title="held-out NMSE of the best epoch: the mean over the subsets of all, all but one and single modalities, "
+        "and each one from everything",
     )
     for run in runs:
         full = [f"{run.full[name]:.3f}" if name in run.full else "–" for name in names]

@@ -1,6 +1,6 @@
-"""Ways to run a trained model on one set at a time. The engine measures them and takes the fastest.
+"""Back ends: ways to run a trained model on one set at a time. The engine measures them and takes the fastest.
 
-PyTorch's own is here; `onnx_runtime` has ONNX Runtime's, `cuda_graph` the one for GPUs.
+PyTorch's own is here; `onnx_runtime` holds ONNX Runtime's, `cuda_graph` the one for GPUs.
 """
 
 import time
@@ -10,16 +10,22 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 import torch
 
+from smvae_core.device import arithmetic
 from smvae_core.errors import SMVAEError
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 from smvae_core.subsets import all_subsets
 
 TOLERANCE = 1e-4
-"""How far a back end's output in single precision may lie from eager's: absolute below 1, relative above."""
+"""How far a back end in single precision may lie from eager: absolute below 1, relative above."""
+
+TF32_TOLERANCE = 5e-3
+"""The same with TF32, whose factors have 10 bits of mantissa."""
+
+HALF_TOLERANCE = 1e-2
+"""The same in half precision."""
 
 Arrays = Mapping[str, np.ndarray]
 """Modality name to float32 (*shape), model units."""
-
 
 Name = TypeVar("Name", bound=str)
 
@@ -29,13 +35,13 @@ class BackendError(SMVAEError):
 
 
 class Outputs(NamedTuple):
-    """What a model says of S subsets of the same arrays, all float32.
+    """The model's outputs for S subsets of the same arrays, all float32.
 
     Attributes:
         mean: μ, (S, L).
         log_variance: log σ², (S, L).
         attention: (S, M), 0 where absent.
-        predictions: E[x_m | z = μ], (S, *shape), model units, of what was asked for.
+        predictions: E[x_m | z = μ], (S, *shape), model units, of the modalities that were asked for.
     """
 
     mean: np.ndarray
@@ -45,10 +51,10 @@ class Outputs(NamedTuple):
 
 
 class Backend(Protocol):
-    """A model, ready to run. What no subset holds is not embedded; what is not asked for is not decoded."""
+    """A model, ready to run."""
 
     def run(self, arrays: Arrays, masks: np.ndarray, predict: Collection[str]) -> Outputs:
-        """Fuse S subsets of the same arrays, embedding each modality once.
+        """Fuse S subsets of the same arrays.
 
         Args:
             arrays: at least what the masks call present.
@@ -61,18 +67,23 @@ class Backend(Protocol):
 class TorchBackend:
     """PyTorch, operation by operation, on any device and in either memory format.
 
-    Attributes:
-        model: what it runs; the one it was given, moved.
+    Args:
+        model: moved to the device, in evaluation mode.
+        device: where it runs.
+        memory_format: of the weights.
+        tf32: whether a GPU may use TF32.
     """
 
-    def __init__(self, model: MultimodalVAE, device: torch.device, memory_format: torch.memory_format) -> None:
+    def __init__(
+        self, model: MultimodalVAE, device: torch.device, memory_format: torch.memory_format, tf32: bool = False
+    ) -> None:
         self.model = model.to(device).eval()
         self.model.to(memory_format=memory_format)  # type: ignore[call-overload]  # missing in torch's types
-        self._device = device
+        self._device, self._tf32 = device, tf32
 
     @torch.inference_mode()
     def run(self, arrays: Arrays, masks: np.ndarray, predict: Collection[str]) -> Outputs:
-        """As `Backend.run`."""
+        """Fuse as `Backend.run` says; absent modalities are not embedded, predictions not asked for not decoded."""
         available = torch.from_numpy(masks)
         present = available.any(dim=0)
         batch = {
@@ -80,23 +91,30 @@ class TorchBackend:
             for name, wanted in zip(self.model.names, present.tolist())
             if wanted
         }
-        embeddings = self.model.embed(batch, present[None]).expand(len(masks), -1, -1)
-        posterior = self.model.fusion(embeddings, available.to(self._device))
-        predictions = self.model.predict(posterior.mean, predict)
+        with arithmetic(self._device, self._tf32):
+            embeddings = self.model.embed(batch, present[None]).expand(len(masks), -1, -1)
+            posterior = self.model.fusion(embeddings, available.to(self._device))
+            predictions = self.model.predict(posterior.mean, predict)
         mean, log_variance, attention = (x.cpu().numpy() for x in posterior)
         return Outputs(mean, log_variance, attention, {name: x.cpu().numpy() for name, x in predictions.items()})
 
 
 def trial(configuration: ModelConfiguration) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Arrays of noise in [0, 1), always the same, and the masks of every subset: all first, the empty one last."""
+    """Return arrays of noise in [0, 1), always the same, and masks of all subsets, the whole first, the empty last."""
     random = np.random.default_rng(0)
     arrays = {modality.name: random.random(modality.shape, np.float32) for modality in configuration.modalities}
     subsets = [*all_subsets(list(arrays)), ()]
     return arrays, np.array([[name in subset for name in arrays] for subset in subsets])
 
 
+def disagreement(backend: Backend, eager: Backend, arrays: Arrays, masks: np.ndarray) -> float:
+    """Return the largest `difference` between two back ends, run set by set, everything predicted."""
+    pairs = ((one.run(arrays, mask[None], list(arrays)) for one in (backend, eager)) for mask in masks)
+    return float(np.max([difference(*pair) for pair in pairs]))
+
+
 def difference(found: Outputs, expected: Outputs) -> float:
-    """The largest difference of any entry: absolute where the expected is below 1, relative above; NaN if any is."""
+    """Return the largest difference of any entry: absolute where the expected is below 1, relative above; or NaN."""
     pairs = [*zip(found[:3], expected[:3]), *((x, expected.predictions[n]) for n, x in found.predictions.items())]
     return float(np.max([np.max(np.abs(a - b) / np.maximum(1.0, np.abs(b))) for a, b in pairs]))
 
@@ -104,13 +122,15 @@ def difference(found: Outputs, expected: Outputs) -> float:
 def measure(
     backends: Mapping[Name, Backend], configuration: ModelConfiguration, rounds: int = 10, seconds: float = 0.6
 ) -> dict[Name, float]:
-    """Seconds that each back end takes for one whole set with everything predicted, the least of the rounds.
+    """Return the seconds that each back end takes for one whole set with everything predicted: the least of the rounds.
 
-    The least, since a busy machine only ever adds. The back ends take turns, so that it adds to all alike.
+    The least, since a busy machine only ever adds time. The back ends take turns, so that it adds to all alike.
 
     Args:
-        rounds: at most.
-        seconds: no round begins later than this; the first always does.
+        backends: what is measured.
+        configuration: of the model.
+        rounds: most rounds.
+        seconds: no round but the first begins later than this.
     """
     arrays, masks = trial(configuration)
     least = {name: float("inf") for name in backends}

@@ -1,119 +1,131 @@
-"""A model as CUDA graphs. On a GPU one set is a few hundred small kernels; starting them one by one takes longest."""
+"""A model as CUDA graphs. On a GPU one set is about a hundred small kernels; starting them one by one takes longest."""
 
-import copy
 from collections.abc import Callable, Collection
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from smvae_core.capture import Recorder
+from smvae_core.device import arithmetic, first_line
 from smvae_core.inference.backend import Arrays, BackendError, Outputs
+from smvae_core.inference.folding import folded
 from smvae_core.model.vae import MultimodalVAE
 
-HALF_TOLERANCE = 1e-2
-"""How far the output in half precision may lie from eager's: absolute below 1, relative above."""
-
-_WARM_UPS = 3
+# Names in the packed buffers beside the modalities, whose names have no dot.
+_MASK = "mask."
+_POSTERIOR = ("mean.", "log_variance.", "attention.")
 
 
 class CudaGraphBackend:
-    """Graphs captured once and replayed: one from the senses to the posterior, and one for each decoder.
+    """One graph from the arrays of a set to posterior and predictions, for each choice of modalities to predict.
 
-    One graph serves every set, since what is absent is masked. All that enters or leaves has its place on the device and,
-    page-locked, on the host: one copy for each present sense, one wait for each set.
+    A graph copies one packed buffer to the device, runs the encoders side by side, the set encoder, and the decoders
+    side by side, and copies one packed buffer back: one launch and one wait a set. It serves every set, since absent
+    modalities are embedded as zeros and masked. The graphs that predict everything and nothing are recorded at once,
+    others when they are first asked for.
+
+    Args:
+        model: copied; batch normalisation is folded into the layers before it.
+        device: a GPU.
+        half: run the networks in half precision.
+        tf32: allow TF32.
 
     Raises:
-        BackendError: the model cannot be captured here.
+        BackendError: the model cannot be recorded on this device.
     """
 
     @torch.inference_mode()
-    def __init__(self, model: MultimodalVAE, device: torch.device, half: bool = False) -> None:
-        self._model = copy.deepcopy(model).half() if half else model
+    def __init__(self, model: MultimodalVAE, device: torch.device, half: bool = False, tf32: bool = False) -> None:
+        self._model = folded(model).to(device)
         self._dtype = torch.half if half else torch.float
-        self._device = device
+        self._model.to(self._dtype)
+        self._device, self._tf32 = device, tf32
+        self._graphs: dict[tuple[str, ...], _Graph] = {}
         modalities = model.configuration.modalities
-        latent = (1, model.configuration.latent)
         try:
-            self._inputs = {m.name: _Mirror((1, *m.shape), device) for m in modalities}
-            self._mask = _Mirror((1, len(modalities)), device, torch.bool)
-            self._posterior = (_Mirror(latent, device), _Mirror(latent, device), _Mirror((1, len(modalities)), device))
-            self._predictions = {m.name: _Mirror((1, *m.shape), device) for m in modalities}
-            self._fuse = _captured(self._fusing, device)
-            self._decode = {name: _captured(self._decoding(name), device) for name in model.names}
-        # A build of torch without CUDA raises the one, a build with CUDA for a device that is none the other.
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise BackendError(f"backend: 'cuda_graph' cannot capture the model on {device} ({reason})") from error
+            self._recorder = Recorder(device)
+            self._inputs = _Packed({**{m.name: m.shape for m in modalities}, _MASK: (len(modalities),)}, device)
+            self._graph(model.names)
+            self._graph(())
+        # A build without CUDA raises the first or the last, a build with CUDA the second where the device is no GPU.
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise BackendError(
+                f"backend: 'cuda_graph' cannot record the model on {device} ({first_line(error)})"
+            ) from error
 
     @torch.inference_mode()
     def run(self, arrays: Arrays, masks: np.ndarray, predict: Collection[str]) -> Outputs:
-        """As `Backend.run`, one subset after the other; what is absent is embedded all the same, and masked."""
-        for name, present in zip(self._model.names, np.any(masks, axis=0).tolist()):
-            if present:
-                self._inputs[name].send(arrays[name])
-        rows = [self._run(mask, predict) for mask in masks]
-        mean, log_variance, attention = (np.concatenate(parts) for parts in zip(*(row[:3] for row in rows)))
-        predictions = {name: np.concatenate([row.predictions[name] for row in rows]) for name in predict}
-        return Outputs(mean, log_variance, attention, predictions)
+        """Fuse as `Backend.run` says, one subset after the other."""
+        graph = self._graph(tuple(name for name in self._model.names if name in predict))
+        rows = [self._run(graph, arrays, mask) for mask in masks]
+        mean, log_variance, attention = (np.stack([row[key] for row in rows]) for key in _POSTERIOR)
+        return Outputs(mean, log_variance, attention, {name: np.stack([row[name] for row in rows]) for name in predict})
 
-    def _run(self, mask: np.ndarray, predict: Collection[str]) -> Outputs:
-        self._mask.send(mask)
-        self._fuse()
-        for name in predict:
-            self._decode[name]()
-        leaving = [*self._posterior, *(self._predictions[name] for name in predict)]
-        for mirror in leaving:
-            mirror.fetch()
-        _wait(self._device)
-        mean, log_variance, attention, *predictions = (mirror.host.numpy().copy() for mirror in leaving)
-        return Outputs(mean, log_variance, attention, dict(zip(predict, predictions)))
+    def _run(self, graph: "_Graph", arrays: Arrays, mask: np.ndarray) -> dict[str, np.ndarray]:
+        for name, present in zip(self._model.names, mask.tolist()):
+            # Zeros, since a masked NaN of an earlier set would stay NaN.
+            self._inputs.arrays[name][...] = arrays[name] if present else 0.0
+        self._inputs.arrays[_MASK][...] = mask
+        graph.replay()
+        self._recorder.wait()
+        return {name: array.copy() for name, array in graph.outputs.arrays.items()}
 
-    def _fusing(self) -> None:
-        batch = {name: mirror.there.to(self._dtype) for name, mirror in self._inputs.items()}
-        # On the host: which networks run is decided while the graph is captured, and all of them do.
-        embeddings = self._model.embed(batch, torch.ones(1, len(batch), dtype=torch.bool))
-        posterior = self._model.fusion(embeddings, self._mask.there)
-        for mirror, value in zip(self._posterior, (posterior.mean, posterior.log_variance, posterior.attention)):
-            mirror.there.copy_(value)
+    def _graph(self, predict: tuple[str, ...]) -> "_Graph":
+        if predict not in self._graphs:
+            modalities, latent = self._model.modalities, self._model.configuration.latent
+            shapes = dict(zip(_POSTERIOR, ((latent,), (latent,), (len(modalities),))))
+            outputs = _Packed({**shapes, **{name: modalities[name].shape for name in predict}}, self._device)
+            with arithmetic(self._device, self._tf32):
+                replay = self._recorder.record(partial(self._fuse, predict, outputs))
+            self._graphs[predict] = _Graph(replay, outputs)
+        return self._graphs[predict]
 
-    def _decoding(self, name: str) -> Callable[[], None]:
-        def decode() -> None:
-            z = self._posterior[0].there.to(self._dtype)
-            self._predictions[name].there.copy_(self._model.predict(z, [name])[name])
+    def _fuse(self, predict: tuple[str, ...], outputs: "_Packed") -> None:
+        self._inputs.there.copy_(self._inputs.host, non_blocking=True)
+        given = self._inputs.views()
+        x = {name: given[name][None].to(self._dtype) for name in self._model.names}
+        embeddings = self._recorder.parallel([partial(self._model.embeddings[name], x[name]) for name in x])
+        posterior = self._model.fusion(torch.stack(embeddings, dim=1), given[_MASK][None] > 0.5)
+        z = posterior.mean.to(self._dtype)
+        predictions = self._recorder.parallel([partial(self._predict, z, name) for name in predict])
+        values: list[Tensor] = [*posterior, *predictions]
+        torch.cat([value.flatten().float() for value in values], out=outputs.there)
+        outputs.host.copy_(outputs.there, non_blocking=True)
 
-        return decode
-
-
-class _Mirror:
-    """A tensor on the device and its twin on the host, which stay where they are."""
-
-    def __init__(self, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype = torch.float) -> None:
-        self.there = torch.zeros(shape, dtype=dtype, device=device)
-        self.host: Tensor = torch.zeros(shape, dtype=dtype, pin_memory=device.type == "cuda")
-
-    def send(self, array: np.ndarray) -> None:
-        self.host.copy_(torch.from_numpy(np.ascontiguousarray(array)))
-        self.there.copy_(self.host, non_blocking=True)
-
-    def fetch(self) -> None:
-        self.host.copy_(self.there, non_blocking=True)
+    def _predict(self, z: Tensor, name: str) -> Tensor:
+        return self._model.predict(z, [name])[name]
 
 
-def _captured(step: Callable[[], None], device: torch.device) -> Callable[[], None]:
-    """What does again what `step` does, all at once."""
-    beside = torch.cuda.Stream(device)
-    beside.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(beside):
-        # Libraries choose their algorithms and take their work spaces now; a graph cannot.
-        for _ in range(_WARM_UPS):
-            step()
-    torch.cuda.current_stream(device).wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may go on using the device meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        step()
-    return graph.replay
+class _Packed:
+    """Arrays side by side in one buffer on the device and one, page-locked, on the host, both of which stay in place.
+
+    Attributes:
+        there: on the device, (N,).
+        host: on the host, (N,).
+        arrays: NumPy views of `host`, by name.
+    """
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], device: torch.device) -> None:
+        self._shapes = shapes
+        size = sum(int(np.prod(shape)) for shape in shapes.values())
+        self.there = torch.zeros(size, device=device)
+        self.host = torch.zeros(size, pin_memory=device.type == "cuda")
+        self.arrays = {name: view.numpy() for name, view in self._views(self.host).items()}
+
+    def views(self) -> dict[str, Tensor]:
+        """Return views of `there`, by name."""
+        return self._views(self.there)
+
+    def _views(self, buffer: Tensor) -> dict[str, Tensor]:
+        parts = torch.split(buffer, [int(np.prod(shape)) for shape in self._shapes.values()])
+        return {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts)}
 
 
-def _wait(device: torch.device) -> None:
-    torch.cuda.current_stream(device).synchronize()
+class _Graph(NamedTuple):
+    """A recorded graph, and where its outputs arrive."""
+
+    replay: Callable[[], None]
+    outputs: _Packed

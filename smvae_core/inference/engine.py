@@ -1,7 +1,7 @@
-"""Inference for one set at a time: arrays of whatever arrived in, latent and predictions out.
+"""Inference for one set at a time: arrays of the modalities that arrived in, latent and predictions out.
 
 >>> engine = Engine.load(None)
->>> engine.warm_up()                # measures the back ends that are there and takes the fastest
+>>> engine.warm_up()                # measures the available back ends and takes the fastest
 >>> fusion = engine.infer({"depth": depth, "force": force}, predict=["rgb"])
 >>> picture = engine.modality("rgb").to_physical(fusion.predictions["rgb"])
 """
@@ -10,7 +10,6 @@ import copy
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
@@ -19,25 +18,36 @@ import numpy as np
 import torch
 
 from smvae_core import checkpoint
-from smvae_core.device import Device, EngineError, torch_device
-from smvae_core.inference.backend import TOLERANCE, Backend, BackendError, TorchBackend, difference, measure, trial
-from smvae_core.inference.cuda_graph import HALF_TOLERANCE, CudaGraphBackend
+from smvae_core.capture import free_gpu_memory
+from smvae_core.device import Device, EngineError, device_errors, torch_device
+from smvae_core.inference.backend import (
+    HALF_TOLERANCE,
+    TF32_TOLERANCE,
+    TOLERANCE,
+    Backend,
+    BackendError,
+    TorchBackend,
+    disagreement,
+    measure,
+    trial,
+)
+from smvae_core.inference.cuda_graph import CudaGraphBackend
 from smvae_core.inference.onnx_runtime import OnnxBackend
 from smvae_core.modality import Modality
 from smvae_core.model.vae import MultimodalVAE
 
 BackendName = Literal["eager", "channels_last", "onnx", "cuda_graph", "cuda_graph_half"]
-Precision = Literal["single", "half"]
+Precision = Literal["single", "tf32", "half"]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """What one set says.
+    """The latent of one set, and what is predicted from it.
 
     Attributes:
-        modalities: in the set.
+        modalities: names of the modalities in the set.
         mean: μ, float32 (L,).
         log_variance: log σ², float32 (L,).
         attention: weight of each modality in the set; sums to 1.
@@ -54,14 +64,16 @@ class Fusion:
 class Engine:
     """A loaded model, ready to run. One thread at a time may use it.
 
+    `Engine.load` builds one from a file and explains the arguments.
+
     Attributes:
-        backend: that runs it now. With `auto` that is eager until `warm_up` has measured.
+        backend: name of the back end that runs the model. With `auto` that is eager until `warm_up` has measured.
         timings: seconds for one whole set with everything predicted, by back end; empty until measured.
-        device: where it runs.
+        device: where the model runs.
         metadata: what the checkpoint says.
         modalities: in the order of the model.
         latent: dimensions of z.
-        mean: of each modality over the training data, model units.
+        mean: mean of each modality over the training data, model units.
     """
 
     def __init__(
@@ -82,7 +94,8 @@ class Engine:
         self._undecided = backend == "auto"
         self._precision: Precision = precision
         self.backend: BackendName = "eager" if backend == "auto" else backend
-        self._running: Backend | None = self._build()
+        with device_errors(self.device):
+            self._running: Backend | None = self._build(self.backend)
 
     @classmethod
     def load(
@@ -95,26 +108,28 @@ class Engine:
         """Load a checkpoint; None takes the one that ships with the package.
 
         Args:
-            device: `auto` takes a GPU where there is one.
+            path: of the checkpoint.
+            device: `auto` (the first GPU if it works, else the processor), `cpu`, `cuda` or `cuda:N`.
             backend: a fixed one gives the same bytes for the same set on the same machine; `auto` takes the fastest
-                at `warm_up`, which another time may be another one.
-            precision: half also lets `auto` take half precision on a GPU, which agrees with eager to 1e-2; on a
-                processor it is much slower and never taken.
+                at `warm_up`, which may differ from time to time.
+            precision: of a GPU; processors always use `single`. `single` is 32-bit floats without TF32, and back ends
+                agree with eager to 1e-4. `tf32` allows TF32 and agrees to 5e-3. `half` also lets `auto` take half
+                precision where it is faster, which agrees to 1e-2.
 
         Raises:
-            CheckpointError: missing, damaged, foreign or newer.
-            EngineError: an unknown device, or `cuda` was asked for and is not there.
+            CheckpointError: the checkpoint is missing, damaged, foreign or newer.
+            EngineError: an unknown device, or a GPU that was named is missing, does not work or is out of memory.
             BackendError: the back end that was asked for is unknown or not installed, does not run on this device, or
-                does not agree with eager to 1e-4, in half precision 1e-2.
+                does not agree with eager.
         """
         loaded = checkpoint.load(checkpoint.default_checkpoint() if path is None else Path(path))
         return cls(loaded, device, backend, precision)
 
     def modality(self, name: str) -> Modality:
-        """The modality of that name.
+        """Return the modality of that name.
 
         Raises:
-            EngineError: the checkpoint has none.
+            EngineError: the checkpoint has no such modality.
         """
         for modality in self.modalities:
             if modality.name == name:
@@ -122,35 +137,54 @@ class Engine:
         raise EngineError(f"expected a modality among {[m.name for m in self.modalities]}, found '{name}'")
 
     def warm_up(self) -> None:
-        """Choose the back end, if it is not fixed, and run every modality in and out, so that no real set is slow."""
-        if self._running is None:
-            self._running = self._build()
-        if self._undecided:
-            self._choose()
-            self._undecided = False
+        """Choose the back end, if it is not fixed, and run every modality in and out, so that no real set is slow.
+
+        Raises:
+            EngineError: the GPU is out of memory or does not work.
+            BackendError: the back end that is fixed does not agree with eager any more.
+        """
+        with device_errors(self.device):
+            if self._running is None:
+                self._running = self._build(self.backend)
+            if self._undecided:
+                self._choose()
+                self._undecided = False
         zeros = {modality.name: np.zeros(modality.shape, np.float32) for modality in self.modalities}
         for _ in range(3):
             self.infer(zeros, predict=list(zeros))
 
     def release(self) -> None:
-        """Free the device's memory: the weights wait on the host, and nothing can be inferred, until `warm_up`."""
+        """Free the memory of the GPU; nothing can be inferred until `warm_up`. A GPU that is lost is no obstacle."""
         self._running = None
-        self._model.cpu()
-        torch.cuda.empty_cache()
+        if self.device.type == "cuda":
+            free_gpu_memory()
 
-    def _build(self) -> Backend:
-        eager = self._eager()
-        return eager if self.backend == "eager" else _agreeing(self.backend, eager, self.device)
+    def _build(self, name: BackendName) -> Backend:
+        """Return a back end that agrees with eager without TF32.
 
-    def _eager(self) -> TorchBackend:
-        return TorchBackend(self._model, self.device, torch.contiguous_format)
+        Raises:
+            BackendError: there is no such back end here, or it does not agree.
+        """
+        if name not in _BUILD:
+            raise BackendError(f"backend: expected 'auto' or one of {', '.join(get_args(BackendName))}, found '{name}'")
+        tf32 = self._precision == "tf32"
+        backend = _BUILD[name](self._model, self.device, tf32)
+        if name == "eager":
+            return backend
+        eager = _eager(self._model, self.device, tf32=False)
+        arrays, masks = trial(self._model.configuration)
+        # Everything, one modality alone, and nothing: other sets take the same path.
+        worst = disagreement(backend, eager, arrays, masks[[0, -2, -1]])
+        tolerance = HALF_TOLERANCE if name == "cuda_graph_half" else TF32_TOLERANCE if tf32 else TOLERANCE
+        if not worst <= tolerance:
+            raise BackendError(f"backend: expected '{name}' to agree with eager to {tolerance:g}, found {worst:.2g}")
+        return backend
 
     def _choose(self) -> None:
-        eager = self._eager()
-        found: dict[BackendName, Backend] = {"eager": eager}
+        found: dict[BackendName, Backend] = {"eager": self._build("eager")}
         for name in candidates(self.device, self._precision):
             try:
-                found[name] = _agreeing(name, eager, self.device)
+                found[name] = self._build(name)
             except BackendError as error:
                 _log.warning("%s; doing without", error)
         self.timings = measure(found, self.metadata.model)
@@ -167,7 +201,8 @@ class Engine:
             predict: modalities to predict, present or not.
 
         Raises:
-            EngineError: an unknown modality, a wrong shape or type, or a released engine.
+            EngineError: an unknown modality, a wrong shape or type, a released engine, or a GPU out of memory.
+            DeviceLostError: the GPU stopped working.
         """
         return self.infer_subsets(arrays, [tuple(arrays)], predict)[0]
 
@@ -177,11 +212,12 @@ class Engine:
         """Fuse several subsets of the same arrays, embedding each modality once.
 
         Raises:
-            EngineError: an unknown modality, a wrong shape or type, a subset that names what `arrays` lacks, or a
-                released engine.
+            EngineError: an unknown modality, a wrong shape or type, a subset that names what `arrays` lacks, a
+                released engine, or a GPU out of memory.
+            DeviceLostError: the GPU stopped working.
         """
         if self._running is None:
-            raise EngineError("the engine is released: warm_up() takes it back to the device")
+            raise EngineError("the engine is released; call warm_up() first")
         for name, array in arrays.items():
             shape = self.modality(name).shape
             # Bytes of a picture would be taken for model units, 255 times too large.
@@ -198,7 +234,8 @@ class Engine:
             self.modality(name)
         names = self._names
         masks = np.array([[name in subset for name in names] for subset in subsets])
-        mean, log_variance, attention, predictions = self._running.run(arrays, masks, predict)
+        with device_errors(self.device):
+            mean, log_variance, attention, predictions = self._running.run(arrays, masks, predict)
         return [
             Fusion(
                 modalities=tuple(name for name in names if name in subset),
@@ -212,7 +249,7 @@ class Engine:
 
 
 def candidates(device: torch.device, precision: Precision) -> list[BackendName]:
-    """What `auto` measures against eager there."""
+    """Return the back ends that `auto` measures beside eager on a device."""
     names: list[BackendName] = ["channels_last"]
     if device.type == "cuda":
         names.append("cuda_graph")
@@ -223,33 +260,29 @@ def candidates(device: torch.device, precision: Precision) -> list[BackendName]:
     return names
 
 
-def _agreeing(name: BackendName, eager: TorchBackend, device: torch.device) -> Backend:
-    if name not in _BUILD:
-        raise BackendError(f"backend: expected 'auto' or one of {', '.join(get_args(BackendName))}, found '{name}'")
-    backend = _BUILD[name](eager.model, device)
-    arrays, masks = trial(eager.model.configuration)
-    # Everything, one sense alone, and nothing: the rest are built of the same graphs.
-    masks = masks[[0, -2, -1]]
-    worst = difference(backend.run(arrays, masks, list(arrays)), eager.run(arrays, masks, list(arrays)))
-    tolerance = HALF_TOLERANCE if name == "cuda_graph_half" else TOLERANCE
-    if not worst <= tolerance:
-        raise BackendError(f"backend: expected '{name}' to agree with eager to {tolerance:g}, found {worst:.2g}")
-    return backend
+def _eager(model: MultimodalVAE, device: torch.device, tf32: bool) -> Backend:
+    return TorchBackend(_for(device, model), device, torch.contiguous_format, tf32)
 
 
-def _channels_last(model: MultimodalVAE, device: torch.device) -> Backend:
-    return TorchBackend(copy.deepcopy(model), device, torch.channels_last)
+def _channels_last(model: MultimodalVAE, device: torch.device, tf32: bool) -> Backend:
+    return TorchBackend(copy.deepcopy(model), device, torch.channels_last, tf32)
 
 
-def _onnx(model: MultimodalVAE, device: torch.device) -> Backend:
+def _onnx(model: MultimodalVAE, device: torch.device, tf32: bool) -> Backend:
     if device.type != "cpu":
         raise BackendError(f"backend: 'onnx' runs on a processor, but the device is '{device}'; choose 'auto'")
     return OnnxBackend(model)
 
 
-_BUILD: dict[BackendName, Callable[[MultimodalVAE, torch.device], Backend]] = {
+def _for(device: torch.device, model: MultimodalVAE) -> MultimodalVAE:
+    """Return a model that may be moved to the device: the host keeps its weights, whatever becomes of a GPU."""
+    return model if device.type == "cpu" else copy.deepcopy(model)
+
+
+_BUILD: dict[BackendName, Callable[[MultimodalVAE, torch.device, bool], Backend]] = {
+    "eager": _eager,
     "channels_last": _channels_last,
     "onnx": _onnx,
-    "cuda_graph": CudaGraphBackend,
-    "cuda_graph_half": partial(CudaGraphBackend, half=True),
+    "cuda_graph": lambda model, device, tf32: CudaGraphBackend(model, device, tf32=tf32),
+    "cuda_graph_half": lambda model, device, tf32: CudaGraphBackend(model, device, half=True),
 }

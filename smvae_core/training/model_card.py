@@ -57,8 +57,8 @@ def write_card(run: Run, model: MultimodalVAE, unseen: Samples) -> None:
         "```\n" + "\n".join(record.commands) + "\n```",
         "![Loss, KL and held-out figures by epoch](epochs.png)",
         "## Held-out figures",
-        f"NMSE: mean squared error divided by that of predicting the training mean, on {metrics.samples} samples; below 1 "
-        "something was learned. In brackets log p(x | set) in nats, by one draw.",
+        f"NMSE: mean squared error divided by that of predicting the training mean, on {metrics.samples} samples; "
+        "below 1 something was learned. In brackets log p(x | set) in nats, by one draw.",
         _table(metrics, model.names),
         "![The same as a picture](subsets.png)",
         *(["![What the cameras saw, and what was predicted](predictions.png)"] if pictures else []),

@@ -1,4 +1,4 @@
-"""CUDA graphs: what leads to them everywhere; what they give with the device's part stood in for; on a GPU the real ones."""
+"""CUDA graphs: on a processor with a stand-in for the recorder, on a GPU the real ones."""
 
 import copy
 import logging
@@ -8,8 +8,16 @@ import pytest
 import torch
 
 from smvae_core.inference import cuda_graph, engine
-from smvae_core.inference.backend import TOLERANCE, BackendError, TorchBackend, difference, trial
-from smvae_core.inference.cuda_graph import HALF_TOLERANCE, CudaGraphBackend
+from smvae_core.inference.backend import (
+    HALF_TOLERANCE,
+    TOLERANCE,
+    BackendError,
+    TorchBackend,
+    difference,
+    disagreement,
+    trial,
+)
+from smvae_core.inference.cuda_graph import CudaGraphBackend
 from smvae_core.inference.engine import Engine, candidates
 
 CPU = torch.device("cpu")
@@ -18,9 +26,26 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch find
 
 @pytest.fixture
 def without_device(monkeypatch):
-    """What would be captured is done again each time, on the processor."""
-    monkeypatch.setattr(cuda_graph, "_captured", lambda step, device: step)
-    monkeypatch.setattr(cuda_graph, "_wait", lambda device: None)
+    """What would be recorded runs again each time, on the processor."""
+    monkeypatch.setattr(cuda_graph, "Recorder", Rerun)
+
+
+class Rerun:
+    """A stand-in for `Recorder`."""
+
+    def __init__(self, device):
+        self.recorded, self.waits = 0, 0
+
+    def record(self, function):
+        self.recorded += 1
+        function()
+        return function
+
+    def parallel(self, branches):
+        return [branch() for branch in branches]
+
+    def wait(self):
+        self.waits += 1
 
 
 @pytest.fixture
@@ -53,6 +78,7 @@ def agrees(model, device, half):
     eager = TorchBackend(copy.deepcopy(model), device, torch.contiguous_format)
     arrays, masks = trial(model.configuration)
     tolerance = HALF_TOLERANCE if half else TOLERANCE
+    assert disagreement(backend, eager, arrays, masks) <= tolerance
     assert difference(backend.run(arrays, masks, list(arrays)), eager.run(arrays, masks, list(arrays))) <= tolerance
     for mask in masks:
         given = {name: array for name, array in arrays.items() if mask[model.names.index(name)]}
@@ -72,6 +98,28 @@ def test_what_was_given_out_stays_as_it_was_when_the_next_set_comes(model, witho
     assert np.array_equal(first.mean, kept[0]) and np.array_equal(first.predictions["rgb"], kept[1])
 
 
+def test_a_set_is_one_launch_and_one_wait_and_others_graphs_are_recorded_when_they_are_needed(model, without_device):
+    backend = CudaGraphBackend(model, CPU)
+    arrays, masks = trial(model.configuration)
+    backend.run(arrays, masks[:1], list(arrays))
+    backend.run(arrays, masks[:1], [])
+    assert (backend._recorder.recorded, backend._recorder.waits) == (2, 2)
+    backend.run(arrays, masks[:1], ["rgb"])
+    backend.run(arrays, masks[:1], ["rgb"])
+    assert (backend._recorder.recorded, backend._recorder.waits) == (3, 4)
+
+
+def test_nan_of_an_earlier_set_does_not_stay(model, without_device):
+    backend = CudaGraphBackend(model, CPU)
+    arrays, masks = trial(model.configuration)
+    alone = masks[[list(mask) == [False, False, True, False] for mask in masks]]
+    before = backend.run(arrays, alone, ["rgb"])
+    backend.run({**arrays, "rgb": np.full_like(arrays["rgb"], np.nan)}, masks[:1], ["rgb"])
+    after = backend.run(arrays, alone, ["rgb"])
+    assert np.isfinite(after.mean).all() and after.mean.tobytes() == before.mean.tobytes()
+    assert after.predictions["rgb"].tobytes() == before.predictions["rgb"].tobytes()
+
+
 def test_half_precision_leaves_the_model_as_it_was(model, without_device):
     CudaGraphBackend(model, CPU, half=True)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
@@ -83,9 +131,9 @@ def test_where_capturing_fails_the_engine_says_so_and_runs_without(path, on_the_
     with caplog.at_level(logging.WARNING):
         one.warm_up()
     assert one.backend == "eager" and set(one.timings) == {"eager"}
-    assert "'cuda_graph' cannot capture the model on cpu" in caplog.text and "doing without" in caplog.text
+    assert "'cuda_graph' cannot record the model on cpu" in caplog.text and "doing without" in caplog.text
     assert one.infer({}, ["rgb"]).predictions["rgb"].shape == (3, 64, 64)
-    with pytest.raises(BackendError, match="'cuda_graph' cannot capture the model on cpu"):
+    with pytest.raises(BackendError, match="'cuda_graph' cannot record the model on cpu"):
         Engine.load(path, "cpu", "cuda_graph")
 
 
@@ -116,3 +164,14 @@ def test_on_a_gpu_graphs_are_measured_and_leave_its_memory_when_they_are_release
     assert {"eager", "cuda_graph", "cuda_graph_half"} <= set(one.timings)
     one.release()
     assert torch.cuda.memory_allocated() == before
+
+
+@needs_gpu
+def test_graphs_outlive_those_of_an_engine_that_was_released(path):
+    first, second = (Engine.load(path, "cuda", "cuda_graph") for _ in range(2))
+    arrays, _ = trial(first.metadata.model)
+    expected = second.infer(arrays, list(arrays))
+    first.release()
+    hold = torch.full((64, 1024, 1024), float("nan"), device="cuda")  # takes whatever memory was freed
+    found = second.infer(arrays, list(arrays))
+    assert found.mean.tobytes() == expected.mean.tobytes() and hold.isnan().all()
