@@ -29,7 +29,7 @@ class Recorder:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch leaves streams untyped
+        self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
         self._beside: list[torch.cuda.Stream] = []
         _recorders.add(self)
@@ -59,7 +59,7 @@ class Recorder:
         Called inside a function that is recorded, it makes branches of the graph.
         """
         while len(self._beside) < len(branches):
-            self._beside.append(torch.cuda.Stream(self._device))  # type: ignore[no-untyped-call]
+            self._beside.append(torch.cuda.Stream(self._device))
         here, results = torch.cuda.current_stream(self._device), []
         for stream, branch in zip(self._beside, branches):
             stream.wait_stream(here)
