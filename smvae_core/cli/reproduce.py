@@ -31,7 +31,7 @@ def reproduce(
         Path | None, typer.Option(help="Folder with the data; an error says which, and where from.")
     ] = None,
     systems: Annotated[
-        list[str] | None,
+        list[SystemName] | None,
         typer.Option("--systems", help="A system to compare; may be given several times. All by default."),
     ] = None,
     quick: Annotated[
