@@ -26,6 +26,7 @@ PICTURE_SIZE = 128  # pixels, height and width
 PHYSICS_STEP = 1e-3  # seconds
 
 JOINTS = tuple(f"joint_{i}" for i in range(1, 8))
+LINKS = tuple(f"link_{i}" for i in range(1, 8))
 
 
 @dataclass(frozen=True)

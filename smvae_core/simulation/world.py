@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from smvae_core.errors import SMVAEError
-from smvae_core.simulation.scene import JOINTS, PHYSICS_STEP, PICTURE_SIZE, SceneLook, scene_xml
+from smvae_core.simulation.scene import JOINTS, LINKS, PHYSICS_STEP, PICTURE_SIZE, SceneLook, scene_xml
 from smvae_core.simulation.shapes import Peg
 
 if TYPE_CHECKING:  # at run time `_load_mujoco` imports it, after choosing the OpenGL platform
@@ -75,6 +75,7 @@ class PegWorld:
         self._reading_at = {self.model.sensor(i).name: int(self.model.sensor_adr[i]) for i in range(self.model.nsensor)}
         self._camera = _Camera(mujoco, self.model)
         self._target = np.zeros(6)
+        self._ramp = np.empty((0, 6))
         self._filtered = np.zeros(6)
 
     def __enter__(self) -> PegWorld:
@@ -103,6 +104,7 @@ class PegWorld:
             data.qpos += jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-5 * np.eye(6), error)
         data.qvel[:] = 0.0
         data.ctrl[:] = self._target = goal
+        self._ramp = np.empty((0, 6))
         self._filtered[:] = 0.0
         mujoco.mj_forward(self.model, data)
         return self.pose()
@@ -117,19 +119,55 @@ class PegWorld:
         The rest point of the impedance moves in a straight line to a point ahead of the tip, so that the force against
         an obstacle is at most in proportion to the command.
         """
-        data, model, mj_step = self.data, self.model, self._mujoco.mj_step
+        self.command(action)
+        return self._observe(self._advance(SAMPLES))
+
+    def command(self, action: np.ndarray) -> None:
+        """Begin one command (dx, dy, dz in metres, dyaw in radians); `advance` carries it out within 50 ms.
+
+        The rest point stays where the command led until the next command.
+        """
         x, y, z, yaw = self.pose() + LEAD * np.asarray(action)
         target = np.array([x, y, z, 0.0, 0.0, yaw])
         ramp = np.linspace(0.0, 1.0, SAMPLES + 1)[1:, None]
-        controls = self._target + ramp * (target - self._target)
+        self._ramp = self._target + ramp * (target - self._target)
         self._target = target
-        readings = np.empty((SAMPLES, model.nsensordata))
-        for control, reading in zip(controls, readings):
-            data.ctrl[:] = control
+
+    def advance(self, milliseconds: int) -> tuple[np.ndarray, bool]:
+        """Let time pass.
+
+        Returns:
+            The wrench samples of these milliseconds, float64 (milliseconds, 6), N and N*m, oldest first; and whether
+            the peg touched the box in any of them.
+        """
+        readings = self._advance(milliseconds)
+        touched = readings[:, self._reading_at["touch"]] > 0.0
+        return self._wrench(readings[:, self._reading_at["force"] :][:, :6]), bool(touched.any())
+
+    def picture(self) -> tuple[np.ndarray, np.ndarray]:
+        """RGB, uint8 (128, 128, 3), and depth, float32 (128, 128) in metres along the optical axis, of now."""
+        image, depth = self._camera.take(self.data)
+        return np.ascontiguousarray(image), depth[..., 0]
+
+    def joints(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positions (rad) and velocities (rad/s) of the seven joints, each float64 (7,)."""
+        return self.data.qpos[:7].copy(), self.data.qvel[:7].copy()
+
+    def frames(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Where the links and the tool are in the world: by name, position (3,) in metres and quaternion (4,), w x y z."""
+        names = [*LINKS, "tool"]
+        return {n: (self.data.body(n).xpos.copy(), self.data.body(n).xquat.copy()) for n in names}
+
+    def _advance(self, milliseconds: int) -> np.ndarray:
+        data, model, mj_step = self.data, self.model, self._mujoco.mj_step
+        readings = np.empty((milliseconds, model.nsensordata))
+        for reading in readings:
+            if len(self._ramp):
+                data.ctrl[:], self._ramp = self._ramp[0], self._ramp[1:]
             mj_step(model, data)
             # The readings belong to the state before this millisecond's integration, as data.xpos and the picture do.
             reading[:] = data.sensordata
-        return self._observe(readings)
+        return readings
 
     def _observe(self, readings: np.ndarray) -> Observation:
         newest = readings[-1]

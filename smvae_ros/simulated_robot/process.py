@@ -1,0 +1,55 @@
+"""The process of the simulated robot: how it begins and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from argparse import ArgumentParser
+
+
+def main() -> None:
+    """Entry point of the executable `simulated_robot`; SIGINT and SIGTERM end it with exit code 0, bad input with 2."""
+    stopping: list[int] = []
+    # A list, not an Event: a handler that takes the lock of the code that it interrupts would wait for ever.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: stopping.append(received))
+    import rclpy
+    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+    from rclpy.utilities import remove_ros_args
+
+    from smvae_core.errors import SMVAEError
+    from smvae_ros.simulated_robot.node import SimulatedRobotNode
+
+    ArgumentParser(
+        description="A simulated arm with two cameras and a wrist sensor, over ROS 2 topics. It takes ROS arguments.",
+        usage="simulated_robot [--ros-args -p NAME:=VALUE --params-file FILE -r FROM:=TO ...]",
+    ).parse_args(remove_ros_args()[1:])
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = SimulatedRobotNode()
+        node.start()
+    except (SMVAEError, InvalidParameterTypeException, InvalidParameterValueException) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        rclpy.try_shutdown()
+        sys.exit(2)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not stopping and node.robot.error is None:
+            try:
+                executor.spin_once(timeout_sec=0.1)
+            except Exception as error:  # a client's call, such as a parameter of no known type, must not end the robot
+                node.get_logger().error(f"a callback failed: {type(error).__name__}: {error}")
+    finally:
+        node.robot.stop()
+    if node.robot.error is not None:
+        print(f"error: the robot's thread ended: {node.robot.error!r}", file=sys.stderr)
+    executor.shutdown()
+    rclpy.shutdown()
+    sys.exit(1 if node.robot.error is not None else 0)
+
+
+if __name__ == "__main__":
+    main()
