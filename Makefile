@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -e -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint docs bench clean distclean
+.PHONY: help setup build demo live test lint docs bench clean distclean
 
 # The Python that .venv is made from, as in: make PYTHON=python3.12 demo
 PYTHON ?= python3
@@ -12,11 +12,11 @@ TESTS ?=
 # The benchmarks to run, as in: make bench BENCHMARKS="engine startup". By default, all.
 BENCHMARKS ?=
 
-# The demo and the tests stay on this machine, with a Fast DDS profile whose shared memory holds large images.
-demo test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
-demo test: export ROS_DOMAIN_ID ?= 83
-demo test: export FASTRTPS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
-demo test: export FASTDDS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
+# The demos and the tests stay on this machine, with a Fast DDS profile whose shared memory holds large images.
+demo live test: export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+demo live test: export ROS_DOMAIN_ID ?= 83
+demo live test: export FASTRTPS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
+demo live test: export FASTDDS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
 test: export OMP_NUM_THREADS ?= 1
 
 help: ## List the targets
@@ -33,6 +33,9 @@ build: setup ## Build the ROS 2 package into install/ (linked to the sources: ed
 demo: build ## Replay the shipped recording to the fusion node; leaves demo/predictions.png and demo/summary.json
 	@. .venv/ros-env.sh && cd install && python -m smvae_ros.demo --out "$(CURDIR)/demo"
 
+live: build ## Watch the node while a simulated robot's sensors fail; leaves live/live.gif and live/live.mp4
+	@. .venv/ros-env.sh && cd install && python -m smvae_ros.demo.live --out "$(CURDIR)/live"
+
 test: build ## Run every test; a part: make test TESTS=test/core
 	@environment/check.sh --rendering $(PYTHON)
 	@. .venv/ros-env.sh && pytest $(TESTS)
@@ -47,7 +50,7 @@ bench: build ## Run the benchmarks, on a quiet machine; each writes its section 
 	@. .venv/ros-env.sh && cd install && PYTHONPATH="$$PYTHONPATH:$(CURDIR)" python -m benchmarks.run $(BENCHMARKS)
 
 clean: ## Remove what build, test, lint, docs and demo made
-	@rm -rf build install log demo site .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	@rm -rf build install log demo live site .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
 distclean: clean ## Remove .venv too
 	@rm -rf .venv

@@ -63,6 +63,7 @@ _RANGES = {"rate": (0.0, 1000.0), "noise": (0.0, 1e3), "image_size": (16, 2048)}
 class SimulatedRobotNode(Node):
     """Publishes what a robot with two cameras, a wrist sensor and joint encoders would, and can make each sensor fail.
 
+    `~/truth/rgb` and `~/truth/depth` are the pictures without fault or noise, for whoever judges predictions.
     Parameters are described by `ros2 param describe`; faults, rates, noise, encodings and `image_size` change while it
     runs.
 
@@ -90,12 +91,14 @@ class SimulatedRobotNode(Node):
         self._infos = {
             name: self.create_publisher(CameraInfo, f"{name}/camera_info", best_effort) for name in ("rgb", "depth")
         }
+        self._truths = {name: self.create_publisher(Image, f"~/truth/{name}", best_effort) for name in ("rgb", "depth")}
         self._clock_publisher = (
             self.create_publisher(Clock, "/clock", QoSProfile(depth=1)) if self._value("publish_clock") else None
         )
         self._tf = self._frames_publisher()
         self.robot = SimulatedRobot(
             self._publish,
+            self._publish_truth,
             self._publish_clock,
             follow=self._value("policy") == "commands",
             seed=self._value("seed"),
@@ -154,6 +157,14 @@ class SimulatedRobotNode(Node):
             frames = self.robot.frames.items()
             moved = [messages.transform(sample.stamp_ns, messages.BASE, name, *pose) for name, pose in frames]
             self._tf.publish(TFMessage(transforms=moved))
+
+    def _publish_truth(self, sample: Sample) -> None:
+        publisher = self._truths[sample.sensor]
+        if publisher.get_subscription_count():
+            plain = {"rgb": "rgb8", "depth": "32FC1"}
+            publisher.publish(
+                messages.message_of(sample.sensor, sample.stamp_ns, sample.value, plain, len(sample.value))
+            )
 
     def _publish_clock(self, now_ns: int) -> None:
         if self._clock_publisher is not None:

@@ -91,6 +91,7 @@ class SimulatedRobot:
 
     Args:
         deliver: called from the robot's thread with each sample when it arrives, in the order of arrival.
+        deliver_truth: called with each picture as it would be without fault or noise, whatever the cameras bring.
         on_tick: called from the robot's thread every 5 ms, with the stamp of now in nanoseconds.
         follow: carry out the commands that `command` takes instead of the scripted policy's.
         seed: of every random choice.
@@ -106,6 +107,7 @@ class SimulatedRobot:
     def __init__(
         self,
         deliver: Callable[[Sample], None],
+        deliver_truth: Callable[[Sample], None],
         on_tick: Callable[[int], None],
         *,
         follow: bool = False,
@@ -118,7 +120,7 @@ class SimulatedRobot:
         self.skipped_ns = 0
         self.error: BaseException | None = None
         self.frames: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._deliver, self._on_tick, self._follow = deliver, on_tick, follow
+        self._deliver, self._deliver_truth, self._on_tick, self._follow = deliver, deliver_truth, on_tick, follow
         self._start_ns = 0
         self._world = lambda: PegWorld(peg, SceneLook(), rng)
         self._policy = PegPolicy(rng)
@@ -218,10 +220,14 @@ class SimulatedRobot:
             return
         image, depth = world.picture()
         self.frames = world.frames()
-        if rgb_due:
-            self._bring("rgb", self._start_ns + elapsed, self.sensors.rgb.measure(image))
-        if depth_due:
-            self._bring("depth", self._start_ns + elapsed, self.sensors.depth.measure(depth))
+        stamp_ns = self._start_ns + elapsed
+        for name, due, sensor, picture in (
+            ("rgb", rgb_due, self.sensors.rgb, image),
+            ("depth", depth_due, self.sensors.depth, depth),
+        ):
+            if due:
+                self._deliver_truth(Sample(name, stamp_ns, picture))
+                self._bring(name, stamp_ns, sensor.measure(picture))
 
     def _bring(self, sensor: str, stamp_ns: int, value: np.ndarray | None) -> None:
         if value is None:

@@ -19,6 +19,7 @@ class Heard:
         self.stamps: dict[str, list[int]] = defaultdict(list)
         self.values: dict[str, np.ndarray] = {}
         self.now_ns: dict[str, list[int]] = defaultdict(list)
+        self.truths: dict[str, np.ndarray] = {}
         self.ticks: list[int] = []
         self._changed = threading.Condition()
 
@@ -28,6 +29,9 @@ class Heard:
             self.now_ns[sample.sensor].append(self.ticks[-1] if self.ticks else sample.stamp_ns)
             self.values[sample.sensor] = sample.value
             self._changed.notify_all()
+
+    def take_truth(self, sample: Sample) -> None:
+        self.truths[sample.sensor] = sample.value
 
     def tick(self, now_ns: int) -> None:
         with self._changed:
@@ -45,7 +49,7 @@ class Heard:
 @pytest.fixture(params=[False])
 def started(request: pytest.FixtureRequest) -> Iterator[tuple[SimulatedRobot, Heard]]:
     heard = Heard()
-    robot = SimulatedRobot(heard.take, heard.tick, follow=request.param)
+    robot = SimulatedRobot(heard.take, heard.take_truth, heard.tick, follow=request.param)
     robot.start()
     yield robot, heard
     robot.stop()
@@ -71,6 +75,16 @@ def test_pictures_and_numbers_are_those_of_the_scene(started: tuple[SimulatedRob
     assert heard.values["rgb"].std() > 10
     assert 0.5 < np.median(heard.values["depth"]) < 3.0
     assert [heard.values[name].shape for name in ("wrench", "joints", "action")] == [(6,), (14,), (4,)]
+
+
+def test_the_truth_is_told_whatever_the_cameras_bring(started: tuple[SimulatedRobot, Heard]) -> None:
+    robot, heard = started
+    robot.sensors.rgb.fault = "blank"
+    heard.wait_for("rgb", 2)
+    robot.stop()
+    assert not heard.values["rgb"].any()
+    assert heard.truths["rgb"].std() > 10
+    assert np.array_equal(heard.truths["depth"], heard.values["depth"])
 
 
 def test_a_rate_of_zero_silences_a_sensor_and_nothing_else(started: tuple[SimulatedRobot, Heard]) -> None:

@@ -1,0 +1,64 @@
+"""An installed executable of this package as a process, watched while it runs and ended when it is done with."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+
+from smvae_core.errors import SMVAEError
+
+_END_S = 10.0
+
+
+class ExecutableError(SMVAEError):
+    """An executable that is not installed, or that ended when it should not."""
+
+
+@contextmanager
+def running(name: str, namespace: str, parameters: Mapping[str, object], log: Path) -> Iterator[Callable[[], None]]:
+    """Run `lib/smvae_ros/NAME` with its output in a file, and end it by SIGINT afterwards.
+
+    Yields:
+        A check that raises once the process has ended.
+
+    Raises:
+        ExecutableError: the package is not built, or the process ended early or with another exit code than 0; the
+            sentence holds the last lines of the log.
+    """
+    try:
+        executable = Path(get_package_prefix("smvae_ros")) / "lib" / "smvae_ros" / name
+    except PackageNotFoundError:
+        raise ExecutableError(
+            "the package smvae_ros is not on AMENT_PREFIX_PATH; build it and source its setup file"
+        ) from None
+    command = [str(executable), "--ros-args", "-r", f"__ns:={namespace}"]
+    command += [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+    def failed(what: str) -> ExecutableError:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
+        return ExecutableError(f"{name} {what}; its last lines, from {log}:\n{tail}")
+
+    def check() -> None:
+        if process.poll() is not None:
+            raise failed(f"ended with exit code {process.returncode}")
+
+    try:
+        yield check
+        process.send_signal(signal.SIGINT)
+        try:
+            code = process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            raise failed(f"did not end within {_END_S:g} s") from None
+        if code:
+            raise failed(f"ended with exit code {code}")
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
