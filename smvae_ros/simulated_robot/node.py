@@ -125,11 +125,11 @@ class SimulatedRobotNode(Node):
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
-    def _validate(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
+    def _validate(self, parameters: list[Parameter]) -> SetParametersResult:
         problem = _problem(parameters)
         return SetParametersResult(successful=not problem, reason=problem)
 
-    def _apply(self, parameters: list[Parameter[Any]]) -> None:
+    def _apply(self, parameters: list[Parameter]) -> None:
         for parameter in parameters:
             owner, _, key = parameter.name.rpartition(".")
             if parameter.name == "image_size":
@@ -201,7 +201,7 @@ def _descriptor(name: str) -> ParameterDescriptor:
     return descriptor
 
 
-def _problem(parameters: list[Parameter[Any]]) -> str:
+def _problem(parameters: list[Parameter]) -> str:
     """Return what is wrong with the first bad parameter, or an empty string."""
     for parameter in parameters:
         name, value = parameter.name, parameter.value

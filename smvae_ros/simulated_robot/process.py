@@ -32,7 +32,7 @@ def main() -> None:
         node.start()
     except (SMVAEError, InvalidParameterTypeException, InvalidParameterValueException) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        rclpy.try_shutdown()
+        rclpy.shutdown()
         sys.exit(2)
     executor = SingleThreadedExecutor()
     executor.add_node(node)

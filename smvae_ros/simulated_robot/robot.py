@@ -122,7 +122,7 @@ class SimulatedRobot:
         self.frames: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._deliver, self._deliver_truth, self._on_tick, self._follow = deliver, deliver_truth, on_tick, follow
         self._start_ns = 0
-        self._world = lambda: PegWorld(peg, SceneLook(), rng)
+        self._peg, self._rng = peg, rng
         self._policy = PegPolicy(rng)
         self._command: tuple[np.ndarray, int] | None = None
         self._late: list[tuple[int, int, Sample]] = []
@@ -165,7 +165,7 @@ class SimulatedRobot:
     def _run(self) -> None:
         try:
             # The OpenGL context belongs to the thread that makes it.
-            with self._world() as world:
+            with PegWorld(self._peg, SceneLook(), self._rng) as world:
                 world.reset(self._policy.start_pose())
                 self._ready.set()
                 self._live(world)
