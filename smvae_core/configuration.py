@@ -33,8 +33,9 @@ class DataConfiguration(_Section):
     """Format of the data, the part that is held out, and the modalities taken as missing.
 
     Attributes:
-        format: `logs` of Vision&Touch; `idx`, the four files of MNIST or Fashion-MNIST; `celeba`, aligned faces with
-            their attribute file; `pictures`, any folder of pictures.
+        format: `logs`, HDF5 files of one trajectory each, of Vision&Touch or with any keys; `lerobot`, a data set of
+            LeRobot; `robomimic` and `aloha`, HDF5 files of these projects; `idx`, the four files of MNIST or
+            Fashion-MNIST; `celeba`, aligned faces with their attribute file; `pictures`, any folder of them.
         held_out: fraction of the data that is never trained on (30 % in the paper).
         split: `trajectory` holds out whole trajectories; `paper` single steps, whose neighbours are trained on; `given`
             the test part of the data set.
@@ -42,7 +43,7 @@ class DataConfiguration(_Section):
         missing: trajectory name, or a pattern with * and ?, to the modalities that are taken as missing from it.
     """
 
-    format: Literal["logs", "idx", "celeba", "pictures"] = "logs"
+    format: Literal["logs", "lerobot", "robomimic", "aloha", "idx", "celeba", "pictures"] = "logs"
     held_out: float = Field(default=0.3, gt=0.0, lt=1.0)
     split: Literal["trajectory", "paper", "given"] = "trajectory"
     seed: NonNegativeInt = 0

@@ -49,8 +49,9 @@ LOOKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def origin(source: str) -> str:
-    """The key that a source is read from: itself, or what stands before `.<look>`."""
-    return source.partition(".")[0]
+    """Return the key that a source is read from: itself, or what stands before `.<look>`."""
+    key, _, look = source.rpartition(".")
+    return key if look in LOOKS else source
 
 
 def looked_at(source: str, pictures: np.ndarray, size: int) -> np.ndarray:
@@ -63,12 +64,9 @@ def looked_at(source: str, pictures: np.ndarray, size: int) -> np.ndarray:
 
     Returns:
         (T, S, S, C), uint8, for a look.
-
-    Raises:
-        KeyError: no such look.
     """
-    look = source.partition(".")[2]
-    if not look:
+    look = source.rpartition(".")[2]
+    if look not in LOOKS:
         return pictures
     return np.stack([LOOKS[look](_resized(picture, size)) for picture in pictures])
 

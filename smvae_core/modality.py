@@ -45,6 +45,9 @@ class Modality(BaseModel):
         likelihood: log p(x_m | z).
         scale: standard deviation (normal) or diversity (Laplace) of that likelihood, in model units.
         weight: the reweighting coefficient λ of Eq. 2.
+        pairs: which entry of the data belongs to an observation: `same` is that of its own step; `following` is that of
+            the next step, for commands that are logged with the observation that they led to. None follows the custom
+            of the data's format: `following` for `action` in logs, `same` otherwise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +59,7 @@ class Modality(BaseModel):
     likelihood: LikelihoodKind
     scale: PositiveFloat = 1.0
     weight: PositiveFloat = 1.0
+    pairs: Literal["same", "following"] | None = None
 
     @model_validator(mode="after")
     def _network_fits(self) -> "Modality":
@@ -69,8 +73,9 @@ class Modality(BaseModel):
     @field_validator("source")
     @classmethod
     def _look_is_known(cls, source: str) -> str:
-        look = source.partition(".")[2]
-        if look and look not in LOOKS:
+        # Other keys may have dots of their own: `observation.images.front`.
+        key, _, look = source.partition(".")
+        if key == "image" and look and look not in LOOKS:
             raise ValueError(f"expected a plain key, or one with a look among {sorted(LOOKS)}, found '{source}'")
         return source
 
@@ -78,6 +83,11 @@ class Modality(BaseModel):
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample in the model."""
         return self.preprocessing.shape
+
+    @property
+    def follows(self) -> bool:
+        """Whether a sample takes the entry of the next step."""
+        return self.source == "action" if self.pairs is None else self.pairs == "following"
 
     @property
     def is_image(self) -> bool:

@@ -11,10 +11,11 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -23,11 +24,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from smvae_core.data.columns import Chunk, Column, columns
-from smvae_core.data.formats.protocol import LogError, Reader, Trajectory
-from smvae_core.data.formats.vision_touch import read_log
+from smvae_core.data.formats.protocol import Format, LogError, Reader, Trajectory
+from smvae_core.data.formats.vision_touch import VISION_TOUCH
 from smvae_core.data.samples import BadLogs, Samples, inconsistent, samples_of
 from smvae_core.data.writer import column_file, start, stop, write_rows
 from smvae_core.modality import Modality
+from smvae_core.processes import without_main
 
 _FORMAT = 2
 # Each write of the manifest writes all of it, so the number of writes per build is limited.
@@ -46,7 +48,7 @@ class CacheError(LogError):
 
 
 class _Entry(BaseModel):
-    """The entry of one file of data: its identity and its rows."""
+    """The entry of one part of the data: its identity and its rows."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -76,8 +78,8 @@ class CachedLogs(NamedTuple):
     skipped: dict[Path, str]
 
 
-def cache_folder(logs: Path, modalities: Sequence[Modality], cache: Path | None) -> Path:
-    """Return the cache folder of these data: in `cache`, or beside the data if that is None."""
+def cache_folder(logs: Path, modalities: Sequence[Modality], place: Path | None) -> Path:
+    """Return the cache folder of these data: in `place`, or beside the data if that is None."""
     described = [
         {
             "source": m.source,
@@ -88,7 +90,7 @@ def cache_folder(logs: Path, modalities: Sequence[Modality], cache: Path | None)
     ]
     beside = logs.parent if logs.is_file() else logs
     key = json.dumps([_FORMAT, str(logs.resolve()), described], sort_keys=True)
-    return (cache or beside / ".smvae_cache") / hashlib.sha256(key.encode()).hexdigest()[:16]
+    return (place or beside / ".smvae_cache") / hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def cached_samples(
@@ -99,17 +101,16 @@ def cached_samples(
     skip_bad: bool = False,
     on_part: Callable[[Path], None] = lambda path: None,
     workers: int | None = None,
-    read: Reader = read_log,
-    beside: Callable[[Path], Path | None] = lambda path: None,
+    form: Format = VISION_TOUCH,
 ) -> CachedLogs:
     """Return the samples of trajectories from the cache, after adding the files that it lacks.
 
     Args:
         folder: from `cache_folder`.
         skip_bad: leave out files that cannot be used, instead of raising.
-        on_part: called after each file that had to be read, for progress.
+        on_part: called after each part that had to be read, for progress.
         workers: number of reading processes; by default at most one per processor, fewer for few files.
-        read, beside: of the format of the data.
+        form: the format of the data.
 
     Raises:
         BadLogs: files cannot be used.
@@ -121,10 +122,12 @@ def cached_samples(
     try:
         with _locked(folder):
             manifest = _read_manifest(folder, table)
-            entries = {path: manifest.files.get(path.name) for path in paths}
-            identities = {path: _identity(path, beside(path)) for path in paths}
+            keys = _keys(paths)
+            entries = {path: manifest.files.get(keys[path]) for path in paths}
+            identities = _identities(paths, form)
             stale = {p: paths[p] for p, e in entries.items() if e is None or not _is(e, identities[p], paths[p])}
-            bad = _build(folder, table, manifest, modalities, stale, identities, on_part, workers, read)
+            results = _written(folder, table, manifest.rows, tuple(modalities), stale, workers, form.read)
+            bad = _build(folder, table, manifest, stale, keys, identities, results, on_part)
             arrays = {column.name: _mapped(folder, column, manifest.rows) for column in table}
     except OSError as error:
         raise CacheError(
@@ -132,7 +135,7 @@ def cached_samples(
         ) from None
     except BrokenProcessPool:
         raise CacheError(f"{folder}: a process that read logs was killed; what was read so far is kept") from None
-    good = {path: manifest.files[path.name] for path in paths if path not in bad}
+    good = {path: manifest.files[keys[path]] for path in paths if path not in bad}
     chunks = {path: Chunk(e.first, e.steps, frozenset(e.lacking)) for path, e in good.items()}
     bad |= (unlike := inconsistent(trajectories, chunks))
     if bad and not skip_bad:
@@ -148,18 +151,16 @@ def _build(
     folder: Path,
     table: Sequence[Column],
     manifest: _Manifest,
-    modalities: Sequence[Modality],
-    stale: dict[Path, frozenset[str]],
+    stale: Mapping[Path, frozenset[str]],
+    keys: Mapping[Path, str],
     identities: Mapping[Path, _Identity],
+    results: Generator[tuple[Path, Chunk | str], None, None],
     on_part: Callable[[Path], None],
-    workers: int | None,
-    read: Reader,
 ) -> dict[Path, str]:
     """Add the stale files to the table and the manifest; return the sentence for each that cannot be used."""
     if not stale:
         return {}
     bad: dict[Path, str] = {}
-    results = _written(folder, table, manifest.rows, tuple(modalities), stale, workers, read)
     every = max(_MANIFEST_EVERY, len(stale) // _MANIFEST_TIMES)
     try:
         for done, (path, result) in enumerate(results, start=1):
@@ -167,7 +168,7 @@ def _build(
                 bad[path] = result
             else:
                 size, mtime_ns = identities[path]
-                manifest.files[path.name] = _Entry(
+                manifest.files[keys[path]] = _Entry(
                     size=size,
                     mtime_ns=mtime_ns,
                     absent=tuple(sorted(stale[path])),
@@ -207,7 +208,9 @@ def _written(
         return
     with ProcessPoolExecutor(workers, context, start, arguments) as pool:
         try:
-            yield from pool.map(write_rows, stale.items(), chunksize=_FILES_AT_ONCE)
+            with without_main():
+                results = pool.map(write_rows, stale.items(), chunksize=_FILES_AT_ONCE)
+            yield from results
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -253,14 +256,26 @@ def _is(entry: _Entry, identity: _Identity, absent: frozenset[str]) -> bool:
     return (entry.size, entry.mtime_ns, entry.absent) == (*identity, tuple(sorted(absent)))
 
 
-def _identity(path: Path, beside: Path | None) -> _Identity:
-    """Return size and time of change; for two files, the sums."""
-    try:
-        found = [file.stat() for file in (path, beside) if file is not None]
-    except FileNotFoundError:
-        # A dangling link; reading it reports the error.
-        return -1, -1
-    return sum(s.st_size for s in found), sum(s.st_mtime_ns for s in found)
+def _keys(paths: Collection[Path]) -> dict[Path, str]:
+    """Return the name of each part in the manifest: its path in the folder that holds all parts."""
+    folder = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    return {path: path.relative_to(folder).as_posix() for path in paths}
+
+
+def _identities(paths: Iterable[Path], form: Format) -> dict[Path, _Identity]:
+    """Return size and time of change of each part; the sums, if it is read from several files."""
+    # A file of many episodes is looked at once.
+    states = cache(os.stat)
+
+    def identity(path: Path) -> _Identity:
+        try:
+            found = [states(file) for file in form.files(path)]
+        except (FileNotFoundError, NotADirectoryError):
+            # For example a dangling link; reading it reports the error.
+            return -1, -1
+        return sum(s.st_size for s in found), sum(s.st_mtime_ns for s in found)
+
+    return {path: identity(path) for path in paths}
 
 
 def _open_keys(modality: Modality) -> set[str]:

@@ -4,13 +4,13 @@ The stored form is compact and does not depend on the training part: uint8 for R
 squashed window for force, a vector in its own units. Imports no torch, so that reading processes start at once.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from smvae_core.data.formats.protocol import LogError, Reader
+from smvae_core.data.formats.protocol import LogError, Reader, Steps
 from smvae_core.data.formats.vision_touch import read_log
 from smvae_core.image_variants import looked_at, origin
 from smvae_core.modality import Modality
@@ -68,7 +68,7 @@ def read_columns(
     absent: Collection[str] = (),
     read: Reader = read_log,
 ) -> Part:
-    """Read and preprocess one file.
+    """Read and preprocess one part.
 
     Args:
         absent: modalities that count as missing; their keys are not read.
@@ -77,35 +77,64 @@ def read_columns(
     Raises:
         LogError: the file is damaged, does not fit a modality, or has the key of no modality.
     """
-    sources = {m.name: origin(m.source) for m in modalities if m.name not in absent}
-    raw = read(path, list(dict.fromkeys([*sources.values(), "contact", "proprio"])))
-    found = [m for m in modalities if sources.get(m.name) in raw]
-    if not found:
-        raise LogError(f"{path}: expected at least one of the keys {sorted(sources.values())}, found none of them")
-    steps = len(raw[sources[found[0].name]])
+    wanted = [m for m in modalities if m.name not in absent]
+    # A key may itself end like a look: `observation.images.grey` may be a camera.
+    keys = dict.fromkeys(key for m in wanted for key in (m.source, origin(m.source)))
+    raw = read(path, [*keys, *(label for label in ("contact", "proprio") if label not in keys)], _sizes(wanted))
+    by_key: dict[str, list[Modality]] = {}
+    for m in wanted:
+        key = m.source if m.source in raw else origin(m.source)
+        if key in raw:
+            by_key.setdefault(key, []).append(m)
+    if not by_key:
+        expected = sorted({m.source for m in wanted})
+        raise LogError(f"{path}: expected at least one of the keys {expected}, found none of them")
+    steps = len(raw[next(iter(by_key))])
     stored: dict[str, np.ndarray] = {}
-    for m in found:
-        stored[m.name] = _stored_steps(path, m, looked_at(m.source, raw[sources[m.name]], m.shape[-1]))
-    stored[CONTACT] = np.full(steps, np.nan, np.float32)
-    stored[POSE] = np.full((steps, 4), np.nan, np.float32)
-    if "contact" in raw:
-        touches: np.ndarray = np.any(raw["contact"].reshape(steps, -1), axis=1)
-        stored[CONTACT] = touches.astype(np.float32)
-    if "proprio" in raw and raw["proprio"].shape[1] >= 4:
-        stored[POSE] = raw["proprio"][:, :4].astype(np.float32)
-    return Part(steps, stored, frozenset(m.name for m in modalities if m not in found))
+    for key, users in by_key.items():
+        stored |= _stored_steps(path, key, users, raw[key])
+    stored |= _labels(raw, steps)
+    return Part(steps, stored, frozenset(m.name for m in modalities if m.name not in stored))
 
 
-def _stored_steps(path: Path, modality: Modality, raw: np.ndarray) -> np.ndarray:
+def _sizes(modalities: Sequence[Modality]) -> dict[str, int]:
+    """Return the size in which pictures of a key are stored, for keys of which all modalities take the same size."""
+    found: dict[str, set[int]] = {}
+    for m in modalities:
+        if isinstance(m.preprocessing, RGB | Grey):
+            for key in {m.source, origin(m.source)}:
+                found.setdefault(key, set()).add(m.preprocessing.size)
+    return {key: sizes.pop() for key, sizes in found.items() if len(sizes) == 1}
+
+
+def _stored_steps(path: Path, key: str, modalities: Sequence[Modality], raw: Steps) -> dict[str, np.ndarray]:
+    stored = {m.name: np.empty((len(raw), *m.shape), _DTYPE[m.preprocessing.kind]) for m in modalities}
+    forms = {m.name: _stored_form(m) for m in modalities}
+    for step, values in enumerate(raw):
+        for m in modalities:
+            try:
+                looked = values if m.source == key else looked_at(m.source, values[None], m.shape[-1])[0]
+                stored[m.name][step] = forms[m.name](looked)
+            except PreprocessingError as error:
+                raise LogError(f"{path}: key '{m.source}', step {step}: {m.name}: {error}") from None
+    return stored
+
+
+def _stored_form(modality: Modality) -> Callable[[np.ndarray], np.ndarray]:
     record = modality.preprocessing
     if isinstance(record, Vector):
         # Offset and scale are measured later, on the training part.
-        record = Vector(size=record.size)
-    stored_form = record.resized if isinstance(record, (RGB, Grey)) else record.apply
-    stored = np.empty((len(raw), *modality.shape), _DTYPE[record.kind])
-    try:
-        for step, values in enumerate(raw):
-            stored[step] = stored_form(values)
-    except PreprocessingError as error:
-        raise LogError(f"{path}: key '{modality.source}', step {step}: {modality.name}: {error}") from None
-    return stored
+        return Vector(size=record.size).apply
+    return record.resized if isinstance(record, RGB | Grey) else record.apply
+
+
+def _labels(raw: Mapping[str, Steps], steps: int) -> dict[str, np.ndarray]:
+    contact, pose = np.full(steps, np.nan, np.float32), np.full((steps, 4), np.nan, np.float32)
+    if "contact" in raw:
+        touches: np.ndarray = np.any(np.asarray(raw["contact"]).reshape(steps, -1), axis=1)
+        contact = touches.astype(np.float32)
+    if "proprio" in raw:
+        proprio = np.asarray(raw["proprio"])
+        if proprio.ndim == 2 and proprio.shape[1] >= 4:
+            pose = proprio[:, :4].astype(np.float32)
+    return {CONTACT: contact, POSE: pose}

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from smvae_core.configuration import DataConfiguration
 from smvae_core.data.cache import Absent, CachedLogs, cache_folder, cached_samples
-from smvae_core.data.formats.protocol import LogError, Trajectory
-from smvae_core.data.formats.registry import FORMATS
+from smvae_core.data.formats.protocol import Format, LogError, Trajectory
+from smvae_core.data.formats.registry import FORMATS, find_trajectories
 from smvae_core.data.samples import reasons
 from smvae_core.modality import Modality
 from smvae_core.progress import progress_bar
@@ -33,7 +33,8 @@ def read_logs(
         LogError: as `cached_samples`; or a pattern of `configuration.missing` fits no trajectory.
     """
     form = FORMATS[configuration.format]
-    trajectories = form.find(data)
+    trajectories = find_trajectories(data, configuration.format)
+    modalities = [_paired(m, form) for m in modalities]
     folder, absent = cache_folder(data, modalities, cache), declared_missing(trajectories, configuration.missing)
     with progress_bar(console) as bar:
         task = bar.add_task("reading data", total=sum(len(t.parts) for t in trajectories), figures="")
@@ -44,12 +45,18 @@ def read_logs(
             absent,
             skip_bad,
             lambda path: bar.advance(task),
-            read=form.read,
-            beside=form.beside,
+            form=form,
         )
     for reason in reasons(found.skipped):
         console.print(f"left out: {reason}", markup=False, soft_wrap=True)
     return found
+
+
+def _paired(modality: Modality, form: Format) -> Modality:
+    if modality.pairs is not None:
+        return modality
+    pairs = "following" if modality.source in form.following else "same"
+    return modality.model_copy(update={"pairs": pairs})
 
 
 def declared_missing(trajectories: Sequence[Trajectory], missing: Mapping[str, Sequence[str]]) -> Absent:

@@ -1,8 +1,9 @@
 """Samples for the model, as one table.
 
-Step t gives one sample: image and depth of step t, the force samples up to step t, and action t + 1, the command that
-follows the observation (the public Vision&Touch loaders pair them so). The last step before a gap in time has no such
-command, so its action is absent. If all files of a trajectory lack a key, its samples train without that modality.
+Step t gives one sample: the entries of step t, and for modalities that pair with the next step the entries of step
+t + 1. In Vision&Touch logs the action is such a modality: entry t + 1 is the command that follows observation t (the
+public loaders pair them so). The last step before a gap in time has no such entry, so the modality is absent.
+If all files of a trajectory lack a key, its samples train without that modality.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,6 @@ from smvae_core.modality import Modality
 from smvae_core.model.vae import Batch
 from smvae_core.preprocessing import Vector
 
-_FOLLOWING = "action"
 # So many of the files that share a reason are named.
 _NAMED = 3
 
@@ -59,7 +59,8 @@ class Samples:
     Attributes:
         modalities: the columns of `available`. Offsets and scales that they leave open are measured by `fitted`.
         arrays: the table, by modality (R, *shape): uint8 from 0 to 255 for RGB and grey, float16 for depth, float32
-            otherwise; vectors in their own units. Sample i is row `rows[i]`, for actions row `following[i]`.
+            otherwise; vectors in their own units. Sample i is row `rows[i]`, or row `following[i]` for modalities
+            that pair with the next step.
         rows: (N,), int64.
         following: (N,), int64, row of the next step, or of the step itself before a gap in time.
         previous: (N,), int64, row of the step before, or -1 after a gap in time.
@@ -97,7 +98,7 @@ class Samples:
 
     def rows_of(self, modality: Modality) -> np.ndarray:
         """Return the row of each sample in the array of a modality, (N,)."""
-        return self.following if modality.source == _FOLLOWING else self.rows
+        return self.following if modality.follows else self.rows
 
     def batch(self, index: np.ndarray) -> tuple[Batch, Tensor]:
         """Return the samples `index` as a batch (float32, model units) with its availability mask (B, M)."""
@@ -230,7 +231,7 @@ def samples_of(
             spans = [chunks[path] for path in run]
             rows = np.concatenate([np.arange(c.first, c.first + c.steps) for c in spans])
             present = np.array([[m.name not in c.lacking for m in modalities] for c in spans for _ in range(c.steps)])
-            present[-1, [m.source == _FOLLOWING for m in modalities]] = False
+            present[-1, [m.follows for m in modalities]] = False
             pieces["rows"].append(rows)
             pieces["following"].append(np.append(rows[1:], rows[-1]))
             pieces["previous"].append(np.insert(rows[:-1], 0, -1))

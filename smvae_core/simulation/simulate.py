@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from smvae_core.data.log_file import STEPS_PER_FILE, write_log
+from smvae_core.processes import without_main
 from smvae_core.simulation.policy import PegPolicy
 from smvae_core.simulation.scene import SceneLook
 from smvae_core.simulation.shapes import PEGS, Peg
@@ -72,8 +73,7 @@ def simulate(
         seed: at least 0.
         peg: cross-section of peg and hole.
         vary_scene: give each trajectory its own box position, camera, light and colours.
-        workers: number of processes, at least 1. With several, a calling script needs
-            `if __name__ == "__main__":`.
+        workers: number of processes, at least 1.
         on_progress: called with the number of steps of each file after it is written.
 
     Returns:
@@ -254,7 +254,8 @@ def _share(jobs: list[tuple[Any, ...]], workers: int, steps: int, report: Callab
             # Ctrl-C reaches the whole process group. Workers inherit this mask, and the parent stops them.
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                pending = {pool.submit(_work, *job) for job in jobs}
+                with without_main():
+                    pending = {pool.submit(_work, *job) for job in jobs}
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             while pending and not interrupts:

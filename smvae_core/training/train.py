@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from smvae_core.checkpoint import CheckpointError
-from smvae_core.data.formats.registry import FORMATS
+from smvae_core.data.formats.registry import find_trajectories
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
 from smvae_core.device import torch_device
@@ -30,8 +30,6 @@ _FABRIC_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]]
 
 def train(job: Job, console: Console | None = None) -> Run:
     """Train as the job says; under torchrun, as one of its processes.
-
-    Several processes read the data, so the calling script needs the usual `if __name__ == "__main__":`.
 
     Args:
         console: where progress and held-out figures are shown.
@@ -57,7 +55,7 @@ def train(job: Job, console: Console | None = None) -> Run:
     # Networks that do not fit are found out now, not after hours of reading logs.
     with torch.device("meta"):
         MultimodalVAE(job.configuration.model)
-    FORMATS[job.configuration.data.format].find(job.data)
+    find_trajectories(job.data, job.configuration.data.format)
     with ExitStack() as stack:
         if fabric.world_size > 1:
             # Left to the end of the process, the group's threads sometimes abort it.

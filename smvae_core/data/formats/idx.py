@@ -3,12 +3,12 @@
 import gzip
 import math
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from smvae_core.data.formats.protocol import Format, LogError, Trajectory
+from smvae_core.data.formats.protocol import Format, LogError, Steps, Trajectory
 
 CLASSES = 10
 _IMAGES, _LABELS = 0x803, 0x801
@@ -25,7 +25,7 @@ def find_idx(folder: Path) -> list[Trajectory]:
     return [Trajectory(part, ((0, images),)) for part, (images, _) in files.items()]
 
 
-def read_idx(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+def read_idx(path: Path, keys: Collection[str], sizes: Mapping[str, int]) -> Mapping[str, Steps]:
     """Return those of `keys`: `image` (N, 28, 28), uint8, and `label` (N, 10), float32, one-hot.
 
     Args:
@@ -56,7 +56,11 @@ def label_file(images: Path) -> Path:
     return _file(images.parent, f"{images.name.split('-images')[0]}-labels", 1)
 
 
-IDX = Format(find_idx, read_idx, label_file)
+def _files(images: Path) -> tuple[Path, ...]:
+    return images, label_file(images)
+
+
+IDX = Format(find_idx, read_idx, _files)
 
 
 def _file(folder: Path, begin: str, dimensions: int) -> Path:

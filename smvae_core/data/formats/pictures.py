@@ -1,7 +1,7 @@
 """Folders of pictures, and CelebA."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def find_pictures(folder: Path) -> list[Trajectory]:
     return [_trajectory(name, of) for name, of in parts.items() if of]
 
 
-def read_picture(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+def read_picture(path: Path, keys: Collection[str], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
     """Return those of `keys`: `image` (1, S, S, 3), the central square, and `mask` (1, S, S, 1) if it exists; uint8.
 
     Raises:
@@ -95,13 +95,13 @@ def find_faces(folder: Path) -> list[Trajectory]:
     return [_trajectory(name, of) for name, of in parts.items()]
 
 
-def read_face(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+def read_face(path: Path, keys: Collection[str], sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
     """Return what `read_picture` does, and `attributes` (1, 18), float32, 0 or 1.
 
     Raises:
         LogError: a file is damaged, or the attribute file has no line for the face.
     """
-    found = read_picture(path, keys)
+    found = read_picture(path, keys, sizes)
     if "attributes" in keys:
         attributes = attribute_file(path)
         table = _attributes(attributes, attributes.stat().st_mtime_ns)
@@ -123,8 +123,17 @@ def mask_of(picture: Path) -> Path | None:
     return next((mask for mask in masks if mask.is_file()), None)
 
 
-PICTURES = Format(find_pictures, read_picture, mask_of)
-CELEBA = Format(find_faces, read_face, attribute_file)
+def _picture_files(picture: Path) -> tuple[Path, ...]:
+    mask = mask_of(picture)
+    return (picture,) if mask is None else (picture, mask)
+
+
+def _face_files(face: Path) -> tuple[Path, ...]:
+    return face, attribute_file(face)
+
+
+PICTURES = Format(find_pictures, read_picture, _picture_files)
+CELEBA = Format(find_faces, read_face, _face_files)
 
 
 # `_changed` is part of the cache's key.

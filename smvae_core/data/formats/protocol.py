@@ -1,6 +1,6 @@
 """The protocol that every format of data on disk follows. Imports no torch."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -16,11 +16,14 @@ class LogError(SMVAEError):
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The files of one trajectory; of data without time, the files of one part of the data set.
+    """The parts of one trajectory; of data without time, the parts of one section of the data set.
+
+    A part is a file, or an episode in a file that holds several. Its path is then that of the file (or of the data
+    set) with the name of the episode behind it: `demo.hdf5/demo_3`. Such a path does not exist on disk.
 
     Attributes:
         name: unique in its data set.
-        parts: (part number, file), ascending.
+        parts: (part number, path), ascending.
     """
 
     name: str
@@ -28,7 +31,7 @@ class Trajectory:
 
     @property
     def runs(self) -> list[list[Path]]:
-        """Files without a missing part between them: time is continuous within each run."""
+        """Parts without a missing part between them: time is continuous within each run."""
         runs: list[list[Path]] = []
         previous = None
         for number, path in self.parts:
@@ -39,20 +42,69 @@ class Trajectory:
         return runs
 
 
-class Reader(Protocol):
-    """A function that reads one file."""
+class Steps(Protocol):
+    """The values of one key, one entry per step: an array, or frames that are decoded one after the other."""
 
-    def __call__(self, path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
-        """Return those of `keys` that the file has, each (T, ...), all of one length.
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
+class Reader(Protocol):
+    """A function that reads one part."""
+
+    def __call__(self, path: Path, keys: Collection[str], sizes: Mapping[str, int]) -> Mapping[str, Steps]:
+        """Return those of `keys` that the part has, all of one length.
+
+        Args:
+            sizes: side of the square that the model needs, by key of a picture. A reader for which that is faster may
+                return pictures of this size.
 
         Raises:
-            LogError: the file is damaged; the sentence begins with its path.
+            LogError: the part is damaged; the sentence begins with its path. Iterating the steps may raise it too.
         """
         ...
 
 
-def _no_file(path: Path) -> Path | None:
-    return None
+@dataclass(frozen=True)
+class Feature:
+    """One key of a data set.
+
+    Attributes:
+        shape: of one step.
+        low, high: the smallest and the largest value, None where they are not known.
+        kind: what a model can make of it: `picture` (uint8 RGB), `depth` (metres), `window` (samples since the step
+            before), `vector`, or `none`.
+        problem: why it cannot be used; empty if it can.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+    kind: str
+    low: float | None = None
+    high: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The content of a folder of data.
+
+    Attributes:
+        rate: steps a second, None where the format does not say.
+    """
+
+    path: Path
+    format: str
+    trajectories: int
+    steps: int
+    rate: float | None
+    features: tuple[Feature, ...]
+
+
+def _itself(path: Path) -> tuple[Path, ...]:
+    return (path,)
 
 
 class Format(NamedTuple):
@@ -60,10 +112,15 @@ class Format(NamedTuple):
 
     Attributes:
         find: returns the trajectories of a folder or raises LogError.
-        read: reads one file.
-        beside: returns another file that `read` looks at, or None. When that file changes, the cache reads both again.
+        read: reads one part.
+        files: returns the files that `read` looks at for a part. When one changes, the cache reads the part again.
+        describe: returns what a folder holds, or raises LogError; None for data without time.
+        following: keys whose entry for a step is the command that led to it. The command that follows an observation is
+            then the entry of the next step. In other formats, a step holds the observation and the command after it.
     """
 
     find: Callable[[Path], list[Trajectory]]
     read: Reader
-    beside: Callable[[Path], Path | None] = _no_file
+    files: Callable[[Path], tuple[Path, ...]] = _itself
+    describe: Callable[[Path], DataSet] | None = None
+    following: frozenset[str] = frozenset()

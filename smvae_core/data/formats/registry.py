@@ -1,8 +1,74 @@
 """The formats of data on disk, by the name that a configuration gives them. Imports no torch."""
 
+from pathlib import Path
+
+import h5py
+
+from smvae_core.data.formats import hdf5
+from smvae_core.data.formats.aloha import ALOHA
 from smvae_core.data.formats.idx import IDX
+from smvae_core.data.formats.lerobot import LEROBOT
+from smvae_core.data.formats.lerobot_meta import INFO
 from smvae_core.data.formats.pictures import CELEBA, PICTURES
-from smvae_core.data.formats.protocol import Format
+from smvae_core.data.formats.protocol import Format, LogError, Trajectory
+from smvae_core.data.formats.robomimic import ROBOMIMIC
 from smvae_core.data.formats.vision_touch import VISION_TOUCH
 
-FORMATS: dict[str, Format] = {"logs": VISION_TOUCH, "idx": IDX, "celeba": CELEBA, "pictures": PICTURES}
+FORMATS: dict[str, Format] = {
+    "logs": VISION_TOUCH,
+    "lerobot": LEROBOT,
+    "robomimic": ROBOMIMIC,
+    "aloha": ALOHA,
+    "idx": IDX,
+    "celeba": CELEBA,
+    "pictures": PICTURES,
+}
+
+
+def find_trajectories(data: Path, name: str) -> list[Trajectory]:
+    """Return the trajectories of a folder in the format of that name.
+
+    Raises:
+        LogError: the folder holds none, or data of another format.
+    """
+    check_unmixed(data)
+    if name in ("logs", "robomimic", "aloha") and (data / INFO).is_file():
+        raise LogError(f"{data}: expected HDF5 files, found a LeRobot data set ({INFO}); set data.format to lerobot")
+    return FORMATS[name].find(data)
+
+
+def recognise(data: Path) -> str:
+    """Return the name of the format of robot data: `logs`, `lerobot`, `robomimic` or `aloha`.
+
+    Raises:
+        LogError: the data are of none of them, or of several.
+    """
+    if not data.exists():
+        raise LogError(f"{data}: no such file or folder; expected robot data")
+    check_unmixed(data)
+    if (data / INFO).is_file():
+        return "lerobot"
+    found = {name: path for path in reversed(hdf5.hdf5_files(data, "robot data")) for name in [_kind_of(path)]}
+    if len(found) > 1:
+        raise _mixed(data, {name: path.name for name, path in found.items()})
+    return next(iter(found))
+
+
+def check_unmixed(data: Path) -> None:
+    """Raise the LogError for a folder that holds a LeRobot data set and HDF5 files beside it."""
+    if (data / INFO).is_file():
+        strangers = sorted(path for path in data.iterdir() if path.suffix in hdf5.SUFFIXES)
+        if strangers:
+            raise _mixed(data, {"lerobot": str(INFO), "logs": strangers[0].name})
+
+
+def _mixed(data: Path, found: dict[str, str]) -> LogError:
+    told = " and ".join(f"{name} ({file})" for name, file in sorted(found.items()))
+    return LogError(f"{data}: expected data of one format, found {told}; give each format a folder of its own")
+
+
+def _kind_of(path: Path) -> str:
+    with hdf5.opened(path) as file:
+        if isinstance(file.get("data"), h5py.Group):
+            return "robomimic"
+        return "aloha" if "action" in file and "observations/qpos" in file else "logs"

@@ -1,23 +1,23 @@
-"""Vision&Touch logs: HDF5 files, several of them a trajectory.
+"""Vision&Touch logs, and any other HDF5 files that hold one trajectory each, with any keys.
 
-Layout and keys: Lee et al. 2020, as MultiBench redistributes them. A file is
-`<date>_<time>_<peg>_0_journal_<trajectory>_<part>_1000.h5`; any other `.h5` file is a trajectory of one part.
-A file may have any number of steps.
+Layout and keys of Vision&Touch: Lee et al. 2020, as MultiBench redistributes them. A file is
+`<date>_<time>_<peg>_0_journal_<trajectory>_<part>_1000.h5`; any other file is a trajectory of one part, which a
+configuration describes (`source: observations/qpos`). A file may have any number of steps.
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from smvae_core.data.formats.protocol import Format, LogError, Trajectory
+from smvae_core.data.formats import hdf5
+from smvae_core.data.formats.protocol import DataSet, Feature, Format, LogError, Steps, Trajectory
 
 _FILE_NAME = re.compile(r"^\d+_\d+_(?P<trajectory>.+_\d+)_(?P<part>\d+)_\d+$")
 
-# Shape of one step; None is any size.
+# Shape of one step of Vision&Touch's own keys; None is any size. Other logs may give these keys other shapes.
 _SCHEMA: dict[str, tuple[int | None, ...]] = {
     "image": (None, None, 3),
     "depth_data": (None, None, 1),
@@ -32,32 +32,34 @@ def find_trajectories(folder: Path) -> list[Trajectory]:
     """Return the trajectories of a folder (or of one file), in natural order of their names.
 
     Raises:
-        LogError: the folder does not exist, or has no `.h5` file.
+        LogError: the folder does not exist, or has no HDF5 file.
     """
-    if not folder.exists():
-        raise LogError(f"{folder}: no such file or folder; expected Vision&Touch logs (.h5)")
-    paths = [folder] if folder.is_file() else sorted(folder.glob("*.h5"))
-    if not paths:
-        raise LogError(f"{folder}: expected Vision&Touch logs (.h5), found none")
+    paths = hdf5.hdf5_files(folder, "Vision&Touch logs")
     parts: dict[str, list[tuple[int, Path]]] = {}
     for path in paths:
         match = _FILE_NAME.match(path.stem)
         name, number = (match["trajectory"], int(match["part"])) if match else (path.stem, 0)
+        if path.parent != folder and folder.is_dir():
+            name = f"{path.parent.relative_to(folder)}/{name}"
         parts.setdefault(name, []).append((number, path))
     return [Trajectory(name, tuple(sorted(parts[name]))) for name in sorted(parts, key=_natural)]
 
 
-def read_log(path: Path, keys: Collection[str]) -> dict[str, np.ndarray]:
+def read_log(path: Path, keys: Collection[str], sizes: Mapping[str, int]) -> Mapping[str, Steps]:
     """Return those of `keys` that the file has, each (T, ...), with the dtype on disk.
 
     Raises:
         LogError: as `read_part`.
     """
-    return read_part(path, keys=(), optional=keys)
+    with hdf5.opened(path) as file:
+        found = hdf5.steps(path, path, file, keys)
+        if not found and isinstance(file.get("data"), h5py.Group):
+            raise LogError(f"{path}: expected a log, found a robomimic file (data/…); set data.format to robomimic")
+        return found
 
 
 def read_part(path: Path, keys: Iterable[str], optional: Iterable[str] = ()) -> dict[str, np.ndarray]:
-    """Return the named keys of one file, each (T, ...), with the dtype on disk.
+    """Return the named keys of one Vision&Touch file, each (T, ...), with the dtype on disk.
 
     Args:
         optional: keys that may be missing; the result leaves out those that are.
@@ -66,13 +68,10 @@ def read_part(path: Path, keys: Iterable[str], optional: Iterable[str] = ()) -> 
         LogError: not an HDF5 file, truncated, a missing key, a wrong shape, no step, or keys of different lengths.
             The sentence names the file, the key, what was expected and what was found.
     """
-    with _opened(path) as file:
-        columns = {key: _column(path, file, key) for key in (*keys, *(key for key in optional if key in file))}
-    lengths = {key: len(column) for key, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise LogError(f"{path}: expected keys of one length, found {lengths}")
-    if 0 in lengths.values():
-        raise LogError(f"{path}: expected at least one step, found none")
+    with hdf5.opened(path) as file:
+        wanted = (*keys, *(key for key in optional if key in file))
+        columns = {key: _column(path, file, key) for key in wanted}
+    hdf5.check_lengths(path, {key: len(column) for key, column in columns.items()})
     return columns
 
 
@@ -87,36 +86,43 @@ def read_trajectory(trajectory: Trajectory, keys: Iterable[str]) -> dict[str, np
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-VISION_TOUCH = Format(find_trajectories, read_log)
+def describe(folder: Path) -> DataSet:
+    """Return what a folder of logs holds; the features are those of its first file.
+
+    Raises:
+        LogError: it holds no HDF5 file, or its first one is damaged.
+    """
+    trajectories = find_trajectories(folder)
+    first = trajectories[0].parts[0][1]
+    with hdf5.opened(first) as file:
+        features = hdf5.describe_group(first, file)
+        steps = max((len(file[f.key]) for f in features if not f.problem), default=0)
+    total = steps if len(trajectories) == len(trajectories[0].parts) == 1 else _count(trajectories, features)
+    return DataSet(folder, "logs", len(trajectories), total, None, tuple(features))
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    try:
-        file = h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
-        raise LogError(f"{path}: expected a whole HDF5 file, found one that cannot be opened ({error})") from None
-    with file:
-        yield file
+VISION_TOUCH = Format(find_trajectories, read_log, describe=describe, following=frozenset({"action"}))
+
+
+def _count(trajectories: Iterable[Trajectory], features: Iterable[Feature]) -> int:
+    key = next((feature.key for feature in features if not feature.problem), None)
+    total = 0
+    for path in (path for trajectory in trajectories for _, path in trajectory.parts):
+        with hdf5.opened(path) as file:
+            total += len(file[key]) if key in file else 0
+    return total
 
 
 def _column(path: Path, file: h5py.File, key: str) -> np.ndarray:
-    dataset = file.get(key)
-    if not isinstance(dataset, h5py.Dataset):
-        raise LogError(f"{path}: expected key '{key}', found {sorted(file)}")
-    wanted = _SCHEMA.get(key, dataset.shape[1:])
+    dataset = hdf5.column(path, file, key)
     found = dataset.shape[1:]
+    wanted = _SCHEMA.get(key, found)
     if len(found) != len(wanted) or any(w not in (None, f) for w, f in zip(wanted, found)):
         shape = ", ".join(["T", *("any" if w is None else str(w) for w in wanted)])
         raise LogError(f"{path}: key '{key}' expected shape ({shape}), found {dataset.shape}")
     if key == "image" and dataset.dtype != np.uint8:
         raise LogError(f"{path}: key 'image' expected uint8, found {dataset.dtype}")
-    if dataset.dtype.kind not in "fiub":
-        raise LogError(f"{path}: key '{key}' expected numbers, found {dataset.dtype}")
-    try:
-        return np.asarray(dataset[()])
-    except (OSError, RuntimeError) as error:
-        raise LogError(f"{path}: key '{key}' cannot be read, the file is damaged ({error})") from None
+    return hdf5.values(path, dataset, key)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -139,7 +139,7 @@ def damage(logs: Path) -> dict[str, str]:
     return {
         paths[0].name: "cannot be opened",
         paths[1].name: "cannot be opened",
-        paths[2].name: "expected shape",
+        paths[2].name: "expected a vector of shape",
         paths[3].name: "finite",
         paths[4].name: "at least one step",
         paths[5].name: "one length",
@@ -208,3 +208,24 @@ except Exception as error:
     cached, _, read = build(logs)
     assert 0 < len(read) < 8
     same(cached, read_samples(find_trajectories(logs), MODALITIES))
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_script_reads_logs_in_several_processes_with_and_without_a_guard(logs, tmp_path, guarded):
+    script = tmp_path / "script.py"
+    call = f"""
+from pathlib import Path
+from smvae_core.data.cache import cache_folder, cached_samples
+from smvae_core.data.formats.vision_touch import find_trajectories
+from smvae_core.modality import vision_touch_modalities
+
+def read():
+    logs, modalities = Path({str(logs)!r}), vision_touch_modalities()
+    found = cached_samples(find_trajectories(logs), modalities, cache_folder(logs, modalities, None), workers=2)
+    print(len(found.samples))
+"""
+    script.write_text(call + ('if __name__ == "__main__":\n    read()\n' if guarded else "read()\n"))
+    run = subprocess.run(
+        [sys.executable, str(script)], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert (run.returncode, run.stdout) == (0, "68\n"), run.stderr

@@ -137,8 +137,8 @@ def test_logs_without_labels_are_read(tmp_path):
     [
         (dict.fromkeys(["image", "depth_data", "action", "ee_forces_continuous"]), "at least one of the keys"),
         ({"action": np.array([[b"left"] * 4] * 5)}, "key 'action' expected numbers, found"),
-        ({"action": np.zeros((5, 3))}, r"key 'action' expected shape \(T, 4\), found \(5, 3\)"),
-        ({"image": np.zeros((5, 128, 128, 3))}, "key 'image' expected uint8, found float64"),
+        ({"action": np.zeros((5, 3))}, r"key 'action', step 0: action: expected a vector of shape \(4,\), found .*3"),
+        ({"image": np.zeros((5, 128, 128, 3))}, "key 'image', step 0: rgb: expected a uint8 image .*, found float64"),
         ({"action": np.zeros((4, 4))}, "keys of one length"),
         (
             {"ee_forces_continuous": np.full((5, 50, 6), np.nan)},
@@ -178,5 +178,5 @@ def test_a_truncated_or_foreign_file_is_named(tmp_path, damage):
 
 @pytest.mark.parametrize("place", ["nowhere", "."])
 def test_a_folder_without_logs_is_named(tmp_path, place):
-    with pytest.raises(LogError, match=r"expected Vision&Touch logs \(.h5\)"):
+    with pytest.raises(LogError, match=r"expected Vision&Touch logs \(.h5, .hdf5\)"):
         find_trajectories(tmp_path / place)

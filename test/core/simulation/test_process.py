@@ -106,3 +106,15 @@ def run_to_the_end(tmp_path: Path, *, workers: int = 1, before: str = "", **envi
     output, complaints = process.communicate(timeout=60)
     assert process.returncode == 1
     return output, complaints
+
+
+def test_a_script_without_a_guard_simulates_in_several_processes(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from smvae_core.simulation.simulate import simulate\n"
+        f"print(len(simulate({str(tmp_path / 'out')!r}, trajectories=2, steps=2, seed=0, workers=2)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr

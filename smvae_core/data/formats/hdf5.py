@@ -1,0 +1,210 @@
+"""HDF5 as the formats here use it: steps of a key, in blocks, with every failure as one sentence."""
+
+import importlib.util
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from smvae_core.data.formats.protocol import Feature, LogError
+
+SUFFIXES = (".h5", ".hdf5")
+# Pictures of full size are read in blocks, so that a long episode does not fill the memory.
+_BLOCK_BYTES = 64 << 20
+# Values are looked at in so many places when a file is described.
+_LOOKED_AT = 512
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open a file for reading.
+
+    Raises:
+        LogError: it is not a whole HDF5 file.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except (OSError, RuntimeError) as error:
+        raise LogError(f"{path}: expected a whole HDF5 file, found one that cannot be opened ({error})") from None
+    with file:
+        yield file
+
+
+def hdf5_files(folder: Path, expected: str) -> list[Path]:
+    """Return the HDF5 files of a folder, or those of its subfolders if it has none itself.
+
+    Args:
+        expected: the data that are expected there, for the error.
+
+    Raises:
+        LogError: the folder does not exist, or has no HDF5 file.
+    """
+    if not folder.exists():
+        raise LogError(f"{folder}: no such file or folder; expected {expected} ({', '.join(SUFFIXES)})")
+    if folder.is_file():
+        return [folder]
+    visible = (p for p in folder.iterdir() if p.suffix in SUFFIXES and not p.name.startswith("."))
+    paths = sorted(visible) or sorted(p for p in folder.rglob("*") if p.suffix in SUFFIXES and p.name[0] != ".")
+    if not paths:
+        raise LogError(f"{folder}: expected {expected} ({', '.join(SUFFIXES)}), found none")
+    return paths
+
+
+def column(told: Path, group: h5py.Group, key: str) -> h5py.Dataset:
+    """Return the dataset of a key, after checking that it holds steps of numbers that can be read.
+
+    Args:
+        told: the path that errors name.
+
+    Raises:
+        LogError: it does not, or is compressed with a filter that is not installed.
+    """
+    dataset = group.get(key)
+    if not isinstance(dataset, h5py.Dataset):
+        raise LogError(f"{told}: expected key '{key}', found {names(group)}")
+    if dataset.dtype.kind not in "fiub":
+        raise LogError(f"{told}: key '{key}' expected numbers, found {dataset.dtype}")
+    if dataset.ndim == 0:
+        raise LogError(f"{told}: key '{key}' expected one entry per step, found a single value")
+    _check_filters(told, dataset, key)
+    return dataset
+
+
+def names(group: h5py.Group) -> list[str]:
+    """Return the keys of all datasets, at any depth, with slashes."""
+    found: list[str] = []
+    group.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    return sorted(found)
+
+
+def values(told: Path, dataset: h5py.Dataset, key: str) -> np.ndarray:
+    """Return the content of a dataset.
+
+    Raises:
+        LogError: the file is damaged.
+    """
+    try:
+        return np.asarray(dataset[()])
+    except (OSError, RuntimeError) as error:
+        raise LogError(f"{told}: key '{key}' cannot be read, the file is damaged ({error})") from None
+
+
+class Frames:
+    """The steps of a large dataset, read block by block while they are iterated."""
+
+    def __init__(self, told: Path, file: Path, key: str, length: int, step_bytes: int) -> None:
+        self._told, self._file, self._key, self._length = told, file, key, length
+        self._block = max(1, _BLOCK_BYTES // max(step_bytes, 1))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for first in range(0, self._length, self._block):
+            with opened(self._file) as file:
+                try:
+                    block = file[self._key][first : first + self._block]
+                except (OSError, RuntimeError) as error:
+                    raise LogError(
+                        f"{self._told}: key '{self._key}' cannot be read, the file is damaged ({error})"
+                    ) from None
+            yield from block
+
+
+def steps(told: Path, path: Path, group: h5py.Group, keys: Collection[str]) -> dict[str, np.ndarray | Frames]:
+    """Return those of `keys` that a group of the file `path` has; large ones are read when they are iterated.
+
+    Raises:
+        LogError: a key holds no steps of numbers, there is no step, or keys differ in length.
+    """
+    found: dict[str, np.ndarray | Frames] = {}
+    for key in keys:
+        if isinstance(group.get(key), h5py.Dataset):
+            dataset = column(told, group, key)
+            step_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=int))
+            if dataset.ndim >= 3 and step_bytes * len(dataset) > _BLOCK_BYTES:
+                found[key] = Frames(told, path, dataset.name, len(dataset), step_bytes)
+            else:
+                found[key] = values(told, dataset, key)
+    check_lengths(told, {key: len(value) for key, value in found.items()})
+    return found
+
+
+def check_lengths(told: Path, lengths: dict[str, int]) -> None:
+    """Raise the LogError for keys of different lengths, or without a step."""
+    if len(set(lengths.values())) > 1:
+        raise LogError(f"{told}: expected keys of one length, found {lengths}")
+    if 0 in lengths.values():
+        raise LogError(f"{told}: expected at least one step, found none")
+
+
+def describe_group(told: Path, group: h5py.Group) -> list[Feature]:
+    """Return the features of one episode; their range is that of some of its steps.
+
+    Raises:
+        LogError: the file is damaged.
+    """
+    return [_feature(told, group, key) for key in names(group)]
+
+
+def _feature(told: Path, group: h5py.Group, key: str) -> Feature:
+    dataset = group[key]
+    shape, dtype = tuple(dataset.shape[1:]), str(dataset.dtype)
+    try:
+        column(told, group, key)
+    except LogError as error:
+        return Feature(key, shape, dtype, "none", problem=str(error).removeprefix(f"{told}: key '{key}' "))
+    if not len(dataset):
+        return Feature(key, shape, dtype, "none", problem="holds no step")
+    kind = _kind(shape, dataset.dtype)
+    few = values_at(told, dataset, key)
+    finite = few[np.isfinite(few)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (None, None)
+    problem = ""
+    if kind == "none":
+        problem = (
+            f"expected a picture (H, W, 3), depth (H, W), a window (T, C) or a vector per step, found shape {shape}"
+        )
+    elif not np.isfinite(few).all() and kind != "depth":
+        problem = "expected finite values, found NaN or infinity"
+    return Feature(key, shape, dtype, kind, low, high, problem)
+
+
+def values_at(told: Path, dataset: h5py.Dataset, key: str) -> np.ndarray:
+    """Return some steps of a dataset, evenly spaced."""
+    few = 4 if dataset.ndim >= 3 else _LOOKED_AT
+    try:
+        return np.asarray(dataset[:: max(1, len(dataset) // few)])
+    except (OSError, RuntimeError) as error:
+        raise LogError(f"{told}: key '{key}' cannot be read, the file is damaged ({error})") from None
+
+
+def _kind(shape: tuple[int, ...], dtype: np.dtype) -> str:
+    if len(shape) == 3 and shape[2] == 3 and dtype == np.uint8:
+        return "picture"
+    if dtype.kind == "f" and len(shape) in (2, 3) and shape[2:] in ((), (1,)) and min(shape[:2]) >= 32:
+        return "depth"
+    if len(shape) == 2 and shape[1] <= 16:
+        return "window"
+    return "vector" if len(shape) == 1 else "none"
+
+
+def _check_filters(told: Path, dataset: h5py.Dataset, key: str) -> None:
+    creation = dataset.id.get_create_plist()
+    for index in range(creation.get_nfilters()):
+        code, _, _, name = creation.get_filter(index)
+        if not _available(code):
+            called = f"{code} ({name.decode(errors='replace')})" if name else str(code)
+            raise LogError(
+                f"{told}: key '{key}' is compressed with HDF5 filter {called}, which is not installed; "
+                "pip install hdf5plugin, or write the file with gzip"
+            )
+
+
+def _available(code: int) -> bool:
+    # hdf5plugin registers its filters when it is imported.
+    if not h5py.h5z.filter_avail(code) and importlib.util.find_spec("hdf5plugin"):
+        importlib.import_module("hdf5plugin")
+    return bool(h5py.h5z.filter_avail(code))

@@ -1,0 +1,187 @@
+"""HDF5 files of robomimic, of ALOHA and with any keys become samples by configuration alone."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from rich.console import Console
+
+from smvae_core.configuration import DataConfiguration
+from smvae_core.data.draft import describe, draft, feature_rows
+from smvae_core.data.formats import hdf5
+from smvae_core.data.formats.protocol import LogError
+from smvae_core.data.logs import read_logs
+from smvae_core.data.samples import Samples
+from smvae_core.modality import Modality
+from smvae_core.preprocessing import RGB, Vector
+
+from ..conftest import write_log
+from ..robot_data import numbers, picture, write_aloha, write_lerobot_3, write_robomimic
+
+
+def vector(source: str, size: int, name: str = "state", **options: str) -> Modality:
+    return Modality(
+        name=name, source=source, preprocessing=Vector(size=size), network="vector", likelihood="normal", **options
+    )
+
+
+def camera(source: str) -> Modality:
+    return Modality(name="rgb", source=source, preprocessing=RGB(), network="image", likelihood="bernoulli")
+
+
+def read(data: Path, form: str, *modalities: Modality, cache: Path) -> Samples:
+    configuration = DataConfiguration(format=form)
+    return read_logs(data, modalities, configuration, cache, False, Console(quiet=True)).samples
+
+
+def test_robomimic_demonstrations_become_trajectories(tmp_path):
+    path = write_robomimic(tmp_path / "lift.hdf5")
+    chosen = (vector("obs/robot0_eef_pos", 3), vector("actions", 5, "action"), camera("obs/agentview_image"))
+    samples = read(path, "robomimic", *chosen, cache=tmp_path / "cache")
+    assert samples.names == ("demo_0", "demo_1", "demo_2") and len(samples) == 28 and samples.available.all()
+    batch, _ = samples.batch(np.arange(8, 19))
+    np.testing.assert_array_equal(batch["state"], numbers(1, 11)[0])
+    np.testing.assert_array_equal(batch["action"], numbers(1, 11)[1])
+    np.testing.assert_allclose(batch["rgb"][3], RGB().apply(picture(1, 3)), atol=0.01)
+    assert len(read(path.parent, "robomimic", *chosen, cache=tmp_path / "cache")) == 28
+
+
+def test_a_folder_of_several_robomimic_files_keeps_their_demonstrations_apart(tmp_path):
+    for name, lengths in (("lift", (4, 5)), ("can", (6,))):
+        write_robomimic(tmp_path / f"{name}.hdf5", lengths)
+    samples = read(tmp_path, "robomimic", vector("obs/robot0_eef_pos", 3), cache=tmp_path / "cache")
+    assert samples.names == ("can/demo_0", "lift/demo_0", "lift/demo_1") and len(samples) == 15
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_aloha_episodes_become_trajectories(tmp_path, compressed):
+    folder = write_aloha(tmp_path / "aloha", lengths=(8, 11, 9, *[3] * 8), compressed=compressed)
+    chosen = (
+        vector("observations/qpos", 3),
+        vector("action", 5, "action"),
+        camera("observations/images/top"),
+    )
+    samples = read(folder, "aloha", *chosen, cache=tmp_path / "cache")
+    assert samples.names[:3] == ("episode_0", "episode_1", "episode_2") and samples.names[-1] == "episode_10"
+    assert samples.available.all()
+    batch, _ = samples.batch(np.arange(8))
+    np.testing.assert_array_equal(batch["action"], numbers(0, 8)[1])
+    assert np.abs(batch["rgb"][5].numpy() - RGB().apply(picture(0, 5))).mean() < 0.02
+
+
+def test_any_keys_with_slashes_are_read_from_h5_and_hdf5_files_in_folders(tmp_path):
+    for number, suffix in enumerate((".h5", ".hdf5")):
+        path = tmp_path / "logs" / f"day{number}" / f"run{suffix}"
+        path.parent.mkdir(parents=True)
+        with h5py.File(path, "w") as file:
+            file["robot/left/joints"] = numbers(number, 6)[0]
+            file["command/velocity"] = numbers(number, 6)[1]
+    chosen = (vector("robot/left/joints", 3), vector("command/velocity", 5, "action", pairs="following"))
+    samples = read(tmp_path / "logs", "logs", *chosen, cache=tmp_path / "cache")
+    assert samples.names == ("day0/run", "day1/run") and len(samples) == 12
+    assert np.flatnonzero(~samples.available[:, 1]).tolist() == [5, 11]
+    np.testing.assert_array_equal(samples.batch(np.arange(5))[0]["action"], numbers(0, 6)[1][1:])
+
+
+def test_an_action_of_any_length_is_read_and_is_paired_as_in_vision_touch_logs(tmp_path):
+    write_log(tmp_path / "log.h5", 5, action=numbers(0, 5)[1])
+    samples = read(tmp_path, "logs", vector("action", 5, "action"), cache=tmp_path / "cache")
+    np.testing.assert_array_equal(samples.batch(np.arange(4))[0]["action"], numbers(0, 5)[1][1:])
+    assert samples.available[:, 0].tolist() == [True] * 4 + [False]
+    assert samples.modalities[0].pairs == "following"
+
+
+def test_long_episodes_are_read_block_by_block(tmp_path, monkeypatch):
+    folder = write_aloha(tmp_path / "aloha", lengths=(9,))
+    monkeypatch.setattr(hdf5, "_BLOCK_BYTES", 50_000)
+    with h5py.File(folder / "episode_0.hdf5") as file:
+        found = hdf5.steps(folder, folder / "episode_0.hdf5", file, ["observations/images/top"])[
+            "observations/images/top"
+        ]
+    assert isinstance(found, hdf5.Frames) and len(found) == 9
+    assert all(np.array_equal(image, picture(0, step)) for step, image in enumerate(found))
+
+
+def test_a_filter_that_is_not_installed_is_called_that(tmp_path):
+    path = write_log(tmp_path / "log.h5", 5)
+    with h5py.File(path, "a") as file:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((5, 3))
+        plist.set_filter(32_004, h5py.h5z.FLAG_OPTIONAL)
+        h5py.h5d.create(file.id, b"state", h5py.h5t.IEEE_F64LE, h5py.h5s.create_simple((5, 3)), plist)
+        file["state"].id.write_direct_chunk((0, 0), b"compressed")
+    with pytest.raises(LogError, match=r"key 'state' is compressed with HDF5 filter 32004.*not installed.*hdf5plugin"):
+        read(tmp_path, "logs", vector("state", 3), cache=tmp_path / "cache")
+    assert "not installed" in {row[0]: row[-1] for row in feature_rows(describe(tmp_path))}["state"]
+
+
+@pytest.mark.parametrize(
+    ("form", "sentence"),
+    [
+        ("logs", "found a robomimic file .* set data.format to robomimic"),
+        ("aloha", r"expected at least one of the keys \['obs/x'\]"),
+    ],
+)
+def test_a_robomimic_file_in_another_format_is_told(tmp_path, form, sentence):
+    write_robomimic(tmp_path / "lift.hdf5")
+    with pytest.raises(LogError, match=sentence):
+        read(tmp_path, form, vector("obs/x", 3), cache=tmp_path / "cache")
+
+
+def test_a_file_without_demonstrations_is_told(tmp_path):
+    write_log(tmp_path / "log.h5", 3)
+    with pytest.raises(LogError, match="log.h5: expected robomimic demonstrations"):
+        read(tmp_path, "robomimic", vector("actions", 3), cache=tmp_path / "cache")
+
+
+def test_formats_in_one_folder_are_told_apart(tmp_path):
+    write_robomimic(tmp_path / "lift.hdf5")
+    write_log(tmp_path / "log.h5", 3)
+    with pytest.raises(
+        LogError, match=r"expected data of one format, found logs \(log.h5\) and robomimic \(lift.hdf5\)"
+    ):
+        describe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("write", "form", "sources"),
+    [
+        (
+            lambda f: write_robomimic(f / "x.hdf5"),
+            "robomimic",
+            {"actions", "obs/robot0_eef_pos", "obs/agentview_image"},
+        ),
+        (
+            lambda f: write_aloha(f / "aloha", compressed=True),
+            "aloha",
+            {"action", "observations/qpos", "observations/qvel", "observations/images/top"},
+        ),
+        (
+            lambda f: write_log(f / "log.h5", 6, contact=None),
+            "logs",
+            {"image", "depth_data", "ee_forces_continuous", "action", "proprio"},
+        ),
+        (lambda f: write_lerobot_3(f / "set"), "lerobot", {"observation.state", "action", "observation.images.front"}),
+    ],
+)
+def test_a_draft_reads_the_data_that_it_was_drafted_from(tmp_path, write, form, sources):
+    from smvae_core.configuration import Configuration
+    from smvae_core.data.samples import fitted
+
+    data = write(tmp_path)
+    found = describe(data)
+    configuration = Configuration.model_validate(yaml.safe_load(draft(found)))
+    assert configuration.data.format == form
+    assert {m.source for m in configuration.model.modalities} == sources
+    samples = read(data, form, *configuration.model.modalities, cache=tmp_path / "cache")
+    assert len(samples) == found.steps and len(fitted(samples)) == len(sources)
+
+
+def test_nothing_to_learn_from_is_an_error_that_says_why(tmp_path):
+    with h5py.File(tmp_path / "log.h5", "w") as file:
+        file["name"] = np.array([b"left"] * 3)
+        file["still"] = np.ones((3, 2))
+    with pytest.raises(LogError, match=r"name expected numbers, found .*; still never changes"):
+        draft(describe(tmp_path))
