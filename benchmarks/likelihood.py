@@ -113,8 +113,8 @@ def main() -> None:
         f"alone: what decoding many z in one call gains by itself. {share:.0%} of the samples were drawn, since their "
         f"cost is the same. Medians of {arguments.rounds} alternating rounds after a warm-up. Decoding one z layer by "
         f"layer takes {work / 1e6:.0f} MFLOP and a large matrix product runs at {rate / 1e9:.0f} GFLOP/s here: doing "
-        f"all of them at that rate would gain {at_most['joint']:.1f}× for log p(x, y) and {at_most['cameras']:.1f}× for "
-        "all three with x the cameras; on a processor the estimator spares some of them.",
+        f"all of them at that rate would gain {at_most['joint']:.1f}× for log p(x, y) and {at_most['cameras']:.1f}× "
+        "for all three with x the cameras; on a processor the estimator spares some of them.",
         lines,
         arguments.results,
     )

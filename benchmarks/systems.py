@@ -1,7 +1,7 @@
-"""A training step of each system, by default at paper size, batch 100, against encoding and decoding each modality once.
+"""A training step of each system, against a step that encodes and decodes each modality once.
 
-What it is compared with is the trainer's own step, memory format and optimiser, with the plainest of all posteriors: the
-mean of the embeddings and two linear layers.
+Both are steps of the trainer, with its memory format and optimiser, by default at paper size with batches of 100. The
+step that they are compared with has the plainest of all posteriors: the mean of the embeddings and two linear layers.
 """
 
 import argparse
@@ -54,10 +54,10 @@ def main() -> None:
         f"Systems, {device.type}",
         f"python -m benchmarks.systems --device {device.type}",
         f"A step of the trainer with the {arguments.size} networks, batch {BATCH}, all four modalities there, default "
-        "settings of each system (the subsets of SMVAE and MoPoE are random, so that they encode less than everything): "
-        f"its time over that of the same step with everything encoded once, the mean of the embeddings instead of a set "
-        f"encoder, and everything decoded once ({BATCH / seconds['once']:.0f} samples/s). Medians of {arguments.rounds} "
-        "alternating rounds after a warm-up.",
+        "settings of each system (the subsets of SMVAE and MoPoE are random, so they encode less than everything): "
+        "its time over that of the same step with everything encoded once, the mean of the embeddings instead of "
+        f"a set encoder, and everything decoded once ({BATCH / seconds['once']:.0f} samples/s). Medians of "
+        f"{arguments.rounds} alternating rounds after a warm-up.",
         lines,
         arguments.results,
     )

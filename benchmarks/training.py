@@ -161,8 +161,8 @@ def main() -> None:
         f"Training, {device.type}",
         f"python -m benchmarks.training --device {device.type}",
         f"One step of the {arguments.size} networks, batch {BATCH}: "
-        f"{1e3 * found['subsets']:.1f} ms with random "
-        f"subsets, {1e3 * found['full']:.1f} ms with the full set only, {1e3 * found['plain']:.1f} ms in a plain eager loop. "
+        f"{1e3 * found['subsets']:.1f} ms with random subsets, {1e3 * found['full']:.1f} ms with the full set only, "
+        f"{1e3 * found['plain']:.1f} ms in a plain eager loop. "
         f"Medians of {arguments.rounds} alternating rounds after a warm-up.",
         lines,
         arguments.results,

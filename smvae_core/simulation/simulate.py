@@ -69,7 +69,8 @@ def simulate(
 
     Args:
         out: folder for the files; it is made if it does not exist.
-        trajectories, steps: number of trajectories, and of steps in each; at least 1.
+        trajectories: number of trajectories, at least 1.
+        steps: steps of each trajectory, at least 1.
         seed: at least 0.
         peg: cross-section of peg and hole.
         vary_scene: give each trajectory its own box position, camera, light and colours.
