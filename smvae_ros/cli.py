@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
@@ -20,6 +21,7 @@ from smvae_core.simulation.scene import SceneLook
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
     from smvae_ros.replay.job import ReplayJob
+    from smvae_ros.replay.to_logs import WrittenLogs
 
 Bags = Annotated[
     list[Path],
@@ -76,16 +78,20 @@ def log(
     ] = None,
     topic: OtherTopics = None,
     params_file: ParameterFile = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="End with exit code 3 after a considerable loss, instead of a warning alone."),
+    ] = False,
 ) -> None:
     """Turn bags of a robot into logs to train on: the sets that the node would make of them.
 
-    A sensor that comes and goes, or a pause, ends a trajectory and begins another. Bags that could not be turned into
-    logs are listed at the end, and the exit code is then 3.
+    A sensor that comes and goes, or a pause, ends a trajectory and begins another. The table at the end tells what
+    became of every message; the same account is in each log and in NAME.account.json beside the logs. Bags that could
+    not be turned into logs are listed, and the exit code is then 3.
 
     Example: smvae log monday.bag tuesday.bag --out logs --config config/two_cameras.yaml
     """
     from smvae_core.configuration import Configuration, load_configuration
-    from smvae_core.data.formats.vision_touch import find_trajectories
     from smvae_ros.bags.naming import named_bags
     from smvae_ros.bags.reading import BagError
     from smvae_ros.conversions.arrays import ConversionError
@@ -98,26 +104,47 @@ def log(
         settings = settings.changed(change)
     named = named_bags(bags, between="_")
     refuse_overwriting(out, named)
-    files, bad = [], []
+    written: list[WrittenLogs] = []
+    bad = []
     columns = (SpinnerColumn(), TextColumn("writing set"), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
         for name, bag in named.items():
             try:
-                files += write_logs(bag, modalities, settings, out, lambda: progress.advance(task), name)
+                written.append(write_logs(bag, modalities, settings, out, lambda: progress.advance(task), name))
             except (BagError, ConversionError) as error:
                 if len(named) == 1:
                     raise
                 bad.append(str(error))
-        sets = int(progress.tasks[0].completed)
-    if files:
-        made = set(files)
-        written = [trajectory for trajectory in find_trajectories(out) if trajectory.parts[0][1] in made]
-        console.print(
-            f"{sets} sets, {len(written)} {'trajectory' if len(written) == 1 else 'trajectories'}, "
-            f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB, in {escape(str(out))}"
-        )
+    lossy = _tell_logs(written, out)
     partly_done(bad, len(named), "bags could not be turned into logs")
+    if strict and lossy:
+        raise typer.Exit(3)
+
+
+def _tell_logs(written: Sequence[WrittenLogs], out: Path) -> bool:
+    """Print what was written, and warn of considerable losses; return whether there are any."""
+    from smvae_ros.replay.account_table import account_table, bag_lines, drop_lines
+
+    accounts = [logs.account for logs in written]
+    if not accounts:
+        return False
+    console.print(account_table(accounts))
+    for line in (*drop_lines(accounts), *(line for account in accounts for line in bag_lines(account))):
+        console.print(escape(line), soft_wrap=True)
+    sets, rows = sum(account.sets for account in accounts), sum(account.rows for account in accounts)
+    trajectories = sum(len(account.trajectories) for account in accounts)
+    size = sum(file.stat().st_size for logs in written for file in logs.files)
+    console.print(
+        f"{sets} sets, {rows} rows, {trajectories} {'trajectory' if trajectories == 1 else 'trajectories'}, "
+        f"{size / 1e6:.1f} MB, in {escape(str(out))}",
+        soft_wrap=True,
+    )
+    losses = [f"{account.bag}: {sentence}" for account in accounts for sentence in account.losses()]
+    warnings = Console(stderr=True, soft_wrap=True)
+    for loss in losses:
+        warnings.print(f"[bold yellow]warning:[/] {escape(loss)}")
+    return bool(losses)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from smvae_core.errors import SMVAEError
-from smvae_ros.bags.repair import FULL, ZSTD_MAGIC, Source, reason_of, sources, storage_files, unpacked
+from smvae_ros.bags.repair import FULL, ZSTD_MAGIC, Source, is_ros1, open_sources, reason_of, storage_files, unpacked
 from smvae_ros.conversions.arrays import stamp_ns
 from smvae_ros.conversions.bindings import VECTOR, VECTOR_STAMPED
 
@@ -38,7 +38,10 @@ class Bag:
         damage: sentences on what is missing, damaged or cut off; complete once all messages were read.
         recorded_seconds: length by the metadata; None without metadata.
         publishers: by modality, the least number of publishers that its topic had while the bag was recorded.
+        foreign: number of messages in channels that hold no ROS 2 messages, by a description of the channel.
+        recorded_messages: number of messages by topic, by the metadata.
         messages_read: number of messages read so far.
+        damaged: number of damaged messages so far, by topic.
         begin_ns: receive time of the first message read.
         end_ns: newest receive time of the messages read.
     """
@@ -47,7 +50,10 @@ class Bag:
     damage: list[str]
     recorded_seconds: float | None
     publishers: dict[str, int]
+    foreign: dict[str, int] = field(default_factory=dict)
+    recorded_messages: dict[str, int] = field(default_factory=dict)
     messages_read: int = 0
+    damaged: Counter[str] = field(default_factory=Counter)
     begin_ns: int | None = None
     end_ns: int | None = None
     _sources: list[tuple[Source, list[Connection]]] = field(default_factory=list)
@@ -62,14 +68,13 @@ class Bag:
             BagError: not one message can be read.
             ConversionError: a message without a header.
         """
-        broken: Counter[str] = Counter()
         because: dict[str, str] = {}
         for connection, receive_ns, data in self._raw():
             topic = connection.topic
             try:
                 message = _deserialised(data, connection.msgtype)
             except Exception as error:  # the parser raises anything on bytes that are no message
-                broken[topic] += 1
+                self.damaged[topic] += 1
                 because.setdefault(topic, reason_of(error))
                 continue
             self.messages_read += 1
@@ -78,7 +83,7 @@ class Bag:
             for modality in self._modalities[topic]:
                 yield modality, receive_ns, stamp_ns(message), message
         self.damage += [
-            f"{topic}: {count} messages are damaged ({because[topic]})" for topic, count in sorted(broken.items())
+            f"{topic}: {count} messages are damaged ({because[topic]})" for topic, count in sorted(self.damaged.items())
         ]
         if not self.messages_read:
             found = "; ".join(self.damage) or "none"
@@ -123,24 +128,29 @@ def open_bag(
         raise BagError(f"{path}: no such bag")
     with ExitStack() as stack:
         try:
-            opened, damage, recorded_ns = sources(path, stack)
+            sources = open_sources(path, stack)
         except OSError as error:
             full = f" in {gettempdir()}, to which it is unpacked and which TMPDIR names" if error.errno in FULL else ""
             raise BagError(f"{path}: cannot be read ({error.strerror}{full})") from None
-        if not opened:
+        if not sources.readers:
             raise BagError(
                 f"{path}: expected a rosbag2 (a folder with metadata.yaml, .mcap or .db3), found: "
-                f"{'; '.join(damage) or 'none of them'}"
+                f"{'; '.join(sources.damage) or 'none of them'}"
             )
-        connections = [connection for source in opened for connection in source.reader.connections]
-        modalities = _found(path, connections, topics, types or {}, optional)
+        connections = [connection for source in sources.readers for connection in source.reader.connections]
+        modalities = _found(path, connections, topics, types or {}, optional, sources.foreign)
+        metadata = sources.metadata
         yield Bag(
             path=path,
-            damage=damage,
-            recorded_seconds=None if recorded_ns is None else recorded_ns / 1e9,
+            damage=sources.damage,
+            recorded_seconds=None if metadata is None else metadata.duration_ns / 1e9,
             publishers={name: _publishers(connections, topic) for name, topic in topics.items()},
+            foreign=dict(sources.foreign),
+            recorded_messages={} if metadata is None else metadata.messages,
             _sources=[
-                (s, chosen) for s in opened if (chosen := [c for c in s.reader.connections if c.topic in modalities])
+                (s, chosen)
+                for s in sources.readers
+                if (chosen := [c for c in s.reader.connections if c.topic in modalities])
             ],
             _modalities=modalities,
         )
@@ -158,14 +168,15 @@ def find_bags(path: Path) -> list[Path]:
     """Return the bags in a folder and its subfolders, ordered by name; the path of a bag gives that bag alone.
 
     A folder is one bag if it holds metadata.yaml, or files that are named after it, since a recorder that was killed
-    leaves no metadata. Any other .mcap or .db3 file is a bag of its own.
+    leaves no metadata. Any other .mcap or .db3 file is a bag of its own. A bag of ROS 1 counts as well, so that opening
+    it tells how to convert it.
     """
     if path.name == "metadata.yaml":
         return [path.parent]
     try:
         if not path.is_dir() or is_bag(path):
             return [path]
-        files = storage_files(path)
+        files = [*storage_files(path), *filter(is_ros1, sorted(path.glob("*.bag")))]
         folders = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
     except OSError:  # opening it raises the error for the user
         return [path]
@@ -221,6 +232,7 @@ def _found(
     topics: Mapping[str, str],
     types: Mapping[str, Collection[str]],
     optional: Collection[str],
+    foreign: Collection[str],
 ) -> dict[str, list[str]]:
     """Return the modalities of each topic, after a check that the bag has each with messages of the right type."""
     modalities: dict[str, list[str]] = {}
@@ -242,9 +254,9 @@ def _found(
                 )
         modalities.setdefault(topic, []).append(modality)
     if missing:
-        found = ", ".join(sorted(f"{c.topic} ({c.msgtype}, {c.msgcount})" for c in connections)) or "no topic"
+        found = ", ".join(sorted([*(f"{c.topic} ({c.msgtype}, {c.msgcount})" for c in connections), *foreign]))
         raise BagError(
-            f"{path}: expected messages on {', '.join(missing)}, found {found}; "
+            f"{path}: expected messages on {', '.join(missing)}, found {found or 'no topic'}; "
             "name another topic, or leave out a modality that it lacks"
         )
     return modalities

@@ -1,6 +1,7 @@
 """The files of a bag, ready to be read. A file that is damaged or has no index is copied as far as it can be read.
 
-The copy is an MCAP file without compression, in a temporary folder (TMPDIR chooses where).
+Channels that hold no ROS 2 messages (JSON, protobuf, ROS 1) are left out and named. The copy is an MCAP file without
+compression, in a temporary folder (TMPDIR chooses where).
 """
 
 from __future__ import annotations
@@ -9,19 +10,21 @@ import errno
 import re
 import shutil
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import yaml
 import zstandard
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.storage_mcap import McapReader
+
+from smvae_ros.bags.metadata import BagMetadata, read_metadata
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of data that is compressed with zstd."""
@@ -30,6 +33,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """The error numbers of a full disk or quota."""
 
 _STORAGE = re.compile(r".*\.(mcap|db3)(\.zstd)?")
+_ROS1 = b"#ROSBAG V"
+_ROS2_SCHEMAS = ("", "ros2msg", "ros2idl", "omgidl")
 
 
 @dataclass(frozen=True)
@@ -40,35 +45,60 @@ class Source:
     reader: Reader
 
 
-def sources(path: Path, stack: ExitStack) -> tuple[list[Source], list[str], int | None]:
-    """Open the readers of a bag, in order; the stack closes them and removes temporary files.
+@dataclass
+class Sources:
+    """The readers of a bag, in order.
 
-    Returns:
-        The readers; sentences on what is missing or damaged; and the bag's length in ns by its metadata, or None.
+    Attributes:
+        damage: sentences on what is missing or damaged.
+        foreign: number of messages in channels that hold no ROS 2 messages, by a description of the channel.
+        metadata: what the recorder says that it wrote; None without (readable) metadata.
     """
-    damage = []
+
+    readers: list[Source] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+    foreign: Counter[str] = field(default_factory=Counter)
+    metadata: BagMetadata | None = None
+
+
+def open_sources(path: Path, stack: ExitStack) -> Sources:
+    """Open the readers of a bag; the stack closes them and removes temporary files.
+
+    Raises:
+        OSError: the bag cannot be read, or the temporary folder is full.
+    """
+    sources = Sources(metadata=read_metadata(path))
     try:
         reader = stack.enter_context(Reader(path))
-    except Exception as error:  # the parsers raise anything on a damaged file
-        if path.is_dir() and not (path / "metadata.yaml").exists():
-            damage.append("metadata.yaml is missing: the recorder did not come to its end")
-        elif path.is_dir():
-            damage.append(reason_of(error))
+    except Exception as error:  # the parsers raise anything on a damaged or foreign file
+        if path.is_dir():
+            sources.damage += _folder_damage(path, sources.metadata, reason_of(error))
     else:
         if not _needs_repair(reader):
-            return [Source(path.name, reader)], [], _recorded_ns(path)
+            sources.readers.append(Source(path.name, reader))
+            return sources
     files = storage_files(path) if path.is_dir() else [path]
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="smvae_bag_")))
-    found = []
     for number, file in enumerate(files):
         place = folder / str(number)
         place.mkdir()
-        source, reason = _source(file, place, stack)
+        source, reason = _source(file, place, stack, sources.foreign)
         if source is not None:
-            found.append(source)
+            sources.readers.append(source)
         if reason:
-            damage.append(f"{file.name}: {reason}")
-    return found, damage if files else [], _recorded_ns(path)
+            sources.damage.append(f"{file.name}: {reason}")
+    if not files:
+        sources.damage.clear()
+    return sources
+
+
+def is_ros1(path: Path) -> bool:
+    """Return whether a file is a bag of ROS 1."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_ROS1)) == _ROS1
+    except OSError:
+        return False
 
 
 def storage_files(folder: Path) -> list[Path]:
@@ -89,11 +119,28 @@ def unpacked(data: bytes) -> bytes:
 
 def reason_of(error: Exception) -> str:
     """Return the text of an error on one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    text = " ".join(str(error).split())[:300]
+    # SQLite raises errors without a text on a database that was cut off.
+    return type(error).__name__ if text in ("", "None") else text
 
 
-def _source(file: Path, place: Path, stack: ExitStack) -> tuple[Source | None, str | None]:
+def _folder_damage(folder: Path, metadata: BagMetadata | None, reason: str) -> list[str]:
+    """Return what is wrong with the folder of a bag that did not open; its files are looked at one by one."""
+    if metadata is not None:
+        return [f"{name}: is missing" for name in metadata.files if not (folder / name).exists()]
+    if (folder / "metadata.yaml").exists():
+        return [f"metadata.yaml: cannot be read ({reason})"]
+    numbers = [int(match[1]) for file in storage_files(folder) if (match := re.search(r"_(\d+)\.", file.name))]
+    missing = sorted(set(range(max(numbers, default=-1) + 1)) - set(numbers))
+    return ["metadata.yaml is missing: the recorder did not come to its end"] + [
+        f"file number {number} of the bag is missing" for number in missing
+    ]
+
+
+def _source(file: Path, place: Path, stack: ExitStack, foreign: Counter[str]) -> tuple[Source | None, str | None]:
     """Return a reader of one file, None if nothing in it can be read; and what is wrong with the file, if anything."""
+    if is_ros1(file):
+        return None, f"is a bag of ROS 1; convert it: rosbags-convert --src {file.name} --dst {file.stem}"
     if not _STORAGE.fullmatch(file.name):
         return None, f"expected .mcap or .db3, found '{file.suffix}'"
     if not file.stat().st_size:
@@ -109,21 +156,25 @@ def _source(file: Path, place: Path, stack: ExitStack) -> tuple[Source | None, s
     except Exception:  # copying the file below meets the same error and tells of it
         pass
     whole = place / "whole.mcap"
-    messages, reason = _rewritten(file, whole, _from_mcap if file.suffix == ".mcap" else _from_sqlite)
+    skipped: Counter[str] = Counter()
+    messages, reason = _rewritten(file, whole, _from_mcap if file.suffix == ".mcap" else _from_sqlite, skipped)
+    foreign.update(skipped)
     if not messages:
-        return None, reason or cut or "holds no messages"
+        only = f"holds no ROS 2 messages, only {', '.join(skipped)}" if skipped else "holds no messages"
+        return None, reason or cut or only
     return Source(name, stack.enter_context(Reader(whole))), reason or cut
 
 
 def _needs_repair(reader: Reader) -> bool:
     """Return whether a bag opens and yet rosbags would not read all of it.
 
-    rosbags reads MCAP without an index only if its messages are in order, leaves out what SQLite still has in a
-    write-ahead log, and notices a cut-off database too late.
+    rosbags reads MCAP without an index only if its messages are in order, takes messages of any encoding for ROS 2's,
+    leaves out what SQLite still has in a write-ahead log, and notices a cut-off database too late.
     """
     for storage in getattr(reader.storage, "storages", [reader.storage]):
         if isinstance(storage, McapReader):
-            if not storage.chunks and storage.metadata.message_count:
+            encodings = {channel.message_encoding for channel in storage.channels.values()}
+            if encodings - {"cdr"} or (not storage.chunks and storage.metadata.message_count):
                 return True
         elif _is_cut(storage.path) or (_log_of(storage.path).exists() and _log_of(storage.path).stat().st_size):
             return True
@@ -153,14 +204,16 @@ def _decompressed(file: Path, place: Path) -> tuple[Path, str | None]:
     return out, None
 
 
-def _rewritten(file: Path, whole: Path, copy: Callable[[Path, Writer], Iterator[None]]) -> tuple[int, str | None]:
+def _rewritten(
+    file: Path, whole: Path, copy: Callable[[Path, Writer, Counter[str]], Iterator[None]], foreign: Counter[str]
+) -> tuple[int, str | None]:
     """Copy the messages of a file as far as it can be read; return their number and what ended the copy early."""
     messages, reason = 0, None
     with whole.open("wb") as stream:
         writer = Writer(stream, compression=CompressionType.NONE)
         writer.start(profile="ros2")
         try:
-            for _ in copy(file, writer):
+            for _ in copy(file, writer, foreign):
                 messages += 1
         except Exception as error:  # the parsers raise anything on a damaged file
             if isinstance(error, OSError) and error.errno in FULL:
@@ -170,25 +223,35 @@ def _rewritten(file: Path, whole: Path, copy: Callable[[Path, Writer], Iterator[
     return messages, reason
 
 
-def _from_mcap(file: Path, writer: Writer) -> Iterator[None]:
-    schemas: dict[int, int] = {0: 0}
-    channels: dict[int, int] = {}
+def _from_mcap(file: Path, writer: Writer, foreign: Counter[str]) -> Iterator[None]:
+    schemas: dict[int, Schema] = {}
+    ids: dict[int, int] = {0: 0}
+    channels: dict[int, int | str] = {}
     with file.open("rb") as stream:
         for record in StreamReader(stream, validate_crcs=True).records:
-            if isinstance(record, Schema) and record.id not in schemas:
-                schemas[record.id] = writer.register_schema(record.name, record.encoding, record.data)
+            if isinstance(record, Schema):
+                schemas[record.id] = record
             elif isinstance(record, Channel) and record.id not in channels:
+                schema = schemas.get(record.schema_id)
+                encoding = schema.encoding if schema is not None else ""
+                if record.message_encoding != "cdr" or encoding not in _ROS2_SCHEMAS:
+                    channels[record.id] = f"{record.topic} ({encoding or record.message_encoding})"
+                    continue
+                if schema is not None and schema.id not in ids:
+                    ids[schema.id] = writer.register_schema(schema.name, schema.encoding, schema.data)
                 channels[record.id] = writer.register_channel(
-                    record.topic, record.message_encoding, schemas[record.schema_id], record.metadata
+                    record.topic, record.message_encoding, ids[record.schema_id], record.metadata
                 )
             elif isinstance(record, Message):
-                writer.add_message(
-                    channels[record.channel_id], record.log_time, record.data, record.publish_time, record.sequence
-                )
+                channel = channels[record.channel_id]
+                if isinstance(channel, str):
+                    foreign[channel] += 1
+                    continue
+                writer.add_message(channel, record.log_time, record.data, record.publish_time, record.sequence)
                 yield
 
 
-def _from_sqlite(file: Path, writer: Writer) -> Iterator[None]:
+def _from_sqlite(file: Path, writer: Writer, foreign: Counter[str]) -> Iterator[None]:
     with TemporaryDirectory(prefix="smvae_bag_") as folder, ExitStack() as stack:
         if _log_of(file).exists():
             # SQLite reads a write-ahead log only in a folder that it may write to.
@@ -203,28 +266,26 @@ def _from_sqlite(file: Path, writer: Writer) -> Iterator[None]:
         database.execute("PRAGMA writable_schema=ON")
         channels = _channels(database, writer)
         for topic, receive_ns, data in database.execute("SELECT topic_id, timestamp, data FROM messages ORDER BY id"):
-            writer.add_message(channels[topic], receive_ns, data, receive_ns)
+            channel = channels[topic]
+            if isinstance(channel, str):
+                foreign[channel] += 1
+                continue
+            writer.add_message(channel, receive_ns, data, receive_ns)
             yield
 
 
-def _channels(database: sqlite3.Connection, writer: Writer) -> dict[int, int]:
-    """Register a channel for each row of the table of topics; return the channels by the row's id."""
+def _channels(database: sqlite3.Connection, writer: Writer) -> dict[int, int | str]:
+    """Register a channel for each ROS 2 topic; return them, or a description of a foreign topic, by the topic's id."""
     columns = [column[1] for column in database.execute("PRAGMA table_info(topics)")]
     offered = "offered_qos_profiles" if "offered_qos_profiles" in columns else "''"
-    channels = {}
+    channels: dict[int, int | str] = {}
     # Without definitions, as in the bags of Humble, messages are read as ROS 2's own.
     for number, name, msgtype, encoding, qos in database.execute(
         f"SELECT id, name, type, serialization_format, {offered} FROM topics"
     ):
+        if encoding != "cdr":
+            channels[number] = f"{name} ({encoding})"
+            continue
         schema = writer.register_schema(msgtype, "", b"")
         channels[number] = writer.register_channel(name, encoding, schema, {"offered_qos_profiles": qos})
     return channels
-
-
-def _recorded_ns(folder: Path) -> int | None:
-    """Return the bag's length by its metadata, None without metadata."""
-    try:
-        content = yaml.safe_load((folder / "metadata.yaml").read_text())
-        return int(content["rosbag2_bagfile_information"]["duration"]["nanoseconds"])
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError):
-        return None

@@ -12,12 +12,13 @@ from typing import Any
 
 from smvae_ros.bags.reading import Bag
 from smvae_ros.replay.faults import Faults
+from smvae_ros.replay.spacings import Spacings
 from smvae_ros.synchronizer.sample_selection import SampleSelection
 from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet, SetSynchronizer, Stream
 
 # How long after a set went out the bag is still searched for what belongs to it.
 _PATIENCE_NS = 500_000_000
-# What a stamp may lie before its log time without being forgotten too early.
+# What a stamp may lie before its receive time without being forgotten too early.
 _SLACK_NS = 1_000_000_000
 
 
@@ -36,17 +37,19 @@ class RecordedSet:
 
 
 class RecordedSets:
-    """The sets that a node would make of a bag, with the log time as its clock and polled at every deadline.
+    """The sets that a node would make of a bag, with the receive time as its clock and polled at every deadline.
 
     Attributes:
         faults: on top of it.
         recorded: messages in the bag, by modality.
-        lags_ns: by modality, the least and the most that a message was logged after its stamp, if it had one.
+        lags_ns: by modality, the least and the most time from a message's stamp, if it has one, to its receive time.
+        spacings: by modality, the times between its messages.
     """
 
     def __init__(self, bag: Bag, synchronizer: SetSynchronizer, streams: list[Stream], faults: Faults) -> None:
         self.recorded: Counter[str] = Counter()
         self.lags_ns: dict[str, tuple[int, int]] = {}
+        self.spacings: dict[str, Spacings] = {}
         self.faults = faults
         self._bag, self._synchronizer = bag, synchronizer
         keep_ns = _PATIENCE_NS + _SLACK_NS + faults.longest_delay_ns
@@ -58,15 +61,15 @@ class RecordedSets:
         synchronizer = self._synchronizer
         order = count()
         epoch = 0
-        for modality, log_ns, stamp_ns, message in self._bag.messages():
+        for modality, receive_ns, stamp_ns, message in self._bag.messages():
             assert self._bag.begin_ns is not None
-            self._note(modality, log_ns, stamp_ns)
-            while self._late and self._late[0][0] <= log_ns:
+            self._note(modality, receive_ns, stamp_ns)
+            while self._late and self._late[0][0] <= receive_ns:
                 self._deliver(*heapq.heappop(self._late))
-            self._truth[modality].add(stamp_ns, message, log_ns)
-            arrival_ns = self.faults.arrival(modality, log_ns, self._bag.begin_ns)
-            if arrival_ns == log_ns:
-                self._deliver(log_ns, 0, modality, stamp_ns, message)
+            self._truth[modality].add(stamp_ns, message, receive_ns)
+            arrival_ns = self.faults.arrival(modality, receive_ns, self._bag.begin_ns)
+            if arrival_ns == receive_ns:
+                self._deliver(receive_ns, 0, modality, stamp_ns, message)
             elif arrival_ns is not None:
                 heapq.heappush(self._late, (arrival_ns, next(order), modality, stamp_ns, message))
             if synchronizer.resets != epoch:
@@ -75,8 +78,8 @@ class RecordedSets:
                 yield from self._judged(None)
                 for truth in self._truth.values():
                     truth.clear()
-                self._truth[modality].add(stamp_ns, message, log_ns)
-            yield from self._judged(log_ns - _PATIENCE_NS)
+                self._truth[modality].add(stamp_ns, message, receive_ns)
+            yield from self._judged(receive_ns - _PATIENCE_NS)
         while self._late:
             self._deliver(*heapq.heappop(self._late))
         while (due_ns := synchronizer.next_deadline()) is not None:
@@ -99,10 +102,11 @@ class RecordedSets:
             found = {name: samples or self._truth[name].at(sample_set.stamp_ns) for name, samples in found.items()}
             yield RecordedSet(sample_set, {name: samples for name, samples in found.items() if samples})
 
-    def _note(self, modality: str, log_ns: int, stamp_ns: int) -> None:
+    def _note(self, modality: str, receive_ns: int, stamp_ns: int) -> None:
         self.recorded[modality] += 1
+        self.spacings.setdefault(modality, Spacings()).add(stamp_ns if stamp_ns > 0 else receive_ns)
         if stamp_ns > 0:
-            lag_ns = log_ns - stamp_ns
+            lag_ns = receive_ns - stamp_ns
             least_ns, most_ns = self.lags_ns.get(modality, (lag_ns, lag_ns))
             self.lags_ns[modality] = (min(lag_ns, least_ns), max(lag_ns, most_ns))
 
@@ -118,8 +122,8 @@ class _Truth:
         self._stamps: list[int] = []
         self._samples: list[tuple[Sample, int]] = []
 
-    def add(self, stamp_ns: int, message: Any, log_ns: int) -> None:
-        stamp_ns = stamp_ns + self._offset_ns if stamp_ns > 0 else log_ns
+    def add(self, stamp_ns: int, message: Any, receive_ns: int) -> None:
+        stamp_ns = stamp_ns + self._offset_ns if stamp_ns > 0 else receive_ns
         if self._stamps and stamp_ns <= self._stamps[-1]:
             place = bisect_left(self._stamps, stamp_ns)
             if self._stamps[place] == stamp_ns:
@@ -127,10 +131,10 @@ class _Truth:
         else:
             place = len(self._stamps)
         self._stamps.insert(place, stamp_ns)
-        self._samples.insert(place, (Sample(stamp_ns, message), log_ns))
+        self._samples.insert(place, (Sample(stamp_ns, message), receive_ns))
         # In steps, because removing the front of a list moves all of the rest.
         if len(self._samples) % 128 == 0:
-            old = next((n for n, (_, at_ns) in enumerate(self._samples) if at_ns > log_ns - self._keep_ns), 0)
+            old = next((n for n, (_, at_ns) in enumerate(self._samples) if at_ns > receive_ns - self._keep_ns), 0)
             del self._stamps[:old], self._samples[:old]
 
     def clear(self) -> None:

@@ -97,6 +97,8 @@ def _stream_summary(name: str, topic: str, done: Pass) -> StreamSummary:
 
 def _warnings(done: Pass, topics: dict[str, str]) -> Iterator[str]:
     """Yield what a reader of the figures should know of the bag, a sentence each."""
+    for channel, count in done.bag.foreign.items():
+        yield f"{channel} was left out, since it holds no ROS 2 messages ({count} messages)"
     for name, topic in topics.items():
         yield from (f"{topic}: {warning}" for warning in _stream_warnings(name, done))
     for drop in done.sets.faults.without_effect():

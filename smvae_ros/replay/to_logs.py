@@ -1,4 +1,4 @@
-"""Logs from bags: the sets of a bag, written as Vision&Touch logs to train on.
+"""Logs from bags: the sets of a bag, written as Vision&Touch logs to train on, with an account of every message.
 
 The sets are those that the node makes, so the model trains on what it will see when it runs.
 """
@@ -6,35 +6,49 @@ The sets are those that the node makes, so the model trains on what it will see 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import h5py
 import numpy as np
 
-from smvae_core.data.log_file import STEPS_PER_FILE, write_log
+from smvae_core.data.log_file import STEPS_PER_FILE
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
 from smvae_core.preprocessing import Preprocessing, PreprocessingError
-from smvae_ros.bags.reading import BagError, open_bag
+from smvae_ros.bags.reading import Bag, BagError, open_bag
 from smvae_ros.conversions.arrays import ConversionError, raw_array
 from smvae_ros.conversions.bindings import Binding
+from smvae_ros.replay.account import DAMAGED, NO_SET, BagAccount, ModalityAccount
 from smvae_ros.replay.faults import Faults
+from smvae_ros.replay.log_writer import LogWriter, Row
 from smvae_ros.replay.sets import RecordedSets
+from smvae_ros.replay.spacings import Spacings
 from smvae_ros.replay.summary import WhatIf
-from smvae_ros.settings import FusionSettings, nanoseconds
-from smvae_ros.synchronizer.set_synchronizer import SampleSet
+from smvae_ros.replay.usage import Usage
+from smvae_ros.settings import FusionSettings
+from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet, SetSynchronizer
 
-LONGEST_GAP = 5
-"""Longest gap within a trajectory, in ticks."""
+ACCOUNT = "account"
+"""Attribute of a log with the account of its bag, as JSON; `NAME.account.json` beside the logs has more."""
 
-_FOLLOWING = "action"
+_FOLLOWING = ("action",)
 
 
 class LogWriteError(SMVAEError):
     """Logs that cannot be written."""
+
+
+@dataclass(frozen=True)
+class WrittenLogs:
+    """The files of a bag, and the account of its messages."""
+
+    files: list[Path]
+    account: BagAccount
 
 
 def write_logs(
@@ -44,10 +58,11 @@ def write_logs(
     out: Path,
     on_set: Callable[[], None] = lambda: None,
     name: str | None = None,
-) -> list[Path]:
+) -> WrittenLogs:
     """Write each stretch of a bag over which the same modalities arrived as a trajectory, in files of 50 steps.
 
-    A single set between two gaps makes no trajectory and is left out. A bag is written whole or not at all.
+    A set alone between two gaps makes no trajectory. A bag is written whole or not at all. The account of the bag goes
+    into the attributes of each log and into `NAME.account.json` beside them.
 
     A log has the keys that the modalities name as their `source`: images (T, size, size, 3), uint8; depth (T, size,
     size, 1), float32, metres, 0 for no reading; windows (T, window, C) and vectors (T, C), float32, physical units. An
@@ -57,9 +72,6 @@ def write_logs(
         settings: how sets are made; topics are resolved at the root.
         on_set: called after each set, for progress.
         name: name of the trajectories; by default the bag's own.
-
-    Returns:
-        The files written.
 
     Raises:
         BagError: not a bag, a topic is missing, or no two sets follow each other.
@@ -75,16 +87,14 @@ def write_logs(
     try:
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=out, prefix=".log.") as folder, open_bag(bag, topics, types) as opened:
-            writer = _Writer(Path(folder), name, nanoseconds(settings.tick) * LONGEST_GAP)
-            no_faults = Faults(WhatIf(), modalities)
-            for recorded in RecordedSets(opened, settings.synchronizer(), settings.synchronizer_streams(), no_faults):
-                sample_set = recorded.sample_set
-                writer.add(sample_set.epoch, sample_set.stamp_ns, _row(bindings, sample_set))
-                on_set()
-            writer.end_trajectory()
-            if not writer.files:
-                raise BagError(f"{bag}: expected sets to write, found none")
-            return [file.replace(out / file.name) for file in writer.files]
+            conversion = _Conversion(opened, modalities, bindings, settings, Path(folder), name)
+            conversion.run(on_set)
+            account = conversion.account(topics)
+            if not conversion.files:
+                raise BagError(f"{bag}: expected sets to write, found none; {account.fates()}")
+            _attach(account, conversion.files)
+            (out / f"{name}.account.json").write_text(account.model_dump_json(indent=2) + "\n")
+            return WrittenLogs([file.replace(out / file.name) for file in conversion.files], account)
     except OSError as error:
         raise LogWriteError(f"{out}: the logs cannot be written ({error.strerror or error})") from None
     finally:
@@ -111,68 +121,107 @@ def refuse_overwriting(out: Path, names: Iterable[str]) -> None:
             )
 
 
-class _Writer:
-    """Writer of rows into trajectories, and of trajectories into files."""
+class _Conversion:
+    """One bag on its way into logs: the sets, the rows that they become, and what becomes of every message."""
 
-    def __init__(self, out: Path, name: str, longest_gap_ns: int) -> None:
-        self.files: list[Path] = []
-        self._out, self._name, self._longest_gap_ns = out, name, longest_gap_ns
-        self._trajectories = 0
-        self._kind: tuple[object, ...] | None = None
-        self._stamp_ns = self._start_ns = 0
-        self._command: np.ndarray | None = None
-        self._rows: list[Mapping[str, np.ndarray]] = []
-        self._parts = 0
+    def __init__(
+        self,
+        bag: Bag,
+        modalities: Sequence[Modality],
+        bindings: Sequence[Binding],
+        settings: FusionSettings,
+        folder: Path,
+        name: str,
+    ) -> None:
+        self._bag, self._bindings, self._name = bag, bindings, name
+        self._synchronizer: SetSynchronizer = settings.synchronizer()
+        no_faults = Faults(WhatIf(), modalities)
+        self._sets = RecordedSets(bag, self._synchronizer, settings.synchronizer_streams(), no_faults)
+        self._usage = Usage([binding.modality.name for binding in bindings])
+        self._rows: Counter[str] = Counter()
+        self._writer = LogWriter(folder, name, _FOLLOWING, self._settle)
+        self._seen = 0
 
-    def add(self, epoch: int, stamp_ns: int, row: Mapping[str, np.ndarray]) -> None:
-        if not row:
-            self.end_trajectory()
-            return
-        kind = (epoch, *((key, values.shape) for key, values in row.items()))
-        if kind != self._kind or stamp_ns > self._stamp_ns + self._longest_gap_ns:
-            self.end_trajectory()
-            self._kind, self._start_ns = kind, stamp_ns
-        following = row.get(_FOLLOWING)
-        if following is not None:
-            # No command is known before the first set; the trainer leaves out the command of that row.
-            row = {**row, _FOLLOWING: np.zeros_like(following) if self._command is None else self._command}
-        self._command, self._stamp_ns = following, stamp_ns
-        self._rows.append(row)
-        if len(self._rows) == STEPS_PER_FILE:
-            self._write()
+    @property
+    def files(self) -> list[Path]:
+        return self._writer.files
 
-    def end_trajectory(self) -> None:
-        if len(self._rows) > 1 or (self._rows and self._parts):
-            self._write()
-        if self._parts:
-            self._trajectories += 1
-        self._begin()
+    def run(self, on_set: Callable[[], None]) -> None:
+        """Write all sets."""
+        for recorded in self._sets:
+            self._writer.add(_row(self._bindings, recorded.sample_set))
+            self._seen += 1
+            on_set()
+        self._writer.close()
+        self._usage.close()
 
-    def _begin(self) -> None:
-        self._kind, self._command = None, None
-        self._stamp_ns = self._start_ns = 0
-        self._rows, self._parts = [], 0
-
-    def _write(self) -> None:
-        start = datetime.fromtimestamp(self._start_ns // 1_000_000_000, timezone.utc)
-        path = self._out / (
-            f"{start:%Y%m%d_%H%M%S}_{self._name}_{self._trajectories}_{self._parts}_{STEPS_PER_FILE}.h5"
+    def account(self, topics: dict[str, str]) -> BagAccount:
+        """Return what became of every message."""
+        return BagAccount(
+            bag=self._name,
+            modalities={name: self._modality(name, topic) for name, topic in topics.items()},
+            damage=tuple(self._bag.damage),
+            foreign=dict(self._bag.foreign),
+            sets=self._seen,
+            rows=sum(trajectory.rows for trajectory in self._writer.trajectories),
+            splits=dict(self._writer.splits.most_common()),
+            trajectories=tuple(self._writer.trajectories),
         )
-        write_log(path, self._rows)
-        self.files.append(path)
-        self._rows, self._parts = [], self._parts + 1
+
+    def _settle(self, row: Row, reason: str | None) -> None:
+        self._usage.settle(row.sample_set, row.rejected, reason)
+        if reason is None:
+            self._rows.update(name for name in row.sample_set.samples if name not in row.rejected)
+
+    def _modality(self, name: str, topic: str) -> ModalityAccount:
+        counts = self._synchronizer.counts[name]
+        dropped = Counter(self._usage.dropped[name])
+        dropped.update({NO_SET if reason == "unused" else reason: count for reason, count in counts.dropped.items()})
+        dropped[NO_SET] += counts.received - counts.used - sum(counts.dropped.values())
+        dropped[DAMAGED] += self._bag.damaged[topic]
+        spacings = self._sets.spacings.get(name, Spacings())
+        usual_ns = spacings.usual_ns()
+        return ModalityAccount(
+            topic=topic,
+            publishers=self._bag.publishers[name],
+            recorded=self._bag.recorded_messages.get(topic),
+            messages=self._sets.recorded[name] + self._bag.damaged[topic],
+            used=self._usage.used[name],
+            rows=self._rows[name],
+            dropped={reason: count for reason, count in dropped.most_common() if count},
+            rate=None if usual_ns is None else round(1e9 / usual_ns, 2),
+            gaps=spacings.gaps(),
+            longest_gap=spacings.longest_ns / 1e9,
+        )
 
 
-def _row(bindings: Iterable[Binding], sample_set: SampleSet) -> dict[str, np.ndarray]:
-    """Return the content of a set by the keys of a log; modalities whose messages cannot be used are left out."""
-    row = {}
+def _attach(account: BagAccount, files: Iterable[Path]) -> None:
+    """Put the account into the attributes of the logs, without the list of trajectories, which may be long.
+
+    Topics are left out as well, so that the same samples from other topics give the same bytes.
+    """
+    text = account.model_dump_json(exclude={"trajectories": True, "modalities": {"__all__": {"topic"}}})
+    for file in files:
+        with h5py.File(file, "r+") as log:
+            log.attrs[ACCOUNT] = text
+
+
+def _row(bindings: Iterable[Binding], sample_set: SampleSet) -> Row:
+    """Return the content of a set by the keys of a log, without the modalities whose messages cannot be used."""
+    values, rejected = {}, {}
     for binding in bindings:
-        samples = sample_set.samples.get(binding.modality.name)
+        modality = binding.modality
+        samples = sample_set.samples.get(modality.name)
         if samples is not None:
-            with suppress(ConversionError, PreprocessingError):
+            try:
                 raw = raw_array(binding, [sample.data for sample in samples])
-                row[binding.modality.source] = _logged(binding.modality.preprocessing, raw)
-    return row
+                values[modality.source] = _logged(modality.preprocessing, raw)
+            except (ConversionError, PreprocessingError) as error:
+                rejected[modality.name] = str(error).removeprefix(f"{modality.name}: ")
+    stamps = {
+        name: tuple(Sample(sample.stamp_ns, None) for sample in samples) for name, samples in sample_set.samples.items()
+    }
+    return Row(sample_set._replace(samples=stamps), values, rejected)
 
 
 def _logged(preprocessing: Preprocessing, raw: np.ndarray) -> np.ndarray:

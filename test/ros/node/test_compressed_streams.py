@@ -86,10 +86,10 @@ def test_predictions_of_a_compressed_bag_are_written_as_images(
 
 def test_a_compressed_bag_gives_the_same_logs(bag: Path, compressed_bag: Path, tmp_path: Path) -> None:
     modalities = vision_touch_modalities()
-    plain = write_logs(bag, modalities, default_settings(modalities), tmp_path / "plain")
+    plain = write_logs(bag, modalities, default_settings(modalities), tmp_path / "plain").files
     compressed = write_logs(
         compressed_bag, modalities, default_settings(modalities).changed(ELSEWHERE), tmp_path / "compressed"
-    )
+    ).files
     assert [file.name for file in compressed] == [file.name for file in plain]
     assert [file.read_bytes() for file in compressed] == [file.read_bytes() for file in plain]
 

@@ -27,7 +27,7 @@ def samples_of(folder: Path) -> Samples:
 
 
 def test_a_log_made_a_bag_made_a_log_gives_the_same_samples(logs: Path, bag: Path, tmp_path: Path) -> None:
-    files = write_logs(bag, MODALITIES, default_settings(MODALITIES), tmp_path / "again")
+    files = write_logs(bag, MODALITIES, default_settings(MODALITIES), tmp_path / "again").files
     before, after = samples_of(logs), samples_of(tmp_path / "again")
     assert len(files) == 1 and files[0].name == "20190408_183041_peg_0_0_50.h5"
     assert len(after) == len(before) == 21
@@ -73,7 +73,7 @@ def test_other_modalities_keep_their_own_keys(bag: Path, tmp_path: Path) -> None
     command = Modality(name="push", source="push", preprocessing=Vector(size=4), network="vector", likelihood="normal")
     settings = default_settings([camera, command])
     settings = settings.changed({"streams": {"eye": {"topic": "rgb/image"}, "push": {"topic": "action"}}})
-    (file, *_) = write_logs(bag, [camera, command], settings, tmp_path / "logs")
+    (file, *_) = write_logs(bag, [camera, command], settings, tmp_path / "logs").files
     with h5py.File(file) as content:
         assert {key: (content[key].shape[1:], content[key].dtype) for key in content} == {
             "wrist_image": ((32, 32, 3), np.uint8),
@@ -86,7 +86,7 @@ def test_nothing_is_overwritten_and_nothing_is_an_error(bag: Path, edited: Calla
     write_logs(bag, MODALITIES, settings, tmp_path / "logs")
     with pytest.raises(LogWriteError, match="no logs of a bag named peg, found 20190408_183041_peg_0_0_50.h5"):
         write_logs(bag, MODALITIES, settings, tmp_path / "logs")
-    assert write_logs(bag, MODALITIES, settings, tmp_path / "logs", name="other")
+    assert write_logs(bag, MODALITIES, settings, tmp_path / "logs", name="other").files
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(LogWriteError, match="file: the logs cannot be written"):
@@ -108,7 +108,7 @@ def test_bags_of_one_name_stay_apart_and_a_bad_one_is_told(bag: Path, tmp_path: 
     (tmp_path / "bags" / "bad.db3").write_text("hello")
     done = smvae("log", tmp_path / "bags" / "monday", *(tmp_path / "bags").iterdir(), "--out", tmp_path / "logs")
     assert done.returncode == 3
-    assert "42 sets, 2 trajectories" in done.stdout
+    assert "42 sets, 42 rows, 2 trajectories" in done.stdout
     assert done.stderr.startswith("error: 1 of 3 bags could not be turned into logs:") and "bad.db3" in done.stderr
     assert [trajectory.name for trajectory in find_trajectories(tmp_path / "logs")] == ["monday_run_0", "tuesday_run_0"]
     again = smvae("log", tmp_path / "bags", "--out", tmp_path / "logs")
@@ -119,5 +119,5 @@ def test_the_command_makes_logs_that_train(bag: Path, tmp_path: Path) -> None:
     command = ["smvae", "log", str(bag), "--out", "logs"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert "21 sets" in done.stdout and "1 trajectory" in done.stdout
+    assert "21 sets, 21 rows, 1 trajectory" in done.stdout
     assert len(samples_of(tmp_path / "logs")) == 21

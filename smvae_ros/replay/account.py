@@ -1,0 +1,124 @@
+"""The account of a bag that was turned into logs: what became of every message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel, ConfigDict
+
+CONSIDERABLE = 0.05
+"""The share of messages or rows from which on a loss is worth a warning."""
+
+NO_SET = "in no set"
+"""Reason of messages that no set could take, such as those of a stream that is faster than the reference."""
+
+ALONE = "in a set alone between two gaps"
+"""Reason of messages in a set that makes no trajectory, because the sets before and after it are cut off from it."""
+
+DAMAGED = "damaged"
+
+_HARMLESS = (NO_SET, "disabled")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModalityAccount(_Record):
+    """What became of the messages of one modality: `messages` is `used` plus the sum of `dropped`.
+
+    Attributes:
+        topic: topic in the bag.
+        publishers: number of publishers on the topic while the bag was recorded, as far as the bag tells.
+        recorded: number of messages by the bag's metadata; None without metadata.
+        messages: number of messages in the bag, as far as it could be read.
+        used: number of messages that stand in a log.
+        rows: number of rows of the logs that hold the modality.
+        dropped: number of messages by the reason why they stand in no log.
+        rate: usual number of messages in a second, by their stamps; None for fewer than two messages.
+        gaps: number of silences of more than five times the usual spacing.
+        longest_gap: longest time between two messages, in seconds.
+    """
+
+    topic: str
+    publishers: int
+    recorded: int | None
+    messages: int
+    used: int
+    rows: int
+    dropped: dict[str, int]
+    rate: float | None
+    gaps: int
+    longest_gap: float
+
+
+class TrajectoryAccount(_Record):
+    """One trajectory: its number of rows, the stamp of its first row, and why it ended."""
+
+    name: str
+    rows: int
+    begin_ns: int
+    ended: str
+
+
+class BagAccount(_Record):
+    """What became of a bag.
+
+    Attributes:
+        bag: name of the bag.
+        modalities: account of each modality.
+        damage: sentences on what is missing, damaged or cut off.
+        foreign: number of messages in channels that hold no ROS 2 messages, by a description of the channel.
+        sets: number of sets in the bag.
+        rows: number of sets that were written as rows.
+        splits: why trajectories ended, with the number of times.
+        trajectories: the trajectories, in order.
+    """
+
+    bag: str
+    modalities: dict[str, ModalityAccount]
+    damage: tuple[str, ...]
+    foreign: dict[str, int]
+    sets: int
+    rows: int
+    splits: dict[str, int]
+    trajectories: tuple[TrajectoryAccount, ...]
+
+    def losses(self) -> list[str]:
+        """Return sentences on considerable losses, for a warning."""
+        found = list(self.damage)
+        for name, modality in self.modalities.items():
+            found += [f"{name}: {sentence}" for sentence in _losses(modality)]
+        if self.sets - self.rows > CONSIDERABLE * self.sets:
+            found.append(f"{self.rows} of {self.sets} sets were written; trajectories ended by {in_words(self.splits)}")
+        return found
+
+    def fates(self) -> str:
+        """Return what became of the messages of each modality, in a sentence."""
+        return "; ".join(
+            f"{name}: {modality.messages} messages on {modality.topic}"
+            + (f", of which {in_words(modality.dropped)}" if modality.dropped else "")
+            for name, modality in self.modalities.items()
+        )
+
+
+def in_words(counts: dict[str, int]) -> str:
+    """Return counts by reason in words, the most frequent first."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{count:,} × {reason}" for reason, count in ordered)
+
+
+def _losses(modality: ModalityAccount) -> Iterator[str]:
+    lost = {reason: count for reason, count in modality.dropped.items() if reason not in _HARMLESS}
+    if modality.recorded is not None and modality.recorded > modality.messages:
+        yield f"{modality.messages:,} of {modality.recorded:,} messages on {modality.topic} could be read"
+    if modality.publishers > 1:
+        yield f"{modality.publishers} publishers on {modality.topic}, whose messages went into one stream"
+    if "disabled" in modality.dropped:
+        return
+    if not modality.used:
+        reasons = f": {in_words(modality.dropped)}" if modality.dropped else ""
+        yield f"none of {modality.messages:,} messages on {modality.topic} stands in a log{reasons}"
+    elif sum(lost.values()) > CONSIDERABLE * modality.messages:
+        total = sum(lost.values())
+        yield f"{total:,} of {modality.messages:,} messages on {modality.topic} were lost: {in_words(lost)}"

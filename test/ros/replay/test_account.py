@@ -1,0 +1,175 @@
+"""The account of `smvae log`: every message counts once, with the reason why it stands in no log."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from rosbags.rosbag2 import StoragePlugin
+
+from smvae_ros.bags.reading import BagError
+from smvae_ros.replay.account import BagAccount
+from smvae_ros.replay.spacings import Spacings
+from smvae_ros.replay.to_logs import ACCOUNT, WrittenLogs, write_logs
+
+from ..bags.made import ARM, HAND, MS, START_NS, Timed, joints, settings, steady, write
+from ..command import smvae
+
+BOTH = [ARM, HAND]
+
+
+def logged(folder: Path, messages: list[Timed], **changes: object) -> WrittenLogs:
+    return write_logs(write(folder / "bag", messages), BOTH, settings(**changes), folder / "logs")
+
+
+def rows_of(logs: WrittenLogs) -> int:
+    rows = 0
+    for file in logs.files:
+        with h5py.File(file) as content:
+            rows += len(content["arm"] if "arm" in content else content["hand"])
+    return rows
+
+
+def check(account: BagAccount, sent: dict[str, int]) -> None:
+    """Every message is used or dropped, once."""
+    for name, modality in account.modalities.items():
+        assert modality.messages == sent[name]
+        assert modality.messages == modality.used + sum(modality.dropped.values()), (name, modality)
+        assert min(modality.dropped.values(), default=1) > 0 and modality.used >= 0
+
+
+MESSAGE = st.sampled_from(["good", "good", "good", "size", "nan", "damaged", "equal", "late", "missing", "pause"])
+
+
+@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(arm=st.lists(MESSAGE, min_size=2, max_size=40), hand=st.lists(MESSAGE, max_size=40))
+def test_every_message_is_used_or_dropped_once(
+    tmp_path_factory: pytest.TempPathFactory, arm: list[str], hand: list[str]
+) -> None:
+    messages, sent = [], {"arm": 0, "hand": 0}
+    for topic, kinds in (("/arm", arm), ("/hand", ["good", *hand])):
+        now = START_NS
+        for kind in kinds:
+            now += 400 * MS if kind == "pause" else 50 * MS
+            if kind == "missing":
+                continue
+            stamp = now - {"equal": 50, "late": 900}.get(kind, 0) * MS
+            positions = {"size": (0.1, 0.2, 0.3), "nan": (0.1, float("nan"))}.get(kind, (0.1, 0.2))
+            content = joints(stamp, positions)
+            messages.append((topic, now, content[:14] if kind == "damaged" else content))
+            sent[topic[1:]] += 1
+    folder = tmp_path_factory.mktemp("account")
+    try:
+        logs = logged(folder, messages)
+    except BagError as error:
+        assert "expected sets to write, found none; arm: " in str(error) or "expected messages on" in str(error)
+        assert not (folder / "logs").exists()
+        return
+    check(logs.account, sent)
+    assert logs.account.rows == rows_of(logs) == sum(one.rows for one in logs.account.trajectories)
+    assert sum(logs.account.splits.values()) >= len(logs.account.trajectories)
+
+
+def test_the_account_stands_in_each_log_and_beside_them(tmp_path: Path) -> None:
+    logs = logged(tmp_path, steady("/arm", 120) + steady("/hand", 120))
+    assert len(logs.files) == 3
+    beside = BagAccount.model_validate_json((tmp_path / "logs" / "bag.account.json").read_text())
+    assert beside == logs.account
+    for file in logs.files:
+        with h5py.File(file) as content:
+            inside = json.loads(content.attrs[ACCOUNT])
+        assert inside["modalities"]["arm"]["used"] == 120 and "trajectories" not in inside
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"positions": (0.1, 0.2, 0.3)}, "expected 2 numbers in position, found 3"),
+        ({"positions": (0.1, float("nan"))}, "expected finite numbers, found nan"),
+    ],
+)
+def test_messages_that_cannot_be_used_are_counted_by_their_reason(
+    change: dict[str, tuple[float, ...]], reason: str, tmp_path: Path
+) -> None:
+    hand = steady("/hand", 40)
+    for n in range(10, 20):
+        topic, receive_ns, _ = hand[n]
+        hand[n] = topic, receive_ns, joints(receive_ns, **change)
+    account = logged(tmp_path, steady("/arm", 40) + hand).account
+    assert account.modalities["hand"].dropped == {reason: 10}
+    assert (account.modalities["arm"].rows, account.modalities["hand"].rows) == (40, 30)
+    assert account.splits == {"hand went": 1, "hand came": 1, "end of the bag": 1}
+    assert account.losses() == [f"hand: 10 of 40 messages on /hand were lost: 10 × {reason}"]
+
+
+def test_equal_stamps_are_told(tmp_path: Path) -> None:
+    frozen = [("/hand", START_NS + n * 50 * MS, joints(START_NS)) for n in range(40)]
+    account = logged(tmp_path, steady("/arm", 40) + frozen).account
+    dropped = account.modalities["hand"].dropped
+    assert account.modalities["hand"].messages == 40 and sum(dropped.values()) >= 38
+    assert any("hand" in loss for loss in account.losses())
+
+
+@pytest.mark.parametrize("period_ms", [20, 100, 280, 450])
+def test_a_gap_follows_the_rate_of_the_stream(period_ms: int, tmp_path: Path) -> None:
+    pause = period_ms * 8
+    messages = []
+    for topic in ("/arm", "/hand"):
+        messages += steady(topic, 40, period_ms)
+        messages += steady(topic, 40, period_ms, start_ms=39 * period_ms + pause)
+    streams = {name: {"timeout": 20.0} for name in ("arm", "hand")}
+    account = logged(tmp_path, messages, streams=streams).account
+    assert [trajectory.rows for trajectory in account.trajectories] == [40, 40]
+    assert account.splits == {"a gap": 1, "end of the bag": 1}
+    arm = account.modalities["arm"]
+    assert arm.rate == pytest.approx(1000 / period_ms, rel=0.03)
+    assert (arm.gaps, arm.longest_gap) == (1, pytest.approx(pause / 1000))
+
+
+@given(st.lists(st.integers(1, 10**10), min_size=1, max_size=60))
+def test_spacings_are_known_to_two_percent(steps: list[int]) -> None:
+    spacings = Spacings()
+    for stamp in np.cumsum([0, *steps]).tolist():
+        spacings.add(stamp)
+    middle = sorted(steps)[(len(steps) - 1) // 2]
+    assert spacings.usual_ns() == pytest.approx(middle, rel=0.02)
+    assert spacings.longest_ns == max(steps)
+
+
+def cut_database(folder: Path) -> Path:
+    messages = steady("/arm", 400) + steady("/hand", 400)
+    bag = write(folder / "bag", messages, StoragePlugin.SQLITE3)
+    (database,) = bag.glob("*.db3")
+    content = database.read_bytes()
+    database.write_bytes(content[: len(content) * 6 // 10])
+    return bag
+
+
+def test_the_command_warns_of_a_loss_and_strict_ends_with_3(tmp_path: Path) -> None:
+    bag = cut_database(tmp_path)
+    (tmp_path / "arm.yaml").write_text(
+        "model:\n  modalities:\n"
+        + "".join(
+            f"    - {{name: {name}, source: {name}, preprocessing: {{kind: vector, size: 2}}, network: vector, "
+            "likelihood: normal}\n"
+            for name in ("arm", "hand")
+        )
+    )
+    (tmp_path / "node.yaml").write_text(
+        "/**:\n  ros__parameters:\n    reference: arm\n    streams:\n"
+        "      arm: {topic: arm, message: sensor_msgs/msg/JointState}\n"
+        "      hand: {topic: hand, message: sensor_msgs/msg/JointState}\n"
+    )
+    options = ("--config", tmp_path / "arm.yaml", "--params-file", tmp_path / "node.yaml")
+    lenient = smvae("log", bag, "--out", tmp_path / "lenient", *options)
+    strict = smvae("log", bag, "--out", tmp_path / "strict", *options, "--strict")
+    assert (lenient.returncode, strict.returncode) == (0, 3)
+    for done in (lenient, strict):
+        assert "what became of the messages" in done.stdout
+        assert "warning: bag: bag.db3: is cut off or damaged after" in done.stderr
+        assert "of 400 messages on /arm could be read" in done.stderr
+    assert len(list((tmp_path / "strict").glob("*.h5"))) == len(list((tmp_path / "lenient").glob("*.h5"))) > 0
