@@ -14,16 +14,14 @@ from typing import Any, cast
 
 from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
 
 from smvae_core.errors import SMVAEError
+from smvae_ros.bags.message_types import described_types
 from smvae_ros.bags.repair import FULL, ZSTD_MAGIC, Source, is_ros1, open_sources, reason_of, storage_files, unpacked
 from smvae_ros.conversions.arrays import stamp_ns
-from smvae_ros.conversions.bindings import VECTOR, VECTOR_STAMPED
 
 _MOST_UNUSED = 32
-_TYPES = get_typestore(Stores.ROS2_JAZZY)
-_TYPES.register(get_types_from_msg(VECTOR_STAMPED, VECTOR))
 
 
 class BagError(SMVAEError):
@@ -44,12 +42,14 @@ class Bag:
         damaged: number of damaged messages so far, by topic.
         begin_ns: receive time of the first message read.
         end_ns: newest receive time of the messages read.
+        types: the message types that the bag describes, and those of ROS 2.
     """
 
     path: Path
     damage: list[str]
     recorded_seconds: float | None
     publishers: dict[str, int]
+    types: Typestore
     foreign: dict[str, int] = field(default_factory=dict)
     recorded_messages: dict[str, int] = field(default_factory=dict)
     messages_read: int = 0
@@ -60,19 +60,18 @@ class Bag:
     _modalities: dict[str, list[str]] = field(default_factory=dict)
 
     def messages(self) -> Iterator[tuple[str, int, int, Any]]:
-        """Yield modality, receive time (ns), stamp in the header (ns, 0 if there is none) and message.
+        """Yield modality, receive time (ns), stamp in the header (ns; 0 without header or stamp) and message.
 
         A damaged message is left out, a damaged file is read up to the damage; `damage` tells of both.
 
         Raises:
             BagError: not one message can be read.
-            ConversionError: a message without a header.
         """
         because: dict[str, str] = {}
         for connection, receive_ns, data in self._raw():
             topic = connection.topic
             try:
-                message = _deserialised(data, connection.msgtype)
+                message = _deserialised(data, connection.msgtype, self.types)
             except Exception as error:  # the parser raises anything on bytes that are no message
                 self.damaged[topic] += 1
                 because.setdefault(topic, reason_of(error))
@@ -80,8 +79,9 @@ class Bag:
             self.messages_read += 1
             self.begin_ns = receive_ns if self.begin_ns is None else self.begin_ns
             self.end_ns = receive_ns if self.end_ns is None else max(receive_ns, self.end_ns)
+            stamp = stamp_ns(message) if hasattr(message, "header") else 0
             for modality in self._modalities[topic]:
-                yield modality, receive_ns, stamp_ns(message), message
+                yield modality, receive_ns, stamp, message
         self.damage += [
             f"{topic}: {count} messages are damaged ({because[topic]})" for topic, count in sorted(self.damaged.items())
         ]
@@ -113,7 +113,8 @@ def open_bag(
     """Open a bag for the messages of some topics.
 
     Reads rosbag2 in SQLite3 and in MCAP, compressed or not, also one that was cut off while it was written. Messages
-    are taken to be Jazzy's, which are those of Humble to Kilted.
+    of ROS 2's common interfaces are taken to be Jazzy's, which are those of Humble to Kilted; others are read as the
+    bag describes them.
 
     Args:
         path: the bag's folder, or one `.mcap` or `.db3` file, or either with `.zstd`.
@@ -138,12 +139,14 @@ def open_bag(
                 f"{'; '.join(sources.damage) or 'none of them'}"
             )
         connections = [connection for source in sources.readers for connection in source.reader.connections]
-        modalities = _found(path, connections, topics, types or {}, optional, sources.foreign)
+        store = described_types(connections, set(topics.values()))
+        modalities = _found(path, connections, store, topics, types or {}, optional, sources.foreign)
         metadata = sources.metadata
         yield Bag(
             path=path,
             damage=sources.damage,
             recorded_seconds=None if metadata is None else metadata.duration_ns / 1e9,
+            types=store,
             publishers={name: _publishers(connections, topic) for name, topic in topics.items()},
             foreign=dict(sources.foreign),
             recorded_messages={} if metadata is None else metadata.messages,
@@ -212,23 +215,24 @@ def bag_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _deserialised(data: bytes, msgtype: str) -> Any:
+def _deserialised(data: bytes, msgtype: str, types: Typestore) -> Any:
     if data[:4] == ZSTD_MAGIC:
         # A bag that compresses each message and lost its metadata, which would say so. CDR never begins like this.
         data = unpacked(data)
     # rclpy leaves unused bytes behind empty sequences, as in a JointState without efforts; rosbags refuses them.
     for unused in range(0, _MOST_UNUSED, 4):
         try:
-            return _TYPES.deserialize_cdr(data[: len(data) - unused], msgtype)
+            return types.deserialize_cdr(data[: len(data) - unused], msgtype)
         except SerdeError as error:
             if "size mismatch" not in str(error):
                 raise
-    return _TYPES.deserialize_cdr(data, msgtype)
+    return types.deserialize_cdr(data, msgtype)
 
 
 def _found(
     path: Path,
     connections: list[Connection],
+    store: Typestore,
     topics: Mapping[str, str],
     types: Mapping[str, Collection[str]],
     optional: Collection[str],
@@ -243,11 +247,15 @@ def _found(
             missing.append(topic)
         for connection in here:
             allowed = types.get(modality, (connection.msgtype,))
-            if connection.msgtype not in allowed or connection.msgtype not in _TYPES.fielddefs:
+            if connection.msgtype not in allowed or connection.msgtype not in store.fielddefs:
                 known = connection.msgtype in allowed
-                expected = "a type of ROS 2's common interfaces" if known else " or ".join(allowed)
+                expected = (
+                    "a type of ROS 2's common interfaces, or one that the bag describes"
+                    if known
+                    else " or ".join(allowed)
+                )
                 raise BagError(f"{path}: topic {topic}: expected {expected}, found {connection.msgtype}")
-            if connection.digest and connection.digest != _TYPES.hash_rihs01(connection.msgtype):
+            if connection.digest and connection.digest != store.hash_rihs01(connection.msgtype):
                 raise BagError(
                     f"{path}: topic {topic}: expected {connection.msgtype} as it is defined here, "
                     "found another of the name"

@@ -132,9 +132,8 @@ def _folder_damage(folder: Path, metadata: BagMetadata | None, reason: str) -> l
         return [f"metadata.yaml: cannot be read ({reason})"]
     numbers = [int(match[1]) for file in storage_files(folder) if (match := re.search(r"_(\d+)\.", file.name))]
     missing = sorted(set(range(max(numbers, default=-1) + 1)) - set(numbers))
-    return ["metadata.yaml is missing: the recorder did not come to its end"] + [
-        f"file number {number} of the bag is missing" for number in missing
-    ]
+    gap = f"; of its files number {', '.join(map(str, missing))} is missing" if missing else ""
+    return [f"metadata.yaml is missing: the recorder did not come to its end{gap}"]
 
 
 def _source(file: Path, place: Path, stack: ExitStack, foreign: Counter[str]) -> tuple[Source | None, str | None]:
@@ -279,13 +278,23 @@ def _channels(database: sqlite3.Connection, writer: Writer) -> dict[int, int | s
     columns = [column[1] for column in database.execute("PRAGMA table_info(topics)")]
     offered = "offered_qos_profiles" if "offered_qos_profiles" in columns else "''"
     channels: dict[int, int | str] = {}
-    # Without definitions, as in the bags of Humble, messages are read as ROS 2's own.
+    definitions = _definitions(database)
     for number, name, msgtype, encoding, qos in database.execute(
         f"SELECT id, name, type, serialization_format, {offered} FROM topics"
     ):
         if encoding != "cdr":
             channels[number] = f"{name} ({encoding})"
             continue
-        schema = writer.register_schema(msgtype, "", b"")
+        # Without definitions, as in the bags of Humble, messages are read as ROS 2's own.
+        schema = writer.register_schema(msgtype, *definitions.get(msgtype, ("", b"")))
         channels[number] = writer.register_channel(name, encoding, schema, {"offered_qos_profiles": qos})
     return channels
+
+
+def _definitions(database: sqlite3.Connection) -> dict[str, tuple[str, bytes]]:
+    """Return encoding and text of the definitions of message types, by type; those of Humble's bags are not stored."""
+    try:
+        rows = database.execute("SELECT topic_type, encoding, encoded_message_definition FROM message_definitions")
+        return {msgtype: (encoding, text.encode()) for msgtype, encoding, text in rows if encoding in _ROS2_SCHEMAS}
+    except sqlite3.Error:  # the table does not exist, or is cut off
+        return {}

@@ -205,7 +205,7 @@ def test_two_publishers_on_a_topic_are_seen(bag: Path, tmp_path: Path) -> None:
         assert opened.publishers == dict.fromkeys(TOPICS, 1)
 
 
-def test_a_type_that_nobody_knows_matters_only_where_it_is_needed(bag: Path, tmp_path: Path) -> None:
+def test_a_type_of_the_robots_own_is_read_as_the_bag_describes_it(bag: Path, tmp_path: Path) -> None:
     store = get_typestore(Stores.EMPTY)
     store.register(get_types_from_msg("float64 sound", "lab_msgs/msg/Sonar"))
     store.register(get_types_from_msg("float64 sound", VECTOR))
@@ -220,12 +220,21 @@ def test_a_type_that_nobody_knows_matters_only_where_it_is_needed(bag: Path, tmp
                 writer.write(sonar, log_ns, b"\0\1\0\0" + 8 * b"\0")
                 writer.write(ours, log_ns, b"\0\1\0\0" + 8 * b"\0")
     assert len(list(read_bag(tmp_path / "sonar", {"rgb": "/rgb/image"}))) == STEPS
-    with pytest.raises(
-        BagError, match="/sonar: expected a type of ROS 2's common interfaces, found lab_msgs/msg/Sonar"
-    ):
-        next(read_bag(tmp_path / "sonar", {"sonar": "/sonar"}))
+    sonar_messages = list(read_bag(tmp_path / "sonar", {"sonar": "/sonar"}))
+    assert len(sonar_messages) == STEPS
+    assert {(stamp, message.sound) for _, _, stamp, message in sonar_messages} == {(0, 0.0)}, (
+        "without a header, no stamp"
+    )
     with pytest.raises(BagError, match=f"/tactile: expected {VECTOR} as it is defined here, found another of the name"):
         next(read_bag(tmp_path / "sonar", {"tactile": "/tactile"}, {"tactile": [VECTOR]}))
+    with sqlite3.connect(tmp_path / "sonar" / "sonar.db3") as database:
+        database.execute("DELETE FROM message_definitions")
+    database.close()
+    assert len(list(read_bag(tmp_path / "sonar", {"rgb": "/rgb/image"}))) == STEPS
+    with pytest.raises(
+        BagError, match="/sonar: expected a type of ROS 2's .*, or one that the bag describes, found lab"
+    ):
+        next(read_bag(tmp_path / "sonar", {"sonar": "/sonar"}))
 
 
 def test_bags_are_found_in_folders(tmp_path: Path) -> None:

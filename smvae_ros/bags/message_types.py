@@ -1,0 +1,38 @@
+"""The message types of a bag: those of ROS 2's common interfaces, and those that the bag itself describes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from rosbags.interfaces import Connection, MessageDefinitionFormat
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from smvae_ros.conversions.bindings import VECTOR, VECTOR_STAMPED
+
+
+def described_types(connections: Iterable[Connection], topics: Collection[str]) -> Typestore:
+    """Return the types of ROS 2's common interfaces and those that the bag describes for some topics.
+
+    A description that cannot be understood is left out, so that its type is unknown.
+    """
+    store = get_typestore(Stores.ROS2_JAZZY)
+    store.register(get_types_from_msg(VECTOR_STAMPED, VECTOR))
+    for connection in connections:
+        if connection.topic in topics and connection.msgtype not in store.fielddefs:
+            described = _described(connection)
+            store.register({name: fields for name, fields in described.items() if name not in store.fielddefs})
+    return store
+
+
+def _described(connection: Connection) -> dict[str, Any]:
+    definition = connection.msgdef
+    try:
+        if definition.format == MessageDefinitionFormat.MSG:
+            return dict(get_types_from_msg(definition.data, connection.msgtype))
+        if definition.format == MessageDefinitionFormat.IDL:
+            return dict(get_types_from_idl(definition.data))
+    except Exception:  # the parsers raise anything on what is no definition
+        return {}
+    return {}
