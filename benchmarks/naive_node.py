@@ -18,7 +18,7 @@ from smvae_ros.msg import Latent
 from smvae_core.inference.engine import Engine
 from smvae_ros.conversions.arrays import raw_array
 from smvae_ros.conversions.bindings import bind
-from smvae_ros.conversions.message_types import MESSAGES
+from smvae_ros.conversions.message_types import message_class
 from smvae_ros.settings import default_settings
 
 
@@ -35,7 +35,7 @@ class NaiveNode(Node):
         for name, stream in default_settings(self._engine.modalities).streams.items():
             self._newest[name] = deque(maxlen=stream.window)
             self.create_subscription(
-                MESSAGES[self._bindings[name].type],
+                message_class(self._bindings[name].type),
                 stream.topic,
                 self._fuse if name == "rgb" else partial(self._keep, name),
                 qos_profile_sensor_data,

@@ -94,7 +94,7 @@ def log(
     from smvae_core.configuration import Configuration, load_configuration
     from smvae_ros.bags.naming import named_bags
     from smvae_ros.bags.reading import BagError
-    from smvae_ros.conversions.arrays import ConversionError
+    from smvae_ros.conversions.errors import ConversionError
     from smvae_ros.replay.to_logs import refuse_overwriting, write_logs
     from smvae_ros.settings import default_settings
 

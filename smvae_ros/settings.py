@@ -19,6 +19,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic.config import JsonDict
@@ -87,6 +88,16 @@ class StreamSettings(_Settings):
         description="type of the topic's messages; empty: the usual one of the modality",
         json_schema_extra=UNCONFIGURED,
     )
+    fields: tuple[str, ...] = Field(
+        default=(),
+        description="paths of the numbers in a message of any other type, as in linear.x or data[3]",
+        json_schema_extra=UNCONFIGURED,
+    )
+    joints: tuple[str, ...] = Field(
+        default=(),
+        description="names of the joints to take from a JointState; empty: in the order of its first message",
+        json_schema_extra=UNCONFIGURED,
+    )
     enabled: bool = Field(
         default=True, description="false leaves the modality out of every set", json_schema_extra=ANY_TIME
     )
@@ -111,6 +122,12 @@ class StreamSettings(_Settings):
         default=0.0, description="least spacing of two samples, 0 unknown; lets sets leave early (s)"
     )
     ordered: bool = Field(default=True, description="samples arrive in the order of their stamps")
+
+    @field_validator("fields", "joints", mode="before")
+    @classmethod
+    def _without_blanks(cls, names: Any) -> Any:
+        # ROS 2 cannot tell the type of an empty list, so that the node's parameters have [""] in its place.
+        return [name for name in names if name != ""] if isinstance(names, list | tuple) else names
 
     def stream(self, name: str) -> Stream:
         """Return the synchroniser's stream of that name, in nanoseconds.
@@ -179,7 +196,13 @@ class FusionSettings(_Settings):
         Raises:
             ConfigurationError: a message that cannot bring its modality.
         """
-        return bind(modalities, {name: stream.message for name, stream in self.streams.items()})
+        streams = self.streams.items()
+        return bind(
+            modalities,
+            {name: stream.message for name, stream in streams},
+            {name: stream.fields for name, stream in streams},
+            {name: stream.joints for name, stream in streams},
+        )
 
     def root_topics(self) -> dict[str, str]:
         """Return each modality's topic, resolved in the root namespace, as a bag has it."""

@@ -119,6 +119,17 @@ class MessageAccessor:
         return str(self._header(data)[2]) if self.has_header else ""
 
 
+def read_attribute(message: Any, path: str) -> Any:
+    """Return the field at a path of a message object, of rclpy, of rosbags or of the like.
+
+    Raises:
+        AttributeError, IndexError, TypeError: the object has no such field.
+    """
+    for token in _tokens(type(message).__name__, path):
+        message = getattr(message, token) if isinstance(token, str) else message[token]
+    return message
+
+
 class _Reader:
     """The compiled decoder of some fields of one message type."""
 

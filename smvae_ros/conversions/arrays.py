@@ -8,36 +8,41 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from operator import index
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from smvae_core.errors import SMVAEError
 from smvae_core.modality import ModalityError
-from smvae_ros.conversions.bindings import COMPRESSED, TWIST, VECTOR, WRENCH, Binding
-from smvae_ros.conversions.compressed import CompressedImageError, decoded_colour, decoded_metres
+from smvae_ros.conversions.bindings import COMPRESSED, JOINTS, TWIST, VECTOR, WRENCH, Binding
+from smvae_ros.conversions.errors import ConversionError
+from smvae_ros.conversions.images import CompressedFields, ImageFields, colour, is_compressed, metres
 from smvae_ros.synchronizer.set_synchronizer import SampleSet
 
-MOST_PIXELS = 64 * 1024 * 1024
-"""Larger images are refused."""
-
-_COLOURS: dict[str, tuple[int, int | None]] = {
-    "rgb8": (3, None),
-    "bgr8": (3, cv2.COLOR_BGR2RGB),
-    "rgba8": (4, cv2.COLOR_RGBA2RGB),
-    "bgra8": (4, cv2.COLOR_BGRA2RGB),
-    "mono8": (1, cv2.COLOR_GRAY2RGB),
-}
-_DEPTHS: dict[str, str] = {"32FC1": "f4", "16UC1": "u2"}
 # The errors of reading fields from a message of another type.
 _FOREIGN = (AttributeError, TypeError, ValueError, OverflowError, BufferError)
 
 
-class ConversionError(SMVAEError):
-    """A message that cannot be used; the error says what was expected and what was found."""
+class MissingJoints(ConversionError):
+    """A JointState that lacks some of the joints; `joints` names them."""
+
+    def __init__(self, joints: Sequence[str], found: Sequence[str]) -> None:
+        super().__init__(f"expected joints {', '.join(joints)}, found {', '.join(found) or 'no names'}")
+        self.joints = tuple(joints)
+
+
+class Numbers(NamedTuple):
+    """A sample that is no message any more: numbers that are checked, as many as its modality has.
+
+    Attributes:
+        row: the numbers, of joints in the order of the modality.
+        frame_id: the frame of the message that completed them.
+    """
+
+    row: tuple[float, ...]
+    frame_id: str
 
 
 def set_arrays(bindings: Iterable[Binding], sample_set: SampleSet) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -71,22 +76,70 @@ def raw_array(binding: Binding, messages: Sequence[Any]) -> np.ndarray:
         ConversionError: a message that cannot be used.
     """
     name, kind = binding.modality.name, binding.modality.preprocessing.kind
+    newest = messages[-1]
     try:
-        if kind == "rgb":
-            return _colour(messages[-1])
-        if kind == "grey":
-            return cv2.cvtColor(_colour(messages[-1]), cv2.COLOR_RGB2GRAY)
-        if kind == "depth":
-            return _metres(messages[-1])
         if kind == "force":
-            return _finite([_numbers(binding, message) for message in messages])
-        return _finite(_numbers(binding, messages[-1]))
-    except (ConversionError, CompressedImageError) as error:
+            return _finite([numbers(binding, message) for message in messages])
+        if not binding.modality.is_image:
+            return _finite(numbers(binding, newest))
+        image = image_fields(binding, newest)
+        if kind == "depth":
+            return metres(image)
+        return colour(image) if kind == "rgb" else cv2.cvtColor(colour(image), cv2.COLOR_RGB2GRAY)
+    except ConversionError as error:
         raise ConversionError(f"{name}: {error}") from None
     except _FOREIGN as error:
-        compressed = binding.modality.is_image and _is_compressed(messages[-1])
+        compressed = binding.modality.is_image and is_compressed(newest)
         expected = (COMPRESSED if compressed else binding.type).split("/")[-1]
         raise ConversionError(f"{name}: expected a whole {expected}, found one with {str(error)[:100]}") from None
+
+
+def image_fields(binding: Binding, message: Any) -> Any:
+    """Return the fields of an image as attributes, of a serialised message or of an object.
+
+    Raises:
+        ConversionError: the bytes are no whole message.
+    """
+    if not isinstance(message, bytes | memoryview):
+        return message
+    values = binding.values(message)
+    return CompressedFields(*values) if binding.type == COMPRESSED else ImageFields(*values)
+
+
+def numbers(binding: Binding, message: Any) -> Sequence[Any]:
+    """Return the numbers in a message, as many as the modality has.
+
+    Raises:
+        ConversionError: the bytes are no whole message, it has another number of numbers, or it lacks a joint.
+    """
+    if isinstance(message, Numbers):
+        return message.row
+    values = binding.values(message)
+    if binding.type == JOINTS and not binding.fields:
+        return _joints(binding, *values)
+    if len(values) == 1 and not isinstance(values[0], str):
+        values = values[0] if hasattr(values[0], "__len__") else values
+    elif any(hasattr(value, "__len__") for value in values):
+        values = tuple(number for value in values for number in (value if hasattr(value, "__len__") else (value,)))
+    return _counted(values, binding.modality.shape[0], ", ".join(binding.paths))
+
+
+def _joints(binding: Binding, names: Sequence[str], state: Sequence[Any]) -> Sequence[Any]:
+    """Return the numbers of the binding's joints in its order, or all numbers in their own if it names no joints."""
+    if not binding.joints:
+        return _counted(state, binding.modality.shape[0], binding.field)
+    _counted(state, len(names), f"{binding.field}, one for each name")
+    places = {name: place for place, name in enumerate(names)}
+    missing = [joint for joint in binding.joints if joint not in places]
+    if missing:
+        raise MissingJoints(missing, names)
+    return [state[places[joint]] for joint in binding.joints]
+
+
+def _counted(found: Sequence[Any], count: int, where: str) -> Sequence[Any]:
+    if len(found) != count:
+        raise ConversionError(f"expected {count} numbers in {where}, found {len(found)}")
+    return found
 
 
 def fill(binding: Binding, message: Any, physical: np.ndarray) -> None:
@@ -94,26 +147,30 @@ def fill(binding: Binding, message: Any, physical: np.ndarray) -> None:
 
     Of a force/torque window, the newest sample is written.
     """
-    kind = binding.modality.preprocessing.kind
     if binding.modality.is_image:
         fill_image(message, physical)
         return
-    row = physical[-1] if kind == "force" else physical
-    if binding.type == WRENCH:
+    row = physical[-1] if binding.modality.preprocessing.kind == "force" else physical
+    kind = binding.predicted
+    if kind == WRENCH:
         fill_wrench(message, row)
-    elif binding.type == TWIST:
+    elif kind == TWIST:
         fill_twist(message, row)
     else:
-        setattr(message, "values" if binding.type == VECTOR else binding.field, array("d", row.astype(np.float64)))
+        setattr(message, "values" if kind == VECTOR else binding.field, array("d", row.astype(np.float64)))
+        if kind == JOINTS:
+            message.name = list(binding.joints)
 
 
 def stamp_ns(message: Any) -> int:
-    """Return the stamp in a message's header, in nanoseconds; 0 if it has none.
+    """Return the stamp in the header of a message object, in nanoseconds; 0 if it has no header.
 
     Raises:
-        ConversionError: a message without a header.
+        ConversionError: a header without a stamp.
     """
     try:
+        if not hasattr(message, "header"):
+            return 0
         stamp = message.header.stamp
         return index(stamp.sec) * 1_000_000_000 + index(stamp.nanosec)
     except _FOREIGN as error:
@@ -146,85 +203,6 @@ def fill_twist(message: Any, row: np.ndarray) -> None:
     if len(row) == 6:
         angular.x, angular.y = map(float, row[3:5])
     angular.z = float(row[-1])
-
-
-def _numbers(binding: Binding, message: Any) -> Sequence[Any]:
-    """Return the numbers in a message, as many as the modality has."""
-    count = binding.modality.shape[0]
-    if binding.type == WRENCH:
-        force, torque = message.wrench.force, message.wrench.torque
-        return (force.x, force.y, force.z, torque.x, torque.y, torque.z)
-    if binding.type == TWIST:
-        linear, angular = message.twist.linear, message.twist.angular
-        turn = (angular.x, angular.y, angular.z) if count == 6 else (angular.z,)
-        return (linear.x, linear.y, linear.z, *turn)
-    field = "values" if binding.type == VECTOR else binding.field
-    numbers: Sequence[Any] = getattr(message, field)
-    if len(numbers) != count:
-        raise ConversionError(f"expected {count} numbers in {field}, found {len(numbers)}")
-    return numbers
-
-
-def _is_compressed(message: Any) -> bool:
-    """Return whether it is a CompressedImage, by its fields: a bag may hold either type, whatever the settings say."""
-    return hasattr(message, "format")
-
-
-def _colour(message: Any) -> np.ndarray:
-    if _is_compressed(message):
-        return decoded_colour(message, MOST_PIXELS)
-    if message.encoding not in _COLOURS:
-        return _bridged(message, "rgb8", _COLOURS)
-    channels, code = _COLOURS[message.encoding]
-    pixels = _pixels(message, np.dtype(np.uint8), channels)
-    return pixels if code is None else cv2.cvtColor(pixels, code)
-
-
-def _metres(message: Any) -> np.ndarray:
-    if _is_compressed(message):
-        return decoded_metres(message, MOST_PIXELS)
-    if message.encoding not in _DEPTHS:
-        return _bridged(message, "32FC1", _DEPTHS)
-    order = ">" if message.is_bigendian else "<"
-    pixels = _pixels(message, np.dtype(order + _DEPTHS[message.encoding]), 1)[..., 0]
-    metres = pixels.astype(np.float32)
-    return metres * np.float32(0.001) if message.encoding == "16UC1" else metres
-
-
-def _pixels(message: Any, dtype: np.dtype, channels: int) -> np.ndarray:
-    """Return the pixels (H, W, channels) of an image, as a view."""
-    height, width, step, data = _rows(message)
-    row = width * channels * dtype.itemsize
-    if step < row:
-        raise ConversionError(
-            f"expected a step of at least {row} for {width} pixels of {message.encoding}, found {step}"
-        )
-    rows = data.reshape(height, step)[:, :row]
-    return rows.view(dtype).reshape(height, width, channels)
-
-
-def _rows(message: Any) -> tuple[int, int, int, np.ndarray]:
-    """Return height, width, step, and a view of `height` times `step` bytes, all of them checked."""
-    height, width, step = index(message.height), index(message.width), index(message.step)
-    if height <= 0 or width <= 0 or height * width > MOST_PIXELS:
-        raise ConversionError(f"expected an image of 1 to {MOST_PIXELS} pixels, found {width} × {height}")
-    data = np.frombuffer(message.data, np.uint8)
-    if not 0 <= step * height <= data.size:
-        raise ConversionError(f"expected {step * height} bytes for {height} rows of {step}, found {data.size}")
-    return height, width, step, data[: step * height]
-
-
-def _bridged(message: Any, encoding: str, known: Mapping[str, Any]) -> np.ndarray:
-    found = f"expected one of {', '.join(known)}, found encoding {str(message.encoding)[:40]!r}"
-    try:
-        from cv_bridge import CvBridge
-    except (ImportError, AttributeError):
-        raise ConversionError(f"{found}, which needs cv_bridge, and that is not installed or does not load") from None
-    _rows(message)
-    try:
-        return np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding=encoding))
-    except Exception as error:  # its own errors and OpenCV's have no base class in common
-        raise ConversionError(f"{found}, which cv_bridge cannot convert ({error})") from None
 
 
 def _finite(values: Sequence[Any]) -> np.ndarray:

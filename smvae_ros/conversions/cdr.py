@@ -14,7 +14,8 @@ import numpy as np
 from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
-from smvae_core.errors import ConfigurationError, SMVAEError
+from smvae_core.errors import ConfigurationError
+from smvae_ros.conversions.errors import ConversionError
 
 ENCAPSULATION = 4
 """Bytes in front of a message. Alignment counts from behind them."""
@@ -35,7 +36,7 @@ _Tail: TypeAlias = Callable[["bytes | memoryview", int, "tuple[Any, ...]", "list
 _Elements: TypeAlias = list[tuple[int | None, int]]
 
 
-class MalformedMessage(SMVAEError):
+class MalformedMessage(ConversionError):
     """Bytes that are no message of the type: cut off, or with a length that does not fit."""
 
 

@@ -1,7 +1,7 @@
 """CompressedImage to pixels, as image_transport's plugins `compressed` and `compressedDepth` encode them.
 
-Only JPEG and PNG are decoded: cameras use no other format, and every decoder more is one more to attack. The size is
-read from the encoded header and checked against a limit before a decoder allocates memory.
+Only JPEG, PNG and RVL are decoded: cameras use no other format, and every decoder more is one more to attack. The size
+is read from the encoded header and checked against a limit before a decoder allocates memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from smvae_core.errors import SMVAEError
+from smvae_ros.conversions.errors import ConversionError
+from smvae_ros.conversions.rvl import decoded_rvl
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
@@ -34,19 +35,15 @@ _COLOURS = re.compile(r"(rgb|bgr)a?(8|16)")
 _RAW = re.compile(r"bayer_\w+|(8|16|32|64)[USF]C\d+")
 
 
-class CompressedImageError(SMVAEError):
-    """A CompressedImage that cannot be decoded; the message says what was expected and what was found."""
-
-
 def decoded_colour(message: Any, most_pixels: int) -> np.ndarray:
     """Decode a colour picture to uint8 (H, W, 3), RGB; grey is repeated, alpha left out, 16 bits become 8.
 
     Raises:
-        CompressedImageError: not a whole JPEG or PNG in colours or grey, or more than `most_pixels`.
+        ConversionError: not a whole JPEG or PNG in colours or grey, or more than `most_pixels`.
     """
     encoding, target = _format(message)
     if "compressedDepth" in target or (_RAW.fullmatch(encoding) and not re.search("mono|rgb|bgr", target)):
-        raise CompressedImageError(f"expected a picture in colours or grey, found {_shown(message)}")
+        raise ConversionError(f"expected a picture in colours or grey, found {_shown(message)}")
     # The orientation in the Exif data is ignored, as image_transport ignores it.
     pixels = _decoded(_payload(message), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, most_pixels)
     # As in image_transport's CompressedSubscriber: OpenCV encodes from BGR, so red and blue are exchanged in a
@@ -59,43 +56,44 @@ def decoded_colour(message: Any, most_pixels: int) -> np.ndarray:
 def decoded_metres(message: Any, most_pixels: int) -> np.ndarray:
     """Decode depth to float32 (H, W), metres; pixels without a reading are NaN in a 32FC1 and 0 in a 16UC1.
 
-    A 16UC1 is a PNG of millimetres, with the header of `compressedDepth` before it or without. A 32FC1 is a PNG of
-    inverse depth v behind that header, whose A and B give A / (v - B) metres (compressed_depth_image_transport,
-    codec.cpp, decodeCompressedDepthImage).
+    A 16UC1 is a PNG or RVL of millimetres, with the header of `compressedDepth` before it (a PNG also without). A 32FC1
+    is a PNG or RVL of inverse depth v behind that header, whose A and B give A / (v - B) metres
+    (compressed_depth_image_transport, codec.cpp, decodeCompressedDepthImage).
 
     Raises:
-        CompressedImageError: not a whole PNG of 16-bit grey, or more than `most_pixels`.
+        ConversionError: not a whole PNG of 16-bit grey or RVL, or more than `most_pixels`.
     """
     encoding, target = _format(message)
-    if "rvl" in target:
-        raise CompressedImageError(
-            f"expected depth as PNG, found {_shown(message)}; set the publisher's compressedDepth.format to png"
-        )
     if encoding not in ("16UC1", "32FC1", "png"):
-        raise CompressedImageError(f"expected a format that begins with 16UC1 or 32FC1, found {_shown(message)}")
+        raise ConversionError(f"expected a format that begins with 16UC1 or 32FC1, found {_shown(message)}")
     data = _payload(message)
     # Decided by the bytes: the format of older publishers is "16UC1" with and without the header.
-    headed = data.startswith(_PNG, _CONFIG_SIZE)
-    picture = data[_CONFIG_SIZE:] if headed else data
-    if not picture.startswith(_PNG) or picture[24:26] != b"\x10\x00":
-        raise CompressedImageError(f"expected a PNG of 16-bit grey, found {_beginning(picture)}")
-    values = _decoded(picture, cv2.IMREAD_UNCHANGED, most_pixels)
-    if values.dtype != np.uint16 or values.ndim != 2:
-        raise CompressedImageError(f"expected a PNG of 16-bit grey, found one of {values.dtype} {values.shape}")
+    headed = "rvl" in target or data.startswith(_PNG, _CONFIG_SIZE)
+    values = decoded_rvl(data[_CONFIG_SIZE:], most_pixels) if "rvl" in target else _png16(data, headed, most_pixels)
     metres: np.ndarray = values.astype(np.float32)
     if encoding != "32FC1":
         metres *= np.float32(0.001)
         return metres
     if not headed:
-        raise CompressedImageError("expected a 32FC1 with the header of compressedDepth, found a PNG alone")
+        raise ConversionError("expected a 32FC1 with the header of compressedDepth, found a PNG alone")
     _, a, b = unpack_from(_CONFIG, data)
     if not np.isfinite((a, b)).all():
-        raise CompressedImageError(f"expected finite depth parameters, found {a} and {b}")
+        raise ConversionError(f"expected finite depth parameters, found {a} and {b}")
     with np.errstate(divide="ignore", over="ignore"):
         metres -= np.float32(b)
         np.divide(np.float32(a), metres, out=metres)
     metres[values == 0] = np.nan
     return metres
+
+
+def _png16(data: bytes, headed: bool, most_pixels: int) -> np.ndarray:
+    picture = data[_CONFIG_SIZE:] if headed else data
+    if not picture.startswith(_PNG) or picture[24:26] != b"\x10\x00":
+        raise ConversionError(f"expected a PNG of 16-bit grey, found {_beginning(picture)}")
+    values = _decoded(picture, cv2.IMREAD_UNCHANGED, most_pixels)
+    if values.dtype != np.uint16 or values.ndim != 2:
+        raise ConversionError(f"expected a PNG of 16-bit grey, found one of {values.dtype} {values.shape}")
+    return values
 
 
 def _format(message: Any) -> tuple[str, str]:
@@ -111,13 +109,13 @@ def _payload(message: Any) -> bytes:
 def _decoded(data: bytes, flags: int, most_pixels: int) -> np.ndarray:
     width, height = _size(data)
     if not 0 < width * height <= most_pixels:
-        raise CompressedImageError(f"expected an image of 1 to {most_pixels} pixels, found {width} × {height}")
+        raise ConversionError(f"expected an image of 1 to {most_pixels} pixels, found {width} × {height}")
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise CompressedImageError(f"expected a picture that OpenCV can decode, found: {error.err}") from None
+        raise ConversionError(f"expected a picture that OpenCV can decode, found: {error.err}") from None
     if pixels is None or pixels.shape[:2] != (height, width):
-        raise CompressedImageError(f"expected a whole picture of {width} × {height}, found {len(data)} damaged bytes")
+        raise ConversionError(f"expected a whole picture of {width} × {height}, found {len(data)} damaged bytes")
     return pixels
 
 
@@ -130,13 +128,13 @@ def _size(data: bytes) -> tuple[int, int]:
         return _size_of_png(data)
     if data.startswith(_JPEG):
         return _size_of_jpeg(data)
-    raise CompressedImageError(f"expected a JPEG or a PNG, found {_beginning(data)}")
+    raise ConversionError(f"expected a JPEG or a PNG, found {_beginning(data)}")
 
 
 def _size_of_png(data: bytes) -> tuple[int, int]:
     at = len(_PNG)
     if data[at : at + 8] != b"\0\0\0\rIHDR":
-        raise CompressedImageError(f"expected a whole PNG, found {_beginning(data)}")
+        raise ConversionError(f"expected a whole PNG, found {_beginning(data)}")
     # OpenCV allocates the length that a chunk declares, whether its bytes are there or not.
     for _ in range(_MOST_PARTS):
         if at + 12 > len(data):
@@ -144,17 +142,17 @@ def _size_of_png(data: bytes) -> tuple[int, int]:
         length, kind = unpack_from(">I4s", data, at)
         at += 12 + length
         if kind == b"acTL":
-            raise CompressedImageError("expected one picture, found an animated PNG")
+            raise ConversionError("expected one picture, found an animated PNG")
         if kind == b"IEND" and at <= len(data):
             width, height = unpack_from(">II", data, len(_PNG) + 8)
             return width, height
-    raise CompressedImageError(f"expected a whole PNG, found {len(data)} bytes without its end")
+    raise ConversionError(f"expected a whole PNG, found {len(data)} bytes without its end")
 
 
 def _size_of_jpeg(data: bytes) -> tuple[int, int]:
     scans = data.count(bytes((0xFF, _JPEG_SCAN)))
     if scans > _MOST_SCANS:
-        raise CompressedImageError(f"expected a JPEG of at most {_MOST_SCANS} scans, found {scans}")
+        raise ConversionError(f"expected a JPEG of at most {_MOST_SCANS} scans, found {scans}")
     at, size = len(_JPEG), None
     for _ in range(_MOST_PARTS):
         if at + 4 > len(data) or data[at] != 0xFF or data[at + 1] in _JPEG_BARE:
@@ -169,7 +167,7 @@ def _size_of_jpeg(data: bytes) -> tuple[int, int]:
             height, width = unpack_from(">HH", data, at + 5)
             size = width, height
         at += 2 + length
-    raise CompressedImageError(f"expected a whole JPEG, found {len(data)} bytes without its size or end")
+    raise ConversionError(f"expected a whole JPEG, found {len(data)} bytes without its size or end")
 
 
 def _beginning(data: bytes) -> str:

@@ -1,17 +1,27 @@
-"""The Python classes of the messages that bindings name. Imports ROS 2."""
+"""The Python classes of ROS messages. Imports ROS 2."""
 
-from geometry_msgs.msg import TwistStamped, WrenchStamped
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from __future__ import annotations
 
-from smvae_ros.conversions.bindings import COMPRESSED, IMAGE, JOINTS, TWIST, VECTOR, WRENCH
-from smvae_ros.msg import VectorStamped
+from functools import cache
+from importlib import import_module
+from typing import Any
 
-MESSAGES: dict[str, type] = {
-    IMAGE: Image,
-    COMPRESSED: CompressedImage,
-    WRENCH: WrenchStamped,
-    TWIST: TwistStamped,
-    JOINTS: JointState,
-    VECTOR: VectorStamped,
-}
-"""The message class of each ROS type."""
+from smvae_core.errors import ConfigurationError
+
+
+@cache
+def message_class(message_type: str) -> type[Any]:
+    """Return the class of a ROS type, such as `sensor_msgs/msg/Image`.
+
+    Raises:
+        ConfigurationError: its package is not installed, or has no such message.
+    """
+    package, _, name = message_type.rpartition("/")
+    try:
+        found: type[Any] = getattr(import_module(package.replace("/", ".")), name)
+    except (ImportError, AttributeError, ValueError):
+        raise ConfigurationError(
+            f"expected a message type of an installed package, found '{message_type}'; "
+            f"install {package.partition('/')[0] or 'its package'} and source its setup file"
+        ) from None
+    return found

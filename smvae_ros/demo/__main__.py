@@ -33,7 +33,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from smvae_core.cli.exit import run
 from smvae_core.modality import Modality
 from smvae_ros.conversions.bindings import bind
-from smvae_ros.conversions.message_types import MESSAGES
+from smvae_ros.conversions.message_types import message_class
 from smvae_ros.demo.player import Player, Recorded, read_piece
 from smvae_ros.demo.report import Heard, Pass, Truth, draw, summarise, table
 from smvae_ros.msg import FusionStatus, Latent
@@ -219,7 +219,7 @@ class _Listener:
         for binding in bind(modalities, {}):
             name = binding.modality.name
             self._subscribe(
-                MESSAGES[binding.type], f"predicted/{topics[name].split('/')[0]}", self._hear_prediction(name)
+                message_class(binding.type), f"predicted/{topics[name].split('/')[0]}", self._hear_prediction(name)
             )
         self._subscribe(FusionStatus, "status", self._hear_status)
 

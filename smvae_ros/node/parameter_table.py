@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.conversions.bindings import IMAGES, NUMBERS, bind
+from smvae_ros.conversions.images import colour_encodings, depth_encodings
 from smvae_ros.settings import (
     FusionSettings,
     NodeSettings,
@@ -63,9 +64,27 @@ def parameters_page() -> str:
             "CompressedImage it is an Image.",
             "",
             _messages(),
+            "**Any other message**: `streams.<modality>.fields` takes numbers by their paths from every type that an "
+            "installed package (or the bag) describes: `message: geometry_msgs/msg/Twist` with `fields: [linear.x, "
+            "angular.z]`. An index chooses an element, from the end if it is negative: `data[3]`, "
+            "`points[-1].positions`. Arrays are put one behind the other. A message without a header takes its time of "
+            "arrival. Predictions come as VectorStamped.",
+            "",
+            "**Joints** are taken by name: `streams.<modality>.joints: [shoulder, elbow]`, in the order of the model. "
+            "Without it the first JointState that names as many joints as the modality has numbers sets the order. "
+            "States of two publishers on one topic are merged if they are at most 0.2 s apart. A message that lacks a "
+            "joint is not used, and the joint is named.",
+            "",
             "image_transport's `compressed` and `compressedDepth` send CompressedImages, on the topic with that name "
             "at its end: `streams.rgb.topic: /camera/color/image_raw/compressed`. Colours are JPEG or PNG. Depth is "
-            "PNG, of millimetres (16UC1) or of `compressedDepth`'s inverse depth (32FC1); RVL is refused.",
+            "PNG or RVL, of millimetres (16UC1) or of `compressedDepth`'s inverse depth (32FC1).",
+            "",
+            "Encodings of an Image in colours: "
+            + _encodings(colour_encodings())
+            + ". Of depth: "
+            + _encodings(depth_encodings())
+            + "; integers are millimetres, others metres. cv_bridge, where it is "
+            "installed, converts other encodings.",
             "",
             "## Quality of service",
             "",
@@ -113,6 +132,10 @@ def _usual() -> str:
     return "".join(lines)
 
 
+def _encodings(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def _messages() -> str:
     lines = ["| message | carries |\n|---|---|\n", *(f"| `{message}` | images |\n" for message in IMAGES)]
     for message, counts in NUMBERS.items():
@@ -122,7 +145,10 @@ def _messages() -> str:
 
 
 def _type(field: FieldInfo) -> str:
-    if choices := get_args(field.annotation):
+    choices = get_args(field.annotation)
+    if Ellipsis in choices:
+        return "list of strings"
+    if choices:
         return ", ".join(f"`{choice}`" for choice in choices)
     names: dict[object, str] = {bool: "bool", int: "integer", float: "double", str: "string"}
     return names[field.annotation]
@@ -131,7 +157,7 @@ def _type(field: FieldInfo) -> str:
 def _literal(value: Any) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return f"`{value}`" if value != "" else "empty"
+    return f"`{value}`" if value not in ("", ()) else "empty"
 
 
 if __name__ == "__main__":

@@ -147,9 +147,11 @@ def files_of_others(node: Node, arguments: Sequence[str]) -> dict[str, list[str]
 
 def _declare(node: Node, parameters: Iterator[tuple[str, Any, FieldInfo]]) -> None:
     problems = []
-    for name, value, field in parameters:
+    for name, setting, field in parameters:
         if node.has_parameter(name):
             continue
+        # ROS 2 cannot tell the type of an empty list.
+        value = [*(setting or ("",))] if isinstance(setting, tuple) else setting
         descriptor = _descriptor(value, field)
         descriptor.read_only = field.json_schema_extra == READ_ONLY
         try:
@@ -163,7 +165,8 @@ def _declare(node: Node, parameters: Iterator[tuple[str, Any, FieldInfo]]) -> No
 
 
 def _expected(default: Any, found: Any, descriptor: ParameterDescriptor) -> str:
-    kind = {bool: "true or false", int: "an integer", float: "a double", str: "a string"}[type(default)]
+    kinds = {bool: "true or false", int: "an integer", float: "a double", str: "a string", list: "a list of strings"}
+    kind = kinds[type(default)]
     if type(found) is int and isinstance(default, float):
         return f"{kind} (with a point, as {found:.1f})"
     if type(found) is not type(default):

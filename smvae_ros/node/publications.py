@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 
 from smvae_ros.conversions.arrays import fill
 from smvae_ros.conversions.bindings import Binding, depth_modality
-from smvae_ros.conversions.message_types import MESSAGES
+from smvae_ros.conversions.message_types import message_class
 from smvae_ros.conversions.point_cloud import points_from_depth
 from smvae_ros.msg import Latent
 from smvae_ros.node.worker import TOGETHER
@@ -46,7 +46,8 @@ class Publications:
         topics = prediction_topics(modalities)
         self._latent = self._publisher(Latent, "~/latent")
         self._predicted = {
-            name: self._publisher(MESSAGES[binding.predicted], topics[name]) for name, binding in self._bindings.items()
+            name: self._publisher(message_class(binding.predicted), topics[name])
+            for name, binding in self._bindings.items()
         }
         self._depth = depth_modality(bindings)
         self._periods: dict[str, float] = {}
@@ -119,7 +120,7 @@ class Publications:
     ) -> None:
         publisher = self._predicted[name]
         if publisher.get_subscription_count():
-            message = MESSAGES[self._bindings[name].predicted](header=header)
+            message = message_class(self._bindings[name].predicted)(header=header)
             fill(self._bindings[name], message, physical)
             publisher.publish(message)
         camera = cameras.get(name)

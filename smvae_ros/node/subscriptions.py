@@ -16,7 +16,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
 from smvae_ros.conversions.bindings import COMPRESSED, Binding, depth_modality
-from smvae_ros.conversions.message_types import MESSAGES
+from smvae_ros.conversions.message_types import message_class
 from smvae_ros.node.message_loss import MessageLoss
 from smvae_ros.node.worker import TOGETHER
 from smvae_ros.settings import FusionSettings, nanoseconds
@@ -119,7 +119,7 @@ class Subscriptions:
 
         # As many images as the worker lets wait, so that those that came while the machine slept are not lost.
         depth = TOGETHER if binding.modality.is_image else _QOS_DEPTH[binding.modality.preprocessing.kind]
-        self.losses[name] = self._create(name, MESSAGES[binding.type], topic, receive, depth)
+        self.losses[name] = self._create(name, message_class(binding.type), topic, receive, depth)
         if name == depth_modality(self.bindings.values()):
 
             def see(camera: CameraInfo) -> None:

@@ -21,8 +21,9 @@ from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
 from smvae_core.preprocessing import Preprocessing, PreprocessingError
 from smvae_ros.bags.reading import Bag, BagError, open_bag
-from smvae_ros.conversions.arrays import ConversionError, raw_array
+from smvae_ros.conversions.arrays import raw_array
 from smvae_ros.conversions.bindings import Binding
+from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.replay.account import DAMAGED, NO_SET, BagAccount, ModalityAccount
 from smvae_ros.replay.faults import Faults
 from smvae_ros.replay.log_writer import LogWriter, Row

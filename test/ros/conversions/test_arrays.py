@@ -2,6 +2,7 @@
 
 import sys
 from array import array
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from smvae_core.modality import vision_touch_modalities
+from smvae_ros.conversions import images
 from smvae_ros.conversions.arrays import (
-    MOST_PIXELS,
-    ConversionError,
     fill_image,
     fill_twist,
     fill_wrench,
@@ -23,6 +23,8 @@ from smvae_ros.conversions.arrays import (
     stamp_ns,
 )
 from smvae_ros.conversions.bindings import Binding, bind
+from smvae_ros.conversions.errors import ConversionError
+from smvae_ros.conversions.images import MOST_PIXELS
 from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet
 
 BINDINGS = {binding.modality.name: binding for binding in bind(vision_touch_modalities(), {})}
@@ -132,8 +134,9 @@ def test_a_twist_is_linear_x_y_z_and_angular_z(row: np.ndarray) -> None:
 def test_the_header_has_the_stamp() -> None:
     stamp = SimpleNamespace(sec=12, nanosec=34)
     assert stamp_ns(SimpleNamespace(header=SimpleNamespace(stamp=stamp))) == 12_000_000_034
+    assert stamp_ns(SimpleNamespace()) == 0
     with pytest.raises(ConversionError, match="expected a message with a header"):
-        stamp_ns(SimpleNamespace())
+        stamp_ns(SimpleNamespace(header=None))
 
 
 GOOD = image("rgb8", np.zeros((4, 5, 3), np.uint8))
@@ -173,15 +176,25 @@ def test_a_message_of_another_type_is_refused() -> None:
             raw_array(binding, [SimpleNamespace(data="hello")])
 
 
-def test_another_encoding_without_cv_bridge_is_refused_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cv_bridge", None)
-    with pytest.raises(
-        ConversionError, match="rgb8, bgr8, rgba8, bgra8, mono8, found encoding 'yuv422', which needs cv_bridge"
-    ):
-        raw_array(RGB, [SimpleNamespace(**{**vars(GOOD), "encoding": "yuv422"})])
+@pytest.fixture
+def cv_bridge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ModuleType | None], None]]:
+    """Installs a module as cv_bridge, None for no such package."""
+
+    def install(module: ModuleType | None) -> None:
+        monkeypatch.setitem(sys.modules, "cv_bridge", module)
+        images._bridge.cache_clear()
+
+    yield install
+    images._bridge.cache_clear()
 
 
-def test_another_encoding_goes_through_cv_bridge_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_encoding_without_cv_bridge_is_refused_and_names_it(cv_bridge: Callable[..., None]) -> None:
+    cv_bridge(None)
+    with pytest.raises(ConversionError, match="rgb8, .*, found 'yuv444', which needs cv_bridge"):
+        raw_array(RGB, [SimpleNamespace(**{**vars(GOOD), "encoding": "yuv444"})])
+
+
+def test_another_encoding_goes_through_cv_bridge_where_it_is_installed(cv_bridge: Callable[..., None]) -> None:
     class CvBridge:
         def imgmsg_to_cv2(self, message: Any, desired_encoding: str) -> np.ndarray:
             if message.encoding == "nonsense":
@@ -189,12 +202,29 @@ def test_another_encoding_goes_through_cv_bridge_where_it_is_installed(monkeypat
             return np.full((message.height, message.width, 3), len(desired_encoding), np.uint8)
 
     bridge = ModuleType("cv_bridge")
-    bridge.CvBridge = CvBridge
-    monkeypatch.setitem(sys.modules, "cv_bridge", bridge)
-    yuv = SimpleNamespace(**{**vars(GOOD), "encoding": "yuv422"})
+    bridge.CvBridge = CvBridge  # type: ignore[attr-defined]
+    cv_bridge(bridge)
+    yuv = SimpleNamespace(**{**vars(GOOD), "encoding": "yuv444"})
     assert np.array_equal(raw_array(RGB, [yuv]), np.full((4, 5, 3), len("rgb8"), np.uint8))
     with pytest.raises(ConversionError, match="which cv_bridge cannot convert .unrecognised encoding"):
         raw_array(RGB, [SimpleNamespace(**{**vars(GOOD), "encoding": "nonsense"})])
+
+
+def test_a_broken_cv_bridge_is_tried_once(cv_bridge: Callable[..., None]) -> None:
+    tried = []
+
+    class CvBridge:
+        def __init__(self) -> None:
+            tried.append(self)
+            raise AttributeError("_ARRAY_API not found")
+
+    bridge = ModuleType("cv_bridge")
+    bridge.CvBridge = CvBridge  # type: ignore[attr-defined]
+    cv_bridge(bridge)
+    for _ in range(3):
+        with pytest.raises(ConversionError, match="which needs cv_bridge, and that is not installed or does not load"):
+            raw_array(RGB, [SimpleNamespace(**{**vars(GOOD), "encoding": "yuv444"})])
+    assert len(tried) == 1
 
 
 def test_a_set_leaves_out_messages_that_cannot_be_converted_and_says_why() -> None:

@@ -21,8 +21,9 @@ from smvae_core.errors import ConfigurationError
 from smvae_core.modality import Modality
 from smvae_core.preprocessing import RGB, Depth, Force, Vector
 from smvae_ros.bags.reading import read_bag
-from smvae_ros.conversions.arrays import ConversionError, fill, raw_array
+from smvae_ros.conversions.arrays import fill, raw_array
 from smvae_ros.conversions.bindings import IMAGE, JOINTS, TWIST, VECTOR, VECTOR_STAMPED, WRENCH, Binding, bind
+from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.settings import default_topics
 
 ROOT = Path(__file__).parents[3]
@@ -98,7 +99,7 @@ def test_six_numbers_go_through_wrench_and_twist(message: str) -> None:
 
 def test_a_window_of_joint_efforts_is_a_row_for_each_message() -> None:
     (binding,) = bind([window(2)], {"tactile": f"{JOINTS}.effort"})
-    messages = [SimpleNamespace(effort=array("d", [step, -step])) for step in range(3)]
+    messages = [SimpleNamespace(name=[], effort=array("d", [step, -step])) for step in range(3)]
     assert raw_array(binding, messages).tolist() == [[0, 0], [1, -1], [2, -2]]
 
 

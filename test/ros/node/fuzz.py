@@ -22,8 +22,9 @@ import numpy as np
 
 from smvae_core.modality import Modality, vision_touch_modalities
 from smvae_core.preprocessing import Vector
-from smvae_ros.conversions.arrays import ConversionError, fill_image, fill_twist, fill_wrench, set_arrays, stamp_ns
+from smvae_ros.conversions.arrays import fill_image, fill_twist, fill_wrench, set_arrays, stamp_ns
 from smvae_ros.conversions.bindings import JOINTS, Binding, bind
+from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.synchronizer.set_synchronizer import SampleSet, SetSynchronizer, Stream
 
 ROUND = 500
@@ -176,6 +177,7 @@ def _good(random: Random, binding: Binding) -> Any:
             fill_image(message, image)
     elif binding.type == JOINTS:
         message.position = array("d", [random.gauss(0, 1) for _ in range(7)])
+        message.name = random.choice([[], list("abcdefg"), list("gfedcba")])
     elif binding.modality.name == "tactile":
         message.values = array("d", [random.gauss(0, 1) for _ in range(11)])
     else:

@@ -1,0 +1,99 @@
+"""The way of one stream's messages to the synchroniser: stamp, checks, joints by name.
+
+A message is judged when it arrives, by itself: one that cannot be used takes no other along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import isfinite
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from smvae_ros.conversions.arrays import MissingJoints, Numbers, numbers
+from smvae_ros.conversions.bindings import JOINTS, Binding
+from smvae_ros.conversions.errors import ConversionError
+
+# Larger numbers are infinite in the model's float32.
+_MOST = float(np.finfo(np.float32).max)
+# Within this time, states of different publishers are merged to one.
+_MERGE_NS = 200_000_000
+
+
+class _Joint(NamedTuple):
+    position: float
+    stamp_ns: int
+
+
+class SampleReader:
+    """The reader of one stream of serialised messages. It keeps the last state of each joint.
+
+    A sample is what `raw_array` takes: the message itself, or the checked `Numbers` of a JointState. JointStates are
+    read by name. Without `joints` in the settings, the first message that names as many joints as the modality has
+    numbers sets their order. Messages that bring only some of the joints, as of two publishers on one topic, are
+    completed by the last state of the others, if that is at most 0.2 s old.
+
+    Args:
+        binding: of the stream, with an accessor (`Binding.reading`).
+
+    Attributes:
+        binding: with the joints that are in use.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        self.binding = binding
+        self._is_joints = binding.type == JOINTS and not binding.fields
+        self._is_image = binding.modality.is_image
+        self._states: dict[str, _Joint] = {}
+
+    def read(self, message: bytes | memoryview) -> tuple[int, Any]:
+        """Return a message's stamp in nanoseconds, 0 if it has none, and its sample.
+
+        Raises:
+            ConversionError: a message that cannot be used: cut off, with another number of numbers, with one that is
+                not finite, or without a joint.
+        """
+        binding = self.binding
+        stamp_ns = binding.stamp_ns(message)
+        if self._is_image:
+            return stamp_ns, message
+        if self._is_joints:
+            row = self._joint_row(message, stamp_ns)
+            return stamp_ns, Numbers(_checked(row), binding.frame_id(message))
+        _checked(numbers(binding, message))
+        return stamp_ns, message
+
+    def reset(self) -> None:
+        """Forget the states of joints, as after a jump of time."""
+        self._states.clear()
+
+    def _joint_row(self, message: bytes | memoryview, stamp_ns: int) -> Sequence[float]:
+        names, state = self.binding.values(message)
+        size = self.binding.modality.shape[0]
+        if not self.binding.joints and len(names) == size == len(state):
+            self.binding = replace(self.binding, joints=tuple(names))
+        joints = self.binding.joints
+        if not joints:
+            return numbers(self.binding, message)
+        if len(state) != len(names):
+            found = f"{len(state)} for {len(names)} names"
+            raise ConversionError(f"expected a number in {self.binding.field} for each name, found {found}")
+        self._states |= {name: _Joint(float(value), stamp_ns) for name, value in zip(names, state) if name in joints}
+        missing = [
+            name
+            for name in joints
+            if name not in self._states or abs(stamp_ns - self._states[name].stamp_ns) > _MERGE_NS
+        ]
+        if missing:
+            raise MissingJoints(missing, names)
+        return [self._states[name].position for name in joints]
+
+
+def _checked(found: Sequence[Any]) -> tuple[float, ...]:
+    for number in found:
+        if not -_MOST <= number <= _MOST:
+            shown = number if not isfinite(number) else f"{number:g}, which is too large"
+            raise ConversionError(f"expected finite numbers, found {shown}")
+    return tuple(map(float, found))
