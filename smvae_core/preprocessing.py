@@ -1,47 +1,99 @@
 """From a sensor's raw array to the model's units, and back.
 
 Each kind of preprocessing is a small frozen record that travels inside the checkpoint: a model always runs with the
-preprocessing it was trained with. `apply` takes what a log or a message holds, `invert` returns physical units.
+preprocessing it was trained with. `apply` takes the array of a log or a message, `invert` returns physical units, and
+`valid_share` tells how much of a sample carries information.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from smvae_core.errors import SMVAEError
 
+Array = NDArray[Any]
+
+# A pixel of a camera counts as valid if a channel differs from its mean over the image by more than this, in model
+# units. The noise of a covered lens stays below.
+_CONTRAST = 4.0 / 255.0
+# A squashed force beyond this is saturated.
+_SATURATED = 0.999
+
 
 class PreprocessingError(SMVAEError):
-    """A raw array does not have the shape, type or values that its modality needs."""
+    """The error of a raw array that does not have the shape, type or values that its modality needs."""
 
 
 class _Record(BaseModel):
+    """What all kinds have in common.
+
+    Attributes:
+        min_valid: default of `Modality.min_valid`.
+        valid: the entries that `valid_share` counts, in words.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_valid: ClassVar[float]
+    valid: ClassVar[str]
+
+
+def _is_plane(raw: Array) -> bool:
+    """Return whether an array is a non-empty (H, W) or (H, W, 1)."""
+    return raw.size > 0 and (raw.ndim == 2 or (raw.ndim == 3 and raw.shape[2] == 1))
+
+
+def _unit(image: Array) -> Array:
+    """Scale bytes to [0, 1]."""
+    scaled: Array = image.astype(np.float32) / 255.0
+    return scaled
+
+
+def _resized(image: Array, size: int) -> Array:
+    resized: Array = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    return resized
+
+
+def _varied(x: Array) -> Array:
+    """Return the part of the pixels of images (..., C, H, W) that differ from the mean colour of their image."""
+    with np.errstate(invalid="ignore"):
+        differs = np.abs(x - x.mean(axis=(-2, -1), keepdims=True)) > _CONTRAST
+    return _counted(np.asarray(differs.any(axis=-3)), 2)
+
+
+def _counted(valid: Array, dimensions: int) -> Array:
+    """Return the part of the entries that are true over the last dimensions."""
+    part: Array = valid.mean(axis=tuple(range(-dimensions, 0)))
+    return part
 
 
 class RGB(_Record):
-    """Colour image: uint8 (H, W, 3) of any size to float32 (3, size, size) in [0, 1]."""
+    """A colour image: uint8 (H, W, 3) of any size to float32 (3, size, size) in [0, 1]."""
+
+    min_valid: ClassVar[float] = 0.01
+    valid: ClassVar[str] = "pixels that differ from the mean colour"
 
     kind: Literal["rgb"] = "rgb"
     size: PositiveInt = 64
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape in the model."""
+        """The shape in the model."""
         return (3, self.size, self.size)
 
-    def apply(self, raw: np.ndarray) -> np.ndarray:
+    def apply(self, raw: Array) -> Array:
         """Resize by area and scale to [0, 1].
 
         Raises:
             PreprocessingError: not a non-empty uint8 (H, W, 3) array.
         """
-        return self.resized(raw).astype(np.float32) / 255.0
+        return _unit(self.resized(raw))
 
-    def resized(self, raw: np.ndarray) -> np.ndarray:
-        """Resize by area alone: uint8 (3, size, size), 255 times what `apply` gives.
+    def resized(self, raw: Array) -> Array:
+        """Resize by area alone, to uint8 (3, size, size): 255 times the result of `apply`.
 
         Raises:
             PreprocessingError: as `apply`.
@@ -49,59 +101,82 @@ class RGB(_Record):
         if raw.dtype != np.uint8 or raw.ndim != 3 or raw.shape[2] != 3 or 0 in raw.shape:
             raise PreprocessingError(f"expected a uint8 image (H, W, 3), found {raw.dtype} {raw.shape}")
         if raw.shape[:2] != (self.size, self.size):
-            raw = cv2.resize(raw, (self.size, self.size), interpolation=cv2.INTER_AREA)
+            raw = _resized(raw, self.size)
         return raw.transpose(2, 0, 1)
 
-    def invert(self, x: np.ndarray) -> np.ndarray:
-        """Float32 (3, size, size) to uint8 (size, size, 3)."""
-        return np.rint(np.clip(x, 0.0, 1.0) * 255.0).astype(np.uint8).transpose(1, 2, 0)
+    def invert(self, x: Array) -> Array:
+        """Convert float32 (3, size, size) to uint8 (size, size, 3)."""
+        pixels: Array = np.rint(np.clip(x, 0.0, 1.0) * 255.0).astype(np.uint8)
+        return pixels.transpose(1, 2, 0)
+
+    def valid_share(self, x: Array) -> Array:
+        """Return the part of the pixels, 0 to 1, that differ from the mean colour: 0 for a constant image.
+
+        Args:
+            x: samples in model units, (..., 3, size, size).
+        """
+        return _varied(x)
 
 
 class Grey(_Record):
-    """Grey image or mask: uint8 (H, W) or (H, W, 1) of any size to float32 (1, size, size) in [0, 1]."""
+    """A grey image or mask: uint8 (H, W) or (H, W, 1) of any size to float32 (1, size, size) in [0, 1]."""
+
+    min_valid: ClassVar[float] = 0.01
+    valid: ClassVar[str] = "pixels that differ from the mean brightness"
 
     kind: Literal["grey"] = "grey"
     size: PositiveInt = 64
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape in the model."""
+        """The shape in the model."""
         return (1, self.size, self.size)
 
-    def apply(self, raw: np.ndarray) -> np.ndarray:
+    def apply(self, raw: Array) -> Array:
         """Resize by area and scale to [0, 1].
 
         Raises:
             PreprocessingError: not a non-empty uint8 (H, W) or (H, W, 1) array.
         """
-        return self.resized(raw).astype(np.float32) / 255.0
+        return _unit(self.resized(raw))
 
-    def resized(self, raw: np.ndarray) -> np.ndarray:
-        """Resize by area alone: uint8 (1, size, size), 255 times what `apply` gives.
+    def resized(self, raw: Array) -> Array:
+        """Resize by area alone, to uint8 (1, size, size): 255 times the result of `apply`.
 
         Raises:
             PreprocessingError: as `apply`.
         """
-        if raw.dtype != np.uint8 or raw.ndim not in (2, 3) or raw.shape[2:] not in ((), (1,)) or 0 in raw.shape:
+        if raw.dtype != np.uint8 or not _is_plane(raw):
             raise PreprocessingError(f"expected a grey uint8 image (H, W), found {raw.dtype} {raw.shape}")
         raw = raw.reshape(raw.shape[:2])
-        if raw.shape != (self.size, self.size):
-            raw = cv2.resize(raw, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        if raw.shape[:2] != (self.size, self.size):
+            raw = _resized(raw, self.size)
         return raw[None]
 
-    def invert(self, x: np.ndarray) -> np.ndarray:
-        """Float32 (1, size, size) to uint8 (size, size, 3) of three equal channels, as pictures are shown and sent."""
+    def invert(self, x: Array) -> Array:
+        """Convert float32 (1, size, size) to uint8 (size, size, 3), three equal channels, as pictures are shown and sent."""
         grey = np.rint(np.clip(x[0], 0.0, 1.0) * 255.0).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
 
+    def valid_share(self, x: Array) -> Array:
+        """Return the part of the pixels, 0 to 1, that differ from the mean brightness: 0 for a constant image.
+
+        Args:
+            x: samples in model units, (..., 1, size, size).
+        """
+        return _varied(x)
+
 
 class Depth(_Record):
-    """Depth image: metres (H, W) or (H, W, 1) to float32 (1, size, size) in [0, 1], where 0 is "no reading".
+    """A depth image: metres (H, W) or (H, W, 1) to float32 (1, size, size) in [0, 1], where 0 is "no reading".
 
     Readings of at most 1e-7 m or at least `max_depth` are invalid, as in the Vision&Touch loaders; so are NaN and
-    infinities. Invalid pixels have no weight when the image is made smaller. A prediction hardly ever is exactly 0, so
-    one nearer than `min_depth` is taken for "no reading".
+    infinities. Invalid pixels have no weight when the image is made smaller. A prediction is hardly ever exactly 0, so
+    one nearer than `min_depth` counts as "no reading".
     """
+
+    min_valid: ClassVar[float] = 0.05
+    valid: ClassVar[str] = "pixels with a reading"
 
     kind: Literal["depth"] = "depth"
     size: PositiveInt = 64
@@ -110,40 +185,52 @@ class Depth(_Record):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape in the model."""
+        """The shape in the model."""
         return (1, self.size, self.size)
 
-    def apply(self, raw: np.ndarray) -> np.ndarray:
+    def apply(self, raw: Array) -> Array:
         """Drop invalid readings, resize by area over the valid ones, divide by `max_depth`.
 
         Raises:
             PreprocessingError: not a non-empty floating-point (H, W) or (H, W, 1) array.
         """
-        if raw.dtype.kind != "f" or raw.ndim not in (2, 3) or raw.shape[2:] not in ((), (1,)) or 0 in raw.shape:
+        if raw.dtype.kind != "f" or not _is_plane(raw):
             raise PreprocessingError(f"expected a depth image in metres, float (H, W), found {raw.dtype} {raw.shape}")
-        metres = raw.reshape(raw.shape[:2]).astype(np.float32, copy=False)
+        metres: Array = raw.reshape(raw.shape[:2]).astype(np.float32, copy=False)
         reading = (metres > 1e-7) & (metres < self.max_depth)
         # Zero where there is no reading; twice as fast as np.where.
-        valid, metres = reading.astype(np.float32), cv2.copyTo(metres, reading.view(np.uint8))
-        if metres.shape != (self.size, self.size):
+        valid: Array = reading.astype(np.float32)
+        metres = cv2.copyTo(metres, reading.view(np.uint8))
+        if metres.shape[:2] != (self.size, self.size):
             target = (self.size, self.size)
             metres = cv2.resize(metres, target, interpolation=cv2.INTER_AREA)
-            share = cv2.resize(valid, target, interpolation=cv2.INTER_AREA)
-            metres = np.where(share >= 0.5, metres / np.maximum(share, 1e-6), 0.0)
+            part = cv2.resize(valid, target, interpolation=cv2.INTER_AREA)
+            metres = np.where(part >= 0.5, metres / np.maximum(part, 1e-6), 0.0)
         return (metres / self.max_depth).astype(np.float32)[None]
 
-    def invert(self, x: np.ndarray) -> np.ndarray:
-        """Float32 (1, size, size) to metres (size, size), 0 for no reading."""
+    def invert(self, x: Array) -> Array:
+        """Convert float32 (1, size, size) to metres (size, size), 0 for no reading."""
         metres = np.clip(x[0], 0.0, 1.0) * self.max_depth
         return np.where(metres < self.min_depth, 0.0, metres).astype(np.float32)
 
+    def valid_share(self, x: Array) -> Array:
+        """Return the part of the pixels, 0 to 1, that have a reading.
+
+        Args:
+            x: samples in model units, (..., 1, size, size).
+        """
+        return _counted(x > 0.0, 3)
+
 
 class Force(_Record):
-    """Force/torque window: (T, C) in N and N·m, oldest first, to float32 (C, window) in (-1, 1).
+    """A force/torque window: (T, C) in N and N·m, oldest first, to float32 (C, window) in (-1, 1).
 
     The newest `window` rows are squashed by tanh(x / scale); a shorter window is filled up with its oldest row. The
     public Vision&Touch loaders use scale 1, which saturates above about 3 N; here each channel has its own scale.
     """
+
+    min_valid: ClassVar[float] = 0.5
+    valid: ClassVar[str] = "values that are not saturated"
 
     kind: Literal["force"] = "force"
     window: PositiveInt = 32
@@ -151,10 +238,10 @@ class Force(_Record):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape in the model."""
+        """The shape in the model."""
         return (len(self.scale), self.window)
 
-    def apply(self, raw: np.ndarray) -> np.ndarray:
+    def apply(self, raw: Array) -> Array:
         """Take the newest `window` rows and squash them.
 
         Raises:
@@ -167,24 +254,38 @@ class Force(_Record):
             newest = np.pad(newest, ((self.window - len(newest), 0), (0, 0)), mode="edge")
         if not np.isfinite(newest).all():
             raise PreprocessingError("expected finite forces and torques, found NaN or infinity")
-        return np.tanh(newest / np.asarray(self.scale, np.float32)).T
+        squashed: Array = np.tanh(newest / np.asarray(self.scale, np.float32))
+        return squashed.T
 
-    def invert(self, x: np.ndarray) -> np.ndarray:
-        """Float32 (C, window) to (window, C) in N and N·m; the squash is inverted up to 0.999 of its range."""
-        return (np.arctanh(np.clip(x.T, -0.999, 0.999)) * np.asarray(self.scale, np.float32)).astype(np.float32)
+    def invert(self, x: Array) -> Array:
+        """Convert float32 (C, window) to (window, C) in N and N·m; the squash is inverted up to 0.999 of its range."""
+        forces: Array = np.arctanh(np.clip(x.T, -0.999, 0.999)) * np.asarray(self.scale, np.float32)
+        return forces.astype(np.float32)
+
+    def valid_share(self, x: Array) -> Array:
+        """Return the part of the values, 0 to 1, that are not saturated.
+
+        Args:
+            x: samples in model units, (..., C, window).
+        """
+        return _counted(np.abs(x) < _SATURATED, 2)
 
 
 class Vector(_Record):
     """A plain vector: (size,) to float32 (size,) as (x - offset) / scale.
 
     Without offset and scale the trainer measures them: mean and standard deviation of the training part. An entry that
-    is always the same there has scale 1.
+    is always the same there has scale 1. An entry more than `limit` scales from the offset counts as saturated.
     """
+
+    min_valid: ClassVar[float] = 1.0
+    valid: ClassVar[str] = "values within the limit"
 
     kind: Literal["vector"] = "vector"
     size: PositiveInt
     offset: tuple[float, ...] | None = None
     scale: tuple[PositiveFloat, ...] | None = None
+    limit: PositiveFloat = 100.0
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> "Vector":
@@ -195,20 +296,19 @@ class Vector(_Record):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape in the model."""
+        """The shape in the model."""
         return (self.size,)
 
-    def fitted(self, samples: np.ndarray) -> "Vector":
-        """The same with what was left open measured on `samples` (N, size)."""
+    def fitted(self, samples: Array) -> "Vector":
+        """Return a copy whose open offset and scale are measured on `samples` (N, size)."""
         offset = samples.mean(axis=0) if self.offset is None else self.offset
         spread = samples.std(axis=0)
-        # Divided by next to nothing, the smallest change of a constant entry would drown all others. What rounding gives
-        # such an entry is no spread.
+        # The spread that rounding gives a constant entry is none. Divided by it, the smallest change would be huge.
         varies = spread > 1e-12 * np.abs(samples).max(axis=0)
         scale = np.where(varies, spread, 1.0) if self.scale is None else self.scale
-        return Vector(size=self.size, offset=tuple(map(float, offset)), scale=tuple(map(float, scale)))
+        return self.model_copy(update={"offset": tuple(map(float, offset)), "scale": tuple(map(float, scale))})
 
-    def apply(self, raw: np.ndarray) -> np.ndarray:
+    def apply(self, raw: Array) -> Array:
         """Shift and scale.
 
         Raises:
@@ -220,16 +320,24 @@ class Vector(_Record):
             raise PreprocessingError("expected finite values, found NaN or infinity")
         return ((raw - self._offset) / self._scale).astype(np.float32)
 
-    def invert(self, x: np.ndarray) -> np.ndarray:
-        """Back to the vector's own units."""
+    def invert(self, x: Array) -> Array:
+        """Convert to the vector's own units."""
         return (x * self._scale + self._offset).astype(np.float32)
 
+    def valid_share(self, x: Array) -> Array:
+        """Return the part of the entries, 0 to 1, that are within the limit.
+
+        Args:
+            x: samples in model units, (..., size).
+        """
+        return _counted(np.abs(x) <= self.limit, 1)
+
     @property
-    def _offset(self) -> np.ndarray:
+    def _offset(self) -> Array:
         return np.zeros(self.size) if self.offset is None else np.asarray(self.offset)
 
     @property
-    def _scale(self) -> np.ndarray:
+    def _scale(self) -> Array:
         return np.ones(self.size) if self.scale is None else np.asarray(self.scale)
 
 

@@ -93,6 +93,11 @@ def cache_folder(logs: Path, modalities: Sequence[Modality], place: Path | None)
     return (place or beside / ".smvae_cache") / hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
+def is_outdated(folder: Path, modalities: Sequence[Modality]) -> bool:
+    """Return whether a cache was written by an earlier version, which did not keep how much of each sample is valid."""
+    return (folder / "manifest.json").exists() and not all(column_file(folder, c).exists() for c in columns(modalities))
+
+
 def cached_samples(
     trajectories: Sequence[Trajectory],
     modalities: Sequence[Modality],
@@ -279,7 +284,7 @@ def _identities(paths: Iterable[Path], form: Format) -> dict[Path, _Identity]:
 
 
 def _open_keys(modality: Modality) -> set[str]:
-    return {"offset", "scale"} if modality.preprocessing.kind == "vector" else set()
+    return {"offset", "scale", "limit"} if modality.preprocessing.kind == "vector" else set()
 
 
 def _named(column: Column) -> dict[str, str]:

@@ -17,7 +17,9 @@ from smvae_core.modality import Modality
 from smvae_core.preprocessing import RGB, Grey, PreprocessingError, Vector
 
 # The hyphen keeps labels apart from modalities, whose names have none.
-CONTACT, POSE = "label-contact", "label-pose"
+CONTACT, POSE, VALID = "label-contact", "label-pose", "label-valid"
+# Entries that are converted to model units together.
+_TOGETHER = 256
 _DTYPE: dict[str, type[np.generic]] = {
     "rgb": np.uint8,
     "grey": np.uint8,
@@ -57,9 +59,14 @@ class Chunk(NamedTuple):
 
 
 def columns(modalities: Sequence[Modality]) -> tuple[Column, ...]:
-    """Return the columns of the modalities and of two labels: contact (), 0 or 1; pose (4,), x y z (m), yaw (rad)."""
+    """Return the columns of the modalities, and what is known of each step.
+
+    These are contact (), 0 or 1; pose (4,), x y z (m), yaw (rad); and the result of `Modality.valid_share` of each
+    modality (M,). That of a vector is not used, since its offset and scale may still be open.
+    """
     stored = [Column(m.name, m.shape, _DTYPE[m.preprocessing.kind]) for m in modalities]
-    return (*stored, Column(CONTACT, (), np.float32), Column(POSE, (4,), np.float32))
+    labels = (Column(CONTACT, (), np.float32), Column(POSE, (4,), np.float32))
+    return (*stored, *labels, Column(VALID, (len(stored),), np.float32))
 
 
 def read_columns(
@@ -94,6 +101,10 @@ def read_columns(
     for key, users in by_key.items():
         stored |= _stored_steps(path, key, users, raw[key])
     stored |= _labels(raw, steps)
+    stored[VALID] = np.zeros((steps, len(modalities)), np.float32)
+    for column, m in enumerate(modalities):
+        if m.name in stored:
+            stored[VALID][:, column] = _valid_share(m, stored[m.name])
     return Part(steps, stored, frozenset(m.name for m in modalities if m.name not in stored))
 
 
@@ -118,6 +129,15 @@ def _stored_steps(path: Path, key: str, modalities: Sequence[Modality], raw: Ste
             except PreprocessingError as error:
                 raise LogError(f"{path}: key '{m.source}', step {step}: {m.name}: {error}") from None
     return stored
+
+
+def _valid_share(modality: Modality, stored: np.ndarray) -> np.ndarray:
+    """Return the part of each stored entry that carries information, (steps,)."""
+    if modality.preprocessing.kind == "vector":
+        return np.ones(len(stored))
+    scale = np.float32(1.0 / 255.0 if stored.dtype == np.uint8 else 1.0)
+    parts = (stored[begin : begin + _TOGETHER] for begin in range(0, len(stored), _TOGETHER))
+    return np.concatenate([np.zeros(0), *(modality.valid_share(part.astype(np.float32) * scale) for part in parts)])
 
 
 def _stored_form(modality: Modality) -> Callable[[np.ndarray], np.ndarray]:

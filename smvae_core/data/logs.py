@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from smvae_core.configuration import DataConfiguration
-from smvae_core.data.cache import Absent, CachedLogs, cache_folder, cached_samples
+from smvae_core.data.cache import Absent, CachedLogs, cache_folder, cached_samples, is_outdated
 from smvae_core.data.formats.protocol import Format, LogError, Trajectory
 from smvae_core.data.formats.registry import FORMATS, find_trajectories
 from smvae_core.data.samples import reasons
@@ -36,6 +36,13 @@ def read_logs(
     trajectories = find_trajectories(data, configuration.format)
     modalities = [_paired(m, form) for m in modalities]
     folder, absent = cache_folder(data, modalities, cache), declared_missing(trajectories, configuration.missing)
+    if is_outdated(folder, modalities):
+        console.print(
+            f"{folder}: this cache is of an earlier version, which did not keep how much of each sample is valid; "
+            "reading the data again",
+            markup=False,
+            soft_wrap=True,
+        )
     with progress_bar(console) as bar:
         task = bar.add_task("reading data", total=sum(len(t.parts) for t in trajectories), figures="")
         found = cached_samples(

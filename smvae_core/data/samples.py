@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smvae_core.data.columns import CONTACT, POSE, Chunk, Part, columns, read_columns
+from smvae_core.data.columns import CONTACT, POSE, VALID, Chunk, Part, columns, read_columns
 from smvae_core.data.formats.protocol import LogError, Trajectory
 from smvae_core.modality import Modality
 from smvae_core.model.vae import Batch
@@ -64,7 +64,7 @@ class Samples:
         rows: (N,), int64.
         following: (N,), int64, row of the next step, or of the step itself before a gap in time.
         previous: (N,), int64, row of the step before, or -1 after a gap in time.
-        available: (N, M), bool.
+        available: (N, M), bool. A sample that carries too little information (`Modality.min_valid`) is not available.
         contact: (N,), float32, 1 if the peg touches during the next step, else 0; NaN if unknown.
         pose: (N, 4), float32, x y z (m), yaw (rad) of the next step; NaN if unknown.
         trajectory: (N,), int, index into `names`.
@@ -148,8 +148,8 @@ def fitted(samples: Samples) -> tuple[Modality, ...]:
         rows = samples.rows_of(modality)[samples.available[:, column]]
         if not len(rows):
             raise LogError(
-                f"expected training logs with key '{modality.source}', found it in none; leave {modality.name} out of "
-                "model.modalities or add logs that have it"
+                f"expected training logs with key '{modality.source}', found it in none, or nowhere valid; leave "
+                f"{modality.name} out of model.modalities or add logs that have it"
             )
         if isinstance(modality.preprocessing, Vector):
             values = samples.arrays[modality.name][rows].astype(np.float64)
@@ -241,6 +241,9 @@ def samples_of(
             steps += len(rows)
     joined = {key: np.concatenate([np.zeros(0, int), *values]) for key, values in pieces.items() if key != "available"}
     available = np.concatenate([np.zeros((0, len(modalities)), bool), *pieces["available"]])
+    for column, modality in enumerate(modalities):
+        used = joined["following" if modality.follows else "rows"]
+        available[:, column] &= _valid_rows(modality, arrays, column)[used]
     ends = (joined["following"] == joined["rows"])[:, None]
     return Samples(
         modalities=tuple(modalities),
@@ -255,3 +258,13 @@ def samples_of(
         step=joined["step"],
         names=tuple(trajectory.name for trajectory in trajectories),
     )
+
+
+def _valid_rows(modality: Modality, arrays: Mapping[str, np.ndarray], column: int) -> np.ndarray:
+    """Return which rows of the table carry enough of a modality, (R,), bool."""
+    record = modality.preprocessing
+    if not isinstance(record, Vector):
+        return modality.is_enough(arrays[VALID][:, column])
+    if record.offset is None or record.scale is None:
+        return np.ones(len(arrays[VALID]), bool)
+    return modality.is_valid((arrays[modality.name] - np.array(record.offset)) / np.array(record.scale))

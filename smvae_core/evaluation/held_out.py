@@ -1,4 +1,4 @@
-"""The samples of a folder of data that a checkpoint is judged on: all, or those that its training held out."""
+"""The samples of a folder that a checkpoint is judged on: all, or those that its training held out."""
 
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from smvae_core.data.splits import split_by_sample
 def read_logs_to_judge(
     metadata: Metadata, data: Path, held_out: bool, cache: Path | None, skip_bad: bool, console: Console
 ) -> tuple[Samples, Samples | None]:
-    """The samples to judge a checkpoint on, and others of the same folder where there are any.
+    """Return the samples to judge a checkpoint on, and the other samples of the same folder, if there are any.
 
     Args:
-        held_out: `data` holds the checkpoint's own training data; judge on those that it held out.
+        held_out: `data` holds the checkpoint's own training data; judge on the samples that training held out.
 
     Raises:
         LogError: as `read_logs`; or the checkpoint held out nothing that is there.
@@ -33,7 +33,8 @@ def read_logs_to_judge(
     if not held_out:
         if record and record.data == samples.told(data):
             console.print(
-                f"{escape(str(data))} looks like what the model was trained on; --held-out judges what it has never seen",
+                f"{escape(str(data))} looks like the training data of the model; --held-out judges on the samples that "
+                "it was not trained on",
                 soft_wrap=True,
             )
         return samples, None

@@ -1,4 +1,4 @@
-"""Everything that `smvae evaluate` says of a model on logs, as one record."""
+"""All figures of `smvae evaluate`, as one record."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,22 +18,22 @@ from smvae_core.plots.sheets import curves, subset_table
 from smvae_core.scores import Evaluation
 from smvae_core.subsets import all_subsets, evenly
 
-# Probes are cheap: they only encode.
+# Probes only encode, so they use this many times more samples.
 _PROBE_SAMPLES = 4
 
 
 class Baselines(BaseModel):
-    """What needs no learning.
+    """Figures of predictions that need no learning.
 
     Attributes:
         mean: mean squared error of each modality, model units, predicted by the mean of the training part.
-        previous: the same, predicted by what was seen a step before, over the samples that have such a step.
+        previous: the same, predicted by the observation of the step before, over the samples that have such a step.
         contact_majority: accuracy of always giving the more frequent answer.
-        contact_previous: of contact staying as it is.
+        contact_previous: accuracy of predicting that contact stays as it is.
         pose_mean: mean squared error of always giving the mean pose.
-        pose_previous: of the pose staying as it is.
+        pose_previous: mean squared error of predicting that the pose stays as it is.
         position_mean: as `pose_mean`, of the position alone.
-        position_previous: likewise.
+        position_previous: as `pose_previous`, of the position alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,7 +56,7 @@ class Judgement(BaseModel):
         data: folder name.
         evaluation: errors and log-likelihoods of all subsets.
         baselines: to compare with.
-        probes: by subset; none where there are too few trajectories to fit them on others than are judged.
+        probes: by subset; none where there are too few trajectories to fit and to judge them on different ones.
         robustness: curves.
     """
 
@@ -80,7 +80,7 @@ def judge(
     draws: int,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Judgement:
-    """Judge a model on samples that it was not trained on; deterministic.
+    """Judge a model on samples that it was not trained on; the same input gives the same figures.
 
     Args:
         probe_training: other trajectories, to fit the probes on; None takes 70 % of the trajectories of `samples`, and
@@ -88,7 +88,7 @@ def judge(
         name: of the checkpoint, and of the logs.
         most: use at most so many samples, evenly spaced; four times as many for the probes.
         draws: for the log-likelihoods.
-        on_stage: called with what begins, for progress.
+        on_stage: called with the name of each stage when it begins, for progress.
     """
     model, subsets = loaded.model, all_subsets(loaded.model.names)
     to_fit, to_probe = (probe_training, samples) if probe_training is not None else _parts(samples)
@@ -145,11 +145,11 @@ def _parts(samples: Samples) -> tuple[Samples | None, Samples]:
 
 
 def baselines_of(samples: Samples, probed: Samples, loaded: Checkpoint, most: int | None) -> Baselines:
-    """Figures of what needs no learning.
+    """Compute the figures of predictions that need no learning.
 
     Args:
-        samples: for the modalities' errors, of which `most` bounds the number.
-        probed: for the labels', those that the probes are judged on.
+        samples: for the errors of the modalities; `most` bounds their number.
+        probed: for the labels; the samples that the probes are judged on.
     """
     index = evenly(len(samples), most)
     mean, previous = {}, {}
@@ -159,7 +159,7 @@ def baselines_of(samples: Samples, probed: Samples, loaded: Checkpoint, most: in
             x = samples.batch(chunk)[0][name]
             total += float((x - loaded.mean[name]).flatten(1).square().mean(dim=1).double().sum())
             count += len(chunk)
-            # Samples are in order of time: the one before, where it is of the step before.
+            # Samples are in order of time. The one before counts only where it is of the step before.
             has = (chunk > 0) & (samples.previous[chunk] == samples.rows[chunk - 1])
             has &= samples.available[chunk - 1, m]
             before = samples.batch(chunk[has] - 1)[0][name]

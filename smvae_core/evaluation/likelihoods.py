@@ -10,6 +10,7 @@ in one call, and sums are streamed, so that memory does not grow with the sample
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -179,7 +180,7 @@ def _importance(
             log_ratio = _log_prior(z) - posterior.log_prob(z)
             log_p = {name: _log_p(decoder, seen[name], z) for name, decoder in decoders.items()}
             for some, total in zip(targets, sums):
-                total.add(log_ratio + sum(log_p[name] for name in some))
+                total.add(log_ratio + reduce(torch.add, (log_p[name] for name in some)))
         parts.append([total.estimate() for total in sums])
     model.train(training)
     return [Estimate(*(torch.cat(x) for x in zip(*of_one))) for of_one in zip(*parts)]
@@ -204,7 +205,7 @@ def _from_prior(model: MultimodalVAE, batch: Batch, names: Sequence[str], sample
     for drawn in _blocks(samples, _DECODED[device.type]):
         z = torch.randn(drawn, model.configuration.latent, device=device, dtype=dtype, generator=generator)
         log_p = (of.log_likelihood_of_pairs(seen[name], of.parameters(z)) for name, of in decoders.items())
-        total.add(sum(log_p))
+        total.add(reduce(torch.add, log_p))
     model.train(training)
     return Estimate(*(x[which.to(device)] for x in total.estimate()))
 

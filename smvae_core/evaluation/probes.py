@@ -1,4 +1,4 @@
-"""Linear probes on the frozen latent, as the benchmark papers judge it: contact of the next step, and its pose."""
+"""Linear probes on the frozen latent, as in the benchmark papers: contact and pose of the next step."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,14 +18,14 @@ from smvae_core.subsets import Subset, evenly, subset_mask
 
 
 class ProbeScores(BaseModel):
-    """What the latent of one subset tells of the next step; a figure whose labels are not there is None.
+    """Figures of the probes of one subset; a figure without labels is None.
 
     Attributes:
         subset: modalities that the posterior saw.
-        samples: judged.
-        contact_accuracy: share of right answers to whether the peg will touch.
+        samples: number of samples judged.
+        contact_accuracy: fraction of right answers to whether the peg will touch.
         pose_mse: mean squared error over x, y, z in metres and yaw in radians, as the papers mix them; yaw weighs most.
-        position_mse: over x, y, z alone, in m².
+        position_mse: mean squared error over x, y, z alone, in m².
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,10 +38,10 @@ class ProbeScores(BaseModel):
 
 
 class Probe:
-    """Logistic regression of contact and ridge regression of pose on one subset's standardised posterior means."""
+    """A logistic regression of contact and a ridge regression of pose on the standardised posterior means of a subset."""
 
     def __init__(self, means: np.ndarray, contact: np.ndarray, pose: np.ndarray) -> None:
-        """Fit.
+        """Fit both regressions.
 
         Args:
             means: (N, L).
@@ -57,7 +57,7 @@ class Probe:
             self._pose = _fitted(Ridge(alpha=1.0), means[known], pose[known])
 
     def scores(self, subset: Subset, means: np.ndarray, contact: np.ndarray, pose: np.ndarray) -> ProbeScores:
-        """Judge on other samples, as the constructor takes them."""
+        """Judge on other samples; arguments as for the constructor."""
         accuracy = pose_mse = position_mse = None
         known = ~np.isnan(contact)
         if self._contact is not None and known.any():
@@ -78,11 +78,11 @@ class Probe:
 def fit_probes(
     model: MultimodalVAE, samples: Samples, subsets: Sequence[Subset], most: int | None = None
 ) -> dict[Subset, Probe]:
-    """A probe for each subset that some sample has.
+    """Fit a probe for each subset that some sample has.
 
     Args:
-        samples: to fit on; none of the trajectories that will be judged.
-        most: use at most so many, evenly spaced.
+        samples: of other trajectories than those that will be judged.
+        most: use at most so many samples, evenly spaced.
     """
     index = evenly(len(samples), most)
     means = posterior_means(model, samples, subsets, index)
@@ -118,10 +118,10 @@ def posterior_means(
     change: Callable[[Batch, Tensor], tuple[Batch, Tensor]] = lambda batch, available: (batch, available),
     batch_size: int = 128,
 ) -> np.ndarray:
-    """μ of each sample from each subset of what it has, (S, N, L), float32.
+    """Return μ of each sample from what it has of each subset, (S, N, L), float32.
 
     Args:
-        change: what happens to a batch and its mask (B, M) before the model sees them.
+        change: applied to each batch and its mask (B, M) before the model sees them.
     """
     device = next(model.parameters()).device
     training, means = model.training, []
@@ -138,6 +138,6 @@ def posterior_means(
 
 def _fitted(estimator: LogisticRegression | Ridge, means: np.ndarray, labels: np.ndarray) -> Pipeline:
     with warnings.catch_warnings():
-        # A thousand iterations are the protocol; what they reach is the figure.
+        # The protocol is a thousand iterations, converged or not.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return make_pipeline(StandardScaler(), estimator).fit(means, labels)

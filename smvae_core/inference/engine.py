@@ -149,9 +149,9 @@ class Engine:
             if self._undecided:
                 self._choose()
                 self._undecided = False
-        zeros = {modality.name: np.zeros(modality.shape, np.float32) for modality in self.modalities}
+        arrays, _ = trial(self.metadata.model)
         for _ in range(3):
-            self.infer(zeros, predict=list(zeros))
+            self.infer(arrays, predict=list(arrays))
 
     def release(self) -> None:
         """Free the memory of the GPU; nothing can be inferred until `warm_up`. A GPU that is lost is no obstacle."""
@@ -198,6 +198,7 @@ class Engine:
 
         Args:
             arrays: by modality, float32 (*shape), model units; any subset, the empty one too (it gives the prior).
+                An array that carries too little information (`Modality.min_valid`) counts as absent.
             predict: modalities to predict, present or not.
 
         Raises:
@@ -233,6 +234,8 @@ class Engine:
         for name in predict:
             self.modality(name)
         names = self._names
+        arrays = {name: array for name, array in arrays.items() if self.modality(name).is_valid(array)}
+        subsets = [[name for name in subset if name in arrays] for subset in subsets]
         masks = np.array([[name in subset for name in names] for subset in subsets])
         with device_errors(self.device):
             mean, log_variance, attention, predictions = self._running.run(arrays, masks, predict)

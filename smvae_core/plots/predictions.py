@@ -1,4 +1,4 @@
-"""Rows of pictures: what the cameras saw beside what the model predicts."""
+"""Rows of pictures: what the cameras saw, and what the model predicts."""
 
 from collections.abc import Mapping
 
@@ -13,10 +13,13 @@ _PICTURES = 6
 
 
 def picture_rows(model: MultimodalVAE, samples: Samples, count: int = _PICTURES) -> dict[str, list[np.ndarray]]:
-    """Rows of images (S, S, 3), uint8, label to `count` of them: what the cameras saw, and each camera predicted from
-    everything, from everything but itself, and from the senses that are no camera.
+    """Draw what the cameras saw, and each camera predicted from several subsets.
 
-    Samples are evenly spaced among those that have everything, or among all where none has.
+    The subsets are everything, everything but the camera itself, and the modalities that are not images. Samples are
+    evenly spaced among those that have everything, or among all where none has.
+
+    Returns:
+        Label of each row to `count` images (S, S, 3), uint8.
     """
     whole = np.flatnonzero(samples.available.all(axis=1))
     whole = whole if len(whole) else np.arange(len(samples))
@@ -46,10 +49,10 @@ def picture_rows(model: MultimodalVAE, samples: Samples, count: int = _PICTURES)
 def shown(
     model: MultimodalVAE, camera: str, images: torch.Tensor, limits: tuple[float, float] | None = None
 ) -> list[np.ndarray]:
-    """Images (B, *shape) in model units as pictures (S, S, 3), uint8.
+    """Convert images (B, *shape) in model units to pictures (S, S, 3), uint8.
 
     Args:
-        limits: the near and far of `depth_picture`, by default those of these images.
+        limits: the near and far of `depth_picture`; by default they suit these images.
     """
     physical = [model.modalities[camera].to_physical(image) for image in images.cpu().numpy()]
     if model.modalities[camera].preprocessing.kind == "depth":
@@ -58,7 +61,7 @@ def shown(
 
 
 def tiled(rows: Mapping[str, list[np.ndarray]]) -> np.ndarray | None:
-    """The rows as one picture (H, W, 3), uint8, without labels; None where there are none."""
+    """Join the rows to one picture (H, W, 3), uint8, without labels; None if there are no rows."""
     return np.concatenate([np.concatenate(row, axis=1) for row in rows.values()]) if rows else None
 
 

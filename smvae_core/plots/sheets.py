@@ -1,8 +1,9 @@
-"""Picture sheets: labelled rows of images, and what one picture of each modality looks like."""
+"""Picture sheets, tables in colours, curves and scatter plots, written as PNG files."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
+from matplotlib.figure import Figure  # noqa: E402
 
-# So a picture of 64 pixels, 67 with its gap, is drawn exactly twice as large: sharp, and half the bytes.
+# At this resolution a picture of 64 pixels, 67 with its gap, is drawn exactly twice as large: sharp, in few bytes.
 _DPI = 107.2
 
 
@@ -21,15 +23,15 @@ def picture_sheet(
     """Write a PNG with one labelled row of images each; the same input gives the same bytes.
 
     Args:
-        rows: label to images, each (H, W, 3) uint8 or what `depth_picture` gives. A missing one may be None.
+        rows: label to images, each (H, W, 3) uint8; None for a missing one.
         columns: heading of each column.
     """
     width = max(len(images) for images in rows.values())
     figure = plt.figure(figsize=(1.25 * width, 1.25 * len(rows)))
-    # One for all: matplotlib needs 20 ms for each.
+    # One axes object for all rows: matplotlib needs 20 ms for each.
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     for place, (label, images) in enumerate(rows.items()):
-        # A picture and the gap after it are a square of 1, whatever their pixels.
+        # A picture and the gap after it are a square of side 1.
         row, step = _side_by_side(images, width)
         axes.imshow(row, extent=(0.0, row.shape[1] / step, place + row.shape[0] / step, place))
         axes.text(-0.06, place + row.shape[0] / step / 2, label, ha="right", va="center", fontsize=9)
@@ -44,7 +46,7 @@ def picture_sheet(
 
 
 def depth_picture(metres: np.ndarray, near: float, far: float) -> np.ndarray:
-    """Depth (H, W) in metres as uint8 (H, W, 3): near is bright, beyond `far` is dark, no reading is grey."""
+    """Draw depth (H, W) in metres as uint8 (H, W, 3): near is bright, beyond `far` is dark, no reading is grey."""
     closeness = np.clip((far - metres) / max(far - near, 1e-6), 0.0, 1.0)
     picture = (matplotlib.colormaps["magma"](closeness)[..., :3] * 255).astype(np.uint8)
     picture[metres <= 0.0] = 128
@@ -52,7 +54,7 @@ def depth_picture(metres: np.ndarray, near: float, far: float) -> np.ndarray:
 
 
 def depth_range(metres: np.ndarray) -> tuple[float, float]:
-    """A near and a far limit for `depth_picture` that suit all of `metres`: its 1st and 99th percentile of readings."""
+    """Return a near and a far limit for `depth_picture`: the 1st and 99th percentile of the readings in `metres`."""
     readings = metres[metres > 0.0]
     if readings.size == 0:
         return 0.0, 1.0
@@ -123,7 +125,7 @@ def scatter(
 
 
 def _side_by_side(images: Sequence[np.ndarray | None], width: int) -> tuple[np.ndarray, int]:
-    """The images of a row as one, and the pixels from one to the next; white where there is none."""
+    """Join the images of a row, white where one is missing; also return the pixels from one image to the next."""
     height, side = (max((x.shape[axis] for x in images if x is not None), default=1) for axis in (0, 1))
     step = max(height, side) + max(1, side // 20)
     row = np.full((height, step * width, 3), 255, np.uint8)
@@ -133,7 +135,7 @@ def _side_by_side(images: Sequence[np.ndarray | None], width: int) -> tuple[np.n
     return row, step
 
 
-def _save(figure: plt.Figure, path: Path, **options: str | float) -> None:
+def _save(figure: Figure, path: Path, **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         whole = Path(folder) / path.name

@@ -155,8 +155,17 @@ def _looks(form: str, data: Path) -> tuple[Modality, ...]:
     }
     if form == "pictures" and any(t.name == "pictures with masks" for t in FORMATS[form].find(data)):
         looks["mask"] = ("mask", Grey())
+    # A mask or an edge image that is all black says that there is nothing: it counts as present.
+    drawn = {"edges": 0.0, "mask": 0.0}
     return tuple(
-        Modality(name=name, source=source, preprocessing=record, network="image", likelihood="bernoulli")
+        Modality(
+            name=name,
+            source=source,
+            preprocessing=record,
+            network="image",
+            likelihood="bernoulli",
+            min_valid=drawn.get(name),
+        )
         for name, (source, record) in looks.items()
     )
 

@@ -50,6 +50,7 @@ def set_arrays(bindings: Iterable[Binding], sample_set: SampleSet) -> tuple[dict
 
     Returns:
         By modality, float32 (*shape) in model units; and by rejected modality, why its messages cannot be used.
+        Messages that carry too little information (`Modality.min_valid`) are rejected.
     """
     arrays, rejected = {}, {}
     for binding in bindings:
@@ -58,7 +59,9 @@ def set_arrays(bindings: Iterable[Binding], sample_set: SampleSet) -> tuple[dict
         if samples is not None:
             try:
                 raw = raw_array(binding, [sample.data for sample in samples])
-                arrays[name] = binding.modality.to_model(raw)
+                array = binding.modality.to_model(raw)
+                binding.modality.check_valid(array)
+                arrays[name] = array
             except (ConversionError, ModalityError) as error:
                 rejected[name] = str(error)
     return arrays, rejected

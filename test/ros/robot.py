@@ -128,7 +128,7 @@ class Robot:
         self.sent: Counter[str] = Counter()
         self.force = np.full(6, 0.1)
         self.action = np.full(4, 0.1)
-        self.rgb = image(np.full((48, 64, 3), 100, np.uint8))
+        self.rgb = image(colours())
         self.depth = image(np.full((48, 64), 1.0, np.float32))
         self.latents: list[Latent] = self.listen("latent", Latent)
         self.status: FusionStatus | None = None
@@ -328,6 +328,12 @@ def fusion_starter(log: Path) -> Iterator[Callable[..., tuple[Robot, FusionProce
 def header(name: str, stamp_ns: int) -> Header:
     """A header in the frame of a modality's sensor."""
     return Header(stamp=Time(nanoseconds=stamp_ns).to_msg(), frame_id=FRAMES[name])
+
+
+def colours(height: int = 48, width: int = 64) -> np.ndarray:
+    """Return a picture (height, width, 3) that is not constant: a constant one counts as absent."""
+    columns = np.linspace(40, 160, width).astype(np.uint8)
+    return np.broadcast_to(columns[None, :, None], (height, width, 3)).copy()
 
 
 def image(pixels: np.ndarray) -> Image:

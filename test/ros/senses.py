@@ -20,9 +20,9 @@ from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 from smvae_core.preprocessing import RGB, Depth, Force, Vector
 from smvae_ros.conversions.arrays import fill_image, fill_wrench
 
-from .robot import STEP_S, Robot
+from .robot import STEP_S, Robot, colours
 
-_COLOUR = np.full((48, 64, 3), 100, np.uint8)
+_COLOUR = colours()
 _METRES = np.full((48, 64), 1.0, np.float32)
 FORCE_BACK = 15
 """Samples of a force window before its newest."""

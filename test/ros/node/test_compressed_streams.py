@@ -24,7 +24,7 @@ from smvae_ros.settings import default_settings
 
 from ..command import smvae
 from ..conversions.test_compressed import encoded, headed
-from ..robot import STEP_S, FusionProcess, Robot, fusion_starter
+from ..robot import STEP_S, FusionProcess, Robot, colours, fusion_starter
 
 TOPICS = {"rgb": "/camera/color/image_raw/compressed", "depth": "/camera/depth/image_raw/compressedDepth"}
 FORMATS = {"rgb": "rgb8; png compressed bgr8", "depth": "16UC1; compressedDepth png"}
@@ -126,7 +126,7 @@ def test_the_node_fuses_compressed_cameras_and_goes_on_where_one_sends_no_pictur
     robot, process = start(checkpoint=checkpoint, **streams)
     predicted = {name: robot.listen(f"predicted/{name}", Image) for name in TOPICS}
     data = {
-        "rgb": cv2.imencode(".jpg", np.full((48, 64, 3), 100, np.uint8))[1].tobytes(),
+        "rgb": cv2.imencode(".jpg", colours())[1].tobytes(),
         "depth": headed(np.full((48, 64), 1000, np.uint16)),
     }
     publishers = {name: robot.node.create_publisher(CompressedImage, topic, 10) for name, topic in TOPICS.items()}

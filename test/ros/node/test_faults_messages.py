@@ -10,7 +10,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from smvae_ros.msg import Latent
 
-from ..robot import ALL, FusionProcess, Robot, fusion_and_robot, image, stamp_ns
+from ..robot import ALL, FusionProcess, Robot, colours, fusion_and_robot, image, stamp_ns
 
 COLOUR = np.arange(48 * 64 * 3, dtype=np.uint32).reshape(48, 64, 3).astype(np.uint8)
 METRES = np.linspace(0.2, 1.8, 48 * 64, dtype=np.float32).reshape(48, 64)
@@ -169,15 +169,37 @@ def test_depth_without_readings_gives_finite_latents_as_if_it_said_zero(robot: R
     holes[:20], holes[20:30], holes[30:40], zeros[:40] = np.nan, np.inf, -np.inf, 0.0
     expected = latent_of(robot, "depth", image(zeros))
     assert latent_of(robot, "depth", image(holes)).mean == expected.mean
-    blind = latent_of(robot, "depth", image(np.full_like(METRES, np.nan)))
-    assert np.isfinite([*blind.mean, *blind.log_variance]).all()
     assert rejected(robot) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "blank", "reason"),
+    [
+        ("depth", image(np.full_like(METRES, np.nan)), "expected at least 5 % pixels with a reading, found 0 %"),
+        (
+            "rgb",
+            image(np.zeros((48, 64, 3), np.uint8)),
+            "expected at least 1 % pixels that differ from the mean colour",
+        ),
+    ],
+)
+def test_a_blind_camera_counts_as_absent_and_is_named(robot: Robot, name: str, blank: Image, reason: str) -> None:
+    others = [other for other in ALL if other != name]
+    robot.sending -= {name}
+    expected = robot.wait_for_set(*others)
+    robot.sending |= {name}
+    robot.wait_for_set(*ALL)
+    setattr(robot, name, blank)
+    found = robot.wait_for_set(*others)
+    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-6)
+    np.testing.assert_allclose(found.log_variance, expected.log_variance, atol=1e-6)
+    robot.wait(lambda: reason in robot.diagnostics[f"fusion: {name}"].message, reason)
 
 
 def test_a_resolution_that_changes_midway_changes_nothing_else(robot: Robot) -> None:
     before = rejected(robot)
-    for height, width in ((480, 640), (64, 64), (97, 31), (1, 1), (48, 64)):
-        robot.rgb = image(np.full((height, width, 3), 100, np.uint8))
+    for height, width in ((480, 640), (64, 64), (97, 31), (1, 2), (48, 64)):
+        robot.rgb = image(colours(height, width))
         robot.depth = image(np.full((height, width), 1.0, np.float32))
         wait_for_set_after(robot, robot.sent_ns[-1])
     assert rejected(robot) == before
