@@ -102,12 +102,12 @@ class RGB(_Record):
             raise PreprocessingError(f"expected a uint8 image (H, W, 3), found {raw.dtype} {raw.shape}")
         if raw.shape[:2] != (self.size, self.size):
             raw = _resized(raw, self.size)
-        return raw.transpose(2, 0, 1)
+        return np.transpose(raw, (2, 0, 1))
 
     def invert(self, x: Array) -> Array:
         """Convert float32 (3, size, size) to uint8 (size, size, 3)."""
         pixels: Array = np.rint(np.clip(x, 0.0, 1.0) * 255.0).astype(np.uint8)
-        return pixels.transpose(1, 2, 0)
+        return np.transpose(pixels, (1, 2, 0))
 
     def valid_share(self, x: Array) -> Array:
         """Return the part of the pixels, 0 to 1, that differ from the mean colour: 0 for a constant image.
@@ -148,10 +148,10 @@ class Grey(_Record):
         """
         if raw.dtype != np.uint8 or not _is_plane(raw):
             raise PreprocessingError(f"expected a grey uint8 image (H, W), found {raw.dtype} {raw.shape}")
-        raw = raw.reshape(raw.shape[:2])
-        if raw.shape[:2] != (self.size, self.size):
-            raw = _resized(raw, self.size)
-        return raw[None]
+        plane: Array = raw.reshape(raw.shape[:2])
+        if plane.shape != (self.size, self.size):
+            plane = _resized(plane, self.size)
+        return plane[None]
 
     def invert(self, x: Array) -> Array:
         """Convert float32 (1, size, size) to uint8 (size, size, 3), three equal channels, as pictures are shown and sent."""
@@ -255,7 +255,7 @@ class Force(_Record):
         if not np.isfinite(newest).all():
             raise PreprocessingError("expected finite forces and torques, found NaN or infinity")
         squashed: Array = np.tanh(newest / np.asarray(self.scale, np.float32))
-        return squashed.T
+        return np.transpose(squashed)
 
     def invert(self, x: Array) -> Array:
         """Convert float32 (C, window) to (window, C) in N and N·m; the squash is inverted up to 0.999 of its range."""
