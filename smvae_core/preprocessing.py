@@ -154,7 +154,7 @@ class Grey(_Record):
         return plane[None]
 
     def invert(self, x: Array) -> Array:
-        """Convert float32 (1, size, size) to uint8 (size, size, 3), three equal channels, as pictures are shown and sent."""
+        """Convert float32 (1, size, size) to uint8 (size, size, 3), three equal channels, for showing and sending."""
         grey = np.rint(np.clip(x[0], 0.0, 1.0) * 255.0).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
 

@@ -1,7 +1,7 @@
 """Prediction errors by subset: the one place where errors become normalised errors (NMSE).
 
-`ErrorSums` adds up the errors of single samples; `Evaluation` holds the means that are shown and saved. `merged` joins the
-evaluations of several processes or bags.
+`ErrorSums` adds up the errors of single samples; `Evaluation` holds the means that are shown and saved. `merged` joins
+the evaluations of several processes or bags.
 """
 
 from collections.abc import Sequence

@@ -4,8 +4,8 @@
 >>> joint.value.mean(), joint.error                                 # nats
 >>> log_likelihoods(model, batch, ["image"], ["label"])             # all three at once, from the same samples
 
-Any modalities and any system will do: a mixture is sampled from, and weighed by, its exact density. Many z are decoded
-in one call, and sums are streamed, so that memory does not grow with the samples.
+This works for any modalities and any system: a mixture is sampled from, and weighed by, its exact density. Many z are
+decoded in one call, and sums are streamed, so that memory does not grow with the samples.
 """
 
 import math
@@ -35,11 +35,11 @@ class EstimatorError(SMVAEError):
 
 
 class Estimate(NamedTuple):
-    """Of N data points, float64, on the model's device.
+    """The estimate for N data points, float64, on the model's device.
 
     Attributes:
-        value: the logarithm of the estimated likelihood, (N,), in nats. The likelihood is without bias, its logarithm is
-            low by about error² / 2.
+        value: the logarithm of the estimated likelihood, (N,), in nats. The likelihood is without bias; its logarithm
+            is low by about error² / 2.
         error: standard error of `value`, (N,), by the spread of the importance weights.
     """
 
@@ -48,7 +48,7 @@ class Estimate(NamedTuple):
 
 
 class LogLikelihoods(NamedTuple):
-    """Of the same data points, from the same samples: marginal log p(x), joint log p(x, y), conditional log p(x | y)."""
+    """Marginal log p(x), joint log p(x, y) and conditional log p(x | y) of the same data points and samples."""
 
     marginal: Estimate
     joint: Estimate
@@ -63,16 +63,17 @@ def log_marginal(
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """Log p of the target modalities together: log mean_s p(targets | z_s) p(z_s) / q(z_s | proposal).
+    """Estimate log p of the target modalities together: log mean_s p(targets | z_s) p(z_s) / q(z_s | proposal).
 
     Args:
         batch: observations (N, *shape), each sample with all that is named.
-        proposal: modalities that the importance distribution sees; by default the targets. None at all: the prior.
-        samples: a data point.
-        seed: the same one gives the same figures on the same device.
+        proposal: modalities that the importance distribution sees; by default the targets. An empty one is the prior.
+        samples: importance samples for each data point.
+        seed: the same seed gives the same figures on the same device.
 
     Raises:
-        EstimatorError: an unknown modality, one that the batch lacks, one named twice, or none; no data point; no sample.
+        EstimatorError: an unknown modality, one that the batch lacks, one named twice, or none; no data point; no
+            sample.
         BatchError: the batch does not fit the model.
     """
     return _importance(model, batch, [targets], targets if proposal is None else proposal, samples, seed)[0]
@@ -88,11 +89,11 @@ def log_conditional(
     prior_samples: int = PRIOR_SAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """Log p(targets | given): the joint, by importance sampling, less log p(given), by samples of the prior.
+    """Estimate log p(targets | given): the joint, by importance sampling, less log p(given), by samples of the prior.
 
     The samples of the prior are the same for all data points, and each distinct observation is compared once. Where
-    `given` is continuous and precise few of them come near it, and log p(given) comes out too low; the difference of two
-    `log_marginal` is the better estimate then.
+    `given` is continuous and precise, few of these samples come near it, and log p(given) comes out too low; then the
+    difference of two `log_marginal` is the better estimate.
 
     Args and errors: as `log_marginal`; by default the proposal sees targets and given.
     """
@@ -109,11 +110,11 @@ def log_likelihoods(
     prior_samples: int = PRIOR_SAMPLES,
     seed: int = 0,
 ) -> LogLikelihoods:
-    """Log p(x), log p(x, y) and log p(x | y) from the same samples of one proposal, by default q(z | x, y).
+    """Estimate log p(x), log p(x, y) and log p(x | y) from the same samples of one proposal, by default q(z | x, y).
 
-    For discrete y the estimates keep the order that holds of the true values, whatever the model and the samples:
-    log p(x, y) ≤ log p(x), since each weight of the one is that of the other times p(y | z) ≤ 1, and
-    log p(x | y) ≥ log p(x, y), since the estimate of p(y) is a mean of such.
+    For discrete y the estimates keep the order of the true values, whatever the model and the samples. log p(x, y) is
+    at most log p(x), since each of its weights is a weight of log p(x) times p(y | z) ≤ 1. log p(x | y) is at least
+    log p(x, y), since the estimate of p(y) is a mean of such probabilities.
 
     Args and errors: as `log_marginal`.
     """
@@ -125,21 +126,21 @@ def log_likelihoods(
 
 
 class _LogMeanExp:
-    """The logarithm of a mean of exponentials, and its standard error, of numbers that come in blocks."""
+    """The logarithm of a mean of exponentials, and its standard error, for numbers that come in blocks."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first = self.second = torch.tensor(-math.inf, dtype=torch.float64)
 
     def add(self, log_weight: Tensor) -> None:
-        """(S, N)."""
+        """Add the logarithms of S weights of each data point, (S, N)."""
         log_weight = log_weight.double()
         self.count += len(log_weight)
         self.first = torch.logaddexp(self.first.to(log_weight.device), log_weight.logsumexp(dim=0))
         self.second = torch.logaddexp(self.second.to(log_weight.device), (2 * log_weight).logsumexp(dim=0))
 
     def estimate(self) -> Estimate:
-        """By the delta method: the standard error of a logarithm is that of the mean, relative to the mean."""
+        """Return the estimate; its error by the delta method: the standard error of the mean, relative to the mean."""
         spread = (self.second - 2 * self.first).exp() - 1 / self.count
         error = (spread.clamp(min=0.0) * self.count / max(self.count - 1, 1)).sqrt()
         return Estimate(self.first - math.log(self.count), error)
@@ -154,7 +155,7 @@ def _importance(
     samples: int,
     seed: int,
 ) -> list[Estimate]:
-    """Of each set of targets, all from the same z."""
+    """Estimate the likelihood of each set of targets, all from the same z."""
     for some in targets:
         _named_once(some)
     names = list(dict.fromkeys(name for some in targets for name in some))
@@ -188,7 +189,7 @@ def _importance(
 
 @torch.inference_mode()
 def _from_prior(model: MultimodalVAE, batch: Batch, names: Sequence[str], samples: int, seed: int) -> Estimate:
-    """Log E_{p(z)} p(names | z), once for each distinct observation."""
+    """Estimate log E_{p(z)} p(names | z), once for each distinct observation."""
     _named_once(names)
     count = _checked(model, batch, names, samples)
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
@@ -216,7 +217,7 @@ def _decoders(model: MultimodalVAE, names: Sequence[str]) -> dict[str, ModalityD
 
 
 def _log_p(decoder: ModalityDecoder, x: Tensor, z: Tensor) -> Tensor:
-    """Log p(x_m | z) of z (S, N, L): (S, N)."""
+    """Return log p(x_m | z) for z (S, N, L): (S, N)."""
     parameters = decoder.parameters(z.flatten(0, 1))
     return decoder.log_likelihood(x, parameters.unflatten(0, z.shape[:2]))
 
@@ -236,7 +237,7 @@ def _named_once(names: Sequence[str]) -> None:
 
 
 def _checked(model: MultimodalVAE, batch: Batch, names: Sequence[str], samples: int) -> int:
-    """How many data points the batch has."""
+    """Return the number of data points in the batch, after checking names and shapes."""
     for name in names:
         if name not in model.names:
             raise EstimatorError(f"expected modalities among {list(model.names)}, found '{name}'")

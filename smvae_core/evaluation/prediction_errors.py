@@ -1,7 +1,7 @@
 """How well every modality is predicted from every subset of modalities."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -52,17 +52,18 @@ def evaluate(
             noise = torch.randn(draws, len(rows), model.configuration.latent, generator=generator).to(device)
             choices = torch.rand(draws, len(rows), generator=chooser).to(device)
             held = (available[:, None] | ~masks).all(dim=2)
+            trivial = {name: _mean_square(x - mean[name].to(device)) for name, x in batch.items()}
             errors, nats = [], []
             for mask in masks:
                 posterior = model.fusion(embeddings, mask.expand_as(available))
                 predicted = model.predict(posterior.mean)
-                errors.append(_columns(model, lambda name: _mean_square(predicted[name] - batch[name])))
+                errors.append(_columns(model, {name: _mean_square(predicted[name] - x) for name, x in batch.items()}))
                 if draws:
                     nats.append(_log_mean_likelihood(model, batch, posterior, noise, choices))
             judged = held[:, :, None] & available[:, None]
             sums.add(
                 torch.where(judged, torch.stack(errors, dim=1), math.nan).cpu().numpy(),
-                _columns(model, lambda name: _mean_square(batch[name] - mean[name].to(device))).cpu().numpy(),
+                _columns(model, trivial).cpu().numpy(),
                 held.cpu().numpy(),
                 torch.stack(nats, dim=1).cpu().numpy() if draws else None,
             )
@@ -77,13 +78,14 @@ def _log_mean_likelihood(
     drawn = []
     for one, choice in zip(noise, choices):
         decoded = model.decode(posterior.sample(one, choice))
-        drawn.append(_columns(model, lambda name: log_likelihood(model.modalities[name], batch[name], decoded[name])))
+        nats = {name: log_likelihood(model.modalities[name], x, decoded[name]) for name, x in batch.items()}
+        drawn.append(_columns(model, nats))
     return torch.stack(drawn).logsumexp(dim=0) - math.log(len(drawn))
 
 
-def _columns(model: MultimodalVAE, figure: Callable[[str], Tensor]) -> Tensor:
-    """Return a figure of each modality, (B,), side by side: (B, M), double precision."""
-    return torch.stack([figure(name).double() for name in model.names], dim=1)
+def _columns(model: MultimodalVAE, figures: Batch) -> Tensor:
+    """Return the figures of the modalities, each (B,), side by side: (B, M), double precision."""
+    return torch.stack([figures[name].double() for name in model.names], dim=1)
 
 
 def _mean_square(x: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class ProbeScores(BaseModel):
 
 
 class Probe:
-    """A logistic regression of contact and a ridge regression of pose on the standardised posterior means of a subset."""
+    """Regressions of contact (logistic) and pose (ridge) on the standardised posterior means of one subset."""
 
     def __init__(self, means: np.ndarray, contact: np.ndarray, pose: np.ndarray) -> None:
         """Fit both regressions.

@@ -1,0 +1,238 @@
+"""Calibration: whether σ and predicted intervals say how far off the model is, by subset.
+
+**σ.** The posterior of a subset should cover the posterior of everything: z², the mean of
+[(μ_full − μ_S)² + σ_full²] / σ_S², is 1 for the exact posterior, whatever the subset, since the variance given S is the
+mean variance given everything plus the variance of the mean given everything.
+
+**Intervals.** The interval of an entry (a pixel, a number) around its prediction x̂ has the half-width √(r² + (t·s)²)
+where the modality is not in the subset, and √(r² − (n·s)²) where it is: having seen the entry, the model has taken up a
+part of its noise. s is the standard deviation of the prediction over draws of the posterior. n and t are the quantiles
+of the normal distribution and of Student's t; t where s, which is estimated from few draws, adds to the width. r is the
+residual scale of the entry at that level, the same for every subset. It is measured on the calibration part with
+everything given: r² = q² + (n·s)², where q is the quantile of |x − x̂|. For a linear-Gaussian model all of this is
+exact. No temperature is applied: σ is judged as it is.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import norm, t
+from torch import Tensor
+
+from smvae_core.calibration import Calibration, SubsetCalibration
+from smvae_core.data.formats.protocol import LogError
+from smvae_core.data.samples import Samples
+from smvae_core.data.splits import split_by_trajectory
+from smvae_core.model.vae import Batch, MultimodalVAE
+from smvae_core.subsets import Subset, all_subsets, evenly, subset_mask
+from smvae_core.systems.posterior import Posterior
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Levels of the predicted intervals that are measured."""
+ACTIVE = 0.05
+"""Mean KL, nats, above which a dimension of the latent is active."""
+SAMPLES = 128
+"""Most samples of each part, by default."""
+DRAWS = 16
+_BATCH = 16
+# Standard deviation over the calibration part, model units, up to which an entry does not vary.
+_CONSTANT = {True: 0.02, False: 1e-6}
+
+
+def calibrate(
+    model: MultimodalVAE,
+    samples: Samples,
+    most: int | None = SAMPLES,
+    subsets: Sequence[Subset] | None = None,
+    draws: int = DRAWS,
+) -> Calibration:
+    """Measure the calibration of a model on samples that it was not trained on; the same input gives the same figures.
+
+    Args:
+        model: left in the mode (training or evaluation) that it was in.
+        samples: split by trajectory, one half for the residuals and the other for the figures. A single trajectory is
+            split in the middle.
+        most: use at most so many samples of each half, evenly spaced.
+        subsets: by default all.
+        draws: of z, for the spread of predictions.
+    """
+    subsets = all_subsets(model.names) if subsets is None else subsets
+    fitted_on, tested_on, split = _halves(samples)
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        residuals = _residuals(model, fitted_on, most, draws)
+        figures = _figures(model, tested_on, most, draws, subsets, residuals)
+    model.train(training)
+    return Calibration(
+        fitted_on=fitted_on.held,
+        tested_on=tested_on.held,
+        samples=(len(evenly(len(fitted_on), most)), len(evenly(len(tested_on), most))),
+        split=split,
+        latent=model.configuration.latent,
+        active=int(figures.active.sum()),
+        levels=LEVELS,
+        subsets=tuple(_row(model, figures, s, subset) for s, subset in enumerate(subsets)),
+    )
+
+
+class _Residual(NamedTuple):
+    """The residual of one modality: scales r by level, (levels, D), and which entries vary, (D,)."""
+
+    scale: Tensor
+    varies: Tensor
+
+
+class _Figures:
+    """Sums over the test samples."""
+
+    def __init__(self, subsets: int, modalities: int, latent: int) -> None:
+        self.samples = 0
+        self.full_kl = torch.zeros(latent, dtype=torch.float64)
+        self.held = torch.zeros(subsets, dtype=torch.int64)
+        self.kl = torch.zeros(subsets, dtype=torch.float64)
+        self.ratio = torch.zeros(subsets, latent, dtype=torch.float64)
+        self.entries = torch.zeros(subsets, modalities, dtype=torch.int64)
+        self.inside = torch.zeros(subsets, modalities, len(LEVELS), dtype=torch.int64)
+
+    @property
+    def active(self) -> Tensor:
+        """Which dimensions are active, (L,), bool."""
+        return self.full_kl / max(self.samples, 1) > ACTIVE
+
+
+def _halves(samples: Samples) -> tuple[Samples, Samples, str]:
+    try:
+        return *split_by_trajectory(samples, 0.5, seed=0), "trajectory"
+    except LogError:
+        middle = len(samples) // 2
+        return samples.select(np.arange(middle)), samples.select(np.arange(middle, len(samples))), "time"
+
+
+def _batches(model: MultimodalVAE, samples: Samples, most: int | None) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+    """Yield batches, their availability (B, M) and their embeddings."""
+    device = next(model.parameters()).device
+    index = evenly(len(samples), most)
+    for rows in np.array_split(index, -(-len(index) // _BATCH) or 1):
+        if len(rows):
+            batch, available = samples.batch(rows)
+            batch, available = {name: x.to(device) for name, x in batch.items()}, available.to(device)
+            yield batch, available, model.embed(batch, available)
+
+
+def _residuals(model: MultimodalVAE, samples: Samples, most: int | None, draws: int) -> dict[str, _Residual]:
+    """Measure the residuals of each modality from everything, entry by entry."""
+    generator = torch.Generator().manual_seed(0)
+    seen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in _continuous(model)}
+    for batch, available, embeddings in _batches(model, samples, most):
+        predicted, variance = _spread(model, model.fusion(embeddings, available), draws, generator)
+        for name, parts in seen.items():
+            here = available[:, model.names.index(name)]
+            error, spread = (x[here].flatten(1).cpu() for x in (predicted[name] - batch[name], variance[name]))
+            parts.append((batch[name][here].flatten(1).cpu(), error, spread))
+    residuals = {}
+    for name, parts in seen.items():
+        x, error, squared = (torch.cat(part) for part in zip(*parts))
+        if len(x):
+            quantiles = torch.from_numpy(np.quantile(error.abs().numpy(), LEVELS, axis=0))
+            scale = (quantiles.square() + _normal().square()[:, None] * squared.mean(dim=0)).sqrt()
+            residuals[name] = _Residual(scale, x.std(dim=0) > _CONSTANT[model.modalities[name].is_image])
+    return residuals
+
+
+def _figures(
+    model: MultimodalVAE,
+    samples: Samples,
+    most: int | None,
+    draws: int,
+    subsets: Sequence[Subset],
+    residuals: dict[str, _Residual],
+) -> _Figures:
+    figures = _Figures(len(subsets), len(model.names), model.configuration.latent)
+    masks, generator = subset_mask(model.names, subsets), torch.Generator().manual_seed(1)
+    normal, student = _normal(), _student(draws)
+    for batch, available, embeddings in _batches(model, samples, most):
+        full: Posterior = model.fusion(embeddings, available)
+        figures.samples += len(available)
+        figures.full_kl += _kl(full).sum(dim=0).cpu()
+        for s, mask in enumerate(masks.to(available.device)):
+            rows = torch.nonzero((available | ~mask).all(dim=1))[:, 0]
+            if not len(rows):
+                continue
+            posterior: Posterior = model.fusion(embeddings[rows], mask.expand(len(rows), -1))
+            figures.held[s] += len(rows)
+            figures.kl[s] += float(posterior.kl_to_prior().double().sum())
+            figures.ratio[s] += _ratio(full.mean[rows], full.log_variance[rows], posterior).sum(dim=0).cpu()
+            predicted, variance = _spread(model, posterior, draws, generator)
+            for name, (scale, varies) in residuals.items():
+                m = model.names.index(name)
+                here = available[rows, m]
+                error, squared = (
+                    x[here].flatten(1).cpu()[:, varies] for x in (predicted[name] - batch[name][rows], variance[name])
+                )
+                figures.entries[s, m] += error.numel()
+                change = -normal.square() if name in subsets[s] else student.square()
+                for level, r in enumerate(scale):
+                    inside = error.square() <= r[varies].square() + change[level] * squared
+                    figures.inside[s, m, level] += int(inside.sum())
+    return figures
+
+
+def _row(model: MultimodalVAE, figures: _Figures, s: int, subset: Subset) -> SubsetCalibration:
+    held, active = int(figures.held[s]), figures.active
+    return SubsetCalibration(
+        subset=subset,
+        samples=held,
+        z2=float(figures.ratio[s][active].mean()) / held if held and active.any() else None,
+        kl=float(figures.kl[s]) / max(held, 1),
+        coverage={
+            name: tuple((figures.inside[s, m] / figures.entries[s, m]).tolist())
+            for m, name in enumerate(model.names)
+            if figures.entries[s, m]
+        },
+    )
+
+
+def _spread(model: MultimodalVAE, posterior: Posterior, draws: int, generator: torch.Generator) -> tuple[Batch, Batch]:
+    """Predict from μ, and return the variance of the prediction about it over draws of z, by modality (B, *shape)."""
+    rows, latent = posterior.mean.shape
+    noise = torch.randn(draws, rows, latent, generator=generator).to(posterior.mean)
+    z = posterior.sample(noise, torch.rand(draws, rows, generator=generator).to(posterior.mean.device))
+    predicted = model.predict(posterior.mean)
+    drawn = model.predict(z.flatten(0, 1))
+    variance = {
+        name: (drawn[name].unflatten(0, (draws, rows)) - x).square().mean(dim=0) for name, x in predicted.items()
+    }
+    return predicted, variance
+
+
+def _ratio(mean: Tensor, log_variance: Tensor, posterior: Posterior) -> Tensor:
+    """Return [(μ_full − μ_S)² + σ_full²] / σ_S², (B, L), in double precision."""
+    mean, variance = mean.double(), log_variance.double().exp()
+    return ((mean - posterior.mean).square() + variance) / posterior.log_variance.double().exp()
+
+
+def _kl(posterior: Posterior) -> Tensor:
+    """Return the KL to the prior of each dimension, (B, L), by the moments of the posterior."""
+    mean, log_variance = posterior.mean.double(), posterior.log_variance.double()
+    return 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
+
+
+def _normal() -> Tensor:
+    """Return the half-width of each level in standard deviations."""
+    quantiles: NDArray[np.float64] = norm.ppf(0.5 + np.array(LEVELS) / 2)
+    return torch.from_numpy(quantiles)
+
+
+def _student(draws: int) -> Tensor:
+    """Return the half-width of each level in standard deviations that are estimated from so many draws."""
+    quantiles: NDArray[np.float64] = t.ppf(0.5 + np.array(LEVELS) / 2, draws)
+    return torch.from_numpy(quantiles)
+
+
+def _continuous(model: MultimodalVAE) -> list[str]:
+    """Return the modalities whose predictions have intervals: images and numbers, not labels."""
+    return [name for name, m in model.modalities.items() if m.is_image or m.likelihood in ("normal", "laplace")]
