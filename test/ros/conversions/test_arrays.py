@@ -229,7 +229,7 @@ def test_a_broken_cv_bridge_is_tried_once(cv_bridge: Callable[..., None]) -> Non
 
 def test_a_set_leaves_out_messages_that_cannot_be_converted_and_says_why() -> None:
     messages = {
-        "rgb": [image("rgb8", np.zeros((128, 128, 3), np.uint8))],
+        "rgb": [image("rgb8", np.tile(np.arange(128, dtype=np.uint8)[:, None], (128, 1, 3)))],
         "depth": [image("32FC1", np.ones((3, 3), np.float32))],
         "force": [wrench(*[float("nan")] * 6)],
     }
