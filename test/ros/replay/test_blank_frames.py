@@ -10,9 +10,8 @@ import pytest
 
 from smvae_core.data.formats.vision_touch import find_trajectories
 from smvae_ros.bags.from_logs import write_bag
-from smvae_ros.replay.faults import parse_what_if
+from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.run import replay
-from smvae_ros.settings import default_settings
 
 
 @pytest.mark.parametrize(("name", "key", "blank"), [("depth", "depth_data", np.nan), ("rgb", "image", 30)])
@@ -24,15 +23,8 @@ def test_a_blank_camera_gives_the_latents_of_an_absent_one(
         with h5py.File(path, "r+") as file:
             file[key][...] = blank
     write_bag(find_trajectories(blind)[0], tmp_path / "bag", fov=26.5)
-    found = replay(tmp_path / "bag", checkpoint, tmp_path / "found", default_settings, "cpu")
-    replay(
-        bag,
-        checkpoint,
-        tmp_path / "expected",
-        default_settings,
-        "cpu",
-        what_if=lambda settings: parse_what_if([name], [], [], settings),
-    )
+    found = replay(tmp_path / "bag", tmp_path / "found", ReplayJob(checkpoint, device="cpu"))
+    replay(bag, tmp_path / "expected", ReplayJob(checkpoint, device="cpu", drop=(name,)))
     blank_rows, absent_rows = (
         {row["stamp_ns"]: row for row in pq.read_table(tmp_path / out / "sets.parquet").to_pylist()}
         for out in ("found", "expected")
