@@ -63,6 +63,12 @@ class Calibration(BaseModel):
                 return row
         raise KeyError(subset)
 
+    @property
+    def origin(self) -> str:
+        """The samples that were used, in words."""
+        other = "of other trajectories" if self.split == "trajectory" else "of the later half of the same trajectory"
+        return f"residual scales measured on {self.samples[0]:,} samples, the rest on {self.samples[1]:,} {other}"
+
     def coverage(self, row: SubsetCalibration, level: float) -> dict[str, float]:
         """Return by modality the part of the entries inside the interval of a level, from one subset.
 

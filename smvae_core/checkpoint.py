@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
 import smvae_core
+from smvae_core.calibration import Calibration
 from smvae_core.configuration import Configuration
 from smvae_core.errors import SMVAEError, explain
 from smvae_core.files import write_atomically
@@ -61,6 +62,8 @@ class Metadata(BaseModel):
         model: enough to build the network.
         training: None for a model that was not trained by `smvae train`.
         metrics: errors on held-out samples, by subset; None for a model that was not evaluated.
+        calibration: how far σ and predicted intervals can be trusted, by subset; None for a model that was not
+            calibrated, as those of version 0.1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,6 +73,7 @@ class Metadata(BaseModel):
     model: ModelConfiguration
     training: TrainingRecord | None = None
     metrics: Evaluation | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,12 @@ def default_checkpoint() -> Path:
 
 
 def save(
-    path: Path, model: MultimodalVAE, mean: Batch, training: TrainingRecord | None, metrics: Evaluation | None
+    path: Path,
+    model: MultimodalVAE,
+    mean: Batch,
+    training: TrainingRecord | None,
+    metrics: Evaluation | None,
+    calibration: Calibration | None = None,
 ) -> None:
     """Write a checkpoint atomically: a reader sees the old file or the new one, never a part.
 
@@ -103,6 +112,7 @@ def save(
         mean: mean of each modality over the training part, (*shape), model units.
         training: None if the model was not trained by `smvae train`.
         metrics: errors on held-out samples.
+        calibration: of σ and predicted intervals, on held-out samples.
 
     Raises:
         CheckpointError: the folder cannot be written to.
@@ -113,6 +123,7 @@ def save(
         model=model.configuration,
         training=training,
         metrics=metrics,
+        calibration=calibration,
     )
     tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
     tensors |= {_MEAN + name: tensor for name, tensor in mean.items()}

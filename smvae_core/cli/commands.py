@@ -235,6 +235,8 @@ def evaluate(
         )
     console.print(tables.error_table(found.evaluation.subsets, loaded.model.names))
     console.print(tables.likelihood_table(found.evaluation, loaded.model.names, draws))
+    if found.calibration is not None:
+        console.print(tables.calibration_table(found.calibration))
     console.print(tables.baseline_table(found))
     console.print(tables.probe_table(found))
     console.print(tables.robustness_table(found))
@@ -275,6 +277,10 @@ def info(
             console.print(f"  {escape(command)}", soft_wrap=True, highlight=False)
     if metadata.metrics is not None:
         console.print(tables.error_table(metadata.metrics.subsets, [m.name for m in metadata.model.modalities]))
+    if metadata.calibration is not None:
+        console.print(tables.calibration_table(metadata.calibration))
+    else:
+        console.print("calibration: not measured; smvae evaluate measures it on logs", soft_wrap=True)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
+    from smvae_core.calibration import Calibration
     from smvae_core.evaluation.judgement import Judgement
     from smvae_core.inference.onnx_export import Exported
     from smvae_core.modality import Modality
@@ -36,6 +37,25 @@ def likelihood_table(evaluation: Evaluation, names: tuple[str, ...], draws: int)
         table.add_row(
             " + ".join(row.subset), *(f"[bold]{nats[name]}[/]" if name in row.subset else nats[name] for name in names)
         )
+    return table
+
+
+def calibration_table(calibration: Calibration) -> Table:
+    """Return one line for each subset: z², KL, and the coverage of the 50 % and 90 % intervals of each modality."""
+    names = list(dict.fromkeys(name for row in calibration.subsets for name in row.coverage))
+    table = Table(
+        "posterior of",
+        "z²",
+        "KL, nats",
+        *names,
+        title="calibration: z² (1 is right, above 1 σ is too small), and the part of the entries inside the predicted "
+        f"50 % and 90 % intervals;\n{calibration.origin}; "
+        f"{calibration.active} of {calibration.latent} dimensions active",
+    )
+    for row in calibration.subsets:
+        half, most = (calibration.coverage(row, level) for level in (0.5, 0.9))
+        cells = (f"{100 * half[name]:.0f} / {100 * most[name]:.0f}" if name in half else "–" for name in names)
+        table.add_row(" + ".join(row.subset), "–" if row.z2 is None else f"{row.z2:.2f}", f"{row.kl:.1f}", *cells)
     return table
 
 

@@ -34,9 +34,9 @@ LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Levels of the predicted intervals that are measured."""
 ACTIVE = 0.05
 """Mean KL, nats, above which a dimension of the latent is active."""
-SAMPLES = 128
+SAMPLES = 100
 """Most samples of each part, by default."""
-DRAWS = 16
+DRAWS = 8
 _BATCH = 16
 # Standard deviation over the calibration part, model units, up to which an entry does not vary.
 _CONSTANT = {True: 0.02, False: 1e-6}

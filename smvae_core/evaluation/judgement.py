@@ -7,13 +7,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 import smvae_core
+from smvae_core.calibration import Calibration
 from smvae_core.checkpoint import Checkpoint
 from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.samples import Samples
 from smvae_core.data.splits import split_by_trajectory
+from smvae_core.evaluation.calibration import SAMPLES, calibrate
 from smvae_core.evaluation.prediction_errors import evaluate
 from smvae_core.evaluation.probes import ProbeScores, fit_probes, score_probes
 from smvae_core.evaluation.robustness import KINDS, RobustnessPoint, robustness
+from smvae_core.plots.reliability import reliability
 from smvae_core.plots.sheets import curves, subset_table
 from smvae_core.scores import Evaluation
 from smvae_core.subsets import all_subsets, evenly
@@ -55,6 +58,7 @@ class Judgement(BaseModel):
         checkpoint: file name.
         data: folder name.
         evaluation: errors and log-likelihoods of all subsets.
+        calibration: of σ and of predicted intervals, for all subsets; None where there are too few samples.
         baselines: to compare with.
         probes: by subset; none where there are too few trajectories to fit and to judge them on different ones.
         robustness: curves.
@@ -66,6 +70,7 @@ class Judgement(BaseModel):
     checkpoint: str
     data: str
     evaluation: Evaluation
+    calibration: Calibration | None = None
     baselines: Baselines
     probes: tuple[ProbeScores, ...]
     robustness: tuple[RobustnessPoint, ...]
@@ -98,6 +103,8 @@ def judge(
         probes = fit_probes(model, to_fit, subsets, more)
     on_stage(f"errors and likelihoods from {len(subsets)} subsets")
     evaluation = evaluate(model, samples, loaded.mean, subsets, most, draws=draws)
+    on_stage("calibration")
+    calibration = calibrate(model, samples, min(most or SAMPLES, SAMPLES), subsets) if len(samples) > 1 else None
     on_stage("baselines and probes")
     baselines = baselines_of(samples, to_probe, loaded, most)
     scores = score_probes(model, probes, to_probe, more) if probes else ()
@@ -106,6 +113,7 @@ def judge(
         checkpoint=name[0],
         data=name[1],
         evaluation=evaluation,
+        calibration=calibration,
         baselines=baselines,
         probes=scores,
         robustness=robustness(model, to_probe, loaded.mean, probes.get(model.names), most),
@@ -113,10 +121,12 @@ def judge(
 
 
 def picture(judgement: Judgement, folder: Path) -> None:
-    """Write `subsets.png` and `robustness.png`."""
+    """Write `subsets.png`, `robustness.png` and `reliability.png`."""
     names = list(judgement.baselines.mean)
     rows = {" + ".join(row.subset): row.nmse for row in judgement.evaluation.subsets}
     subset_table(folder / "subsets.png", rows, names)
+    if judgement.calibration is not None:
+        reliability(folder / "reliability.png", judgement.calibration)
     panels: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for title, figure in (
         ("NMSE", lambda point: float(np.mean(list(point.nmse.values())))),

@@ -13,8 +13,10 @@ import yaml
 from rich.console import Console
 
 from smvae_core import checkpoint
+from smvae_core.calibration import Calibration
 from smvae_core.data.samples import Samples, fitted
 from smvae_core.data.splits import SPLITS
+from smvae_core.evaluation.calibration import calibrate
 from smvae_core.evaluation.prediction_errors import evaluate
 from smvae_core.files import write_atomically
 from smvae_core.model.vae import Batch, MultimodalVAE
@@ -205,7 +207,12 @@ class Session:
             best = checkpoint.load(self.run.best)
             self.model.load_state_dict(best.model.state_dict())
             metrics = evaluate(self.model, self.unseen, self.mean, draws=1)
-            self._save_model(self.run.best, metrics)
+            calibration = calibrate(self.model, self.unseen) if len(self.unseen) > 1 else None
+            self._save_model(self.run.best, metrics, calibration)
+            if calibration is not None:
+                board = TensorBoard(self.run.tensorboard, self.loop.epoch)
+                board.write(self.loop.epoch, _calibration_scalars(calibration), None)
+                board.close()
             write_card(self.run, self.model, self.unseen)
         self.fabric.barrier()
 
@@ -230,7 +237,7 @@ class Session:
         self.position.precision = self.fabric._precision.state_dict()
         save_state(self.run.state, self.position, tensors)
 
-    def _save_model(self, path: Path, metrics: Evaluation | None) -> None:
+    def _save_model(self, path: Path, metrics: Evaluation | None, calibration: Calibration | None = None) -> None:
         if not self.fabric.is_global_zero:
             return
         training, unseen = self.loop.samples, self.unseen
@@ -243,7 +250,7 @@ class Session:
             held_out=unseen.held if self.job.configuration.data.split != "paper" else (),
             skipped=self.skipped,
         )
-        checkpoint.save(path, self.model, self.mean, record, metrics)
+        checkpoint.save(path, self.model, self.mean, record, metrics, calibration)
 
     def _write_metrics(self) -> None:
         lines = "".join(json.dumps(line) + "\n" for line in self.position.lines)
@@ -296,4 +303,15 @@ def _scalars(line: dict[str, Any]) -> dict[str, float]:
             f"held_out/{name} from {'+'.join(row['subset'])}": nmse
             for name, nmse in with_old_names(row)["nmse"].items()
         }
+    return scalars
+
+
+def _calibration_scalars(calibration: Calibration) -> dict[str, float]:
+    scalars = {}
+    for row in calibration.subsets:
+        given = "+".join(row.subset)
+        scalars |= {f"calibration/z2 of {given}": row.z2} if row.z2 is not None else {}
+        scalars |= {f"calibration/KL of {given}": row.kl} if row.samples else {}
+        for name, inside in calibration.coverage(row, 0.9).items():
+            scalars[f"calibration/90 % of {name} from {given}"] = inside
     return scalars

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from smvae_core.calibration import Calibration
 from smvae_core.scores import Evaluation
 from smvae_ros.settings import FusionSettings
 
@@ -88,6 +89,7 @@ class ReplaySummary(_Record):
         sets_by_subset: number of sets by their modalities, joined by `+`.
         evaluation: errors of the predictions from every subset against what was recorded. A row is over the sets that
             held all of its subset; a modality is judged where the bag has it, whether or not the set held it.
+        calibration: of the checkpoint, measured on its held-out training data; None where it has none.
     """
 
     bag: str
@@ -109,6 +111,7 @@ class ReplaySummary(_Record):
     empty_ticks: int
     resets: int
     evaluation: Evaluation
+    calibration: Calibration | None = None
 
 
 class BagResult(_Record):

@@ -11,6 +11,7 @@ import numpy as np
 
 from smvae_core.subsets import Subset
 from smvae_ros.report.alerts import alert, faults
+from smvae_ros.report.calibration import calibration_section
 from smvae_ros.report.findings import findings, silences, trivial_errors
 from smvae_ros.report.latent import PERPLEXITY, latent_plane
 from smvae_ros.report.results import SET, Results
@@ -39,6 +40,7 @@ def page(results: Results) -> str:
         f"{' + '.join(results.names)}, judged with {summary.checkpoint}"
     )
     sections = {"summary": "Summary", "availability": "Availability", "pictures": "Pictures", "errors": "Errors"}
+    sections |= {"calibration": "Calibration"}
     sections |= {f"section-{name}": name.capitalize() for name in results.sets.seen}
     sections |= {"latent": "Latent", "attention": "Attention", "sets": "Sets", "latency": "Latency"}
     sections |= {"provenance": "Provenance"}
@@ -60,6 +62,7 @@ def page(results: Results) -> str:
         ),
         outages=outage_table(results),
         pictures=_pictures(results),
+        calibration=calibration_section(results.summary.calibration),
         errors_table=errors_table(results.summary.evaluation, results.names),
         compare="".join(_choice(subset, results) for subset in _subsets(results)),
         vectors="".join(_vector_section(name) for name in results.sets.seen),

@@ -84,9 +84,11 @@ def test_the_same_seed_trains_the_same_weights(run, tmp_path, shared_logs):
 def test_the_model_card_tells_data_settings_figures_and_shows_pictures(run):
     card = (run / "README.md").read_text()
     assert "51 training samples of 4 trajectories" in card and "smvae train --data" in card
-    assert card.count("\n| rgb") == 8 and "batch_size: 20" in card
+    # A line for each subset with rgb, of errors and of calibration.
+    assert card.count("\n| rgb") == 2 * 8 and "batch_size: 20" in card
+    assert "z² is 1 where σ is right" in card and "the later half of the same trajectory" in card
     pictures = re.findall(r"!\[.*\]\((.*)\)", card)
-    assert len(pictures) == 3 and all((run / picture).stat().st_size > 1000 for picture in pictures)
+    assert len(pictures) == 4 and all((run / picture).stat().st_size > 1000 for picture in pictures)
 
 
 def test_tensorboard_shows_terms_by_modality_and_subset_size_and_pictures(run):
@@ -97,6 +99,7 @@ def test_tensorboard_shows_terms_by_modality_and_subset_size_and_pictures(run):
     tags = events.Tags()
     assert {"training/loss", "training/kl", "training/log p(rgb)", "learning_rate", "score"} <= set(tags["scalars"])
     assert "training/log p(depth) from 4" in tags["scalars"] and "held_out/force from rgb" in tags["scalars"]
+    assert {"calibration/z2 of rgb+depth", "calibration/90 % of force from rgb"} <= set(tags["scalars"])
     assert [point.step for point in events.Scalars("training/loss")] == [1, 2]
     assert tags["images"] == ["predictions"] and len(events.Images("predictions")) == 2
 
@@ -123,12 +126,21 @@ def test_a_trained_run_is_judged_and_described(run, shared_logs, tmp_path):
     figures = json.loads((tmp_path / "figures" / "figures.json").read_text())
     assert figures["evaluation"]["samples"] == 40 and len(figures["evaluation"]["subsets"]) == 15
     assert len(figures["probes"]) == 15 and len(figures["robustness"]) == 4 * 3 * 10
-    assert all((tmp_path / "figures" / name).exists() for name in ("subsets.png", "robustness.png"))
-    for words in ("log-likelihood in nats", "contact accuracy", "as a step before", "depth, missing"):
+    assert all((tmp_path / "figures" / name).exists() for name in ("subsets.png", "robustness.png", "reliability.png"))
+    calibration = figures["calibration"]
+    assert len(calibration["subsets"]) == 15 and not set(calibration["fitted_on"]) & set(calibration["tested_on"])
+    for words in (
+        "log-likelihood in nats",
+        "calibration: z²",
+        "contact accuracy",
+        "as a step before",
+        "depth, missing",
+    ):
         assert words in judged.stdout
     assert "looks like what the model was trained on; --held-out" in judged.stdout
     told = smvae("info", run)
     assert told.returncode == 0 and "smvae train" in told.stdout and "3×64×64" in told.stdout
+    assert "calibration: z²" in told.stdout and "later half of the same trajectory" in " ".join(told.stdout.split())
 
 
 def test_a_run_is_judged_on_what_it_held_out(run, shared_logs, tmp_path):

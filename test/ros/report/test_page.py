@@ -6,6 +6,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from smvae_core.calibration import Calibration, SubsetCalibration
+from smvae_core.subsets import all_subsets
 from smvae_ros.report.write import write_report
 
 from .made_up import BEGIN_NS, NAMES, write_results
@@ -213,3 +215,30 @@ def test_a_modality_that_never_differs_from_its_mean_is_shown_with_a_dash(opens,
     cells = opened.page.locator("#errors-table tbody tr td:last-child").all_inner_texts()
     assert cells == ["–"] * 15
     assert "–" in opened.page.locator("#errors-charts").inner_text()
+
+
+def test_calibration_is_drawn_and_its_absence_is_told(opens, report, tmp_path):
+    assert "no calibration" in opens(report).page.locator("#calibration").inner_text()
+    rows = [
+        SubsetCalibration(
+            subset=subset, samples=50, z2=1.2, kl=9.5, coverage={name: (0.1, 0.3, 0.5, 0.7, 0.88) for name in NAMES}
+        )
+        for subset in all_subsets(NAMES)
+    ]
+    calibration = Calibration(
+        fitted_on=("a",),
+        tested_on=("b",),
+        samples=(50, 50),
+        split="trajectory",
+        latent=64,
+        active=12,
+        levels=(0.1, 0.3, 0.5, 0.7, 0.9),
+        subsets=tuple(rows),
+    )
+    opened = opens(write_report(write_results(tmp_path / "calibrated", 30, 2, calibration=calibration)))
+    section = opened.page.locator("#calibration")
+    assert opened.errors == []
+    assert section.get_by_role("img").count() == len(NAMES)
+    assert section.locator("polyline").count() == len(NAMES) * 5, "all modalities, and each alone"
+    assert section.locator("#calibration-table tbody tr").count() == 15
+    assert "12 of 64 dimensions" in section.inner_text() and "88\N{NO-BREAK SPACE}%" in section.inner_text()
