@@ -97,7 +97,14 @@ def test_several_cameras_and_looks_of_one(tmp_path):
             network="image",
             likelihood="bernoulli",
         ),
-        Modality(name="edges", source=f"{FRONT}.edges", preprocessing=Grey(), network="image", likelihood="bernoulli"),
+        Modality(
+            name="edges",
+            source=f"{FRONT}.edges",
+            preprocessing=Grey(),
+            network="image",
+            likelihood="bernoulli",
+            min_valid=0.0,
+        ),
     )
     samples = read(folder, chosen, skip_bad=False)
     assert samples.available.all()
