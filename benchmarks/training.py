@@ -139,7 +139,7 @@ def main() -> None:
         {
             "plain": plain_step(samples, device, arguments.size),
             "subsets": our_step(samples, device, settings(arguments.size)),
-            "full": our_step(samples, device, settings(arguments.size, full_set=1.0)),
+            "full": our_step(samples, device, settings(arguments.size, full_set=1.0, subset_kl=0.0, full_kl=0.0)),
         },
         device,
         arguments.rounds,

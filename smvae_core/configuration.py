@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from smvae_core.data.corruption import CorruptionConfiguration
 from smvae_core.errors import ConfigurationError, explain
 from smvae_core.model.vae import ModelConfiguration
 from smvae_core.preprocessing import Force, Vector
@@ -80,6 +81,7 @@ class Configuration(_Section):
     model: ModelConfiguration = ModelConfiguration()
     objective: SerializeAsAny[ObjectiveConfiguration] = Field(default=ObjectiveConfiguration(), validate_default=True)
     data: DataConfiguration = DataConfiguration()
+    corruption: CorruptionConfiguration = CorruptionConfiguration()
     training: TrainingConfiguration = TrainingConfiguration()
 
     @field_validator("objective", mode="before")

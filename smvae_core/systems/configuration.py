@@ -20,6 +20,10 @@ class ObjectiveConfiguration(BaseModel):
         """Return β at a (fractional) epoch counted from 0."""
         return self.beta * min(1.0, epoch / self.anneal_epochs) if self.anneal_epochs else self.beta
 
+    def ramp(self, step: int) -> float:
+        """Return the weight from 0 to 1 that new terms of the bound have at a step counted from 0."""
+        return 1.0
+
     def named_modalities(self) -> set[str]:
         """Return the modalities that the settings mention by name; each must exist."""
         return set()

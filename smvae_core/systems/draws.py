@@ -18,26 +18,36 @@ class Draws(NamedTuple):
         targets: (T, B, M), bool, what each z is to explain.
         explains: (T, M), bool, what it is to explain in a sample that has everything, whatever was drawn.
         noise: ε of Eq. 6 of the SMVAE paper, (T, B, L).
+        clean: terms whose posteriors see the modalities as they are, where training corrupts them for the others.
     """
 
     subsets: Tensor
     targets: Tensor
     explains: Tensor
     noise: Tensor
+    clean: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, subsets: Tensor, targets: Tensor, explains: Tensor, latent: int, generator: torch.Generator) -> "Draws":
+    def of(
+        cls,
+        subsets: Tensor,
+        targets: Tensor,
+        explains: Tensor,
+        latent: int,
+        generator: torch.Generator,
+        clean: tuple[int, ...] = (),
+    ) -> "Draws":
         """Return draws with the noise still to be drawn, of `latent` dimensions."""
-        return cls(subsets, targets, explains, torch.randn(*subsets.shape[:2], latent, generator=generator))
+        return cls(subsets, targets, explains, torch.randn(*subsets.shape[:2], latent, generator=generator), clean)
 
     def part(self, rows: slice) -> "Draws":
         """Return the draws of the samples in `rows`."""
-        return Draws(self.subsets[:, rows], self.targets[:, rows], self.explains, self.noise[:, rows])
+        return self._replace(subsets=self.subsets[:, rows], targets=self.targets[:, rows], noise=self.noise[:, rows])
 
     def to(self, device: torch.device) -> "Draws":
         """Return the draws on another device, except `explains`, which only the processor reads."""
         subsets, targets, noise = (x.to(device, non_blocking=True) for x in (self.subsets, self.targets, self.noise))
-        return Draws(subsets, targets, self.explains, noise)
+        return self._replace(subsets=subsets, targets=targets, noise=noise)
 
 
 def uniform_subsets(available: Tensor, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from smvae_core.systems.posterior import Mixture, Posterior, at_least_single
+from smvae_core.systems.posterior import Mixture, Posterior, at_least_single, bounded_embeddings, bounded_log_variance
 
 
 class Experts(NamedTuple):
@@ -74,9 +74,11 @@ class UnimodalEncoders(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(embedding, 2 * latent) for name in names})
 
     def forward(self, embeddings: Tensor) -> Experts:
-        """Return the experts of embeddings (B, M, d); what stands in absent slots must be finite."""
+        """Return the experts of embeddings (B, M, d)."""
+        embeddings = bounded_embeddings(embeddings)
         heads = [head(x) for head, x in zip(self.heads.values(), embeddings.unbind(dim=1))]
-        return Experts(*at_least_single(torch.stack(heads, dim=1)).chunk(2, dim=-1))
+        mean, log_variance = at_least_single(torch.stack(heads, dim=1)).chunk(2, dim=-1)
+        return Experts(mean, bounded_log_variance(log_variance))
 
 
 class ProductOfExperts(nn.Module):

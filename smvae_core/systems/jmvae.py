@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from smvae_core.systems.configuration import ObjectiveConfiguration
 from smvae_core.systems.draws import Draws, everything
 from smvae_core.systems.experts import UnimodalEncoders
-from smvae_core.systems.posterior import Posterior, at_least_single
+from smvae_core.systems.posterior import Posterior, at_least_single, bounded_embeddings, bounded_log_variance
 from smvae_core.systems.system import System
 from smvae_core.systems.terms import Step, Terms, equal_weights, kl_to_experts
 
@@ -53,6 +53,7 @@ class JointAndUnimodal(nn.Module):
 
     def joint(self, embeddings: Tensor, mask: Tensor) -> Posterior:
         """Return the joint encoder's posterior of whatever each row has."""
+        embeddings = bounded_embeddings(embeddings)
         hidden: Tensor = self.bias
         for layer, x, present in zip(self.hidden.values(), embeddings.unbind(dim=1), mask.unsqueeze(-1).unbind(dim=-2)):
             hidden = hidden + torch.where(present, layer(x), 0.0)
@@ -60,7 +61,7 @@ class JointAndUnimodal(nn.Module):
         observed = mask.any(dim=-1, keepdim=True)
         return Posterior(
             mean=torch.where(observed, mean, 0.0),
-            log_variance=torch.where(observed, log_variance, 0.0),
+            log_variance=torch.where(observed, bounded_log_variance(log_variance), 0.0),
             attention=mask / mask.sum(dim=-1, keepdim=True).clamp(min=1),
         )
 

@@ -20,7 +20,7 @@ class MVAESettings(ObjectiveConfiguration):
         random_subsets: random subsets that train beside everything and each modality alone (k of its Eq. 5).
     """
 
-    random_subsets: NonNegativeInt = 0
+    random_subsets: NonNegativeInt = 1
 
 
 def _network(names: Sequence[str], embedding: int, latent: int, heads: int) -> ProductOfExperts:

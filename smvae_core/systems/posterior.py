@@ -9,6 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+LOG_VARIANCE = (-9.0, 3.0)
+"""The bounds of log σ² of every Gaussian that a network gives. Trained posteriors lie well within (-6 to 0)."""
+EMBEDDING = 1e3
+"""The largest absolute value of an embedding that a posterior network takes. Trained ones stay below 100."""
+
 
 class Posterior(NamedTuple):
     """A diagonal Gaussian.
@@ -51,6 +56,16 @@ class Posterior(NamedTuple):
 def at_least_single(x: Tensor) -> Tensor:
     """Return half precision as single, as variances, densities and KLs need it; single and double as they are."""
     return x if x.dtype == torch.float64 else x.float()
+
+
+def bounded_embeddings(embeddings: Tensor) -> Tensor:
+    """Return embeddings within `EMBEDDING`, 0 in place of NaN: whatever a sensor delivers, the latent is finite."""
+    return torch.where(embeddings == embeddings, embeddings, 0.0).clamp(-EMBEDDING, EMBEDDING)
+
+
+def bounded_log_variance(log_variance: Tensor) -> Tensor:
+    """Return log σ² within `LOG_VARIANCE`."""
+    return log_variance.clamp(*LOG_VARIANCE)
 
 
 def gaussian_kl(q: Posterior, p: Posterior) -> Tensor:

@@ -19,7 +19,20 @@ SYSTEMS: tuple[str, ...] = (
     "mopoe",
     "jmvae",
     "crmvae",
+    "mvtcae",
+    "telbo",
 )
+
+# Version 0.1 wrote these settings for every system, with these defaults, and had no others.
+_VERSION_0_1 = {
+    "full_set": 0.2,
+    "keep": 0.5,
+    "reconstruct": "available",
+    "pull": 0.0,
+    "random_subsets": 0,
+    "alpha": 0.1,
+}
+_NOT_IN_VERSION_0_1 = {"subset_kl": 0.0, "full_kl": 0.0}
 
 
 def find_system(name: str) -> System[Any, Any]:
@@ -38,7 +51,7 @@ def objective_settings(name: str, given: ObjectiveConfiguration | dict[str, Any]
     """Return the settings of a system's objective, validated by the system's own class.
 
     A setting that only other systems have must have its default, and is left out: configurations that were written by
-    version 0.1 hold the settings of all systems.
+    version 0.1 hold the settings of all systems. Settings that version 0.1 did not have are off in them.
 
     Args:
         name: of a registered system.
@@ -53,11 +66,15 @@ def objective_settings(name: str, given: ObjectiveConfiguration | dict[str, Any]
     if isinstance(given, own):
         return given
     content = dict(given) if isinstance(given, dict) else given.model_dump(exclude_unset=True)
+    old = content.keys() >= _VERSION_0_1.keys()
+    if old:
+        content = {key: value for key, value in _NOT_IN_VERSION_0_1.items() if key in own.model_fields} | content
     foreign: dict[str, type[ObjectiveConfiguration]] = {}
     for other in SYSTEMS:
         settings: type[ObjectiveConfiguration] = find_system(other).settings
         foreign |= {key: settings for key in settings.model_fields if key in content and key not in own.model_fields}
-    if used := [key for key, settings in foreign.items() if not _is_default(settings, key, content[key])]:
+    used = [key for key, settings in foreign.items() if not _is_default(settings, key, content[key])]
+    if used := [key for key in used if not (old and content[key] == _VERSION_0_1.get(key))]:
         found = ", ".join(f"objective.{key}" for key in used)
         raise ValueError(f"expected only settings that system '{name}' uses, found {found}")
     return own.model_validate({key: value for key, value in content.items() if key not in foreign})

@@ -17,14 +17,18 @@ class Step(NamedTuple):
     """The inputs of the terms in one training step.
 
     Attributes:
-        embeddings: (B, M, d), of everything that any term sees.
+        embeddings: (B, M, d), of everything that any term sees, as training corrupted it.
+        clean: (B, M, d), the same without corruption, for the terms in `draws.clean`.
         draws: on the device of the embeddings.
         beta: weight of the KLs now.
+        ramp: from 0 to 1 over the first steps of a run; see the settings of SMVAE.
     """
 
     embeddings: Tensor
+    clean: Tensor
     draws: Draws
     beta: float
+    ramp: float
 
 
 class Terms(NamedTuple):
@@ -35,12 +39,14 @@ class Terms(NamedTuple):
         weight: w of each term, (T, B).
         cost: the sum of the KLs with their weights, which the bound loses, (B,).
         kl: KL of the posteriors to the prior, (B,), mean over the terms.
+        frozen: terms that do not train the decoders.
     """
 
     z: Tensor
     weight: Tensor
     cost: Tensor
     kl: Tensor
+    frozen: tuple[int, ...] = ()
 
 
 def kl_to_experts(joint: Posterior, experts: Experts, available: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from smvae_core.configuration import Configuration
+from smvae_core.data.corruption import Plan
 from smvae_core.data.loader import Loader
 from smvae_core.data.samples import Samples
 from smvae_core.errors import SMVAEError
@@ -202,8 +203,13 @@ class Loop:
         drawn = model.system.draw(settings.objective, everything, latent, model.names, generator).part(part)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(now)
-        beta = settings.objective.annealed_beta(now)
-        bound = self.objective(batch, drawn, beta)
+        beta, ramp = settings.objective.annealed_beta(now), settings.objective.ramp(self.epoch * self.steps + self.step)
+        corrupted = None
+        if settings.corruption.active:
+            modalities = tuple(model.modalities.values())
+            plan = Plan.draw(everything, settings.corruption, modalities, generator).part(part)
+            corrupted = plan.apply(batch, modalities)
+        bound = self.objective(batch, drawn, beta, ramp, corrupted)
         self._unchecked.append((self.step, rows[part], bound))
         if self.fabric.device.type == "cpu":
             self._check_finite()

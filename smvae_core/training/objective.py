@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from smvae_core.data.corruption import Corrupted
 from smvae_core.model.likelihood import log_likelihood
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.systems.configuration import ObjectiveConfiguration
@@ -53,32 +54,36 @@ class Objective(nn.Module):
         self.model = model
         self.settings = objective_settings(model.configuration.system, settings)
 
-    def forward(self, batch: Batch, draws: Draws, beta: float) -> Bound:
+    def forward(
+        self, batch: Batch, draws: Draws, beta: float, ramp: float = 1.0, corrupted: Corrupted | None = None
+    ) -> Bound:
         """Compute the bound of one mini-batch.
 
         Args:
-            batch: observations.
+            batch: observations; always what is to be explained.
             draws: by the system's `draw`, for this batch; they may be on the processor.
             beta: weight of the KLs now.
+            ramp: from 0 to 1 over the first steps, see `ObjectiveConfiguration.ramp`.
+            corrupted: what the posteriors see instead of `batch`, except of the terms in `draws.clean`.
         """
         model = self.model
-        embeddings = model.embed(batch, draws.subsets.any(dim=0))
+        embeddings, clean = self._embed(batch, corrupted, draws)
         draws = draws.to(embeddings.device)
-        terms = model.system.terms(model.fusion, Step(embeddings, draws, beta), self.settings)
+        terms = model.system.terms(model.fusion, Step(embeddings, clean, draws, beta, ramp), self.settings)
         explained = torch.zeros_like(terms.cost)
         rows = torch.zeros(draws.targets.shape, device=embeddings.device)
         for column, name in enumerate(model.names):
             if name not in batch:
                 continue
-            # Terms that never explain a modality skip its decoder. A GPU decodes the others in one call, which would
-            # exceed a processor's cache. Terms are taken one by one, since an index tensor would make a GPU wait.
-            which = draws.explains[:, column].nonzero()[:, 0].tolist()
             # Absent slots may hold NaN, whose gradient would survive the mask below.
             present = draws.targets[:, :, column].any(dim=0).view(-1, *[1] * len(model.modalities[name].shape))
             x = torch.where(present, batch[name], 0.0)
-            for some in [which] if embeddings.is_cuda else [[t] for t in which]:
+            # Terms that never explain a modality skip its decoder.
+            which = draws.explains[:, column].nonzero()[:, 0].tolist()
+            for some in _together(which, terms.frozen, embeddings.is_cuda):
+                # Terms are taken one by one, since an index tensor would make a GPU wait.
                 here = torch.stack([draws.targets[t, :, column] for t in some])
-                parameters = model.decode(torch.cat([terms.z[t] for t in some]), [name])[name]
+                parameters = self._decode(torch.cat([terms.z[t] for t in some]), name, some[0] in terms.frozen)
                 # Also under mixed precision the bound is computed in single precision.
                 parameters = at_least_single(parameters).reshape(*here.shape, *parameters.shape[1:])
                 log_p = torch.where(here, log_likelihood(model.modalities[name], x, parameters), 0.0)
@@ -86,3 +91,36 @@ class Objective(nn.Module):
                     explained = explained + model.modalities[name].weight * terms.weight[t] * of_term
                     rows[t, :, column] = of_term.detach()
         return Bound((terms.cost - explained).mean(), terms.kl.mean().detach(), rows, draws.targets)
+
+    def _embed(self, batch: Batch, corrupted: Corrupted | None, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Return the embeddings that the terms see, and those without corruption that `draws.clean` asks for."""
+        seen = draws.subsets.any(dim=0)
+        if corrupted is None or not draws.clean:
+            embeddings = self.model.embed(batch if corrupted is None else corrupted.batch, seen)
+            return embeddings, embeddings
+        others = [t for t in range(len(draws.subsets)) if t not in draws.clean]
+        changed = corrupted.changed & draws.subsets[others].any(dim=0)
+        # One call, so that clean and corrupted samples share the batch statistics; only what was changed is embedded
+        # a second time.
+        both = {name: torch.cat([x, corrupted.batch[name]]) for name, x in batch.items()}
+        clean, again = self.model.embed(both, torch.cat([seen, changed])).chunk(2)
+        return torch.where(changed.to(clean.device, non_blocking=True)[:, :, None], again, clean), clean
+
+    def _decode(self, z: Tensor, name: str, frozen: bool) -> Tensor:
+        if not frozen:
+            return self.model.decode(z, [name])[name]
+        decoder = self.model.decoders[name]
+        weights = {key: weight.detach() for key, weight in decoder.named_parameters()}
+        parameters: Tensor = torch.func.functional_call(decoder, weights, (z,))
+        return parameters
+
+
+def _together(terms: list[int], frozen: tuple[int, ...], on_gpu: bool) -> list[list[int]]:
+    """Return groups of terms that are decoded in one call: on a GPU as many as can be, on a processor each alone.
+
+    A processor's cache would not hold more.
+    """
+    if not on_gpu:
+        return [[t] for t in terms]
+    groups = [[t for t in terms if t not in frozen], [t for t in terms if t in frozen]]
+    return [group for group in groups if group]

@@ -15,6 +15,8 @@ from smvae_core.systems.posterior import Posterior
 from smvae_core.systems.smvae import SMVAESettings, random_subsets
 from smvae_core.training.objective import Objective
 
+WITHOUT_COORDINATION = {"subset_kl": 0.0, "full_kl": 0.0}
+
 
 def vector(likelihood: str, scale: float = 1.0) -> Modality:
     return Modality(
@@ -70,7 +72,7 @@ def all_present(rows: int = 6) -> torch.Tensor:
 
 @pytest.mark.parametrize("reconstruct, scored", [("available", [True] * 4), ("observed", [True, False, False, True])])
 def test_the_bound_is_weighted_likelihood_minus_beta_kl(model, batch, reconstruct, scored):
-    configuration = SMVAESettings(reconstruct=reconstruct, pull=0.1)
+    configuration = SMVAESettings(**WITHOUT_COORDINATION, reconstruct=reconstruct, pull=0.1)
     subset = torch.tensor([[True, False, False, True]]).expand(6, -1)
     drawn = one_term(subset, all_present() if reconstruct == "available" else subset)
     bound = Objective(model, configuration)(batch, drawn, beta=0.7)
@@ -93,7 +95,7 @@ def test_unavailable_targets_give_neither_value_nor_gradient(model, batch):
     available = all_present()
     available[:, 0] = False
     batch = batch | {"rgb": torch.full_like(batch["rgb"], float("nan"))}
-    bound = Objective(model, ObjectiveConfiguration())(batch, one_term(available, available), beta=1.0)
+    bound = Objective(model, SMVAESettings(**WITHOUT_COORDINATION))(batch, one_term(available, available), beta=1.0)
     bound.loss.backward()
     assert torch.isfinite(bound.loss)
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
@@ -113,7 +115,7 @@ def test_random_subsets_lie_within_what_is_available_and_are_never_empty():
 
 
 def test_every_subset_is_drawn_with_its_probability():
-    configuration = SMVAESettings(full_set=0.0, keep=0.5)
+    configuration = SMVAESettings(keep=0.5)
     subset = random_subsets(all_present(60_000), configuration, torch.Generator().manual_seed(0))
     kinds = (subset * torch.tensor([1, 2, 4, 8])).sum(dim=1).bincount(minlength=16) / 60_000
     assert kinds[0] == 0
@@ -124,7 +126,7 @@ def test_every_subset_is_drawn_with_its_probability():
 
 
 def test_each_modality_may_be_kept_with_its_own_probability():
-    configuration = SMVAESettings(full_set=0.0, keep={"rgb": 0.1, "force": 1.0})
+    configuration = SMVAESettings(keep={"rgb": 0.1, "force": 1.0})
     names = ("rgb", "depth", "force", "action")
     subset = random_subsets(all_present(20_000), configuration, torch.Generator().manual_seed(0), names)
     torch.testing.assert_close(subset.float().mean(dim=0), torch.tensor([0.1, 0.5, 1.0, 0.5]), rtol=0, atol=0.02)
