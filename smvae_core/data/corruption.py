@@ -93,7 +93,7 @@ class Corrupted(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What becomes of each modality of each sample of a batch; on the processor.
+    """The kind of corruption of each modality of each sample of a batch; on the processor.
 
     Attributes:
         available: what each sample has, (B, M), bool.
