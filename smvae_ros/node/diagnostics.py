@@ -98,6 +98,7 @@ class NodeReport:
         recent_sets: sets emitted in the period.
         recent_skips: sets skipped in the period.
         recent_failures: sets that failed in the period.
+        unpublished: by topic on which a message could not be published in the period, the reason.
         statistics: since activation.
     """
 
@@ -110,6 +111,7 @@ class NodeReport:
     recent_skips: int
     recent_failures: int
     statistics: Statistics
+    unpublished: Mapping[str, str] = field(default_factory=dict)
 
     def verdict(self) -> tuple[bytes, str]:
         """Return level and summary."""
@@ -123,6 +125,8 @@ class NodeReport:
             return ERROR, "no sets: no message that arrives can be used"
         if self.recent_sets == 0:
             return STALE, "no sets: no sensor is alive"
+        if self.unpublished:
+            return WARN, "; ".join(f"{topic} is not published: {reason}" for topic, reason in self.unpublished.items())
         if self.recent_skips:
             return WARN, f"{self.recent_skips} of {self.recent_sets} sets skipped: the model is slower than the sensors"
         return OK, f"{self.recent_sets} sets a second"
@@ -142,6 +146,7 @@ class NodeReport:
             "skipped": counts.skipped,
             "latents published": counts.published,
             "failures": counts.failures,
+            **{f"not published: {topic}": count for topic, count in sorted(counts.unpublished.items())},
             **times,
         }
 

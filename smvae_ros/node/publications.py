@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,14 @@ from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, PointCloud2
 from std_msgs.msg import Header
 
+from smvae_core.errors import SMVAEError
 from smvae_ros.conversions.arrays import fill
 from smvae_ros.conversions.bindings import Binding, depth_modality
 from smvae_ros.conversions.message_types import message_class
-from smvae_ros.conversions.point_cloud import points_from_depth
+from smvae_ros.conversions.point_cloud import CalibrationError, points_from_depth
 from smvae_ros.msg import Latent
+from smvae_ros.node.callback_guard import described
+from smvae_ros.node.cameras import resized
 from smvae_ros.node.worker import TOGETHER
 from smvae_ros.settings import prediction_topics
 from smvae_ros.synchronizer.sample_set import SampleSet
@@ -31,10 +34,14 @@ except ImportError:
 
 if TYPE_CHECKING:
     from smvae_core.inference.engine import Fusion
+    from smvae_ros.node.cameras import Cameras
+
+# The CameraInfo of a camera that is there arrives soon after its first image.
+_CAMERA_PATIENCE_S = 2.0
 
 
 class Publications:
-    """The publishers of the latent, of each modality's predictions and of the points.
+    """The publishers of the latent, of each modality's predictions with their CameraInfo, and of the points.
 
     `wanted` and `publish` are called on the worker's thread, the rest on the executor's.
     """
@@ -42,17 +49,22 @@ class Publications:
     def __init__(self, node: LifecycleNode, bindings: tuple[Binding, ...]) -> None:
         self._node = node
         self._bindings = {binding.modality.name: binding for binding in bindings}
-        modalities = [binding.modality for binding in bindings]
-        topics = prediction_topics(modalities)
+        topics = prediction_topics([binding.modality for binding in bindings])
         self._latent = self._publisher(Latent, "~/latent")
         self._predicted = {
             name: self._publisher(message_class(binding.predicted), topics[name])
             for name, binding in self._bindings.items()
         }
+        self._camera_infos = {
+            name: self._publisher(CameraInfo, f"{topics[name]}/camera_info")
+            for name, binding in self._bindings.items()
+            if binding.modality.is_image
+        }
         self._depth = depth_modality(bindings)
         self._periods: dict[str, float] = {}
         self._next: dict[str, float] = {}
         self._points: LifecyclePublisher | None = None
+        self._no_camera_since: float | None = None
         if self._depth is not None and create_cloud_xyz32 is None:
             node.get_logger().warning("sensor_msgs_py is not installed: ~/predicted/points is not published")
         elif self._depth is not None and "points" not in self._bindings:
@@ -69,40 +81,48 @@ class Publications:
         wanted = {name for name, publisher in self._predicted.items() if publisher.get_subscription_count()}
         if self._depth is not None and self._points is not None and self._points.get_subscription_count():
             wanted.add(self._depth)
-        wanted = {name for name in wanted if self._due(name, monotonic())}
+        now = monotonic()
+        wanted = {name for name in wanted if self._due(name, now)}
         return wanted if wanted or self._latent.get_subscription_count() else None
 
     def publish(
-        self, sample_set: SampleSet, fusion: Fusion, frames: Mapping[str, str], cameras: Mapping[str, CameraInfo]
-    ) -> None:
-        """Publish latent and predictions of one set, with the stamp of the set.
+        self, sample_set: SampleSet, fusion: Fusion, frames: Mapping[str, str], cameras: Cameras
+    ) -> dict[str, str]:
+        """Publish latent and predictions of one set, with the stamp of the set; each whether or not the others fail.
 
         Args:
             frames: by modality, the frame id that its sensor last gave.
-            cameras: by image modality, the calibration of its camera where it is known.
+            cameras: the calibrations that are known.
 
-        Raises:
-            CalibrationError: somebody listens to the points, and the camera's calibration cannot be used.
+        Returns:
+            By topic that failed, the reason.
         """
+        failures: dict[str, str] = {}
+
+        def attempt(publisher: LifecyclePublisher, message: Callable[[], Any]) -> None:
+            try:
+                publisher.publish(message())
+            except Exception as error:
+                failures[publisher.topic_name] = str(error) if isinstance(error, SMVAEError) else described(error)
+
         stamp = Time(nanoseconds=sample_set.stamp_ns).to_msg()
         # The first modality of a set is the reference where that is alive.
         frame = next((frames[name] for name in sample_set.samples if name in frames), "")
-        self._latent.publish(
-            Latent(
-                header=Header(stamp=stamp, frame_id=frame),
-                modalities=list(fusion.modalities),
-                mean=array("f", fusion.mean.tobytes()),
-                log_variance=array("f", fusion.log_variance.tobytes()),
-                attention=[fusion.attention[name] for name in fusion.modalities],
-            )
-        )
+        attempt(self._latent, lambda: _latent(Header(stamp=stamp, frame_id=frame), fusion))
         for name, prediction in fusion.predictions.items():
+            binding = self._bindings[name]
+            try:
+                physical = binding.modality.to_physical(prediction)
+            except Exception as error:
+                failures[self._predicted[name].topic_name] = described(error)
+                continue
             header = Header(stamp=stamp, frame_id=frames.get(name, ""))
-            self._publish_prediction(name, header, self._bindings[name].modality.to_physical(prediction), cameras)
+            self._publish_prediction(name, header, physical, cameras, attempt)
+        return failures
 
     def destroy(self) -> None:
         """Take all publishers off the node."""
-        for publisher in (self._latent, *self._predicted.values(), self._points):
+        for publisher in (self._latent, *self._predicted.values(), *self._camera_infos.values(), self._points):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
 
@@ -116,20 +136,32 @@ class Publications:
         return True
 
     def _publish_prediction(
-        self, name: str, header: Header, physical: np.ndarray, cameras: Mapping[str, CameraInfo]
+        self,
+        name: str,
+        header: Header,
+        physical: np.ndarray,
+        cameras: Cameras,
+        attempt: Callable[[LifecyclePublisher, Callable[[], Any]], None],
     ) -> None:
-        publisher = self._predicted[name]
+        publisher, binding, camera = self._predicted[name], self._bindings[name], cameras.known.get(name)
         if publisher.get_subscription_count():
-            message = message_class(self._bindings[name].predicted)(header=header)
-            fill(self._bindings[name], message, physical)
-            publisher.publish(message)
-        camera = cameras.get(name)
-        if name != self._depth or camera is None or self._points is None:
-            return
-        if self._points.get_subscription_count():
-            points = points_from_depth(physical, camera.width, camera.height, camera.k)
-            frame = camera.header.frame_id or header.frame_id
-            self._points.publish(create_cloud_xyz32(Header(stamp=header.stamp, frame_id=frame), points))
+            attempt(publisher, lambda: _prediction(binding, header, physical))
+        camera_info = self._camera_infos.get(name)
+        if camera_info is not None and camera is not None and camera_info.get_subscription_count():
+            height, width = physical.shape[:2]
+            attempt(camera_info, lambda: _camera_info(camera, header, width, height))
+        points = self._points
+        if name == self._depth and points is not None and points.get_subscription_count():
+            if camera is not None:
+                self._no_camera_since = None
+                attempt(points, lambda: _points(camera, header, physical))
+            elif self._patience_is_over():
+                attempt(points, lambda: _no_camera(cameras.topics.get(name, "its topic")))
+
+    def _patience_is_over(self) -> bool:
+        if self._no_camera_since is None:
+            self._no_camera_since = monotonic()
+        return monotonic() - self._no_camera_since > _CAMERA_PATIENCE_S
 
     def _publisher(self, message: type[Any], topic: str) -> LifecyclePublisher:
         # Reliable, as REP 2003 asks of publishers, so that listeners of either kind match. A deeper queue would age.
@@ -140,3 +172,38 @@ class Publications:
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         return publisher
+
+
+def _latent(header: Header, fusion: Fusion) -> Latent:
+    return Latent(
+        header=header,
+        modalities=list(fusion.modalities),
+        mean=array("f", fusion.mean.tobytes()),
+        log_variance=array("f", fusion.log_variance.tobytes()),
+        attention=[fusion.attention[name] for name in fusion.modalities],
+    )
+
+
+def _prediction(binding: Binding, header: Header, physical: np.ndarray) -> Any:
+    message = message_class(binding.predicted)(header=header)
+    fill(binding, message, physical)
+    return message
+
+
+def _camera_info(camera: CameraInfo, header: Header, width: int, height: int) -> CameraInfo:
+    if not (camera.width and camera.height):
+        raise CalibrationError(
+            f"expected a CameraInfo with a width and a height, found {camera.width} × {camera.height}"
+        )
+    return resized(camera, header, width, height)
+
+
+def _points(camera: CameraInfo, header: Header, depth: np.ndarray) -> PointCloud2:
+    points = points_from_depth(depth, camera.width, camera.height, camera.k)
+    return create_cloud_xyz32(Header(stamp=header.stamp, frame_id=camera.header.frame_id or header.frame_id), points)
+
+
+def _no_camera(topic: str) -> PointCloud2:
+    raise CalibrationError(
+        f"no CameraInfo came on {topic}, without which depth gives no points; publish it there or remap that topic"
+    )

@@ -21,10 +21,11 @@ class Statistics:
         skipped: sets that a newer one overtook before the worker took them.
         unheard: sets that were not run, because nobody listened.
         published: sets whose latent was published.
-        failures: sets at which the engine or a publication failed.
+        failures: sets that the engine could not fuse.
+        unpublished: by topic, messages that could not be published.
         decoded: by modality, predictions computed.
         rejected: by modality, samples that could not be converted.
-        reasons: by modality, why the last of these could not be.
+        reasons: by modality or topic, why its last sample or message could not be used or published.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,7 @@ class Statistics:
         self.unheard = 0
         self.published = 0
         self.failures = 0
+        self.unpublished: Counter[str] = Counter()
         self.decoded: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.reasons: dict[str, str] = {}
@@ -42,6 +44,11 @@ class Statistics:
         """Count a sample that could not be converted."""
         self.rejected[modality] += 1
         self.reasons[modality] = reason
+
+    def fail(self, topic: str, reason: str) -> None:
+        """Count a message that could not be published."""
+        self.unpublished[topic] += 1
+        self.reasons[topic] = reason
 
     def add_times(self, seconds: Mapping[str, float]) -> None:
         """Take how long some of `STAGES` took for one set; the last 1000 sets count."""

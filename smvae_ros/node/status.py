@@ -61,6 +61,11 @@ class StatusPublisher:
             recent_skips=self._since_last("", "skipped", statistics.skipped),
             recent_failures=self._since_last("", "failures", statistics.failures),
             statistics=statistics,
+            unpublished={
+                topic: statistics.reasons[topic]
+                for topic, count in list(statistics.unpublished.items())
+                if self._since_last(topic, "unpublished", count)
+            },
         )
         if subscriptions is not None:
             self._watch.warn(subscriptions, modalities)

@@ -13,10 +13,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo
 
-from smvae_ros.conversions.bindings import COMPRESSED, Binding, depth_modality
+from smvae_ros.conversions.bindings import Binding
 from smvae_ros.conversions.message_types import message_class
+from smvae_ros.node.cameras import Cameras
 from smvae_ros.node.message_loss import MessageLoss
 from smvae_ros.node.worker import TOGETHER
 from smvae_ros.settings import FusionSettings, nanoseconds
@@ -42,7 +42,7 @@ class Subscriptions:
         topics: by modality, fully resolved.
         arrived_ns: by modality, when its last message arrived, in time of the node's clock.
         stamps_ns: by modality, the stamp of that message; 0 for none.
-        cameras: by modality, the calibration of its camera, once it is known.
+        cameras: the calibrations of the image modalities.
         losses: by modality that is subscribed to, the messages lost on the way.
     """
 
@@ -60,7 +60,6 @@ class Subscriptions:
         self.topics = {name: node.resolve_topic_name(stream.topic) for name, stream in settings.streams.items()}
         self.arrived_ns: dict[str, int] = {}
         self.stamps_ns: dict[str, int] = {}
-        self.cameras: dict[str, CameraInfo] = {}
         self.losses: dict[str, MessageLoss] = {}
         self._node, self._clock = node, node.get_clock()
         self._submit, self._forget = submit, forget
@@ -73,6 +72,8 @@ class Subscriptions:
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
             post_callback=lambda _: self._jumped(),
         )
+        image_topics = {name: (stream.topic, self.bindings[name]) for name, stream in settings.streams.items()}
+        self.cameras = Cameras(node, image_topics)
         try:
             for name, stream in settings.streams.items():
                 if stream.enabled:
@@ -104,6 +105,7 @@ class Subscriptions:
         """Unsubscribe from everything."""
         for name in list(self._subscriptions):
             self._unsubscribe(name)
+        self.cameras.destroy()
         self._node.destroy_timer(self._timer)
         self._jump.unregister()
 
@@ -120,12 +122,6 @@ class Subscriptions:
         # As many images as the worker lets wait, so that those that came while the machine slept are not lost.
         depth = TOGETHER if binding.modality.is_image else _QOS_DEPTH[binding.modality.preprocessing.kind]
         self.losses[name] = self._create(name, message_class(binding.type), topic, receive, depth)
-        if name == depth_modality(self.bindings.values()):
-
-            def see(camera: CameraInfo) -> None:
-                self.cameras[name] = camera
-
-            self._create(name, CameraInfo, _camera_info(topic, binding.type), see, 1)
 
     def _unsubscribe(self, name: str) -> None:
         for subscription in self._subscriptions.pop(name, []):
@@ -224,10 +220,3 @@ def simulated_time(node: Node) -> bool:
     """Return whether the node's clock is `/clock`."""
     clock = node.get_clock()
     return isinstance(clock, ROSClock) and clock.ros_time_is_active
-
-
-def _camera_info(topic: str, message: str) -> str:
-    """Return the topic of an image's CameraInfo, as image_transport has it: beside the image, or its raw topic."""
-    parts = topic.split("/")
-    deeper = message == COMPRESSED and parts[-1] in ("compressed", "compressedDepth")
-    return "/".join([*parts[: -2 if deeper else -1], "camera_info"])

@@ -19,9 +19,8 @@ from smvae_ros.node.statistics import Statistics
 from smvae_ros.synchronizer.sample_set import SampleSet
 
 if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be configured does without
-    from sensor_msgs.msg import CameraInfo
-
     from smvae_core.inference.engine import Engine
+    from smvae_ros.node.cameras import Cameras
     from smvae_ros.node.publications import Publications
 
 T = TypeVar("T")
@@ -42,14 +41,14 @@ class Activity:
     Attributes:
         statistics: counts each set.
         warnings: of messages and outputs that fail.
-        cameras: by image modality, the calibration of its camera where it is known.
+        cameras: the calibrations of the image modalities.
         topics: by modality, the topic that brings it, for warnings.
         now_ns: the node's clock.
     """
 
     statistics: Statistics
     warnings: RepeatedWarnings
-    cameras: Mapping[str, CameraInfo]
+    cameras: Cameras
     topics: Mapping[str, str]
     now_ns: Callable[[], int]
 
@@ -265,7 +264,10 @@ class FusionWorker:
             return
         begin_s = monotonic()
         self._frames |= {name: samples[-1].data.header.frame_id for name, samples in sample_set.samples.items()}
-        self.publications.publish(sample_set, fusion, self._frames, activity.cameras)
+        failures = self.publications.publish(sample_set, fusion, self._frames, activity.cameras)
+        for topic, reason in failures.items():
+            statistics.fail(topic, reason)
+            activity.warnings.warn(topic, f"{topic} is not published: {reason}")
         newest_ns = sample_set.stamp_ns - min(sample_set.ages_ns.values())
         statistics.published += 1
         statistics.decoded.update(fusion.predictions.keys())

@@ -97,6 +97,7 @@ class Robot:
         sent: by modality, messages.
         force: the wrench of 1 ms before a moment; earlier ones are multiples of it.
         action: the command.
+        camera_info: goes out with each depth image; None for none.
         latents: all that arrived, oldest first.
         status: the newest, or None.
         diagnostics: by name, the newest of the node.
@@ -130,6 +131,8 @@ class Robot:
         self.action = np.full(4, 0.1)
         self.rgb = image(colours())
         self.depth = image(np.full((48, 64), 1.0, np.float32))
+        k = [50.0, 0.0, 31.5, 0.0, 50.0, 23.5, 0.0, 0.0, 1.0]
+        self.camera_info: CameraInfo | None = CameraInfo(width=64, height=48, k=k)
         self.latents: list[Latent] = self.listen("latent", Latent)
         self.status: FusionStatus | None = None
         self.diagnostics: dict[str, DiagnosticStatus] = {}
@@ -157,6 +160,12 @@ class Robot:
         """How many subscribe to a topic of the robot."""
         return self._publishers[topic].get_subscription_count()
 
+    def rename(self, topic: str, name: str) -> None:
+        """Publish the messages of a topic of the robot on another one."""
+        publisher = self._publishers[topic]
+        self._publishers[topic] = self.node.create_publisher(publisher.msg_type, name, QoSProfile(depth=200))
+        self.node.destroy_publisher(publisher)
+
     def mistake(self, topic: str, kind: type) -> None:
         """Offer messages of another type on a topic of the robot, and none of its own."""
         self.node.destroy_publisher(self._publishers.pop(topic))
@@ -180,10 +189,9 @@ class Robot:
             fill_twist(twist, self.action)
             self._publish("action", "action", twist, stamp_ns)
         if "depth" in names:
-            k = [50.0, 0.0, 31.5, 0.0, 50.0, 23.5, 0.0, 0.0, 1.0]
-            self._publishers["depth/camera_info"].publish(
-                CameraInfo(header=header("depth", stamp_ns), width=64, height=48, k=k)
-            )
+            if self.camera_info is not None:
+                self.camera_info.header = header("depth", stamp_ns)
+                self._publishers["depth/camera_info"].publish(self.camera_info)
             self._publish("depth", "depth/image", self.depth, stamp_ns)
         if "rgb" in names:
             self._publish("rgb", "rgb/image", self.rgb, stamp_ns)
@@ -259,6 +267,10 @@ class Robot:
         """Publish simulated time from now on, and stamp with it."""
         self._clock = SimulatedClock(self.node, start_s)
         return self._clock
+
+    def real_time(self) -> None:
+        """Stamp with real time again."""
+        self._clock = None
 
     def reset(self) -> Trigger.Response:
         """Call `~/reset`."""

@@ -6,11 +6,16 @@ from rosgraph_msgs.msg import Clock
 
 
 class SimulatedClock:
-    """Publishes /clock, 10 ms later every 10 ms; setting `start_s` makes it jump."""
+    """A publisher of /clock, 10 ms later every 10 ms; setting `start_s` makes it jump.
+
+    Attributes:
+        every: publish every so many of these steps.
+    """
 
     def __init__(self, node: Node, start_s: float) -> None:
         self._publisher = node.create_publisher(Clock, "/clock", 1)
         self.start_s = start_s
+        self.every = 1
         node.create_timer(0.01, self._tick)
 
     @property
@@ -25,4 +30,6 @@ class SimulatedClock:
 
     def _tick(self) -> None:
         self.now_ns += 10_000_000
+        if self.now_ns // 10_000_000 % self.every:
+            return
         self._publisher.publish(Clock(clock=Time(nanoseconds=self.now_ns).to_msg()))

@@ -1,20 +1,14 @@
 """Random calls of every service and parameter of a running node.
 
-    python -m test.ros.node.service_fuzzer --calls 10000 --seed 0
-
 A robot sends all modalities meanwhile. After each round of calls, the node is brought back to the active state and to
 its parameters; then sets of all modalities must come. Shutting the node down is left out: that is a client's right.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import tempfile
 from collections import Counter
 from importlib import import_module
 from math import inf, nan
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -24,7 +18,7 @@ from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter as NodeParameter
 
-from ..robot import ALL, FusionProcess, Robot, fusion_and_robot
+from ..robot import ALL, FusionProcess, Robot
 
 ROUND = 250
 TOGETHER = 10
@@ -169,28 +163,3 @@ def services(robot: Robot, node: str) -> dict[str, Any]:
 
     robot.wait(look, f"the services of {node}")
     return found
-
-
-def main() -> None:
-    """Fuzz a node of its own, and print how often each service answered."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", type=Path, help="default: the shipped one")
-    arguments = parser.parse_args()
-    os.environ.setdefault("ROS_DOMAIN_ID", "17")
-    parameters = {"checkpoint": arguments.checkpoint} if arguments.checkpoint else {}
-    with tempfile.TemporaryDirectory() as folder, fusion_and_robot(Path(folder) / "log", parameters) as both:
-        robot, process = both
-        robot.sending = set(ALL)
-        robot.wait_for_set(*ALL)
-        fuzzer = ServiceFuzzer(robot, process, arguments.seed)
-        fuzzer.run(arguments.calls)
-        status = robot.new_status()
-    for name, number in fuzzer.found.most_common():
-        print(f"{number:7,} {name}")
-    print(f"{status.published:7,} latents of {status.sets:,} sets since the last activation")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,7 @@
-"""No call of a client ends the node: 500 random calls here, `python -m test.ros.node.service_fuzzer` sends 10,000."""
+"""No call of a client ends the node.
+
+500 random calls; SERVICE_CALLS=10000 in the environment sends as many.
+"""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from ..robot import ALL, FusionProcess, Robot, fusion_and_robot
 from .service_fuzzer import ServiceFuzzer
 
-FEW = 500
+CALLS = int(os.environ.get("SERVICE_CALLS", "500"))
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +64,9 @@ def test_parameters_of_unknown_types_are_refused_and_the_others_of_the_call_are_
 def test_after_random_calls_of_all_services_sets_keep_coming(
     robot: Robot, running: tuple[Robot, FusionProcess]
 ) -> None:
+    # Ten calls take about 0.2 s.
     fuzzer = ServiceFuzzer(robot, running[1], seed=1)
-    fuzzer.run(FEW)
+    fuzzer.run(CALLS)
     assert len(fuzzer.found) >= 12
     assert "Traceback" not in running[1].output()
 

@@ -64,16 +64,15 @@ class Outputs:
     heard: set[str] | None = field(default_factory=set)
     results: Queue = field(default_factory=Queue)
     asked: Queue = field(default_factory=Queue)
-    error: Exception | None = None
+    failures: dict[str, str] = field(default_factory=dict)
 
     def wanted(self) -> set[str] | None:
         self.asked.put(True)
         return self.heard
 
-    def publish(self, sample_set: SampleSet, fusion: Fusion, frames: dict[str, str], cameras: dict) -> None:
-        if self.error is not None:
-            raise self.error
+    def publish(self, sample_set: SampleSet, fusion: Fusion, frames: dict[str, str], cameras: dict) -> dict[str, str]:
         self.results.put((sample_set, dict(frames)))
+        return self.failures
 
     def destroy(self) -> None:
         pass
@@ -187,6 +186,16 @@ def test_a_set_that_fails_is_counted_and_named_and_the_next_one_is_run(bench: Be
     bench.engine.go.release()
     assert bench.result() == 2.0
     assert bench.statistics.failures == 1
+
+
+def test_an_output_that_fails_is_counted_and_named_and_the_set_counts_as_published(bench: Bench) -> None:
+    bench.outputs.failures = {"/points": "no camera"}
+    bench.submit_and_begin(1.0)
+    bench.engine.go.release()
+    assert bench.lines.get(timeout=PATIENCE_S) == "/points is not published: no camera"
+    bench.worker.pause()
+    assert bench.statistics.unpublished == {"/points": 1}
+    assert (bench.statistics.published, bench.statistics.failures) == (1, 0)
 
 
 def test_nothing_is_computed_while_nobody_listens(bench: Bench) -> None:

@@ -1,0 +1,136 @@
+"""Cameras: the calibration (CameraInfo) of each image modality, where a driver publishes it."""
+
+from __future__ import annotations
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.serialization import deserialize_message
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+
+from smvae_ros.conversions.bindings import COMPRESSED, Binding
+
+# Encapsulation and stamp, with which every CameraInfo of a camera begins differently.
+_STAMP_END = 12
+_BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+# A driver may publish its calibration once, latched. A subscription that asks for that hears no other publishers.
+_LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Cameras:
+    """Subscriptions to the CameraInfo of each image modality; created and destroyed on the executor's thread.
+
+    Attributes:
+        known: by modality, the newest calibration that arrived.
+        topics: by image modality, the topic of its CameraInfo, fully resolved.
+    """
+
+    def __init__(self, node: Node, topics: dict[str, tuple[str, Binding]]) -> None:
+        self.known: dict[str, CameraInfo] = {}
+        self.topics: dict[str, str] = {}
+        self._node = node
+        self._subscriptions: list[Subscription] = []
+        for name, (topic, binding) in topics.items():
+            if binding.modality.is_image:
+                self._subscribe(name, topic, binding.type)
+
+    def destroy(self) -> None:
+        """Unsubscribe from everything."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+
+    def _subscribe(self, name: str, image: str, message: str) -> None:
+        topic = resolved_camera_info_topic(self._node, image, message)
+        last = b""
+
+        def see(data: bytes) -> None:
+            nonlocal last
+            if data[_STAMP_END:] != last:
+                self.known[name] = deserialize_message(data, CameraInfo)
+                last = data[_STAMP_END:]
+
+        self.topics[name] = topic
+        self._subscriptions.append(
+            self._node.create_subscription(
+                CameraInfo,
+                topic,
+                see,
+                _BEST_EFFORT,
+                raw=True,
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+        )
+        self._subscriptions.append(
+            self._node.create_subscription(
+                CameraInfo,
+                topic,
+                see,
+                _LATCHED,
+                raw=True,
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            )
+        )
+
+
+def resolved_camera_info_topic(node: Node, image: str, message: str) -> str:
+    """Return the topic of an image's CameraInfo, fully resolved: beside the image as it is remapped.
+
+    A remapping of the CameraInfo itself wins.
+
+    Args:
+        image: the image's topic, before remapping.
+        message: the ROS type of its messages.
+    """
+    own = camera_info_topic(image, message)
+    remapped = node.resolve_topic_name(own)
+    if remapped != node.resolve_topic_name(own, only_expand=True):
+        return remapped
+    return camera_info_topic(node.resolve_topic_name(image), message)
+
+
+def camera_info_topic(image: str, message: str) -> str:
+    """Return the topic of an image's CameraInfo where image_transport puts it: beside the image, or beside the raw one.
+
+    Args:
+        image: the image's topic.
+        message: the ROS type of its messages.
+    """
+    parts = image.split("/")
+    if message == COMPRESSED and parts[-1] in ("compressed", "compressedDepth"):
+        parts.pop()
+    return "/".join([*parts[:-1], "camera_info"])
+
+
+def resized(camera: CameraInfo, header: Header, width: int, height: int) -> CameraInfo:
+    """Return the calibration of a camera for its image scaled to another size.
+
+    Pixel centres stand at whole numbers in CameraInfo, so scaling by s takes cx to s (cx + 1/2) - 1/2. Distortion is in
+    units of the focal length and stays. Binning and the region of interest are those of the scaled image: none.
+
+    Args:
+        camera: with a width and a height above 0.
+        header: of the scaled image.
+        width: of the scaled image in pixels.
+        height: of the scaled image in pixels.
+    """
+    x, y = width / camera.width, height / camera.height
+    k, p = list(camera.k), list(camera.p)
+    k[0], k[1], k[2] = k[0] * x, k[1] * x, (k[2] + 0.5) * x - 0.5
+    k[4], k[5] = k[4] * y, (k[5] + 0.5) * y - 0.5
+    if p[10]:
+        p[0], p[1], p[2], p[3] = p[0] * x, p[1] * x, (p[2] + 0.5) * x - 0.5, p[3] * x
+        p[5], p[6], p[7] = p[5] * y, (p[6] + 0.5) * y - 0.5, p[7] * y
+    return CameraInfo(
+        header=header,
+        width=width,
+        height=height,
+        distortion_model=camera.distortion_model,
+        d=camera.d,
+        k=k,
+        r=camera.r,
+        p=p,
+    )
