@@ -17,13 +17,17 @@ from launch.actions import (
 from launch.event_handlers import OnExecutionComplete
 from launch.events.process import ProcessExited
 from launch.substitutions import EnvironmentVariable, PathJoinSubstitution
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.ros_adapters import get_ros_node
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.srv import GetState
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
+TOPICS = {"rgb": "rgb/image", "depth": "depth/image", "force": "wrench", "action": "action"}
+"""The topic of each modality of the shipped checkpoint, unless params_file names another one."""
+RVIZ_OUTPUTS = ("latent", "predicted/rgb", "predicted/depth", "predicted/points")
+RESPAWN_DELAY_S = 2.0
 BAG_TOPICS = ("rgb/image", "depth/image", "depth/camera_info", "wrench", "action")
 DISCOVERY_S = 3.0
 """The player waits for no subscriber. Fast DDS announces anew after 3 s what was missed at first."""
@@ -32,7 +36,7 @@ PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch smvae_ros fusion.launch.py` starts."""
+    """Return the description that `ros2 launch smvae_ros fusion.launch.py` starts."""
     config = PathJoinSubstitution([FindPackageShare("smvae_ros"), "config"])
     default_parameters = PathJoinSubstitution([config, "fusion.yaml"])
     # Fast DDS loses large best-effort images by default: its shared memory holds half a megabyte.
@@ -53,8 +57,37 @@ def generate_launch_description() -> LaunchDescription:
                 choices=["", "auto", "cpu", "cuda"],
                 description="Where the model runs. Empty: what params_file says, by default a GPU where there is one.",
             ),
+            *(
+                DeclareLaunchArgument(
+                    f"{modality}_topic",
+                    default_value="",
+                    description=f"Topic of {modality}. Empty: what params_file says, by default {topic}.",
+                )
+                for modality, topic in TOPICS.items()
+            ),
+            DeclareLaunchArgument(
+                "name", default_value="fusion", description="Name of the node, and so of its outputs."
+            ),
             DeclareLaunchArgument(
                 "namespace", default_value="", description="Namespace of the node, and so of its relative topics."
+            ),
+            DeclareLaunchArgument(
+                "autostart",
+                default_value="",
+                choices=["", "true", "false"],
+                description="Configure and activate at once; false: a lifecycle manager does. Empty: as in the file.",
+            ),
+            DeclareLaunchArgument(
+                "respawn",
+                default_value="false",
+                choices=["true", "false"],
+                description=f"Start the node again {RESPAWN_DELAY_S:.0f} s after it ended by itself.",
+            ),
+            DeclareLaunchArgument(
+                "rviz",
+                default_value="false",
+                choices=["true", "false"],
+                description="Start RViz too, with observed images beside predicted ones.",
             ),
             DeclareLaunchArgument(
                 "use_sim_time",
@@ -98,17 +131,23 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         raise RuntimeError(f"bag: {value['bag']}: no such file or folder")
     # An argument that was not given must not hide what the file says.
     given = {name: value[name] for name in ("checkpoint", "device") if value[name]}
+    given |= {f"streams.{name}.topic": value[f"{name}_topic"] for name in TOPICS if value[f"{name}_topic"]}
+    if value["autostart"]:
+        given["autostart"] = value["autostart"] == "true"
     node = LifecycleNode(
         package="smvae_ros",
         executable="fusion_node",
-        name="fusion",
+        name=value["name"],
         namespace=value["namespace"],
         parameters=[value["params_file"], {**given, "use_sim_time": simulated}],
         ros_arguments=["--log-level", value["log_level"]],
         output="screen",
+        respawn=value["respawn"] == "true",
+        respawn_delay=RESPAWN_DELAY_S,
     )
+    viewers = [_rviz(value)] if value["rviz"] == "true" else []
     if not value["bag"]:
-        return [node]
+        return [node, *viewers]
     namespace = value["namespace"].strip("/")
     remappings = [f"/{topic}:=/{namespace}/{topic}" for topic in BAG_TOPICS] if namespace else []
     player = ExecuteProcess(
@@ -123,16 +162,33 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         on_exit=_end,
     )  # fmt: skip
     active = OpaqueCoroutine(coroutine=_until_active, args=[node])
-    return [node, RegisterEventHandler(OnExecutionComplete(target_action=active, on_completion=[player])), active]
+    return [
+        node,
+        *viewers,
+        RegisterEventHandler(OnExecutionComplete(target_action=active, on_completion=[player])),
+        active,
+    ]
+
+
+def _rviz(value: dict[str, str]) -> Node:
+    namespace = f"/{value['namespace'].strip('/')}".rstrip("/")
+    inputs = {name: value[f"{name}_topic"] or topic for name, topic in TOPICS.items()}
+    remappings = [
+        (f"/{TOPICS[name]}", topic if topic.startswith("/") else f"{namespace}/{topic}")
+        for name, topic in inputs.items()
+    ]
+    remappings += [(f"/fusion/{output}", f"{namespace}/{value['name']}/{output}") for output in RVIZ_OUTPUTS]
+    config = PathJoinSubstitution([FindPackageShare("smvae_ros"), "config", "fusion.rviz"])
+    return Node(package="rviz2", executable="rviz2", arguments=["-d", config], remappings=remappings)
 
 
 def _end(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
-    """End all with the bag; where all ends already, a second end would trip launch_ros over its own node."""
+    """End all with the bag. Where all ends already, a second Shutdown would make launch_ros fail."""
     return None if context.is_shutdown else Shutdown(reason="the bag has ended")
 
 
 async def _until_active(context: LaunchContext, node: LifecycleNode) -> None:
-    """Ask the node for its state: its first transitions are over before launch can listen to them."""
+    """Wait until the node is active, by asking it: its first transitions are over before launch can listen to them."""
     client = get_ros_node(context).create_client(GetState, f"{node.node_name}/get_state")
     state = ""
     # Launch cancels this when it shuts down, and would stumble over an exception; it starts nothing more then.

@@ -9,7 +9,7 @@ from launch import LaunchDescription
 
 
 def generate_launch_description() -> LaunchDescription:
-    """What `ros2 launch smvae_ros replay.launch.py` starts; it takes the arguments of fusion.launch.py as well."""
+    """Return the description of a replay; it takes the arguments of fusion.launch.py as well."""
     share = FindPackageShare("smvae_ros")
     return LaunchDescription(
         [

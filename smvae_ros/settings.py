@@ -71,7 +71,7 @@ class NodeSettings(_Settings):
     )
     threads: NonNegativeInt = Field(
         default=0,
-        description="threads of one inference on a processor; 0: all cores but the one that takes messages, at most 4",
+        description="threads of one inference on a processor; 0: the cores that the process may use less 1, at most 4",
         json_schema_extra=UNCONFIGURED,
     )
 
@@ -177,14 +177,17 @@ class FusionSettings(_Settings):
             simulated: the clock is /clock. Its messages often arrive after the samples of that time, so stamps may lie
                 further ahead.
         """
-        future = max(self.future, _SIMULATED_FUTURE_S) if simulated else self.future
         return SetSynchronizer(
             self.synchronizer_streams(),
             reference=self.reference or None,
             max_wait_ns=nanoseconds(self.max_wait),
             tick_ns=nanoseconds(self.tick),
-            future_ns=nanoseconds(future),
+            future_ns=self.future_ns(simulated=simulated),
         )
+
+    def future_ns(self, *, simulated: bool) -> int:
+        """Return how far ahead of the clock a stamp may be, in nanoseconds; `simulated` as for `synchronizer`."""
+        return nanoseconds(max(self.future, _SIMULATED_FUTURE_S) if simulated else self.future)
 
     def synchronizer_streams(self) -> list[Stream]:
         """Return the streams of the synchroniser, one for each modality."""

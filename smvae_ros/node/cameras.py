@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -16,12 +18,13 @@ from smvae_ros.conversions.bindings import COMPRESSED, Binding
 # Encapsulation and stamp, with which every CameraInfo of a camera begins differently.
 _STAMP_END = 12
 _BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-# A driver may publish its calibration once, latched. A subscription that asks for that hears no other publishers.
+# A driver may publish its calibration once, latched. A subscription that asks for that hears no other publishers, and
+# those warn of it, so it is made only where there is a latched publisher.
 _LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Cameras:
-    """Subscriptions to the CameraInfo of each image modality; created and destroyed on the executor's thread.
+    """Subscriptions to the CameraInfo of each image modality; used on the executor's thread only.
 
     Attributes:
         known: by modality, the newest calibration that arrived.
@@ -33,18 +36,29 @@ class Cameras:
         self.topics: dict[str, str] = {}
         self._node = node
         self._subscriptions: list[Subscription] = []
+        self._waiting_for_latched: dict[str, Callable[[bytes], None]] = {}
         for name, (topic, binding) in topics.items():
             if binding.modality.is_image:
-                self._subscribe(name, topic, binding.type)
+                self.topics[name] = resolved_camera_info_topic(node, topic, binding.type)
+                self._subscribe(name)
+
+    def look(self) -> None:
+        """Subscribe to latched publishers that have come since; call it now and then."""
+        for name, see in list(self._waiting_for_latched.items()):
+            publishers = self._node.get_publishers_info_by_topic(self.topics[name])
+            if any(one.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for one in publishers):
+                del self._waiting_for_latched[name]
+                # Not to be overridden: both subscriptions would read the same parameters.
+                self._create(name, see, _LATCHED, None)
 
     def destroy(self) -> None:
         """Unsubscribe from everything."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
+        self._waiting_for_latched.clear()
 
-    def _subscribe(self, name: str, image: str, message: str) -> None:
-        topic = resolved_camera_info_topic(self._node, image, message)
+    def _subscribe(self, name: str) -> None:
         last = b""
 
         def see(data: bytes) -> None:
@@ -53,24 +67,20 @@ class Cameras:
                 self.known[name] = deserialize_message(data, CameraInfo)
                 last = data[_STAMP_END:]
 
-        self.topics[name] = topic
+        self._waiting_for_latched[name] = see
+        self._create(name, see, _BEST_EFFORT, QoSOverridingOptions.with_default_policies())
+
+    def _create(
+        self, name: str, see: Callable[[bytes], None], qos: QoSProfile, overriding: QoSOverridingOptions | None
+    ) -> None:
         self._subscriptions.append(
             self._node.create_subscription(
                 CameraInfo,
-                topic,
+                self.topics[name],
                 see,
-                _BEST_EFFORT,
+                qos,
                 raw=True,
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            )
-        )
-        self._subscriptions.append(
-            self._node.create_subscription(
-                CameraInfo,
-                topic,
-                see,
-                _LATCHED,
-                raw=True,
+                qos_overriding_options=overriding,
                 event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             )
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from smvae_ros.node.statistics import STAGES, Statistics
+from smvae_ros.node.statistics import Statistics
 from smvae_ros.synchronizer.stream import StreamCounts
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
@@ -34,6 +34,7 @@ class ModalityReport:
         reason: why the last of the bad messages could not be.
         problem: what is wrong with the period's messages although they can be read; empty if nothing is.
         decoded: predictions of the modality since activation.
+        unheard: why publishers on the topic cannot be heard; empty if there are none.
     """
 
     name: str
@@ -52,15 +53,17 @@ class ModalityReport:
     reason: str = ""
     problem: str = ""
     decoded: int = 0
+    unheard: str = ""
 
     def verdict(self) -> tuple[bytes, str]:
         """Return level and summary: STALE is silent, ERROR sends nothing usable, WARN sends some that is not usable."""
         if not self.enabled:
             return OK, "disabled"
+        why = f": {self.unheard}" if self.unheard else ""
         if self.received == 0:
-            return STALE, f"no message on {self.topic} yet"
+            return STALE, f"no message on {self.topic} yet{why}"
         if not self.alive and not self.problem:
-            return STALE, f"no message on {self.topic} for {self.age:.1f} s"
+            return STALE, f"no message on {self.topic} for {self.age:.1f} s{why}"
         if self.bad and self.share == 0.0:
             return ERROR, f"no usable message on {self.topic}: {self.reason}"
         if self.bad:
@@ -98,8 +101,9 @@ class NodeReport:
         recent_sets: sets emitted in the period.
         recent_skips: sets skipped in the period.
         recent_failures: sets that failed in the period.
-        unpublished: by topic on which a message could not be published in the period, the reason.
         statistics: since activation.
+        period: seconds since the last report.
+        unpublished: by topic on which a message could not be published in the period, the reason.
     """
 
     state: str
@@ -111,6 +115,7 @@ class NodeReport:
     recent_skips: int
     recent_failures: int
     statistics: Statistics
+    period: float = 1.0
     unpublished: Mapping[str, str] = field(default_factory=dict)
 
     def verdict(self) -> tuple[bytes, str]:
@@ -128,16 +133,28 @@ class NodeReport:
         if self.unpublished:
             return WARN, "; ".join(f"{topic} is not published: {reason}" for topic, reason in self.unpublished.items())
         if self.recent_skips:
-            return WARN, f"{self.recent_skips} of {self.recent_sets} sets skipped: the model is slower than the sensors"
+            return WARN, f"{self.recent_skips} of {self.recent_sets} sets skipped: {self._why_skipped()}"
         return OK, f"{self.recent_sets} sets a second"
+
+    def _why_skipped(self) -> str:
+        spacing_ms = 1e3 * self.period / max(1, self.recent_sets)
+        median_ms = {stage: 1e3 * median for stage, (median, _) in self.statistics.percentiles().items()}
+        work_ms = median_ms["processor"]
+        took_ms = median_ms["conversion"] + median_ms["inference"] + median_ms["publication"]
+        times = f"a set takes {took_ms:.0f} ms and comes every {spacing_ms:.0f} ms"
+        if took_ms < spacing_ms:
+            return f"{times}; sets come in bursts, or the computer was busy for a moment"
+        if self.device.startswith("cpu") and work_ms < 0.7 * took_ms and work_ms < spacing_ms:
+            return f"{times}, of which the worker computes {work_ms:.0f} ms: other work takes the processor"
+        return f"{times}: the model is slower than the sensors"
 
     def values(self) -> dict[str, object]:
         """Return keys and values for a diagnostic viewer."""
         counts = self.statistics
         times = {
-            f"{stage} p{percent} (ms)": f"{1e3 * counts.percentile(stage, percent):.1f}"
-            for stage in STAGES
-            for percent in (50, 99)
+            f"{stage} p{percent} (ms)": f"{1e3 * seconds:.1f}"
+            for stage, found in counts.percentiles().items()
+            for percent, seconds in zip((50, 99), found)
         }
         return {
             "state": self.state,
@@ -178,7 +195,7 @@ def closing_summary(statistics: Statistics, sets: int, counts: Mapping[str, Stre
     if sets:
         words += ": " + ", ".join(f"{name} in {one.sets / sets:.0%}" for name, one in counts.items())
     if statistics.published:
-        p50, p99 = (1e3 * statistics.percentile("latency", percent) for percent in (50, 99))
+        p50, p99 = (1e3 * seconds for seconds in statistics.percentiles()["latency"])
         words += f"; latency p50 {p50:.0f} ms, p99 {p99:.0f} ms"
     if statistics.unheard:
         words += f"; {statistics.unheard} sets not run, as nobody listened"

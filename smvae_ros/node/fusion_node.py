@@ -31,6 +31,7 @@ from smvae_ros.node.parameters import (
     unknown_overrides,
 )
 from smvae_ros.node.publications import Publications
+from smvae_ros.node.qos_overrides import ineffective_overrides
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
 from smvae_ros.node.statistics import Statistics
 from smvae_ros.node.status import STEADY, StatusPublisher
@@ -169,8 +170,7 @@ class FusionNode(LifecycleNode):
         if device == "cuda" and not torch.cuda.is_available():
             self.get_logger().warning("device: 'cuda' was asked for, but torch finds none; running on the processor")
             device = "cpu"
-        # More threads than cores, or one on the executor's core, delay the callbacks.
-        torch.set_num_threads(settings.threads or min(4, max(1, (os.cpu_count() or 1) - 1)))
+        torch.set_num_threads(settings.threads or usual_threads())
         path = Path(settings.checkpoint) if settings.checkpoint else None
         return Engine.load(path, device, precision=settings.precision)
 
@@ -186,6 +186,9 @@ class FusionNode(LifecycleNode):
             if settings.streams[name].enabled
         )
         self.get_logger().info(f"active: {topics}")
+        disabled = [topic for name, topic in active.subscriptions.topics.items() if not settings.streams[name].enabled]
+        for name, reason in ineffective_overrides(self, disabled).items():
+            self.get_logger().warning(f"{name} has no effect: {reason}")
 
     def _quiet(self) -> None:
         if self._active is not None:
@@ -204,6 +207,8 @@ class FusionNode(LifecycleNode):
     def _report(self) -> None:
         device = self._worker.device if self._worker is not None else ""
         subscriptions = self._active.subscriptions if self._active is not None else None
+        if subscriptions is not None:
+            subscriptions.cameras.look()
         self._status.publish(self.state, self._problem, device, self._statistics, subscriptions)
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -234,3 +239,11 @@ class FusionNode(LifecycleNode):
                 self._active.change(settings)
         except Exception as error:  # of a subscription: rclpy would swallow it without a word
             self.get_logger().error(described(error))
+
+
+def usual_threads() -> int:
+    """Return the threads of one inference: one for each core that the process may use but the executor's, at most 4.
+
+    More threads than cores, or one on the executor's core, would delay the callbacks.
+    """
+    return min(4, max(1, len(os.sched_getaffinity(0)) - 1))

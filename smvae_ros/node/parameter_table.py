@@ -88,8 +88,9 @@ def parameters_page() -> str:
             "",
             "## Quality of service",
             "",
-            "`qos_overrides.<topic>.<subscription or publisher>.<reliability, durability, history or depth>` sets one "
-            "policy. The topic is its full name. These parameters are read-only: give them at the start.",
+            "`qos_overrides.<topic>.<subscription or publisher>.<reliability, history or depth>` sets one policy. The "
+            "topic is its full name, after remapping. These parameters are read-only: give them at the start. The log "
+            "names those that have no effect.",
             "",
         ]
     )

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -139,7 +140,7 @@ class Publications:
         self,
         name: str,
         header: Header,
-        physical: np.ndarray,
+        physical: npt.NDArray[np.float32],
         cameras: Cameras,
         attempt: Callable[[LifecyclePublisher, Callable[[], Any]], None],
     ) -> None:
@@ -184,7 +185,7 @@ def _latent(header: Header, fusion: Fusion) -> Latent:
     )
 
 
-def _prediction(binding: Binding, header: Header, physical: np.ndarray) -> Any:
+def _prediction(binding: Binding, header: Header, physical: npt.NDArray[np.float32]) -> Any:
     message = message_class(binding.predicted)(header=header)
     fill(binding, message, physical)
     return message
@@ -198,7 +199,7 @@ def _camera_info(camera: CameraInfo, header: Header, width: int, height: int) ->
     return resized(camera, header, width, height)
 
 
-def _points(camera: CameraInfo, header: Header, depth: np.ndarray) -> PointCloud2:
+def _points(camera: CameraInfo, header: Header, depth: npt.NDArray[np.float32]) -> PointCloud2:
     points = points_from_depth(depth, camera.width, camera.height, camera.k)
     return create_cloud_xyz32(Header(stamp=header.stamp, frame_id=camera.header.frame_id or header.frame_id), points)
 

@@ -33,11 +33,6 @@ def unheard_publishers(node: Node, topic: str, binding: Binding, qos: QoSProfile
     return reasons
 
 
-def count_publishers(node: Node, topic: str) -> int:
-    """Return how many publishers a topic has, of whatever type."""
-    return len(node.get_publishers_info_by_topic(topic))
-
-
 def _incompatible(topic: str, name: str, offered: QoSProfile, asked: QoSProfile, reason: str) -> str:
     if offered.reliability != asked.reliability:
         return (

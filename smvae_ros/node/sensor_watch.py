@@ -8,14 +8,15 @@ from time import monotonic
 
 from rclpy.node import Node
 
-from smvae_ros.conversions.bindings import Binding
 from smvae_ros.node.diagnostics import ModalityReport
+from smvae_ros.node.publisher_check import unheard_publishers
 from smvae_ros.node.subscriptions import Subscriptions, simulated_time
 from smvae_ros.settings import nanoseconds
 
 NO_CLOCK = "use_sim_time is true, but no time has come on /clock"
 
 _SILENT_S = 5.0
+_NOBODY = "nobody publishes there"
 # A sensor that begins or ends in the middle of a period may be in no set of it.
 _PERIODS_IN_A_ROW = 2
 _MOST_BEHIND_S = 1.0
@@ -48,6 +49,8 @@ class SensorWatch:
         self._unused: Counter[str] = Counter()
         self._misdated: Counter[str] = Counter()
         self._future: Counter[str] = Counter()
+        # Topic, node and reason of each publisher that was reported.
+        self._unheard: set[tuple[str, str, str]] = set()
         self._named = False
 
     def problem(self, subscriptions: Subscriptions, name: str, received: int, unused: bool) -> str:
@@ -87,14 +90,8 @@ class SensorWatch:
         if self.timeless:
             self._warn("clock", {"/clock": NO_CLOCK} if silent else {})
             return
-        unheard = [
-            one
-            for one in modalities
-            if silent and one.enabled and one.received == 0 and ("silence", one.topic) not in self._warned
-        ]
-        self._warn(
-            "silence", {one.topic: self._silence(subscriptions.bindings[one.name], one.topic) for one in unheard}
-        )
+        if silent:
+            self._warn_of_publishers(subscriptions, modalities)
         # Where the stamps of the reference are wrong, the others are in no set because of it.
         reference_is_wrong = self._misdated[subscriptions.settings.reference] >= _PERIODS_IN_A_ROW
         self._warn(
@@ -103,6 +100,28 @@ class SensorWatch:
         )
         unstamped = "messages have no stamp: the time of their arrival stands in for it"
         self._warn("stamp", {one.topic: unstamped for one in modalities if one.zero_stamp})
+
+    def unheard(self, subscriptions: Subscriptions, name: str) -> str:
+        """Return why publishers on a modality's topic cannot be heard; empty if there are none."""
+        topic, binding = subscriptions.topics[name], subscriptions.bindings[name]
+        return "; ".join(unheard_publishers(self._node, topic, binding, subscriptions.qos.get(name)).values())
+
+    def _warn_of_publishers(self, subscriptions: Subscriptions, modalities: list[ModalityReport]) -> None:
+        """Log topics that stay silent, and publishers that cannot be heard, again whenever there are others."""
+        goes_on = "sets go out without it" if any(subscriptions.synchronizer.sets.values()) else "no sets go out"
+        silence: dict[str, str] = {}
+        for one in (one for one in modalities if one.enabled):
+            binding = subscriptions.bindings[one.name]
+            unheard = unheard_publishers(self._node, one.topic, binding, subscriptions.qos.get(one.name))
+            new = {reason for name, reason in unheard.items() if (one.topic, name, reason) not in self._unheard}
+            self._unheard |= {(one.topic, name, reason) for name, reason in unheard.items()}
+            if one.received == 0 and ("silence", one.topic) not in self._warned:
+                publishers = self._node.count_publishers(one.topic)
+                found = "; ".join(sorted(unheard.values())) or ("a publisher is there" if publishers else _NOBODY)
+                silence[one.topic] = f"no message in the {_SILENT_S:.0f} s since activation ({found}); {goes_on}"
+            elif new:
+                self._node.get_logger().warning(f"{one.topic}: {'; '.join(sorted(new))}")
+        self._warn("silence", silence)
 
     def _warn_of_namesake(self) -> None:
         self._named = True
@@ -117,19 +136,6 @@ class SensorWatch:
         dropped = subscriptions.synchronizer.counts[name].dropped["future"]
         previous, self._future[name] = self._future[name], dropped
         return dropped > previous
-
-    def _silence(self, binding: Binding, topic: str) -> str:
-        publishers = self._node.get_publishers_info_by_topic(topic)
-        others = {
-            f"{one.node_namespace.rstrip('/')}/{one.node_name} ({one.topic_type})"
-            for one in publishers
-            if one.topic_type != binding.type
-        }
-        found = "a publisher is there" if publishers else "nobody publishes there"
-        if others:
-            message = f"streams.{binding.modality.name}.message"
-            found = f"expected {binding.type} ({message}), found {', '.join(sorted(others))}"
-        return f"no message in the {_SILENT_S:.0f} s since activation ({found}); sets go out without what it brings"
 
     def _warn(self, kind: str, problems: Mapping[str, str]) -> None:
         """Log each problem once, and equal problems of several topics in one line."""
@@ -170,7 +176,8 @@ def stamp_problem(stamp_ns: int, now_ns: int, *, future: bool, simulated: bool) 
     behind_s = (now_ns - stamp_ns) / 1e9
     if behind_s < 0.0 and future:
         cause = ": they seem to be real time, which /clock is not" if simulated and behind_s < -_DAY_S else ""
-        return f"stamps are {span(-behind_s)} ahead of the node's clock, beyond `future`, and dropped{cause}"
+        ahead = f"stamps are {span(-behind_s)} ahead of the node's clock"
+        return f"{ahead}, more than the parameter future allows, and dropped{cause}"
     if behind_s <= _MOST_BEHIND_S:
         return ""
     return f"stamps are {span(behind_s)} behind the node's clock: {_cause(stamp_ns, behind_s, simulated)}"

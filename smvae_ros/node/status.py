@@ -60,6 +60,7 @@ class StatusPublisher:
             recent_sets=recent_sets,
             recent_skips=self._since_last("", "skipped", statistics.skipped),
             recent_failures=self._since_last("", "failures", statistics.failures),
+            period=period,
             statistics=statistics,
             unpublished={
                 topic: statistics.reasons[topic]
@@ -74,6 +75,7 @@ class StatusPublisher:
         diagnostics = DiagnosticArray(status=diagnostic_statuses(name, device, report, modalities))
         diagnostics.header.stamp = stamp
         self._diagnostics.publish(diagnostics)
+        latency_p50, latency_p99 = statistics.percentiles()["latency"]
         status = FusionStatus(
             state=state,
             epoch=subscriptions.synchronizer.resets if subscriptions is not None else 0,
@@ -81,8 +83,8 @@ class StatusPublisher:
             sets=sets,
             skipped=statistics.skipped,
             published=statistics.published,
-            latency_p50=statistics.percentile("latency", 50),
-            latency_p99=statistics.percentile("latency", 99),
+            latency_p50=latency_p50,
+            latency_p99=latency_p99,
             modalities=[_message(modality) for modality in modalities],
         )
         status.header.stamp = stamp
@@ -107,7 +109,7 @@ class StatusPublisher:
                     enabled=subscriptions.settings.streams[name].enabled,
                     alive=subscriptions.synchronizer.alive(name, now_ns),
                     rate=received / period,
-                    age=(now_ns - subscriptions.arrived_ns[name]) / 1e9 if name in subscriptions.arrived_ns else -1.0,
+                    age=monotonic() - subscriptions.arrived_s[name] if name in subscriptions.arrived_s else -1.0,
                     share=min(1.0, usable / recent_sets) if recent_sets else 0.0,
                     received=counts.received,
                     used=counts.used,
@@ -118,6 +120,7 @@ class StatusPublisher:
                     reason=statistics.reasons.get(name, ""),
                     problem=self._watch.problem(subscriptions, name, received, recent_sets > 0 and not (usable or bad)),
                     decoded=statistics.decoded[name],
+                    unheard="" if received else self._watch.unheard(subscriptions, name),
                 )
             )
         return reports

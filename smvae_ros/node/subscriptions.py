@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, cast
 
-from rclpy.clock import Clock, JumpThreshold, ROSClock
-from rclpy.clock_type import ClockType
+from rclpy.clock import ClockChange, JumpThreshold, ROSClock, TimeJump
 from rclpy.duration import Duration
-from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
@@ -41,8 +41,10 @@ class Subscriptions:
         settings: in force.
         topics: by modality, fully resolved.
         arrived_ns: by modality, when its last message arrived, in time of the node's clock.
+        arrived_s: by modality, the same in steady time.
         stamps_ns: by modality, the stamp of that message; 0 for none.
         cameras: the calibrations of the image modalities.
+        qos: by modality that is subscribed to, the quality of service of its subscription.
         losses: by modality that is subscribed to, the messages lost on the way.
     """
 
@@ -59,7 +61,9 @@ class Subscriptions:
         self.settings = settings
         self.topics = {name: node.resolve_topic_name(stream.topic) for name, stream in settings.streams.items()}
         self.arrived_ns: dict[str, int] = {}
+        self.arrived_s: dict[str, float] = {}
         self.stamps_ns: dict[str, int] = {}
+        self.qos: dict[str, QoSProfile] = {}
         self.losses: dict[str, MessageLoss] = {}
         self._node, self._clock = node, node.get_clock()
         self._submit, self._forget = submit, forget
@@ -70,7 +74,7 @@ class Subscriptions:
         self._timer = node.create_timer(1.0, self._poll, clock=self._clock, autostart=False)
         self._jump = self._clock.create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
-            post_callback=lambda _: self._jumped(),
+            post_callback=self._jumped,
         )
         image_topics = {name: (stream.topic, self.bindings[name]) for name, stream in settings.streams.items()}
         self.cameras = Cameras(node, image_topics)
@@ -99,7 +103,8 @@ class Subscriptions:
         self.settings = settings
         now_ns = self._clock.now().nanoseconds
         max_wait_ns = nanoseconds(settings.max_wait)
-        self._hand_on(self.synchronizer.change(settings.synchronizer_streams(), max_wait_ns, now_ns))
+        future_ns = settings.future_ns(simulated=simulated_time(self._node))
+        self._hand_on(self.synchronizer.change(settings.synchronizer_streams(), max_wait_ns, now_ns, future_ns))
 
     def destroy(self) -> None:
         """Unsubscribe from everything."""
@@ -117,6 +122,7 @@ class Subscriptions:
             stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
             now_ns = self._clock.now().nanoseconds
             self.arrived_ns[name], self.stamps_ns[name] = now_ns, stamp_ns
+            self.arrived_s[name] = monotonic()
             self._hand_on(self.synchronizer.add(name, stamp_ns, message, now_ns))
 
         # As many images as the worker lets wait, so that those that came while the machine slept are not lost.
@@ -126,6 +132,7 @@ class Subscriptions:
     def _unsubscribe(self, name: str) -> None:
         for subscription in self._subscriptions.pop(name, []):
             self._node.destroy_subscription(subscription)
+        self.qos.pop(name, None)
 
     def _create(
         self, name: str, message: type[Any], topic: str, callback: Callable[[Any], None], depth: int
@@ -148,34 +155,13 @@ class Subscriptions:
             cast("Callable[[Any], None]", take),  # rclpy passes the second argument to those that take one
             QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=lambda event: self._note_publisher(self._node.resolve_topic_name(topic), event)
-            ),
+            # The sensor watch names publishers that cannot be heard.
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
         loss = MessageLoss(subscription.get_publisher_count)
         self._subscriptions.setdefault(name, []).append(subscription)
+        self.qos[name] = subscription.qos_profile
         return loss
-
-    def _note_publisher(self, topic: str, event: QoSRequestedIncompatibleQoSInfo) -> None:
-        policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
-
-        def warn() -> None:
-            self._node.destroy_timer(timer)
-            self._warn_of_publisher(topic, policy)
-
-        # The name of its node is known a little later than the publisher.
-        timer = self._node.create_timer(0.5, warn, clock=Clock(clock_type=ClockType.STEADY_TIME))
-
-    def _warn_of_publisher(self, topic: str, policy: str) -> None:
-        # The subscriptions ask for nothing but reliability, so no other policy can be incompatible.
-        publishers = ", ".join(
-            f"{one.node_namespace.rstrip('/')}/{one.node_name} ({one.qos_profile.reliability.name.lower()})"
-            for one in self._node.get_publishers_info_by_topic(topic)
-        )
-        self._node.get_logger().warning(
-            f"{topic}: a publisher offers less {policy} than is asked for, so nothing arrives from it; found "
-            f"{publishers}; qos_overrides.{topic}.subscription.{policy} says what is asked for"
-        )
 
     def _poll(self) -> None:
         self._armed_ns = None
@@ -190,12 +176,28 @@ class Subscriptions:
                 self._submit(sample_set)
         self._arm()
 
-    def _jumped(self) -> None:
+    def _jumped(self, jump: TimeJump) -> None:
+        if jump.clock_change in (ClockChange.ROS_TIME_ACTIVATED, ClockChange.ROS_TIME_DEACTIVATED):
+            self._change_clock(simulated=jump.clock_change == ClockChange.ROS_TIME_ACTIVATED)
+            return
         first = not self.synchronizer.resets and not self.synchronizer.sets
         self.reset()
         # A player of bags sets its clock to the start of the bag a second time as it begins to play.
         if not first:
             self._warn_of_jump()
+
+    def _change_clock(self, *, simulated: bool) -> None:
+        # What was received is of another time.
+        self.arrived_ns.clear()
+        self.stamps_ns.clear()
+        self.reset()
+        settings, now_ns = self.settings, self._clock.now().nanoseconds
+        future_ns = settings.future_ns(simulated=simulated)
+        self.synchronizer.change((), nanoseconds(settings.max_wait), now_ns, future_ns)
+        clock = "simulated time, from /clock" if simulated else "the computer's time"
+        self._node.get_logger().warning(
+            f"use_sim_time: the node's clock is now {clock}; all samples forgotten, epoch {self._epoch} begins"
+        )
 
     def _warn_of_jump(self) -> None:
         self._node.get_logger().warning(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from time import monotonic, perf_counter_ns
+from time import monotonic, perf_counter_ns, thread_time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from smvae_core.errors import SMVAEError
@@ -250,7 +250,7 @@ class FusionWorker:
         if wanted is None:
             statistics.unheard += 1
             return
-        start_ns = perf_counter_ns()
+        start_ns, processor_s = perf_counter_ns(), thread_time()
         arrays, rejected = set_arrays(self.bindings, sample_set)
         converted_ns = perf_counter_ns()
         fusion = self.engine.infer(arrays, wanted) if arrays else None
@@ -271,12 +271,17 @@ class FusionWorker:
         newest_ns = sample_set.stamp_ns - min(sample_set.ages_ns.values())
         statistics.published += 1
         statistics.decoded.update(fusion.predictions.keys())
+        latency_s = max(0.0, (activity.now_ns() - newest_ns) / 1e9)
+        if generation != self._generation:
+            # Time jumped while the set was published.
+            return
         statistics.add_times(
             {
-                "latency": (activity.now_ns() - newest_ns) / 1e9,
+                "latency": latency_s,
                 "wait": (sample_set.emitted_ns - sample_set.opened_ns + start_ns - submitted_ns) / 1e9,
                 "conversion": (converted_ns - start_ns) / 1e9,
                 "inference": (inferred_ns - converted_ns) / 1e9,
                 "publication": monotonic() - begin_s,
+                "processor": thread_time() - processor_s,
             }
         )

@@ -151,10 +151,13 @@ class SetSynchronizer:
         self.resets += 1
         self._restart()
 
-    def change(self, streams: Iterable[Stream], max_wait_ns: int, now_ns: int) -> list[SampleSet]:
+    def change(
+        self, streams: Iterable[Stream], max_wait_ns: int, now_ns: int, future_ns: int | None = None
+    ) -> list[SampleSet]:
         """Change the settings of some streams and the longest wait, and return the sets that leave because of it.
 
-        A stream that becomes disabled drops its samples. Waiting references keep their deadlines.
+        A stream that becomes disabled drops its samples. Waiting references keep their deadlines. `future_ns` stays as
+        it is if it is None.
 
         Raises:
             ValueError: an unknown stream, or a value out of range.
@@ -163,6 +166,8 @@ class SetSynchronizer:
         if unknown := [stream.name for stream in fitted if stream.name not in self._buffers]:
             raise ValueError(f"expected streams of {', '.join(self._buffers)}, found {', '.join(unknown)}")
         sets = self.poll(now_ns)
+        if future_ns is not None:
+            self._future_ns = future_ns
         self._arrange(max_wait_ns, fitted)
         if self._reference is None:
             self._references.keep(ticks=True)

@@ -93,11 +93,25 @@ def test_each_status_bears_the_nodes_name_and_the_counts_by_reason() -> None:
 
 def test_percentiles_are_of_the_last_thousand_sets() -> None:
     statistics = Statistics()
-    assert statistics.percentile("latency", 50) == 0.0
+    assert statistics.percentiles()["latency"] == (0.0, 0.0)
     for seconds in [9.0] * 500 + [float(i) for i in range(1001)]:
         statistics.add_times({"latency": seconds})
-    assert statistics.percentile("latency", 50) == pytest.approx(500.5)
-    assert statistics.percentile("latency", 100) == 1000.0
+    assert statistics.percentiles()["latency"] == pytest.approx((500.5, 990.01))
+
+
+@pytest.mark.parametrize(
+    ("processor", "inference", "words"),
+    [
+        (0.09, 0.1, "a set takes 100 ms and comes every 50 ms: the model is slower than the sensors"),
+        (0.03, 0.1, "of which the worker computes 30 ms: other work takes the processor"),
+        (0.02, 0.02, "a set takes 20 ms and comes every 50 ms; sets come in bursts"),
+    ],
+)
+def test_skipped_sets_are_explained_by_times(processor: float, inference: float, words: str) -> None:
+    statistics = Statistics()
+    statistics.add_times({"processor": processor, "inference": inference})
+    level, message = NodeReport(**{**BUSY, "recent_skips": 5}, statistics=statistics).verdict()
+    assert level == WARN and "5 of 20 sets skipped" in message and words in message
 
 
 def test_the_closing_summary_tells_sets_modalities_latency_and_drops() -> None:

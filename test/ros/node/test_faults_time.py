@@ -244,3 +244,39 @@ def test_in_simulated_time_stamps_may_be_ahead_of_a_clock_that_comes_late(checkp
         ahead_ns = clock.now_ns + 600 * MS
         robot.send(["rgb"], ahead_ns)
         robot.wait(lambda: ahead_ns in map(stamp_ns, robot.latents), "the set of the stamp ahead")
+
+
+def test_simulated_time_that_is_set_while_active_begins_a_new_epoch_and_spoils_no_latency(
+    robot: Robot, running: tuple[Robot, FusionProcess]
+) -> None:
+    assert robot.set(use_sim_time=True) == ""
+    robot.clock(start_s=1000.0)
+    robot.wait(lambda: robot.latents and stamp_ns(robot.latents[-1]) < HOUR, "latents of simulated time")
+    robot.wait_for_set(*ALL)
+    assert "use_sim_time: the node's clock is now simulated time" in running[1].output()
+    status = (robot.new_status(), robot.new_status())[1]
+    assert 0.0 <= status.latency_p50 <= status.latency_p99 < 60.0
+    assert all(0.0 <= modality.age < 60.0 for modality in status.modalities)
+    # A stamp may lie up to 1 s ahead in simulated time, as if the node had been started with it.
+    robot.stamping["depth"] = lambda moment: [moment + 500 * MS]
+    robot.new_status(), robot.new_status()
+    assert robot.dropped("depth").get("future", 0) == 0
+    robot.stamping.clear()
+    assert robot.set(use_sim_time=False) == ""
+    robot.real_time()
+    robot.wait(lambda: robot.latents and stamp_ns(robot.latents[-1]) > LONG_AGO, "latents of real time")
+    robot.wait_for_set(*ALL)
+    status = (robot.new_status(), robot.new_status())[1]
+    assert 0.0 <= status.latency_p50 <= status.latency_p99 < 60.0
+    assert all(0.0 <= modality.age < 60.0 for modality in status.modalities)
+
+
+def test_a_coarse_clock_gives_no_negative_latency(checkpoint: Path, tmp_path: Path) -> None:
+    with fusion_and_robot(tmp_path / "log", {"checkpoint": checkpoint, "use_sim_time": True}) as (robot, _):
+        clock = robot.clock(start_s=1000.0)
+        clock.every = 30
+        robot.stamping = {name: (lambda moment: [moment + 200 * MS]) for name in ALL}
+        robot.sending = set(ALL)
+        robot.wait_for_set(*ALL)
+        robot.wait_for_new_latents(20)
+        assert robot.new_status().latency_p50 >= 0.0

@@ -260,6 +260,7 @@ def test_without_sensors_the_node_idles_and_says_so(start: Callable, checkpoint:
     robot.wait(lambda: "no message" in process.output(), "a warning that names the silent topics")
     warnings = [line.partition("]: ")[2] for line in process.output().splitlines() if "no message" in line]
     assert [line.split(": no message")[0] for line in warnings] == ["/rgb/image", "/depth/image, /wrench, /action"]
+    assert all(line.endswith("; no sets go out") for line in warnings)
     found = "expected sensor_msgs/msg/Image (streams.rgb.message), found /robot (sensor_msgs/msg/CompressedImage)"
     assert found in warnings[0]
     robot.diagnostics.clear()
@@ -268,6 +269,19 @@ def test_without_sensors_the_node_idles_and_says_so(start: Callable, checkpoint:
     assert robot.status.sets == 0
     assert process.alive
     assert robot.latents == []
+
+
+def test_publishers_that_cannot_be_heard_are_named_whenever_they_begin(start: Callable, checkpoint: Path) -> None:
+    robot, process = start(checkpoint=checkpoint)
+    robot.sending = {"force"}
+    robot.wait(lambda: "/depth/image" in process.output() and "no message" in process.output(), "the first warning")
+    warning = next(line for line in process.output().splitlines() if "no message" in line)
+    assert "sets go out without it" in warning
+    robot.mistake("rgb/image", CompressedImage)
+    expected = "/rgb/image: expected sensor_msgs/msg/Image (streams.rgb.message), found /robot"
+    robot.wait(lambda: expected in process.output(), "a second warning")
+    robot.wait(lambda: "found /robot" in robot.diagnostics["fusion: rgb"].message, "diagnostics to say so")
+    assert process.output().count(expected) == 1
 
 
 def test_a_second_node_of_the_same_name_says_so(start: Callable, checkpoint: Path, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """The start of the fusion node: parameters, parameter files and quality of service that it is given."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from smvae_ros.node.fusion_node import usual_threads
 
 from ..robot import FusionProcess, Robot, fusion_starter, own_domain
 
@@ -83,3 +86,42 @@ def test_a_bad_stream_parameter_leaves_the_node_unconfigured_until_it_is_mended(
     assert robot.set(streams__force__least=16) == ""
     assert robot.change("configure")
     assert "streams.rgb.tolerence: no such parameter" in process.output()
+
+
+def test_qos_overrides_without_effect_are_named_with_the_reason(checkpoint: Path, tmp_path: Path) -> None:
+    overrides = {
+        "/rgb/imag.subscription.reliability": "did you mean /rgb/image?",
+        "rgb/image.subscription.depth": "needs its full name, /rgb/image",
+        "/depth/image.subscription.reliability": "is remapped to /cam/depth",
+        "/wrench.publisher.depth": "the node has a subscription on /wrench, but no publisher",
+        "/wrench.subscription.durability": "expected one of the policies history, depth, reliability",
+        "/wrench.listener.depth": "expected subscription or publisher after the topic, found 'listener'",
+        "/sonar.subscription.depth": "it has those on ",
+    }
+    parameters: dict[str, object] = {f"qos_overrides.{name}": "reliable" for name in overrides}
+    # Those of a disabled modality wait for it to be enabled.
+    parameters |= {"qos_overrides./action.subscription.depth": 3, "streams.action.enabled": False}
+    parameters |= {"qos_overrides./fusion/latent.publisher.depth": 2, "checkpoint": checkpoint}
+    with own_domain() as domain:
+        process = FusionProcess(tmp_path / "log", parameters, ["depth/image:=/cam/depth"])
+        robot = Robot(domain)
+        try:
+            robot.wait_for_state("active")
+        finally:
+            robot.close()
+            process.kill()
+    said = [line for line in process.output().splitlines() if "has no effect" in line]
+    for name, reason in overrides.items():
+        lines = [line for line in said if f"qos_overrides.{name} has no effect" in line]
+        assert len(lines) == 1 and reason in lines[0], (name, lines)
+    assert len(said) == len(overrides)
+
+
+def test_the_threads_of_one_inference_follow_the_cores_that_the_process_may_use() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert usual_threads() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert usual_threads() == min(4, max(1, len(before) - 1))
