@@ -50,7 +50,7 @@ class PegPolicy:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
-        self._noise = np.zeros(4)
+        self._noise: np.ndarray = np.zeros(4)
         self._phase = Phase.ALIGN
         self._start_attempt()
 

@@ -74,8 +74,8 @@ class PegWorld:
         self._tip = self.model.site("tip").id
         self._reading_at = {self.model.sensor(i).name: int(self.model.sensor_adr[i]) for i in range(self.model.nsensor)}
         self._camera = _Camera(mujoco, self.model)
-        self._target = np.zeros(6)
-        self._ramp = np.empty((0, 6))
+        self._target: np.ndarray = np.zeros(6)
+        self._ramp: np.ndarray = np.empty((0, 6))
         self._filtered = np.zeros(6)
 
     def __enter__(self) -> PegWorld:
@@ -199,8 +199,8 @@ class PegWorld:
             # MuJoCo gives the wrench of the arm on the tool, which is opposite to that of the surroundings.
             self._filtered += gain * (-row - self._filtered)
             out[:] = self._filtered
-        noise = self._rng.standard_normal(raw.shape) * ([FORCE_NOISE] * 3 + [TORQUE_NOISE] * 3)
-        return filtered + noise
+        noise = self._rng.standard_normal(raw.shape) * np.array([FORCE_NOISE] * 3 + [TORQUE_NOISE] * 3)
+        return np.asarray(filtered + noise)
 
 
 def yaw_of(quaternion: np.ndarray) -> float:

@@ -10,18 +10,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, time_ns
 from typing import Annotated, Any
 
 import rclpy
 import typer
-from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from ament_index_python.packages import get_package_prefix
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -34,6 +32,7 @@ from smvae_core.cli.exit import run
 from smvae_core.modality import Modality
 from smvae_ros.conversions.bindings import bind
 from smvae_ros.conversions.message_types import message_class
+from smvae_ros.demo.executable import ExecutableError, running
 from smvae_ros.demo.player import Player, Recorded, read_piece
 from smvae_ros.demo.report import Heard, Pass, Truth, draw, summarise, table
 from smvae_ros.msg import FusionStatus, Latent
@@ -64,7 +63,8 @@ def demo(
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     namespace = f"/smvae_demo_{os.getpid()}"
     out.mkdir(parents=True, exist_ok=True)
-    with _fusion_node(namespace, checkpoint, out / "fusion_node.log") as alive:
+    parameters = {} if checkpoint is None else {"checkpoint": checkpoint.absolute()}
+    with running("fusion_node", namespace, parameters, out / "fusion_node.log") as alive:
         # Imported while the node starts, because torch takes seconds to import.
         from smvae_core import checkpoint as checkpoints
 
@@ -89,43 +89,6 @@ def demo(
 
 def _shipped_recording() -> Path:
     return Path(get_package_prefix("smvae_ros")) / "share" / "smvae_ros" / "recordings" / "peg_insertion"
-
-
-@contextmanager
-def _fusion_node(namespace: str, checkpoint: Path | None, log: Path) -> Iterator[Callable[[], None]]:
-    """Run the installed node in its own process; yield a check that raises DemoError once the process has ended."""
-    try:
-        executable = Path(get_package_prefix("smvae_ros")) / "lib" / "smvae_ros" / "fusion_node"
-    except PackageNotFoundError:
-        raise DemoError(
-            "the package smvae_ros is not on AMENT_PREFIX_PATH; build it and source its setup file"
-        ) from None
-    command = [str(executable), "--ros-args", "-r", f"__ns:={namespace}"]
-    if checkpoint is not None:
-        command += ["-p", f"checkpoint:={checkpoint.absolute()}"]
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-
-    def alive() -> None:
-        if process.poll() is not None:
-            raise DemoError(f"the fusion node ended with exit code {process.returncode}")
-
-    try:
-        yield alive
-        process.send_signal(signal.SIGINT)
-        if code := process.wait(timeout=10.0):
-            raise DemoError(f"the fusion node ended with exit code {code}")
-    except (DemoError, subprocess.TimeoutExpired) as error:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
-        raise DemoError(f"{error}; its last lines, from {log}:\n{tail}") from None
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(timeout=5.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def _play(
@@ -276,7 +239,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, interrupt)
     try:
         run(app)
-    except DemoError as error:
+    except (DemoError, ExecutableError) as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(1)
 

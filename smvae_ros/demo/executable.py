@@ -10,12 +10,10 @@ from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
-from smvae_core.errors import SMVAEError
-
 _END_S = 10.0
 
 
-class ExecutableError(SMVAEError):
+class ExecutableError(Exception):
     """An executable that is not installed, or that ended when it should not."""
 
 

@@ -8,6 +8,8 @@ shows a table while it runs and leaves live.gif and live.mp4 in live/.
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from sensor_msgs.msg import Image
 
@@ -261,8 +264,17 @@ def _stamp_ns(message: Any) -> int:
 
 
 def main() -> None:
-    """Run it: exit code 2 for what cannot be run, 130 when interrupted."""
-    run(app)
+    """Run it: exit code 1 if robot or node fails, 2 for what cannot be run, 130 when interrupted."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        run(app)
+    except ExecutableError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

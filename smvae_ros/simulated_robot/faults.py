@@ -89,7 +89,7 @@ class NumberSensor:
         if self.fault == "frozen" and self._last is not None:
             return self._last
         spread = np.abs(self._bias) if self.fault == "noisy" else self.noise
-        seen = row + self._rng.normal(0.0, 1.0, row.shape) * spread
+        seen: np.ndarray = row + self._rng.normal(0.0, 1.0, row.shape) * spread
         if self.fault == "zero":
             seen = np.zeros_like(row)
         elif self.fault == "biased":
