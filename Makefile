@@ -23,7 +23,7 @@ help: ## List the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: ## Make .venv: ROS 2 (the sourced one, else Jazzy from PyPI), PyTorch and the rest
-	@environment/check.sh $(PYTHON)
+	@environment/check.sh --install $(PYTHON)
 	@$(PYTHON) environment/install.py
 
 build: setup ## Build the ROS 2 package into install/ (linked to the sources: edits need no build)
@@ -37,7 +37,7 @@ live: build ## Watch the node while a simulated robot's sensors fail; leaves liv
 	@. .venv/ros-env.sh && cd install && python -m smvae_ros.demo.live --out "$(CURDIR)/live"
 
 test: build ## Run every test; a part: make test TESTS=test/core
-	@environment/check.sh --rendering $(PYTHON)
+	@environment/check.sh --rendering --install $(PYTHON)
 	@. .venv/ros-env.sh && pytest $(TESTS)
 
 lint: setup ## Check format, style and types: ruff and mypy, as pyproject.toml sets them

@@ -1,30 +1,30 @@
 #!/usr/bin/env bash
-# Names what this machine lacks for the set-up, and the line that installs it. Exit code 2 when something is missing.
-#   check.sh [--rendering] [--packages] [PYTHON]
-# --rendering: what renders too: off-screen for smvae simulate, and a browser for the tests of the report.
-# --packages: print only the names of the Debian packages.
+# Names what this machine lacks for the set-up, and installs it where that is possible.
+#   check.sh [--rendering] [--install] [PYTHON]
+# --rendering: also look for what tests render with: off-screen OpenGL for smvae simulate, a browser for the report.
+# --install: install the missing Debian packages: at once as root without a terminal, as in a container; with a terminal,
+#            after a question.
+# Exit code 2 if something is missing without which nothing can be built.
 set -u
 
 python=python3
 rendering=no
-names_only=no
+install=no
 for argument in "$@"; do
     case $argument in
         --rendering) rendering=yes ;;
-        --packages) names_only=yes ;;
+        --install) install=yes ;;
         *) python=$argument ;;
     esac
 done
 
-missing=()
-packages=()
-then_run=()
+# Adds what is missing to the lists, with the Debian packages that bring it.
 lacks() {
     missing+=("$1")
     packages+=("${@:2}")
 }
 
-# Not a snap, as Ubuntu's Chromium is: it sees neither /tmp nor hidden folders, where the tests' pages lie.
+# A snap, as Ubuntu's Chromium is, does not count: it sees neither /tmp nor hidden folders, where the tests' pages lie.
 has_browser() {
     compgen -G "${PLAYWRIGHT_BROWSERS_PATH:-${HOME:-}/.cache/ms-playwright}/chromium-*" >/dev/null && return
     local name path
@@ -36,32 +36,35 @@ has_browser() {
 
 has_python() { "$python" -c "$1" >/dev/null 2>&1; }
 
-if ! command -v "$python" >/dev/null; then
-    lacks "Python 3.10 or newer ($python is not on the PATH)" python3 python3-venv python3-dev
-elif ! has_python 'import sys; sys.exit(sys.version_info < (3, 10))'; then
-    lacks "Python 3.10 or newer ($python is $("$python" --version 2>&1); with another one: make PYTHON=python3.11)"
-elif [ -z "${ROS_DISTRO:-}" ] && ! has_python 'import sys; sys.exit(sys.version_info >= (3, 14))'; then
-    lacks "Python 3.10 to 3.13, for which ROS 2 wheels exist ($python is $("$python" --version 2>&1); with another one: make PYTHON=python3.12)"
-else
-    if [ -n "${ROS_DISTRO:-}" ]; then
-        if ! has_python 'import rclpy'; then
-            lacks "a Python that imports rclpy of the sourced ROS 2 $ROS_DISTRO ($python does not; with another one: make PYTHON=/usr/bin/python3)"
-        elif ! has_python 'import rclpy.event_handler'; then
-            lacks "ROS 2 Jazzy or newer (the sourced one is $ROS_DISTRO; in a shell that sources none, Jazzy comes from PyPI)"
+look_for_tools() {
+    if ! command -v "$python" >/dev/null; then
+        lacks "Python 3.10 or newer ($python is not on the PATH)" python3 python3-venv python3-dev
+    elif ! has_python 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+        lacks "Python 3.10 or newer ($python is $("$python" --version 2>&1); with another one: make PYTHON=python3.11)"
+    elif [ -z "${ROS_DISTRO:-}" ] && ! has_python 'import sys; sys.exit(sys.version_info >= (3, 14))'; then
+        lacks "Python 3.10 to 3.13, for which ROS 2 wheels exist ($python is $("$python" --version 2>&1); with another one: make PYTHON=python3.12)"
+    else
+        if [ -n "${ROS_DISTRO:-}" ]; then
+            if ! has_python 'import rclpy'; then
+                lacks "a Python that imports rclpy of the sourced ROS 2 $ROS_DISTRO ($python does not; with another one: make PYTHON=/usr/bin/python3)"
+            elif ! has_python 'import rclpy.event_handler'; then
+                lacks "ROS 2 Jazzy or newer (the sourced one is $ROS_DISTRO; in a shell that sources none, Jazzy comes from PyPI)"
+            fi
         fi
+        has_python 'import ensurepip, venv' || lacks "Python's venv module" python3-venv
+        has_python 'import os, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' ||
+            lacks "Python's C headers, to build the messages" python3-dev
     fi
-    has_python 'import ensurepip, venv' || lacks "Python's venv module" python3-venv
-    has_python 'import os, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' ||
-        lacks "Python's C headers, to build the messages" python3-dev
-fi
-command -v git >/dev/null || lacks "git" git
-command -v make >/dev/null || lacks "make" make
-command -v c++ >/dev/null && command -v cc >/dev/null || lacks "a C and C++ compiler, to build the messages" gcc g++
+    command -v git >/dev/null || lacks "git" git
+    command -v make >/dev/null || lacks "make" make
+    command -v c++ >/dev/null && command -v cc >/dev/null || lacks "a C and C++ compiler, to build the messages" gcc g++
+    if [ -z "${ROS_DISTRO:-}" ] && [ "$HOSTTYPE $OSTYPE" != "x86_64 linux-gnu" ]; then
+        lacks "ROS 2: its wheels are for Linux on x86-64, so install ROS 2 and source its setup file first"
+    fi
+}
 
-if [ -z "${ROS_DISTRO:-}" ] && [ "$HOSTTYPE $OSTYPE" != "x86_64 linux-gnu" ]; then
-    lacks "ROS 2: its wheels are for Linux on x86-64, so install ROS 2 and source its setup file first"
-fi
-if [ $rendering = yes ]; then
+look_for_renderers() {
+    local libraries release browser
     libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null)
     case $libraries in
         *libEGL.so.1*) ;;
@@ -80,28 +83,65 @@ if [ $rendering = yes ]; then
         release=${OS_RELEASE:-/etc/os-release}
         if [[ -r $release && $'\n'$(<"$release") == *$'\n'ID=ubuntu* ]]; then
             lacks "$browser; Ubuntu's own is a snap, which cannot open them"
-            then_run+=(".venv/bin/playwright install --with-deps chromium")
+            commands+=(".venv/bin/playwright install --with-deps chromium")
         else
             lacks "$browser" chromium
         fi
     fi
-fi
+}
 
-if [ $names_only = yes ]; then
-    echo "${packages[*]-}"
-    exit 0
-fi
+look() {
+    missing=()
+    packages=()
+    commands=()
+    look_for_tools
+    tools_missing=${#missing[@]}
+    if [ $rendering = yes ]; then look_for_renderers; fi
+}
 
-if [ ${#missing[@]} -gt 0 ]; then
+tell() {
     echo "This machine lacks:" >&2
     printf '  - %s\n' "${missing[@]}" >&2
     if [ ${#packages[@]} -gt 0 ]; then
         echo "On Debian and Ubuntu this installs it:" >&2
         echo "  sudo apt-get update && sudo apt-get install -y ${packages[*]}" >&2
     fi
-    if [ ${#then_run[@]} -gt 0 ]; then
+    if [ ${#commands[@]} -gt 0 ]; then
         echo "${packages:+And }this, in $(pwd):" >&2
-        printf '  %s\n' "${then_run[@]}" >&2
+        printf '  %s\n' "${commands[@]}" >&2
     fi
-    exit 2
+}
+
+# Installs what is missing; fails where nobody can allow it, or where an installation fails.
+install_missing() {
+    local answer as_root=()
+    if [ ${#packages[@]} -eq 0 ] && [ ${#commands[@]} -eq 0 ]; then return 1; fi
+    if [ ${#packages[@]} -gt 0 ]; then command -v apt-get >/dev/null || return 1; fi
+    if [ "$EUID" != 0 ]; then as_root=(sudo); fi
+    if [ -t 0 ]; then
+        read -r -p "Run that now? [Y/n] " answer
+        case $answer in "" | [yY]*) ;; *) return 1 ;; esac
+    elif [ "$EUID" != 0 ]; then
+        return 1
+    fi
+    if [ ${#packages[@]} -gt 0 ]; then
+        "${as_root[@]}" apt-get update -qq &&
+            "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" ||
+            return 1
+    fi
+    local command
+    for command in "${commands[@]}"; do
+        $command || return 1
+    done
+}
+
+look
+if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
+tell
+if [ $install = yes ] && install_missing; then
+    look
+    if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
+    tell
 fi
+if [ "$tools_missing" -gt 0 ]; then exit 2; fi
+echo "The tests that need it are skipped; the end of the tests lists them." >&2

@@ -1,7 +1,7 @@
-"""Makes .venv: ROS 2 (the sourced one, else Jazzy from PyPI), PyTorch and the rest, at the versions of constraints.txt.
+"""Make .venv: ROS 2 (the sourced one, else Jazzy from PyPI), PyTorch and the rest, at the versions of constraints.txt.
 
-Run again, it does nothing while its inputs are unchanged, brings an environment up to date when they changed, and
-starts afresh when an earlier run was interrupted or the environment was made for another Python, ROS 2 or folder.
+A second run does nothing while the inputs are the same, and brings the environment up to date when they changed. It
+starts afresh if an earlier run was interrupted, or if the environment was made for another Python, ROS 2 or folder.
 """
 
 import configparser
@@ -13,7 +13,11 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TextIO
+
+from pip_progress import condensed
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -26,7 +30,7 @@ DISTRO = os.environ.get("ROS_DISTRO", "")
 
 
 def main() -> int:
-    """Brings .venv up to date; returns the exit code."""
+    """Bring .venv up to date and return the exit code."""
     wanted = {"identity": identity(), "inputs": digest_of_inputs()}
     found = json.loads(STAMP.read_text()) if STAMP.exists() else {}
     if found == wanted:
@@ -39,7 +43,7 @@ def main() -> int:
         if not DISTRO:
             rewrite_cmake_files()
         write_shell_environment()
-        # Last, and in one step: whatever stops the set-up earlier leaves no stamp.
+        # Written last and in one step, so that a set-up that was stopped leaves no stamp.
         unfinished = STAMP.with_suffix(".unfinished")
         unfinished.write_text(json.dumps(wanted))
         unfinished.replace(STAMP)
@@ -58,12 +62,12 @@ def main() -> int:
 
 
 def identity() -> dict[str, str]:
-    """What an environment is made for; with another one of these it has to be made anew."""
+    """Return what an environment is made for; if one of these changes, it is made anew."""
     return {"python": sys.version, "prefix": sys.base_prefix, "folder": str(VENV), "ros": DISTRO}
 
 
 def digest_of_inputs() -> str:
-    """A digest of all that decides what is installed."""
+    """Return a digest of the files that decide what is installed."""
     digest = hashlib.sha256("\n".join(wanted_packages()).encode())
     for path in (CONSTRAINTS, Path(__file__)):
         digest.update(path.read_bytes())
@@ -71,7 +75,7 @@ def digest_of_inputs() -> str:
 
 
 def wanted_packages() -> list[str]:
-    """The requirements of setup.cfg with all its extras, the build tool, and ROS 2 where none is sourced."""
+    """Return the requirements of setup.cfg with all extras, colcon, and ROS 2 where none is sourced."""
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
     lists = [settings["options"]["install_requires"], *settings["options.extras_require"].values()]
@@ -82,7 +86,7 @@ def wanted_packages() -> list[str]:
 
 
 def make_venv() -> None:
-    """An empty virtual environment, in place of whatever an interrupted or outdated set-up left."""
+    """Make an empty virtual environment, in place of what an earlier set-up left."""
     ros = f"ROS 2 {DISTRO}" if DISTRO else "ROS 2 Jazzy from PyPI"
     print(f"Making a virtual environment in {VENV} (Python {sys.version.split()[0]}, {ros})")
     shutil.rmtree(VENV, ignore_errors=True)
@@ -90,7 +94,7 @@ def make_venv() -> None:
 
 
 def constraints() -> Path:
-    """constraints.txt; under a sourced ROS 2 with the NumPy that its messages were compiled against."""
+    """Return constraints.txt; under a sourced ROS 2, a copy with the NumPy that its messages were compiled against."""
     if not DISTRO:
         return CONSTRAINTS
     probe = [str(PYTHON), "-c", "import numpy; print(numpy.__version__)"]
@@ -101,7 +105,7 @@ def constraints() -> Path:
 
 
 def install(packages: list[str], versions: Path) -> None:
-    """Installs the packages at the pinned versions, first of all pip's and setuptools' own."""
+    """Install the packages at the pinned versions, pip and setuptools first."""
     pip("install", "-c", str(versions), "pip", "setuptools")
     size = "6 GB" if torch_has_cuda(versions) else "2 GB"
     print(
@@ -113,7 +117,7 @@ def install(packages: list[str], versions: Path) -> None:
 
 
 def torch_has_cuda(versions: Path) -> bool:
-    """Which build of PyTorch pip's configuration leads to, told before gigabytes of CUDA are fetched."""
+    """Tell which build of PyTorch pip will install, before it downloads gigabytes, and return whether it has CUDA."""
     plan = VENV / "torch.json"
     pip("install", "--dry-run", "--ignore-installed", "--report", str(plan), "-c", str(versions), "torch")
     chosen = {item["metadata"]["name"]: item["metadata"]["version"] for item in json.loads(plan.read_text())["install"]}
@@ -131,7 +135,7 @@ def torch_has_cuda(versions: Path) -> bool:
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether nvidia-smi lists a GPU."""
+    """Return whether nvidia-smi lists a GPU."""
     if not shutil.which("nvidia-smi"):
         return False
     listing = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
@@ -139,17 +143,36 @@ def has_nvidia_gpu() -> bool:
 
 
 def pip(*arguments: str) -> None:
-    """Runs the environment's pip, its output in the log; raises CalledProcessError."""
+    """Run the environment's pip, its output in the log and the main steps on the terminal.
+
+    Raises:
+        subprocess.CalledProcessError: pip failed.
+    """
     environment = {
         key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "LD_LIBRARY_PATH"} or DISTRO
     }
     command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", *arguments]
-    with LOG.open("a") as log:
-        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=True)
+    with (
+        LOG.open("a") as log,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, errors="replace"
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for step in condensed(_logged(process.stdout, log)):
+            print(f"  {step}", flush=True)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def _logged(lines: Iterable[str], log: TextIO) -> Iterator[str]:
+    for line in lines:
+        log.write(line)
+        yield line
 
 
 def rewrite_cmake_files() -> None:
-    """Puts this environment's include folders for those of the machine that built the ROS 2 wheels."""
+    """Replace the include folders of the machine that built the ROS 2 wheels by those of this environment."""
     probe = "import json, numpy, sysconfig; print(json.dumps([sysconfig.get_path('include'), numpy.get_include()]))"
     output = subprocess.run([str(PYTHON), "-c", probe], capture_output=True, text=True, check=True).stdout
     python_headers, numpy_headers = json.loads(output)
@@ -168,7 +191,7 @@ def rewrite_cmake_files() -> None:
 
 
 def write_shell_environment() -> None:
-    """Writes .venv/ros-env.sh for POSIX shells: this environment and, once it is built, the package in install/."""
+    """Write .venv/ros-env.sh for POSIX shells: this environment and, once it is built, the package in install/."""
     lines = [f'export VIRTUAL_ENV="{VENV}"', f'export PATH="{ROOT}/install/lib/smvae_ros:$VIRTUAL_ENV/bin:$PATH"']
     if not DISTRO:
         libraries = [
@@ -184,7 +207,7 @@ def write_shell_environment() -> None:
     lines.append("unset COLCON_CURRENT_PREFIX")
     lines.append(f'if [ -f "{ROOT}/install/local_setup.sh" ]; then . "{ROOT}/install/local_setup.sh"; fi')
     (VENV / "ros-env.sh").write_text("\n".join(lines) + "\n")
-    # install/setup.bash and its like source these first, as they would an installed ROS 2.
+    # install/setup.bash, .sh and .zsh source these first, as they would source an installed ROS 2.
     for shell in ("sh", "bash", "zsh"):
         (VENV / f"local_setup.{shell}").write_text(f'. "{VENV}/ros-env.sh"\n')
 

@@ -65,6 +65,6 @@ def test_pip_finds_every_python_package(root: Path) -> None:
 
 def test_the_changelog_begins_with_the_version(root: Path) -> None:
     changelog = get_changelog_from_path(str(root / "CHANGELOG.rst"), "smvae_ros")
-    versions = [version for version, _, _ in changelog.foreach_version()]
+    versions = [version for version, _, _ in changelog.foreach_version(reverse=True)]
     assert versions[0] == parse_package(str(root)).version
     assert versions == sorted(versions, key=lambda version: [int(part) for part in version.split(".")], reverse=True)
