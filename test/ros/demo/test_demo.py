@@ -118,7 +118,7 @@ def test_a_node_that_dies_is_a_clear_error(demo: Callable[..., subprocess.Popen]
     os.kill(child_of(process), signal.SIGKILL)
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1, output
-    assert "the fusion node ended with exit code -9" in output
+    assert "fusion_node ended with exit code -9" in output
     assert "Traceback" not in output
     assert not (tmp_path / "demo" / "summary.json").exists()
 
