@@ -107,8 +107,8 @@ class SetSynchronizer:
             counts.dropped["future"] += 1
             return sets
         if stamp_ns < buffer.newest_ns and stamp_ns < buffer.newest_ns - self._jump_ns:
-            self.reset()
-            self._now_ns = now_ns
+            buffer.keep_earlier(stamp_ns, sample)
+            return sets + self._restart_if_all_jumped(now_ns)
         if self._first_ns is None:
             self._first_ns = now_ns
             for each in self._enabled:
@@ -117,14 +117,43 @@ class SetSynchronizer:
             self._add_reference(buffer, stamp_ns, sample, now_ns)
             self._emit(now_ns, now_ns, sets)
             return sets
-        revived = buffer.arrive(stamp_ns, now_ns)
-        buffer.add(stamp_ns, sample, self._stamp_ns)
+        advanced = buffer.advance(stamp_ns, now_ns)
+        revived = False
+        # A stream lives by samples that sets can use: a late one counts if waiting for the next would help.
+        if (buffer.add(stamp_ns, sample, self._stamp_ns) or advanced) and self._in_time(buffer, now_ns - stamp_ns):
+            revived = buffer.arrive(stamp_ns, now_ns)
         if buffer is self._blocker:
             self._emit(now_ns, now_ns, sets)
         elif revived:
             self._living = self._others
             self._schedule()
         return sets
+
+    def reject(self, modality: str, now_ns: int) -> list[SampleSet]:
+        """Count a sample that arrives at `now_ns` with content that cannot be used; return the sets that are due.
+
+        It does not keep the stream alive.
+
+        Raises:
+            ValueError: a modality without a stream.
+        """
+        if modality not in self._buffers:
+            raise ValueError(f"expected a sample of {', '.join(self._buffers)}, found {modality}")
+        counts = self.counts[modality]
+        counts.received += 1
+        counts.dropped["rejected" if self._buffers[modality].stream.enabled else "disabled"] += 1
+        return self.poll(now_ns)
+
+    def reject_used(self, modality: str, samples: int) -> None:
+        """Count samples of a set that went out as rejected instead of used, and the modality as absent from the set.
+
+        For content that turns out to be unusable only when the set is converted, such as a damaged picture.
+        """
+        counts = self.counts[modality]
+        samples = min(samples, counts.used)
+        counts.used -= samples
+        counts.sets = max(0, counts.sets - 1)
+        counts.dropped["rejected"] += samples
 
     def poll(self, now_ns: int) -> list[SampleSet]:
         """Return the sets that are due by `now_ns`."""
@@ -212,13 +241,62 @@ class SetSynchronizer:
         self._first_ns = None
         self._now_ns = NEVER
         self._stamp_ns = NEVER
+        # When the clock of the reference last was that of another stream.
+        self._matched_ns = NEVER
         self._wake_ns = self._tick_due_ns = FOREVER
         # Until then at least one stream that could fill a tick is alive.
         self._alive_until_ns = NEVER
 
+    def _restart_if_all_jumped(self, now_ns: int) -> list[SampleSet]:
+        """Start a new epoch if no live stream has gone on since the first stamp that lies far back.
+
+        A single stream whose stamps go back has a fault, and costs only itself.
+        """
+        advancing = [each for each in self._enabled if now_ns < each.advanced_ns + each.stream.timeout_ns]
+        if not all(each.earlier for each in advancing):
+            return []
+        earlier = [(name, *one) for name, each in self._buffers.items() for one in each.take_earlier()]
+        self.reset()
+        sets: list[SampleSet] = []
+        for name, stamp_ns, sample in sorted(earlier, key=lambda one: one[1]):
+            sets += self.add(name, stamp_ns - self._buffers[name].stream.offset_ns, sample, now_ns)
+        return sets
+
+    def _in_time(self, buffer: StreamBuffer, lag_ns: int) -> bool:
+        """Return whether samples that arrive so long after their stamps reach sets that wait as long as they may."""
+        reference = self._reference
+        if reference is not None and self._now_ns < reference.dead_ns and reference.arrived_ns != NEVER:
+            first_ns = reference.lag_ns
+        else:
+            # Ticks lie as far back as the promptest stream.
+            first_ns = max(0, min([lag_ns, *(each.lag_ns for each in self._others if self._now_ns < each.dead_ns)]))
+        return lag_ns - first_ns <= self._max_wait_ns + buffer.back_ns
+
+    def _is_matched(self, lag_ns: int, now_ns: int) -> bool:
+        """Return whether a reference that arrives so long after its stamp has the clock of the other streams.
+
+        It has the clock of a stream whose samples for that stamp arrive before the deadline and are still kept. If most
+        streams have another clock, the reference is right only if its stamps are nearest to the time of arrival.
+        """
+        votes = 0
+        nearest = True
+        for each in self._others:
+            if now_ns < each.advanced_ns + each.stream.timeout_ns:
+                matched = -each.kept_ns <= each.advanced_lag_ns - lag_ns <= self._max_wait_ns
+                votes += 1 if matched else -1
+                nearest = nearest and abs(lag_ns) <= abs(each.advanced_lag_ns)
+        return votes >= 0 or nearest
+
     def _add_reference(self, buffer: StreamBuffer, stamp_ns: int, sample: Any, now_ns: int) -> None:
-        # A reference that lags behind the sets by more than its timeout counts as silent, and ticks go on.
-        if stamp_ns > self._stamp_ns - buffer.stream.timeout_ns:
+        advanced = buffer.advance(stamp_ns, now_ns)
+        if self._matched_ns == NEVER or self._is_matched(now_ns - stamp_ns, now_ns):
+            self._matched_ns = now_ns
+        elif now_ns - self._matched_ns >= buffer.stream.timeout_ns:
+            buffer.counts.dropped["late" if stamp_ns <= self._stamp_ns else "unmatched"] += 1
+            return
+        # A reference that repeats stamps, or lags behind the sets by more than its timeout, counts as silent: ticks go
+        # on. One that is late because of ticks is back.
+        if advanced and stamp_ns > self._stamp_ns - buffer.stream.timeout_ns:
             buffer.arrive(stamp_ns, now_ns)
             newest = self._references.newest
             if newest is not None and newest.tick:

@@ -18,8 +18,8 @@ class Stream:
     Attributes:
         name: the modality.
         tolerance_ns: how far from the reference a sample (for a window: its newest sample) may lie, on either side.
-        timeout_ns: how long a stream may be silent before it is dead. Nothing waits for a dead stream, and a window
-            does not reach back across such a silence.
+        timeout_ns: how long a stream may be without usable samples before it is dead. Nothing waits for a dead stream,
+            and a window does not reach back across such a silence.
         depth: how many samples are kept; the oldest is dropped for a new one.
         window: 1 for the sample nearest to the reference; more for the newest `window` samples up to the reference.
             Windows slide: a later window may repeat samples, but needs a newest sample of its own.
@@ -88,8 +88,9 @@ class StreamCounts:
         used: samples that went out in a set, each counted once.
         sets: sets that the modality was in.
         zero_stamp: samples that came without a stamp and got their time of arrival.
-        dropped: samples in no set, by reason: late, duplicate, future, overflow, unused (no set could take it),
-            reset or disabled.
+        dropped: samples in no set, by reason: rejected (the content cannot be used), late, duplicate, future, unmatched
+            (a reference whose clock is not that of the others), overflow, unused (no set could take it), reset or
+            disabled.
     """
 
     received: int = 0

@@ -18,9 +18,14 @@ class StreamBuffer:
 
     Attributes:
         stamps: the stamps of the waiting samples, oldest first.
-        arrived_ns: when the last sample arrived; NEVER before the first.
-        dead_ns: when the stream becomes dead, unless another sample arrives.
-        lag_ns: how far the last sample's stamp lay behind its arrival; FOREVER before the first.
+        arrived_ns: when the last usable sample arrived; NEVER before the first.
+        dead_ns: when the stream becomes dead, unless another usable sample arrives.
+        lag_ns: how far the last usable sample's stamp lay behind its arrival; FOREVER before the first.
+        advanced_ns: when a stamp last was newer than all before it, usable or not; NEVER before the first.
+        advanced_lag_ns: how far that stamp lay behind its arrival.
+        back_ns: how far before a reference a sample may lie.
+        kept_ns: how long samples are kept at least.
+        earlier: samples whose stamps lie so far back that time itself may have jumped, with their stamps.
         newest_ns: the newest stamp.
         used_ns: the newest stamp that was in a set.
         period_ns: the least spacing of samples, declared or observed.
@@ -30,6 +35,7 @@ class StreamBuffer:
         self.counts = StreamCounts()
         self._adopt(stream)
         self.stamps: list[int] = []
+        self.earlier: list[tuple[int, Any]] = []
         self._samples: list[Sample] = []
         # The first `_reused` samples have been in a set and may be in another; all after them are fresh.
         self._reused = 0
@@ -37,14 +43,15 @@ class StreamBuffer:
 
     def __len__(self) -> int:
         """Return the number of samples that wait for their first set."""
-        return len(self.stamps) - self._reused
+        return len(self.stamps) - self._reused + len(self.earlier)
 
     def clear(self) -> None:
         """Drop all samples, counted as `reset`, and forget the times and spacing of the stream."""
         self._drop_oldest(len(self.stamps), "reset")
-        self.arrived_ns = self.dead_ns = NEVER
-        self.lag_ns = FOREVER
-        self.newest_ns = NEVER
+        self._drop_earlier("reset")
+        self.arrived_ns = self.dead_ns = self.advanced_ns = NEVER
+        self.lag_ns = self.advanced_lag_ns = FOREVER
+        self.newest_ns = self._seen_ns = NEVER
         self.used_ns = NEVER
         self.period_ns = self._least_ns = self.stream.period_ns
         self._round = 0
@@ -53,6 +60,7 @@ class StreamBuffer:
         """Take other settings; a stream that becomes disabled drops its samples."""
         if self.stream.enabled and not stream.enabled:
             self._drop_oldest(len(self.stamps), "disabled")
+            self._drop_earlier("disabled")
             self.clear()
         self._adopt(stream)
 
@@ -60,8 +68,31 @@ class StreamBuffer:
         """Make the stream dead a timeout after its last sample, or after `first_ns` if that is later."""
         self.dead_ns = max(self.arrived_ns, first_ns) + self.stream.timeout_ns
 
+    def advance(self, stamp_ns: int, now_ns: int) -> bool:
+        """Note the stamp of any sample that arrived; return whether it is newer than all before it."""
+        if self.earlier:
+            self._drop_earlier("late")
+        if stamp_ns <= self._seen_ns:
+            return False
+        self._seen_ns = stamp_ns
+        self.advanced_ns, self.advanced_lag_ns = now_ns, now_ns - stamp_ns
+        return True
+
+    def keep_earlier(self, stamp_ns: int, data: Any) -> None:
+        """Keep a sample from before a possible jump of time until it is known whether time jumped."""
+        self.earlier.append((stamp_ns, data))
+        if len(self.earlier) > self._depth:
+            del self.earlier[0]
+            self.counts.dropped["late"] += 1
+
+    def take_earlier(self) -> list[tuple[int, Any]]:
+        """Return the samples from after a jump of time, and forget them; they are no longer counted as received."""
+        taken, self.earlier = self.earlier, []
+        self.counts.received -= len(taken)
+        return taken
+
     def arrive(self, stamp_ns: int, now_ns: int) -> bool:
-        """Note that a sample arrived; return whether the stream was dead before."""
+        """Note that a usable sample arrived; return whether the stream was dead before."""
         revived = now_ns >= self.dead_ns or self.arrived_ns == NEVER
         self.arrived_ns = now_ns
         self.dead_ns = now_ns + self._timeout_ns
@@ -80,7 +111,7 @@ class StreamBuffer:
         if stamp_ns <= self.used_ns:
             self.counts.dropped["duplicate" if stamp_ns == self.used_ns else "late"] += 1
             return False
-        if stamp_ns <= set_ns and self._window == 1 and stamp_ns <= set_ns - self._back_ns:
+        if stamp_ns <= set_ns and self._window == 1 and stamp_ns <= set_ns - self.back_ns:
             self.counts.dropped["late"] += 1
             return False
         if stamp_ns > self.newest_ns:
@@ -113,7 +144,7 @@ class StreamBuffer:
         return True
 
     def alive(self, now_ns: int) -> bool:
-        """Return whether a sample arrived within the timeout."""
+        """Return whether a usable sample arrived within the timeout."""
         return now_ns < self.dead_ns and self.arrived_ns != NEVER
 
     def settled(self, reference_ns: int) -> bool:
@@ -144,7 +175,7 @@ class StreamBuffer:
         stamps, samples = self.stamps, self._samples
         nearest = self._selection.nearest(stamps, reference_ns)
         if nearest is None:
-            self._drop_oldest(bisect_right(stamps, reference_ns - self._back_ns), "unused")
+            self._drop_oldest(bisect_right(stamps, reference_ns - self.back_ns), "unused")
             return ()
         if nearest:
             self._drop_oldest(nearest, "unused")
@@ -179,7 +210,9 @@ class StreamBuffer:
         self._selection = SampleSelection(stream)
         # Read for every sample: attributes of its own are faster than those of the stream.
         self._window, self._ordered, self._depth = stream.window, stream.ordered, stream.depth
-        self._hold_ns, self._timeout_ns, self._back_ns = stream.hold_ns, stream.timeout_ns, self._selection.back_ns
+        self._hold_ns, self._timeout_ns = stream.hold_ns, stream.timeout_ns
+        self.back_ns = self._selection.back_ns
+        self.kept_ns = stream.depth * stream.period_ns or stream.timeout_ns
 
     def _steady(self, reference_ns: int) -> bool:
         """Return whether the window up to the reference is full, without a gap that another sample would fit in."""
@@ -190,6 +223,11 @@ class StreamBuffer:
             and reference_ns - window[-1] < self.period_ns
             and all(later - earlier < 2 * self.period_ns for earlier, later in zip(window, window[1:]))
         )
+
+    def _drop_earlier(self, reason: str) -> None:
+        if self.earlier:
+            self.counts.dropped[reason] += len(self.earlier)
+            self.earlier = []
 
     def _drop_oldest(self, number: int, reason: str) -> None:
         """Remove the oldest samples; those that were in no set are counted as dropped for the reason."""

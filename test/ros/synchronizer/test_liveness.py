@@ -1,0 +1,170 @@
+"""A stream lives by samples that can be used; whatever one stream does, the others go out. Times are milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smvae_ros.synchronizer.set_synchronizer import SampleSet, SetSynchronizer
+
+from .bench import ACTION, CAMERA, DEPTH, FORCE, MS, START, Bench
+
+# The node's defaults, and a slower force/torque sensor.
+STREAMS = {
+    "rgb": replace(CAMERA, tolerance_ns=25 * MS, timeout_ns=500 * MS, depth=16, period_ns=30 * MS),
+    "depth": replace(DEPTH, tolerance_ns=25 * MS, timeout_ns=500 * MS, depth=16, period_ns=30 * MS),
+    "force": replace(FORCE, tolerance_ns=25 * MS, timeout_ns=200 * MS, depth=120, window=8, least=8, period_ns=4 * MS),
+    "action": replace(ACTION, tolerance_ns=25 * MS, timeout_ns=500 * MS, depth=64, hold_ns=100 * MS),
+}
+PERIODS = {"rgb": 33, "depth": 33, "force": 5, "action": 50}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What one stream does from 2 s on, at its declared rate.
+
+    Attributes:
+        kind: frozen (one stamp), offset (stamps off by `ms`), late (arrives `ms` after its stamp), rejected, silent,
+            flicker (every other stamp is off by `ms`), back (stamps go back by `ms` once, and on from there).
+    """
+
+    kind: str
+    ms: int = 0
+
+
+def run(faulty: str, fault: Fault, seconds: int = 8) -> tuple[list[SampleSet], SetSynchronizer]:
+    synchronizer = SetSynchronizer(
+        STREAMS.values(), reference="rgb", max_wait_ns=50 * MS, tick_ns=50 * MS, future_ns=100 * MS
+    )
+    arrivals: list[tuple[int, str, int, bool]] = []
+    for name, period in PERIODS.items():
+        for index, sent in enumerate(range(10, 1000 * seconds, period)):
+            stamp, delay, usable = sent, 2 if name == "force" else 5, True
+            if name == faulty and sent >= 2000:
+                if fault.kind == "silent":
+                    continue
+                stamp = {"frozen": 2000, "offset": sent + fault.ms, "back": sent - fault.ms}.get(fault.kind, sent)
+                if fault.kind == "flicker" and index % 2:
+                    stamp += fault.ms
+                delay += fault.ms if fault.kind == "late" else 0
+                usable = fault.kind != "rejected"
+            arrivals.append((sent + delay, name, stamp, usable))
+    sets: list[SampleSet] = []
+    for at, name, stamp, usable in sorted(arrivals, key=lambda arrival: arrival[:2]):
+        if at > 1000 * seconds:
+            break
+        now_ns = (START + at) * MS
+        while (due_ns := synchronizer.next_deadline()) is not None and due_ns <= now_ns:
+            sets += synchronizer.poll(due_ns)
+        if usable:
+            sets += synchronizer.add(name, (START + stamp) * MS, None, now_ns)
+        else:
+            sets += synchronizer.reject(name, now_ns)
+    return sets, synchronizer
+
+
+def rates(sets: list[SampleSet], begin: int, end: int) -> dict[str, float]:
+    """Sets per second with each modality, of those that left from `begin` to `end`."""
+    within = [one for one in sets if begin <= one.emitted_ns // MS - START < end]
+    return {name: 1000 * sum(name in one.samples for one in within) / (end - begin) for name in PERIODS}
+
+
+FAULTS = st.one_of(
+    st.sampled_from([Fault("frozen"), Fault("rejected"), Fault("silent")]),
+    st.builds(
+        Fault, st.just("offset"), st.sampled_from([-3_600_000, -5000, -700, -200, -90, 90, 150, 3000, 86_400_000])
+    ),
+    st.builds(Fault, st.just("offset"), st.integers(-2000, 2000)),
+    st.builds(Fault, st.just("late"), st.integers(0, 2000)),
+    st.builds(Fault, st.just("flicker"), st.integers(-3000, -600)),
+    st.builds(Fault, st.just("back"), st.integers(600, 5000)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["depth", "force", "action"]), FAULTS)
+def test_whatever_one_stream_does_the_others_go_out(faulty: str, fault: Fault) -> None:
+    sets, synchronizer = run(faulty, fault)
+    found = rates(sets, 3000, 7900)
+    for name in PERIODS:
+        if name != faulty:
+            assert found[name] >= 0.9 * 30, (name, found)
+    assert synchronizer.resets == 0
+
+
+@settings(max_examples=150, deadline=None)
+@given(FAULTS)
+def test_whatever_the_reference_does_the_others_go_out_with_it_or_with_ticks(fault: Fault) -> None:
+    sets, synchronizer = run("rgb", fault)
+    found = rates(sets, 3500, 7900)
+    # A tick falls every 50 ms. Where every other stamp is right, it is a slower camera.
+    expected = 15 if fault.kind == "flicker" else 20
+    for name in ("depth", "force", "action"):
+        assert found[name] >= 0.9 * expected, (name, found, synchronizer.counts["rgb"])
+    assert synchronizer.resets == 0
+
+
+@pytest.mark.parametrize("faulty", ["depth", "force", "action"])
+@pytest.mark.parametrize(
+    "fault", [Fault("frozen"), Fault("rejected"), Fault("offset", -5000), Fault("late", 3000), Fault("offset", 150)]
+)
+def test_a_stream_without_usable_samples_is_dead_and_not_waited_for(faulty: str, fault: Fault) -> None:
+    sets, synchronizer = run(faulty, fault)
+    assert not synchronizer.alive(faulty, (START + 7990) * MS)
+    usual, _ = run(faulty, Fault("silent"))
+    later = [one.emitted_ns - one.opened_ns for one in sets if one.opened_ns > (START + 3000) * MS]
+    silent = [one.emitted_ns - one.opened_ns for one in usual if one.opened_ns > (START + 3000) * MS]
+    assert max(later) <= max(silent) + 1 * MS
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(list(PERIODS)), FAULTS)
+def test_every_sample_is_counted_once(faulty: str, fault: Fault) -> None:
+    _, synchronizer = run(faulty, fault, seconds=4)
+    for name, counts in synchronizer.counts.items():
+        assert counts.received == counts.used + counts.dropped.total() + synchronizer.held(name), name
+
+
+def test_a_stream_that_was_late_comes_back_although_nothing_waited_for_it() -> None:
+    bench = Bench(CAMERA, DEPTH)
+    for stamp in range(0, 3000, 50):
+        bench.add("rgb", stamp, now=stamp + 5)
+    late = Bench(CAMERA, DEPTH)
+    arrivals = [(stamp + 5, "rgb", stamp) for stamp in range(0, 4000, 50)]
+    arrivals += [(stamp + (400 if 1000 <= stamp < 2000 else 40), "depth", stamp) for stamp in range(0, 4000, 50)]
+    for now, name, stamp in sorted(arrivals):
+        late.add(name, stamp, now=now)
+    late.poll_until(5000)
+    present = {one.stamp_ns // MS - START for one in late.sets if "depth" in one.samples}
+    assert not present & set(range(1000, 2000, 50))
+    assert present >= {*range(0, 1000, 50), *range(2100, 4000, 50)}
+
+
+def test_rejected_samples_are_counted_as_received_and_dropped() -> None:
+    bench = Bench(CAMERA, DEPTH)
+    bench.add("rgb", 0)
+    bench.synchronizer.reject("depth", START * MS)
+    counts = bench.synchronizer.counts["depth"]
+    assert (counts.received, dict(counts.dropped)) == (1, {"rejected": 1})
+
+
+def test_a_sample_that_proves_unusable_in_its_set_is_counted_as_rejected_not_as_used() -> None:
+    bench = Bench(CAMERA)
+    bench.add("rgb", 0)
+    bench.synchronizer.reject_used("rgb", 1)
+    counts = bench.synchronizer.counts["rgb"]
+    assert (counts.received, counts.used, counts.sets, dict(counts.dropped)) == (1, 0, 0, {"rejected": 1})
+
+
+def test_samples_at_the_start_of_another_pass_are_kept_until_all_streams_begin_anew() -> None:
+    bench = Bench(CAMERA, DEPTH)
+    for start in (10_000, 11_000):
+        for stamp in range(0, 1000, 50):
+            bench.add("depth", stamp, now=start + stamp)
+            bench.add("rgb", stamp, now=start + stamp + 1)
+    bench.poll_until(20_000)
+    assert bench.synchronizer.resets == 1
+    assert [set(one.samples) for one in bench.sets] == [{"rgb", "depth"}] * 40
