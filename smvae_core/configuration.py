@@ -38,15 +38,16 @@ class DataConfiguration(_Section):
             LeRobot; `robomimic` and `aloha`, HDF5 files of these projects; `idx`, the four files of MNIST or
             Fashion-MNIST; `celeba`, aligned faces with their attribute file; `pictures`, any folder of them.
         held_out: fraction of the data that is never trained on (30 % in the paper).
-        split: `trajectory` holds out whole trajectories; `paper` single steps, whose neighbours are trained on; `given`
-            the test part of the data set.
+        split: `trajectory` holds out whole trajectories, of a single one blocks of time; `time` holds out blocks of
+            time of every trajectory, with a margin to the training part; `paper` single steps, whose neighbours are
+            trained on; `given` the test part of the data set.
         seed: of the random choice of what is held out.
         missing: trajectory name, or a pattern with * and ?, to the modalities that are taken as missing from it.
     """
 
     format: Literal["logs", "lerobot", "robomimic", "aloha", "idx", "celeba", "pictures"] = "logs"
     held_out: float = Field(default=0.3, gt=0.0, lt=1.0)
-    split: Literal["trajectory", "paper", "given"] = "trajectory"
+    split: Literal["trajectory", "time", "paper", "given"] = "trajectory"
     seed: NonNegativeInt = 0
     missing: dict[str, tuple[str, ...]] = {}
 

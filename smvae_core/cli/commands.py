@@ -102,7 +102,7 @@ def simulate(
 
 @app.command()
 def train(
-    data: Annotated[Path, typer.Option(help="Folder with Vision&Touch logs (.h5).")],
+    data: Annotated[Path, typer.Option(help="Folder with logs or a data set, of the configuration's format.")],
     out: Annotated[Path, typer.Option(help="Folder for the run: checkpoints, metrics, configuration.")],
     config: Annotated[
         Path | None, typer.Option(help="YAML configuration; by default the paper's (config/vision_touch.yaml).")
@@ -121,6 +121,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, if there is one; --epochs may differ.")
     ] = False,
+    init: Annotated[
+        Path | None,
+        typer.Option(help="Start from the weights of another run or checkpoint, where they fit; the rest is new."),
+    ] = None,
 ) -> None:
     """Train on logs. The run's best.safetensors is the model to use.
 
@@ -130,7 +134,7 @@ def train(
     Example: smvae train --data logs --out runs/first --size compact --epochs 60
     """
     from smvae_core.configuration import Configuration, changed, load_configuration
-    from smvae_core.training.run import Run
+    from smvae_core.training.run import Run, best_of
     from smvae_core.training.train import Interrupted, Job
     from smvae_core.training.train import train as fit
 
@@ -156,6 +160,7 @@ def train(
         cache=cache,
         skip_bad=skip_bad,
         resume=resume,
+        init=best_of(init) if init else None,
     )
     # Only the first of the processes that torchrun starts prints.
     first = int(os.environ.get("RANK", 0)) == 0

@@ -149,7 +149,8 @@ def _stored_form(modality: Modality) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _labels(raw: Mapping[str, Steps], steps: int) -> dict[str, np.ndarray]:
-    contact, pose = np.full(steps, np.nan, np.float32), np.full((steps, 4), np.nan, np.float32)
+    contact: np.ndarray = np.full(steps, np.nan, np.float32)
+    pose: np.ndarray = np.full((steps, 4), np.nan, np.float32)
     if "contact" in raw:
         touches: np.ndarray = np.any(np.asarray(raw["contact"]).reshape(steps, -1), axis=1)
         contact = touches.astype(np.float32)

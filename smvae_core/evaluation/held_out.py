@@ -11,7 +11,7 @@ from smvae_core.configuration import DataConfiguration
 from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
-from smvae_core.data.splits import split_by_sample
+from smvae_core.data.splits import SPLITS
 
 
 def read_logs_to_judge(
@@ -38,8 +38,8 @@ def read_logs_to_judge(
                 soft_wrap=True,
             )
         return samples, None
-    if record and configuration.split == "paper":
-        seen, unseen = split_by_sample(samples, configuration.held_out, configuration.seed)
+    if record and not record.held_out:
+        seen, unseen = SPLITS[configuration.split](samples, configuration.held_out, configuration.seed)
         if len(seen) != record.samples:
             raise LogError(
                 f"{data}: expected the data that the checkpoint was trained on, {record.samples} training samples, "

@@ -37,6 +37,7 @@ class Job:
         cache: folder for the cache; None puts it beside the logs.
         skip_bad: leave out log files that cannot be used, instead of ending.
         resume: continue the run in `out`, if there is one.
+        init: a checkpoint whose weights are taken where they fit; a run that is continued does not look at it.
     """
 
     data: Path
@@ -48,6 +49,7 @@ class Job:
     cache: Path | None = None
     skip_bad: bool = False
     resume: bool = False
+    init: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from smvae_core.files import write_atomically
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.plots.predictions import picture_rows, tiled
 from smvae_core.scores import Evaluation, with_old_names
+from smvae_core.training.initialisation import initialise
 from smvae_core.training.interruption import Interruption
 from smvae_core.training.loop import Loop, TrainingError
 from smvae_core.training.model_card import write_card
@@ -91,8 +92,13 @@ class Session:
         self.unseen = Samples(**{**vars(unseen), "modalities": modalities})
         training = Samples(**{**vars(training), "modalities": modalities})
         self.mean: Batch = training.mean()
+        # Parts of one trajectory on both sides: what is held out is then not named, but found again by the split.
+        self._shared = bool(set(training.held) & set(unseen.held))
         torch.manual_seed(configuration.training.seed)
         self.model = MultimodalVAE(self.position.model)
+        if job.init is not None and not begun:
+            # Only the first of the processes that torchrun starts prints.
+            console.print(initialise(self.model, job.init).told(job.init), markup=False, soft_wrap=True)
         self.loop = Loop(configuration, self.model, training, fabric, wanted, console)
         if begun:
             self.loop.restore(tensors)
@@ -133,13 +139,14 @@ class Session:
             self._write_metrics()
         self._save()
         where = f"{self.fabric.world_size} × {self.fabric.device}" if self.fabric.world_size > 1 else self.fabric.device
-        training, unseen = self.loop.samples, self.unseen
+        training, unseen, split = self.loop.samples, self.unseen, self.job.configuration.data.split
         # A data set of pictures has no trajectories.
         of, of_unseen = "", ""
         if len(training.held) > 1:
             of, of_unseen = f" of {len(training.held)} trajectories", f" of {len(unseen.held)}"
         self.console.print(
             f"{len(training)} training samples{of}, {len(unseen)} held-out{of_unseen}, on {where}"
+            + ("; held out are blocks of time" if self._shared and split in ("trajectory", "time") else "")
             + (f"; {len(self.skipped)} files left out" if self.skipped else "")
             + (f"; going on after epoch {self.loop.epoch}" if self.loop.epoch or self.loop.step else "")
         )
@@ -247,7 +254,7 @@ class Session:
             configuration=self.job.configuration,
             epochs=self.loop.epoch,
             samples=len(training),
-            held_out=unseen.held if self.job.configuration.data.split != "paper" else (),
+            held_out=unseen.held if not self._shared else (),
             skipped=self.skipped,
         )
         checkpoint.save(path, self.model, self.mean, record, metrics, calibration)
@@ -282,7 +289,9 @@ def _continued(run: Run, stored: Position, wanted: Position) -> Position:
         raise TrainingError(f"{run.folder}: expected the logs that the run began with, found others")
     command = stored.command
     # The schedule and Adam's moments depend on all commands, so training it again needs all of them.
-    if stored.configuration != wanted.configuration and stored.epoch + stored.step:
+    if stored.epoch + stored.step == 0:
+        command = wanted.command
+    elif stored.configuration != wanted.configuration:
         command = f"{command}\n{wanted.command}"
     return stored.model_copy(update={"configuration": wanted.configuration, "command": command})
 

@@ -8,7 +8,7 @@ import lightning_fabric
 import torch
 from rich.console import Console
 
-from smvae_core.checkpoint import CheckpointError
+from smvae_core.checkpoint import CheckpointError, read_metadata
 from smvae_core.data.formats.registry import find_trajectories
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
@@ -56,6 +56,8 @@ def train(job: Job, console: Console | None = None) -> Run:
     with torch.device("meta"):
         MultimodalVAE(job.configuration.model)
     find_trajectories(job.data, job.configuration.data.format)
+    if job.init is not None:
+        read_metadata(job.init)
     with ExitStack() as stack:
         if fabric.world_size > 1:
             # Left to the end of the process, the group's threads sometimes abort it.

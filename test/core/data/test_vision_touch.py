@@ -79,11 +79,12 @@ def test_the_papers_split_holds_out_single_samples(logs):
     assert len(held_out) == round(0.3 * 68) and len(held_out.held) == 4
 
 
-@pytest.mark.parametrize("split, sentence", [(split_by_trajectory, "trajectories"), (split_by_sample, "samples")])
-def test_too_few_to_hold_one_out_are_refused(logs, split, sentence):
-    samples = read_samples(find_trajectories(logs)[:1], MODALITIES)
-    with pytest.raises(LogError, match=f"expected enough {sentence} to hold out 1% of them, found 1"):
-        split(samples.select(np.arange(1)), 0.01, seed=0)
+def test_too_few_to_hold_one_out_are_refused(logs):
+    samples = read_samples(find_trajectories(logs)[:2], MODALITIES)
+    with pytest.raises(LogError, match="expected enough trajectories to hold out 1% of them, found 2"):
+        split_by_trajectory(samples, 0.01, seed=0)
+    with pytest.raises(LogError, match="expected enough samples to hold out 1% of them, found 1"):
+        split_by_sample(samples.select(np.arange(1)), 0.01, seed=0)
 
 
 def test_scales_are_measured_on_the_training_part(logs):

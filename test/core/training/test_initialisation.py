@@ -1,0 +1,141 @@
+"""Trainings on little: from the weights of another model, on a single log, continued for more epochs."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from smvae_core import checkpoint
+from smvae_core.checkpoint import CheckpointError, TrainingRecord
+from smvae_core.configuration import Configuration, changed
+from smvae_core.evaluation.held_out import read_logs_to_judge
+from smvae_core.modality import vision_touch_modalities
+from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
+from smvae_core.preprocessing import Vector
+from smvae_core.training.initialisation import InitialisationError, initialise
+from smvae_core.training.train import Interrupted, train
+
+from ..conftest import write_log
+from .test_run import TINY, job
+
+
+def build(seed: int, names: tuple[str, ...] = ("rgb", "depth", "force", "action"), **options: object) -> MultimodalVAE:
+    torch.manual_seed(seed)
+    modalities = tuple(m for m in vision_touch_modalities() if m.name in names)
+    return MultimodalVAE(ModelConfiguration(**{"size": "tiny", "modalities": modalities, **options}))
+
+
+def saved(model: MultimodalVAE, path: Path) -> Path:
+    record = TrainingRecord(data="none", commands=(), configuration=Configuration(), epochs=0, samples=0, held_out=())
+    checkpoint.save(path, model, {}, record, None)
+    return path
+
+
+@pytest.mark.parametrize("system", ["smvae", "mvae", "jmvae"])
+def test_weights_of_the_modalities_that_both_have_are_taken(tmp_path, system):
+    other, model = build(0, ("force", "action"), system=system), build(1, system=system)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = initialise(model, saved(other, tmp_path / "other.safetensors"))
+    assert "the embedding of force" in found.taken and "the decoder of action" in found.taken
+    assert {"the embedding of rgb", "the decoder of depth"} <= set(found.new)
+    for name, value in model.state_dict().items():
+        part = name.split(".")[1]
+        expected = other.state_dict()[name] if part in ("force", "action") else before[name]
+        if not name.startswith("fusion"):
+            assert torch.equal(value, expected), name
+
+
+def test_the_same_model_is_taken_whole(tmp_path):
+    other, model = build(0), build(1)
+    found = initialise(model, saved(other, tmp_path / "other.safetensors"))
+    assert not found.new
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_an_action_of_another_length_and_another_latent_are_new(tmp_path):
+    longer = tuple(
+        m.model_copy(update={"preprocessing": Vector(size=6)}) if m.name == "action" else m
+        for m in vision_touch_modalities()
+    )
+    path = saved(build(0), tmp_path / "other.safetensors")
+    model = build(1, modalities=longer)
+    told = initialise(model, path).told(path)
+    assert "; new are the embedding of action, the decoder of action" in told
+    found = initialise(build(1, latent=5), path)
+    assert {"the posterior's mean", "the decoder of rgb"} <= set(found.new) and "the embedding of rgb" in found.taken
+
+
+def test_nothing_that_fits_and_no_checkpoint_are_told(tmp_path):
+    path = saved(build(0, ("force",)), tmp_path / "other.safetensors")
+    with pytest.raises(InitialisationError, match="expected a model with modalities among rgb"):
+        initialise(build(1, ("rgb",), size="compact"), path)
+    with pytest.raises(CheckpointError):
+        initialise(build(1), tmp_path / "nothing.safetensors")
+
+
+def test_a_run_that_starts_from_its_own_result_starts_where_it_ended(shared_logs, tmp_path):
+    first = train(job(shared_logs, tmp_path / "first"), Console(quiet=True))
+    told = io.StringIO()
+    second = train(job(shared_logs, tmp_path / "second", init=first.best), Console(file=told, width=500))
+    assert f"starting from {first.best}: weights of the embedding of rgb" in told.getvalue()
+    fresh = train(job(shared_logs, tmp_path / "fresh"), Console(quiet=True))
+    losses = [checkpoint.load(run.best).metadata.metrics for run in (second, fresh)]
+    assert losses[0] is not None and losses[1] is not None
+    assert second.metrics.read_text() != fresh.metrics.read_text()
+
+
+def test_a_checkpoint_that_is_missing_is_told_before_logs_are_read(shared_logs, tmp_path):
+    with pytest.raises(CheckpointError, match="nothing.safetensors"):
+        train(job(shared_logs, tmp_path / "run", TINY, init=tmp_path / "nothing.safetensors"), Console(quiet=True))
+    assert not (tmp_path / "run" / "state.safetensors").exists()
+
+
+def test_a_single_log_is_trained_on_and_judged_on_the_blocks_that_it_held_out(tmp_path):
+    (tmp_path / "logs").mkdir()
+    write_log(tmp_path / "logs" / "only.h5", 40)
+    told = io.StringIO()
+    run = train(job(tmp_path / "logs", tmp_path / "run"), Console(file=told, width=500))
+    assert "held out are blocks of time" in told.getvalue()
+    metadata = checkpoint.read_metadata(run.best)
+    assert metadata.training is not None and metadata.training.held_out == ()
+    quiet = Console(quiet=True)
+    unseen, seen = read_logs_to_judge(metadata, tmp_path / "logs", True, None, False, quiet)
+    assert seen is not None and len(seen) == metadata.training.samples and len(unseen) == 10
+    assert not set(seen.rows) & set(unseen.rows)
+
+
+def test_the_recipe_has_every_command_that_trained_and_no_other(shared_logs, tmp_path):
+    def resumed(epochs: int) -> tuple[str, ...]:
+        configuration = changed(TINY, {"training": {"epochs": epochs}})
+        command = f"smvae train --epochs {epochs}"
+        run = train(
+            replace(job(shared_logs, tmp_path / "run", configuration, resume=True), command=command),
+            Console(quiet=True),
+        )
+        training = checkpoint.read_metadata(run.best).training
+        assert training is not None and training.configuration.training.epochs == epochs
+        return training.commands
+
+    assert resumed(1) == ("smvae train --epochs 1",)
+    assert resumed(1) == ("smvae train --epochs 1",)
+    assert resumed(2) == ("smvae train --epochs 1", "smvae train --epochs 2")
+
+
+def test_a_run_that_was_stopped_before_its_first_step_keeps_no_command_of_it(shared_logs, tmp_path):
+    first = replace(job(shared_logs, tmp_path / "run"), command="smvae train --epochs 3")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("smvae_core.training.loop.Loop.run_epoch", interrupted)
+        with pytest.raises(Interrupted):
+            train(first, Console(quiet=True))
+    longer = changed(TINY, {"training": {"epochs": 2}})
+    command = "smvae train --epochs 2 --resume"
+    run = train(replace(job(shared_logs, tmp_path / "run", longer, resume=True), command=command), Console(quiet=True))
+    training = checkpoint.read_metadata(run.best).training
+    assert training is not None and training.commands == (command,)
+
+
+def interrupted(loop: object) -> None:
+    raise KeyboardInterrupt
