@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from operator import index
 from typing import Any, NamedTuple
 
@@ -65,6 +66,19 @@ def set_arrays(bindings: Iterable[Binding], sample_set: SampleSet) -> tuple[dict
             except (ConversionError, ModalityError) as error:
                 rejected[name] = str(error)
     return arrays, rejected
+
+
+def frame_ids(bindings: Iterable[Binding], sample_set: SampleSet) -> dict[str, str]:
+    """Return by modality of a set the frame of its newest message; messages that are no whole ones are left out."""
+    frames = {}
+    for binding in bindings:
+        samples = sample_set.samples.get(binding.modality.name)
+        if samples is not None:
+            message = samples[-1].data
+            with suppress(ConversionError):
+                serialised = isinstance(message, bytes | memoryview)
+                frames[binding.modality.name] = binding.frame_id(message) if serialised else _frame_id(message)
+    return frames
 
 
 def raw_array(binding: Binding, messages: Sequence[Any]) -> np.ndarray:
@@ -125,6 +139,12 @@ def numbers(binding: Binding, message: Any) -> Sequence[Any]:
     elif any(hasattr(value, "__len__") for value in values):
         values = tuple(number for value in values for number in (value if hasattr(value, "__len__") else (value,)))
     return _counted(values, binding.modality.shape[0], ", ".join(binding.paths))
+
+
+def _frame_id(message: Any) -> str:
+    if isinstance(message, Numbers):
+        return message.frame_id
+    return str(message.header.frame_id) if hasattr(message, "header") else ""
 
 
 def _joints(binding: Binding, names: Sequence[str], state: Sequence[Any]) -> Sequence[Any]:

@@ -36,7 +36,16 @@ class ActiveFusion:
         self.statistics = statistics
         self._worker = worker
         self._limit_predictions(settings)
-        self.subscriptions = Subscriptions(node, worker.bindings, settings, self._submit, worker.forget)
+        self.subscriptions = Subscriptions(
+            node,
+            worker.bindings,
+            settings,
+            submit=self._submit,
+            forget=worker.forget,
+            learn=worker.learn,
+            statistics=statistics,
+            warnings=warnings,
+        )
         clock = node.get_clock()
         worker.begin(
             Activity(
@@ -62,6 +71,7 @@ class ActiveFusion:
         """Unsubscribe, and wait for the set that is being run."""
         self.subscriptions.destroy()
         self._worker.pause()
+        self.subscriptions.settle()
 
     def _submit(self, sample_set: SampleSet) -> None:
         self.statistics.skipped += self._worker.submit(sample_set)

@@ -6,6 +6,7 @@ and enqueue, on a single-threaded executor; the network runs on the worker's thr
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
 from smvae_core.errors import ConfigurationError, SMVAEError
+from smvae_ros.conversions.message_definitions import installed_types
 from smvae_ros.node.active_fusion import ActiveFusion
 from smvae_ros.node.callback_guard import described, guard_services
 from smvae_ros.node.diagnostics import closing_summary
@@ -151,11 +153,16 @@ class FusionNode(LifecycleNode):
         engine = worker.load(lambda: self._load(settings))
         declare_fusion_settings(self, engine.modalities)
         bindings = fusion_settings(self, engine.modalities).bindings(engine.modalities)
+        types = installed_types({binding.type for binding in bindings})
+        bindings = tuple(binding.reading(types) for binding in bindings)
         worker.prepare(bindings, Publications(self, bindings))
         names = ", ".join(modality.name for modality in engine.modalities)
         for name in unknown_overrides(self):
             found = f" of a checkpoint with {names}" if name.startswith("streams.") else ""
             self.get_logger().warning(f"{name}: no such parameter{found}; it has no effect")
+        # Loaded modules and the model stay; the collector need not look at them again and again.
+        gc.collect()
+        gc.freeze()
         self.get_logger().info(
             f"configured: {settings.checkpoint or 'the shipped checkpoint'} ({names}) "
             f"on {engine.device} by {engine.backend}, loaded and warm in {monotonic() - begin:.1f} s"
@@ -203,12 +210,14 @@ class FusionNode(LifecycleNode):
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
+            gc.unfreeze()
 
     def _report(self) -> None:
         device = self._worker.device if self._worker is not None else ""
         subscriptions = self._active.subscriptions if self._active is not None else None
         if subscriptions is not None:
             subscriptions.cameras.look()
+            subscriptions.settle()
         self._status.publish(self.state, self._problem, device, self._statistics, subscriptions)
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

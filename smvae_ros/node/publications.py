@@ -77,6 +77,10 @@ class Publications:
         if periods != self._periods:
             self._periods, self._next = periods, {}
 
+    def learn(self, binding: Binding) -> None:
+        """Take a binding in place of the one of the same modality."""
+        self._bindings[binding.modality.name] = binding
+
     def wanted(self) -> set[str] | None:
         """Return the modalities to predict from the next set: heard and due. None: nobody listens to anything."""
         wanted = {name for name, publisher in self._predicted.items() if publisher.get_subscription_count()}

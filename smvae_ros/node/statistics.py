@@ -28,7 +28,6 @@ class Statistics:
         failures: sets that the engine could not fuse.
         unpublished: by topic, messages that could not be published.
         decoded: by modality, predictions computed.
-        rejected: by modality, samples that could not be converted.
         reasons: by modality or topic, why its last sample or message could not be used or published.
     """
 
@@ -39,16 +38,27 @@ class Statistics:
         self.failures = 0
         self.unpublished: Counter[str] = Counter()
         self.decoded: Counter[str] = Counter()
-        self.rejected: Counter[str] = Counter()
+        self._rejected: Counter[str] = Counter()
         self.reasons: dict[str, str] = {}
         self._seconds = np.zeros((len(STAGES), _REMEMBERED))
         self._timed = 0
         self._lock = threading.Lock()
 
-    def reject(self, modality: str, reason: str) -> None:
-        """Count a sample that could not be converted."""
-        self.rejected[modality] += 1
+    def note_reason(self, modality: str, reason: str) -> None:
+        """Keep why the last bad message of a modality could not be used."""
         self.reasons[modality] = reason
+
+    def reject(self, modality: str, reason: str) -> None:
+        """Note a sample of a set that could not be converted."""
+        with self._lock:
+            self._rejected[modality] += 1
+        self.note_reason(modality, reason)
+
+    def take_rejected(self) -> Counter[str]:
+        """Return by modality the samples that `reject` noted since the last call."""
+        with self._lock:
+            taken, self._rejected = self._rejected, Counter()
+        return taken
 
     def fail(self, topic: str, reason: str) -> None:
         """Count a message that could not be published."""

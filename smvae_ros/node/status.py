@@ -96,12 +96,9 @@ class StatusPublisher:
         now_ns = self._node.get_clock().now().nanoseconds
         reports = []
         for name, counts in subscriptions.synchronizer.counts.items():
-            bad = self._since_last(name, "rejected", statistics.rejected[name])
-            usable = max(0, self._since_last(name, "sets", counts.sets) - bad)
+            bad = self._since_last(name, "rejected", counts.dropped["rejected"])
+            usable = max(0, self._since_last(name, "sets", counts.sets))
             received = self._since_last(name, "received", counts.received)
-            dropped = dict(counts.dropped)
-            if statistics.rejected[name]:
-                dropped["rejected"] = statistics.rejected[name]
             reports.append(
                 ModalityReport(
                     name=name,
@@ -113,7 +110,7 @@ class StatusPublisher:
                     share=min(1.0, usable / recent_sets) if recent_sets else 0.0,
                     received=counts.received,
                     used=counts.used,
-                    dropped=dropped,
+                    dropped={reason: count for reason, count in counts.dropped.items() if count},
                     lost=subscriptions.losses[name].lost if name in subscriptions.losses else 0,
                     zero_stamp=counts.zero_stamp,
                     bad=bad,

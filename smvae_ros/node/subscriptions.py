@@ -15,9 +15,13 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
 from smvae_ros.conversions.bindings import Binding
+from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.conversions.message_types import message_class
+from smvae_ros.conversions.sample_reader import SampleReader
 from smvae_ros.node.cameras import Cameras
 from smvae_ros.node.message_loss import MessageLoss
+from smvae_ros.node.repeated_warnings import RepeatedWarnings
+from smvae_ros.node.statistics import Statistics
 from smvae_ros.node.worker import TOGETHER
 from smvae_ros.settings import FusionSettings, nanoseconds
 from smvae_ros.synchronizer.sample_set import SampleSet
@@ -34,6 +38,9 @@ class Subscriptions:
     Args:
         submit: takes each set.
         forget: called when time went back, because sets that are under way belong to the past.
+        learn: takes a binding that was completed by a message: the joints in their order.
+        statistics: has the reasons of rejected samples.
+        warnings: of rejected messages.
 
     Attributes:
         synchronizer: gathers the messages into sets; has their counts and the epoch.
@@ -55,6 +62,9 @@ class Subscriptions:
         settings: FusionSettings,
         submit: Callable[[SampleSet], None],
         forget: Callable[[], None],
+        learn: Callable[[Binding], None],
+        statistics: Statistics,
+        warnings: RepeatedWarnings,
     ) -> None:
         self.synchronizer = settings.synchronizer(simulated=simulated_time(node))
         self.bindings = {binding.modality.name: binding for binding in bindings}
@@ -66,7 +76,9 @@ class Subscriptions:
         self.qos: dict[str, QoSProfile] = {}
         self.losses: dict[str, MessageLoss] = {}
         self._node, self._clock = node, node.get_clock()
-        self._submit, self._forget = submit, forget
+        self._submit, self._forget, self._learn = submit, forget, learn
+        self._statistics, self._warnings = statistics, warnings
+        self._readers: dict[str, SampleReader] = {}
         self._epoch = 0
         self._armed_ns: int | None = None
         self._subscriptions: dict[str, list[Subscription]] = {}
@@ -114,20 +126,35 @@ class Subscriptions:
         self._node.destroy_timer(self._timer)
         self._jump.unregister()
 
+    def settle(self) -> None:
+        """Move samples that turned out to be unusable in a set from the used to the rejected ones."""
+        for name in self._statistics.take_rejected().elements():
+            self.synchronizer.reject_used(name, 1)
+
     def _subscribe(self, name: str, topic: str) -> None:
         binding = self.bindings[name]
+        reader = self._readers[name] = SampleReader(binding)
 
-        def receive(message: Any) -> None:
-            stamp = message.header.stamp
-            stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-            now_ns = self._clock.now().nanoseconds
+        def receive(message: bytes, now_ns: int) -> None:
+            try:
+                stamp_ns, sample = reader.read(message)
+            except ConversionError as error:
+                self._reject(name, str(error), now_ns)
+                return
+            if reader.binding is not self.bindings[name]:
+                self.bindings[name] = reader.binding
+                self._learn(reader.binding)
             self.arrived_ns[name], self.stamps_ns[name] = now_ns, stamp_ns
-            self.arrived_s[name] = monotonic()
-            self._hand_on(self.synchronizer.add(name, stamp_ns, message, now_ns))
+            self._hand_on(self.synchronizer.add(name, stamp_ns, sample, now_ns))
 
         # As many images as the worker lets wait, so that those that came while the machine slept are not lost.
         depth = TOGETHER if binding.modality.is_image else _QOS_DEPTH[binding.modality.preprocessing.kind]
         self.losses[name] = self._create(name, message_class(binding.type), topic, receive, depth)
+
+    def _reject(self, name: str, reason: str, now_ns: int) -> None:
+        self._statistics.note_reason(name, reason)
+        self._warnings.warn(name, f"{self.topics[name]}: {reason}")
+        self._hand_on(self.synchronizer.reject(name, now_ns))
 
     def _unsubscribe(self, name: str) -> None:
         for subscription in self._subscriptions.pop(name, []):
@@ -135,25 +162,28 @@ class Subscriptions:
         self.qos.pop(name, None)
 
     def _create(
-        self, name: str, message: type[Any], topic: str, callback: Callable[[Any], None], depth: int
+        self, name: str, message: type[Any], topic: str, receive: Callable[[bytes, int], None], depth: int
     ) -> MessageLoss:
-        def take(first: Any, info: dict[str, Any]) -> None:
+        def take(first: bytes, info: dict[str, Any]) -> None:
+            now_ns = self._clock.now().nanoseconds
+            self.arrived_s[name] = monotonic()
             loss.see(info["publication_sequence_number"])
-            callback(first)
+            receive(first, now_ns)
             # Take the rest of a burst at once: the executor costs several times as much as taking a message.
             with subscription.handle:
                 for _ in range(depth - 1):
-                    taken = subscription.handle.take_message(message, False)
+                    taken = subscription.handle.take_message(message, True)
                     if taken is None:
                         return
                     loss.see(taken[1]["publication_sequence_number"])
-                    callback(taken[0])
+                    receive(taken[0], now_ns)
 
         subscription = self._node.create_subscription(
             message,
             topic,
             cast("Callable[[Any], None]", take),  # rclpy passes the second argument to those that take one
             QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT),
+            raw=True,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             # The sensor watch names publishers that cannot be heard.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
@@ -206,6 +236,8 @@ class Subscriptions:
 
     def _forget_past(self) -> None:
         self._epoch = self.synchronizer.resets
+        for reader in self._readers.values():
+            reader.reset()
         self._forget()
 
     def _arm(self) -> None:

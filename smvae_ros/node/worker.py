@@ -12,7 +12,7 @@ from time import monotonic, perf_counter_ns, thread_time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from smvae_core.errors import SMVAEError
-from smvae_ros.conversions.arrays import set_arrays
+from smvae_ros.conversions.arrays import frame_ids, set_arrays
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
 from smvae_ros.node.statistics import Statistics
@@ -134,6 +134,12 @@ class FusionWorker:
     def prepare(self, bindings: tuple[Binding, ...], publications: Publications) -> None:
         """Take over what turns messages into arrays, and results into messages."""
         self.bindings, self._publications = bindings, publications
+
+    def learn(self, binding: Binding) -> None:
+        """Take a binding in place of the one of the same modality; may be called from another thread."""
+        name = binding.modality.name
+        self.bindings = tuple(binding if one.modality.name == name else one for one in self.bindings)
+        self.publications.learn(binding)
 
     def begin(self, activity: Activity) -> None:
         """Run the sets that are submitted from now on; an engine that `pause` released is warmed up first."""
@@ -263,7 +269,7 @@ class FusionWorker:
         if fusion is None:
             return
         begin_s = monotonic()
-        self._frames |= {name: samples[-1].data.header.frame_id for name, samples in sample_set.samples.items()}
+        self._frames |= frame_ids(self.bindings, sample_set)
         failures = self.publications.publish(sample_set, fusion, self._frames, activity.cameras)
         for topic, reason in failures.items():
             statistics.fail(topic, reason)

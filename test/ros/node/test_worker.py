@@ -211,7 +211,7 @@ def test_a_set_of_nothing_but_bad_messages_is_counted_and_named_and_not_run(benc
     bench.worker.submit(command_set(float("nan")))
     line = bench.lines.get(timeout=PATIENCE_S)
     assert line.startswith("/action: ") and "finite" in line
-    assert bench.statistics.rejected["action"] == 1
+    assert bench.statistics.take_rejected() == {"action": 1}
     assert bench.outputs.results.empty() and bench.engine.begun.empty()
 
 
