@@ -1,8 +1,5 @@
-"""A robot's sensors, and the fusion node as a process of its own."""
+"""A robot's sensors, which publish and listen beside a fusion node."""
 
-import os
-import signal
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from ament_index_python.packages import get_package_prefix
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from domain_coordinator import domain_id
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Parameter as ParameterMessage
@@ -32,59 +27,12 @@ from std_srvs.srv import Trigger
 
 from smvae_ros.conversions.arrays import fill_image, fill_twist, fill_wrench
 
+from .fusion_process import PATIENCE_S, FusionProcess, own_domain
 from .simulated_clock import SimulatedClock
 
-PATIENCE_S = 60.0
 STEP_S = 0.05
 ALL = ("rgb", "depth", "force", "action")
 FRAMES = {"rgb": "camera", "depth": "depth_camera", "force": "wrist", "action": "tool"}
-
-
-@contextmanager
-def own_domain() -> Iterator[int]:
-    """A ROS domain that no other test on this machine uses at the same time, never left for the network."""
-    with domain_id() as number:
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-        os.environ["ROS_DOMAIN_ID"] = str(number)
-        yield number
-
-
-class FusionProcess:
-    """The installed executable, its output in a file."""
-
-    def __init__(
-        self, log: Path, parameters: dict[str, Any], remappings: Iterable[str] = (), files: Iterable[Path] = ()
-    ) -> None:
-        self._log = log
-        executable = Path(get_package_prefix("smvae_ros")) / "lib" / "smvae_ros" / "fusion_node"
-        command = [str(executable), "--ros-args"]
-        for name, value in parameters.items():
-            command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
-        for remapping in remappings:
-            command += ["-r", remapping]
-        for file in files:
-            command += ["--params-file", str(file)]
-        with log.open("w") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self.process.poll() is None
-
-    def output(self) -> str:
-        """All that it has printed."""
-        return self._log.read_text()
-
-    def end(self, number: signal.Signals) -> int:
-        """Send a signal and wait for the exit code."""
-        self.process.send_signal(number)
-        return self.process.wait(PATIENCE_S)
-
-    def kill(self) -> None:
-        """Leave nothing behind."""
-        self.process.kill()
-        self.process.wait()
 
 
 class Robot:

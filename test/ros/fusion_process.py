@@ -1,0 +1,61 @@
+"""The fusion node as a process of its own, and a ROS domain for it."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import get_package_prefix
+from domain_coordinator import domain_id
+
+PATIENCE_S = 60.0
+
+
+@contextmanager
+def own_domain() -> Iterator[int]:
+    """A ROS domain that no other test on this machine uses at the same time, never left for the network."""
+    with domain_id() as number:
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        os.environ["ROS_DOMAIN_ID"] = str(number)
+        yield number
+
+
+class FusionProcess:
+    """The installed executable, its output in a file."""
+
+    def __init__(
+        self, log: Path, parameters: dict[str, Any], remappings: Iterable[str] = (), files: Iterable[Path] = ()
+    ) -> None:
+        self._log = log
+        executable = Path(get_package_prefix("smvae_ros")) / "lib" / "smvae_ros" / "fusion_node"
+        command = [str(executable), "--ros-args"]
+        for name, value in parameters.items():
+            command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
+        for remapping in remappings:
+            command += ["-r", remapping]
+        for file in files:
+            command += ["--params-file", str(file)]
+        with log.open("w") as file:
+            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process.poll() is None
+
+    def output(self) -> str:
+        """All that it has printed."""
+        return self._log.read_text()
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal and wait for the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+    def kill(self) -> None:
+        """Leave nothing behind."""
+        self.process.kill()
+        self.process.wait()
