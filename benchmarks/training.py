@@ -27,22 +27,21 @@ from smvae_core.training.interruption import Interruption
 from smvae_core.training.loop import CHECKED_EVERY, Loop
 
 BATCH = 100
-_SAMPLES = 4000
 
 
-def synthetic_samples() -> Samples:
-    """Noise in the stored form of the four modalities, one trajectory."""
+def synthetic_samples(count: int = 4000) -> Samples:
+    """Return noise in the stored form of the four modalities, one trajectory."""
     random, modalities = np.random.default_rng(0), Configuration().model.modalities
     arrays = {
-        "rgb": random.integers(0, 256, (_SAMPLES, 3, 64, 64), dtype=np.uint8),
-        "depth": random.random((_SAMPLES, 1, 64, 64), dtype=np.float32).astype(np.float16),
-        "force": np.tanh(random.normal(size=(_SAMPLES, 6, 32))).astype(np.float32),
-        "action": random.normal(size=(_SAMPLES, 4)).astype(np.float32),
-        CONTACT: np.zeros(_SAMPLES, np.float32),
-        POSE: np.zeros((_SAMPLES, 4), np.float32),
+        "rgb": random.integers(0, 256, (count, 3, 64, 64), dtype=np.uint8),
+        "depth": random.random((count, 1, 64, 64), dtype=np.float32).astype(np.float16),
+        "force": np.tanh(random.normal(size=(count, 6, 32))).astype(np.float32),
+        "action": random.normal(size=(count, 4)).astype(np.float32),
+        CONTACT: np.zeros(count, np.float32),
+        POSE: np.zeros((count, 4), np.float32),
     }
     path = Path("synthetic")
-    chunks = {path: Chunk(0, _SAMPLES, frozenset())}
+    chunks = {path: Chunk(0, count, frozenset())}
     samples = samples_of([Trajectory("synthetic", ((0, path),))], modalities, chunks, arrays)
     return Samples(**{**vars(samples), "modalities": fitted(samples)})
 

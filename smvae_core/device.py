@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,11 +43,15 @@ Device = Annotated[str, AfterValidator(checked_device)]
 """Name of a device; `torch_device` finds the device itself."""
 
 
-def torch_device(device: Device) -> torch.device:
+def torch_device(device: Device, warn: Callable[[str], None] = _log.warning) -> torch.device:
     """Return the device of that name; `auto` takes the first GPU if it works, else the processor.
 
     A GPU works if it runs a small matrix product and a small convolution, so a driver that is too old and a torch
-    without kernels for the GPU are found here. Why `auto` takes the processor is logged.
+    without kernels for the GPU are found here.
+
+    Args:
+        device: a name.
+        warn: is told why `auto` takes the processor although there is a GPU.
 
     Raises:
         EngineError: an unknown name, or a GPU that was named is missing or does not work.
@@ -65,7 +69,7 @@ def torch_device(device: Device) -> torch.device:
     if reason is None:
         reason = _why_broken(gpu)
         if reason is not None and device == "auto":
-            _log.warning("device: %s; running on the processor", reason)
+            warn(f"device: {reason}; running on the processor")
     elif device == "auto":
         _log.info("device: %s; running on the processor", reason)
     if reason is None:

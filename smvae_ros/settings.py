@@ -64,9 +64,10 @@ class NodeSettings(_Settings):
         description="where the model runs: auto (the first GPU if it works, else the processor), cpu, cuda or cuda:N",
         json_schema_extra=UNCONFIGURED,
     )
-    precision: Literal["single", "half"] = Field(
+    precision: Literal["single", "tf32", "half"] = Field(
         default="single",
-        description="half: on a GPU take half precision where it is faster; outputs agree with single to 1e-2",
+        description="on a GPU: single (without TF32), tf32 (outputs agree with single to 5e-3), or half (half precision "
+        "where it is faster; to 1e-2)",
         json_schema_extra=UNCONFIGURED,
     )
     threads: NonNegativeInt = Field(

@@ -2,14 +2,18 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from smvae_core.device import first_line
 from smvae_core.errors import SMVAEError
+
+# Beginnings of messages of torch, which is not imported for this.
+_GPU_ERRORS = ("CUDA error", "CUDA out of memory", "cuDNN error", "cuBLAS error")
 
 
 def run(application: Callable[[], None]) -> None:
@@ -17,8 +21,16 @@ def run(application: Callable[[], None]) -> None:
     try:
         application()
     except SMVAEError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
-        sys.exit(2)
+        _end(str(error))
+    except RuntimeError as error:
+        if not str(error).startswith(_GPU_ERRORS):
+            raise
+        _end(f"the GPU failed ({first_line(error)}); end other programs on it, or choose --device cpu")
+
+
+def _end(sentence: str) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(sentence)}")
+    sys.exit(2)
 
 
 def partly_done(errors: Sequence[str], total: int, what: str) -> None:

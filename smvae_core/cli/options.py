@@ -13,6 +13,7 @@ class PrecisionName(str, Enum):
     """Arithmetic of the networks."""
 
     full = "32"
+    tf32 = "tf32"
     bf16 = "bf16-mixed"
     fp16 = "16-mixed"
 

@@ -8,6 +8,7 @@ If all files of a trajectory lack a key, its samples train without that modality
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -133,8 +134,14 @@ def model_units(modality: Modality, stored: Tensor) -> Tensor:
         return stored.float().div_(255.0)
     record = modality.preprocessing
     if isinstance(record, Vector) and record.offset is not None and record.scale is not None:
-        return (stored - stored.new_tensor(record.offset)) / stored.new_tensor(record.scale)
+        return (stored - _constant(record.offset, stored.device)) / _constant(record.scale, stored.device)
     return stored.float()
+
+
+@lru_cache
+def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return a tensor that stays on the device; copying it there for every batch would make a GPU wait."""
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def fitted(samples: Samples) -> tuple[Modality, ...]:

@@ -4,14 +4,17 @@ A system's bound is a sum of terms. Each has a posterior of some subset of what 
 modalities that this z is to explain. Masks have the modalities as columns; all of this happens on the processor.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-class Draws(NamedTuple):
+@dataclass(eq=False)
+class Draws:
     """The random choices for T terms and the B samples of a batch.
+
+    Not a tuple: DistributedDataParallel moves the tensors of tuples to the GPU and waits for each of them.
 
     Attributes:
         subsets: (T, B, M), bool, what each posterior sees; a sample that lacks a term's modalities has an empty one.

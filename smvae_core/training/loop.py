@@ -55,10 +55,14 @@ class Totals:
     def add(self, bound: Bound, subsets: Tensor) -> None:
         """Add one step, whose posteriors saw `subsets` (T, B, M)."""
         sizes = subsets.sum(dim=2).flatten().to(self.log_p.device, non_blocking=True)
-        self.log_p.index_add_(0, sizes, bound.rows.flatten(0, 1).double())
-        self.count.index_add_(0, sizes, bound.scored.flatten(0, 1).double())
-        rows = subsets.shape[1]
-        self.terms += torch.stack([bound.loss.detach() * rows, bound.kl * rows, bound.kl.new_tensor(rows)]).double()
+        # A product, since a GPU adds by index in no fixed order.
+        of_size = (sizes == torch.arange(len(self.log_p), device=sizes.device)[:, None]).double()
+        self.log_p += of_size @ bound.rows.flatten(0, 1).double()
+        self.count += of_size @ bound.scored.flatten(0, 1).double()
+        # No number of Python goes into a tensor here: a GPU would be waited for.
+        self.terms += (
+            torch.stack([bound.loss.detach(), bound.kl, torch.ones_like(bound.kl)]).double() * subsets.shape[1]
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors to save, by name."""

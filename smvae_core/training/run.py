@@ -16,7 +16,8 @@ from smvae_core.errors import SMVAEError
 from smvae_core.files import writing_to
 from smvae_core.scores import with_old_names
 
-Precision = Literal["32", "bf16-mixed", "16-mixed"]
+Precision = Literal["32", "tf32", "bf16-mixed", "16-mixed"]
+"""Arithmetic of the networks: `32` is 32-bit floats without TF32, `tf32` allows TF32 on a GPU."""
 
 
 class RunError(SMVAEError):

@@ -12,7 +12,7 @@ from smvae_core.checkpoint import CheckpointError, read_metadata
 from smvae_core.data.formats.registry import find_trajectories
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
-from smvae_core.device import torch_device
+from smvae_core.device import EngineError, arithmetic, device_errors, torch_device
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.training.interruption import interruption
 from smvae_core.training.loop import TrainingError
@@ -23,6 +23,7 @@ __all__ = ["Interrupted", "Job", "Run", "TrainingError", "train"]
 
 _FABRIC_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
+    "tf32": "32-true",
     "bf16-mixed": "bf16-mixed",
     "16-mixed": "16-mixed",
 }
@@ -37,6 +38,7 @@ def train(job: Job, console: Console | None = None) -> Run:
     Raises:
         NetworkError: a modality's shape does not fit its network.
         LogError: the logs cannot be read, or are too few to hold some out.
+        EngineError: the device is missing, does not work or is out of memory.
         RunError: another process trains in `job.out`.
         FolderError: `job.out` cannot be written to.
         TrainingError: `job.out` holds a run already, or another one than is to be resumed; the loss is no longer
@@ -66,6 +68,9 @@ def train(job: Job, console: Console | None = None) -> Run:
             stack.enter_context(run.locked())
         samples, skipped = _read(job, fabric, console)
         wanted = stack.enter_context(interruption(fabric.world_size))
+        stack.enter_context(device_errors(fabric.device))
+        # Deterministic, too: a run that is resumed on the same GPU gives the same weights.
+        stack.enter_context(arithmetic(fabric.device, tf32=job.precision == "tf32"))
         try:
             return Session(job, run, fabric, samples, skipped, wanted, console).fit()
         except (OSError, CheckpointError) as error:
@@ -80,9 +85,12 @@ def _launched(job: Job) -> lightning_fabric.Fabric:
     """Return the launched Fabric of one process, or of one of the processes that torchrun started."""
     processes = int(os.environ.get("WORLD_SIZE", 1))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    device = torch_device(job.device)
+    if device.index is not None and processes > 1:
+        raise EngineError(f"device: expected auto, cpu or cuda for {processes} processes, found '{job.device}'")
     fabric = lightning_fabric.Fabric(
-        accelerator={"cuda": "gpu"}.get(torch_device(job.device).type, "cpu"),
-        devices=local,
+        accelerator={"cuda": "gpu"}.get(device.type, "cpu"),
+        devices=local if device.index is None else [device.index],
         num_nodes=processes // local,
         strategy="ddp" if processes > 1 else "auto",
         precision=_FABRIC_PRECISION[job.precision],

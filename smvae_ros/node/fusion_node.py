@@ -18,6 +18,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
+from smvae_core.device import EngineError, torch_device
 from smvae_core.errors import ConfigurationError, SMVAEError
 from smvae_ros.conversions.message_definitions import installed_types
 from smvae_ros.node.active_fusion import ActiveFusion
@@ -173,9 +174,10 @@ class FusionNode(LifecycleNode):
 
         from smvae_core.inference.engine import Engine
 
-        device = settings.device
-        if device == "cuda" and not torch.cuda.is_available():
-            self.get_logger().warning("device: 'cuda' was asked for, but torch finds none; running on the processor")
+        try:
+            device = str(torch_device(settings.device, self.get_logger().warning))
+        except EngineError as error:
+            self.get_logger().warning(f"{error}; running on the processor")
             device = "cpu"
         torch.set_num_threads(settings.threads or usual_threads())
         path = Path(settings.checkpoint) if settings.checkpoint else None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import monotonic, perf_counter_ns, thread_time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from smvae_core.device import DeviceLostError
 from smvae_core.errors import SMVAEError
 from smvae_ros.conversions.arrays import frame_ids, set_arrays
 from smvae_ros.conversions.bindings import Binding
@@ -245,6 +246,8 @@ class FusionWorker:
             return
         try:
             self._fuse(sample_set, submitted_ns, generation, activity)
+        except DeviceLostError:  # no later set could be fused either: the process must be started again
+            raise
         except Exception as error:  # one set that fails must not take the later ones along
             activity.statistics.failures += 1
             reason = str(error) if isinstance(error, SMVAEError) else f"{type(error).__name__}: {error}"

@@ -12,6 +12,7 @@ from time import perf_counter
 
 import numpy as np
 
+from smvae_core.device import arithmetic, device_errors
 from smvae_core.inference.backend import Arrays
 from smvae_core.inference.engine import Engine
 from smvae_ros.bags.naming import FUSION_BAG, SETS
@@ -53,7 +54,9 @@ def replay(
     refuse_occupied(out)
     setup = load(job)
     hashes = setup.hashes(bag)
-    with results_folder(out) as folder, undisturbed():
+    device = setup.engine.device
+    # The same arithmetic as the node's. It is set for all threads at once, since it belongs to the process.
+    with results_folder(out) as folder, undisturbed(), arithmetic(device), device_errors(device):
         began = perf_counter()
         with open_bag(bag, setup.topics, setup.types, optional=setup.optional) as opened:
             done = _judge_sets(opened, setup, folder, hashes, job.write_bag, threads, on_set)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from smvae_core.device import EngineError, torch_device
-from smvae_core.inference.backend import BackendError
+from smvae_core.device import DeviceLostError, EngineError, torch_device
+from smvae_core.inference.backend import BackendError, TorchBackend
 from smvae_core.inference.engine import Engine
 from smvae_core.inference.onnx_runtime import OnnxBackend
 from smvae_core.subsets import all_subsets, subset_mask
@@ -154,6 +154,34 @@ def test_a_released_engine_leaves_the_gpu_as_it_found_it(path):
     assert torch.cuda.memory_allocated() > before
     engine.release()
     assert torch.cuda.memory_allocated() == before
+
+
+def test_a_lost_gpu_is_told_and_is_no_obstacle_to_the_end(path, batch, monkeypatch):
+    engine = Engine.load(path, "cpu", "eager")
+    engine.device = torch.device("cuda")  # what follows happens on a GPU only
+
+    def lost(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr(TorchBackend, "run", lost)
+    monkeypatch.setattr("smvae_core.device._probe", lost)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lost)
+    monkeypatch.setattr(torch.nn.Module, "cpu", lost)
+    with pytest.raises(DeviceLostError, match="the GPU stopped working .*illegal memory access") as raised:
+        engine.infer(arrays_of(batch, "rgb"))
+    assert "\n" not in str(raised.value)
+    engine.release()
+    with pytest.raises(EngineError, match="released"):
+        engine.infer(arrays_of(batch, "rgb"))
+
+
+def test_a_gpu_out_of_memory_is_told_when_the_model_is_loaded(path, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(TorchBackend, "__init__", full)
+    with pytest.raises(EngineError, match="cpu: out of memory .*2.00 GiB"):
+        Engine.load(path, "cpu", "eager")
 
 
 def test_a_device_or_a_back_end_that_nobody_knows_is_named(path):

@@ -151,7 +151,11 @@ def test_mopoe_has_on_average_the_elbo_with_the_mean_kl_over_all_subsets(batch):
     losses = [torch.zeros(ROWS) for _ in range(3)]
     for k, subset in enumerate(torch.tensor([[True, False], [False, True], [True, True]])):
         for row in range(ROWS):
-            alone = Draws(*(x[:, row : row + 1] for x in draws[:2]), draws.explains, draws.noise[:, row : row + 1])
+            alone = Draws(
+                *(x[:, row : row + 1] for x in (draws.subsets, draws.targets)),
+                draws.explains,
+                draws.noise[:, row : row + 1],
+            )
             alone = alone._replace(subsets=(subset & AVAILABLE[row])[None, None])
             one = {name: x[row : row + 1] for name, x in batch.items()}
             losses[k][row] = bound_of(model, one, alone).loss

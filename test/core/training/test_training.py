@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from smvae_core import checkpoint
 from smvae_core.cli.exit import Commands
+from smvae_core.cli.exit import run as run_application
 from smvae_core.configuration import Configuration, load_configuration
 from smvae_core.errors import ConfigurationError
 
@@ -267,3 +268,22 @@ def test_ctrl_c_in_any_command_is_told():
 def test_help_teaches(name):
     told = smvae(name, "--help")
     assert told.returncode == 0 and f"Example: smvae {name}" in told.stdout
+
+
+@pytest.mark.parametrize("error", ["CUDA out of memory. Tried to allocate 2 GiB.", "CUDA error: unspecified failure"])
+def test_a_gpu_that_fails_in_any_command_is_one_sentence(error, capsys):
+    def command() -> None:
+        raise RuntimeError(f"{error}\nCompile with TORCH_USE_CUDA_DSA")
+
+    with pytest.raises(SystemExit, match="2"):
+        run_application(command)
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and error in told and "--device cpu" in told
+
+
+def test_a_gpu_that_is_not_there_is_named_before_the_logs_are_read(shared_logs, tmp_path):
+    refused = smvae("train", "--data", shared_logs, "--out", tmp_path / "run", "--device", "cuda:7")
+    assert refused.returncode == 2 and "device: 'cuda:7' was asked for, but" in refused.stderr
+    assert not (tmp_path / "run").exists()
+    refused = smvae("train", "--data", shared_logs, "--out", tmp_path / "run", "--device", "gpu")
+    assert refused.returncode == 2 and "expected auto, cpu, cuda or cuda:N" in refused.stderr

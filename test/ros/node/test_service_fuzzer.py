@@ -90,15 +90,23 @@ def test_bytes_that_are_no_message_are_passed_over(robot: Robot) -> None:
         robot.wait_for_new_latents(3)
 
 
-def test_a_worker_that_dies_ends_the_process_with_exit_code_1(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        ("SystemExit('out of threads')", "SystemExit: out of threads"),
+        ("worker.DeviceLostError('cuda: the GPU stopped working')", "DeviceLostError: cuda: the GPU stopped working"),
+    ],
+    ids=["thread", "GPU"],
+)
+def test_a_worker_that_cannot_go_on_ends_the_process_with_exit_code_1(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str, told: str
 ) -> None:
     # Python imports sitecustomize at the start of every process.
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, threading\n"
         "def trap():\n"
         "    import smvae_ros.node.worker as worker\n"
-        "    def fuse(*_): raise SystemExit('out of threads')\n"
+        f"    def fuse(*_): raise {cause}\n"
         "    worker.FusionWorker._fuse = fuse\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
@@ -112,4 +120,4 @@ def test_a_worker_that_dies_ends_the_process_with_exit_code_1(
         robot.sending = set(ALL)
         robot.wait(lambda: not process.alive, "the process to end")
         assert process.process.returncode == 1
-        assert "the worker's thread ended: SystemExit: out of threads" in process.output()
+        assert f"the worker's thread ended: {told}" in process.output()
