@@ -146,7 +146,9 @@ class Plan(NamedTuple):
             clean, present = batch[modality.name], self.available[:, column]
             changed[rows, column] = True
             result[modality.name] = clean.clone()
-            samples, position = clean[present.to(clean.device)], present.cumsum(dim=0) - 1
+            # By numbers: a mask would make a GPU wait for their count.
+            given = present.nonzero()[:, 0].to(clean.device, non_blocking=True)
+            samples, position = clean[given], present.cumsum(dim=0) - 1
             for row in rows:
                 generator = torch.Generator().manual_seed(int(self.seed[row, column]))
                 corrupt = _CORRUPT[KINDS[int(self.kind[row, column])]]
@@ -201,7 +203,7 @@ def _biased(x: Tensor, row: int, generator: torch.Generator) -> Tensor:
 
 def _saturated(x: Tensor, row: int, generator: torch.Generator) -> Tensor:
     gain = 2.0 + 8.0 * float(torch.rand((), generator=generator))
-    limit = float(x.abs().max())
+    limit = x.abs().max()
     return (gain * x[row]).clamp(-limit, limit)
 
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality, vision_touch_modalities
+from smvae_core.model.batch_norm import statistics_of
 from smvae_core.model.likelihood import expectation
 from smvae_core.model.networks import SIZES, decoder, embedding_network
-from smvae_core.systems.posterior import Posterior
+from smvae_core.systems.posterior import Posterior, at_least_single
 from smvae_core.systems.registry import find_system
 
 Batch = dict[str, Tensor]
@@ -113,6 +114,24 @@ class MultimodalVAE(nn.Module):
                 rows = rows.to(device, non_blocking=True)
                 embedding = embedding.index_put((rows,), self.embeddings[name](batch[name][rows]).to(dtype))
             embeddings.append(embedding)
+        return torch.stack(embeddings, dim=1)
+
+    def embed_masked(self, batch: Batch, mask: Tensor) -> Tensor:
+        """Return what `embed` returns, from networks that see every row, with zeros in the absent ones: (B, M, d).
+
+        Batch statistics leave the absent rows out. No shape depends on the mask, which stays on the model's device, so
+        that a GPU can record this as a graph.
+
+        Args:
+            batch: every modality; the values of absent slots have no influence, not even NaN.
+            mask: (B, M), bool, on the model's device.
+        """
+        embeddings = []
+        for name, present in zip(self.names, mask.unbind(dim=1)):
+            x = torch.where(present.view(-1, *[1] * len(self.modalities[name].shape)), batch[name], 0.0)
+            with statistics_of(self.embeddings[name], present):
+                embedding = self.embeddings[name](x)
+            embeddings.append(torch.where(present[:, None], at_least_single(embedding), 0.0))
         return torch.stack(embeddings, dim=1)
 
     def posterior(self, batch: Batch, mask: Tensor) -> Posterior:

@@ -4,7 +4,7 @@ A system's bound is a sum of terms. Each has a posterior of some subset of what 
 modalities that this z is to explain. Masks have the modalities as columns; all of this happens on the processor.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -45,12 +45,12 @@ class Draws:
 
     def part(self, rows: slice) -> "Draws":
         """Return the draws of the samples in `rows`."""
-        return self._replace(subsets=self.subsets[:, rows], targets=self.targets[:, rows], noise=self.noise[:, rows])
+        return replace(self, subsets=self.subsets[:, rows], targets=self.targets[:, rows], noise=self.noise[:, rows])
 
     def to(self, device: torch.device) -> "Draws":
         """Return the draws on another device, except `explains`, which only the processor reads."""
         subsets, targets, noise = (x.to(device, non_blocking=True) for x in (self.subsets, self.targets, self.noise))
-        return self._replace(subsets=subsets, targets=targets, noise=noise)
+        return replace(self, subsets=subsets, targets=targets, noise=noise)
 
 
 def uniform_subsets(available: Tensor, generator: torch.Generator) -> Tensor:

@@ -27,8 +27,8 @@ class Step(NamedTuple):
     embeddings: Tensor
     clean: Tensor
     draws: Draws
-    beta: float
-    ramp: float
+    beta: float | Tensor
+    ramp: float | Tensor
 
 
 class Terms(NamedTuple):

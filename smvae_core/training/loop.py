@@ -12,16 +12,19 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from smvae_core.capture import Recorder
 from smvae_core.configuration import Configuration
-from smvae_core.data.corruption import Plan
+from smvae_core.data.corruption import Corrupted, Plan
 from smvae_core.data.loader import Loader
 from smvae_core.data.samples import Samples
 from smvae_core.errors import SMVAEError
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.progress import progress_bar
+from smvae_core.systems.draws import Draws
 from smvae_core.training.interruption import Interruption
 from smvae_core.training.objective import Bound, Objective
 from smvae_core.training.state import epoch_order, optimizer_tensors, restore_optimizer, step_generator
+from smvae_core.training.static_step import StaticSteps
 
 # Steps between two checks that the loss is finite. A GPU runs ahead of Python and would wait at each check.
 CHECKED_EVERY = {"cpu": 1, "cuda": 50}
@@ -64,6 +67,11 @@ class Totals:
             torch.stack([bound.loss.detach(), bound.kl, torch.ones_like(bound.kl)]).double() * subsets.shape[1]
         )
 
+    def clear(self) -> None:
+        """Forget all steps; the tensors stay in place."""
+        for tensor in self.tensors().values():
+            tensor.zero_()
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors to save, by name."""
         return {"totals.log_p": self.log_p, "totals.count": self.count, "totals.terms": self.terms}
@@ -87,6 +95,8 @@ class Loop:
         fabric: launched.
         interruption: looked at between steps.
         console: where the progress bar is shown.
+        static: take steps over tensors that stay in place, and on a GPU record them as graphs; None, where that pays:
+            for one process on a GPU, but not with the scaled gradients of 16-mixed.
         epoch: finished epochs.
         step: finished steps of the next epoch.
         totals: of the steps of the next epoch.
@@ -98,6 +108,7 @@ class Loop:
     fabric: lightning_fabric.Fabric
     interruption: Interruption
     console: Console
+    static: bool | None = None
     epoch: int = 0
     step: int = 0
     totals: Totals = field(init=False)
@@ -111,11 +122,17 @@ class Loop:
             )
         device = self.fabric.device
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
-        objective = Objective(self.model, self.configuration.objective)
+        scaled = getattr(self.fabric._precision, "scaler", None) is not None
+        if self.static is None:
+            self.static = device.type == "cuda" and self.fabric.world_size == 1 and not scaled
+        objective = Objective(self.model, self.configuration.objective, masked=self.static)
         # Under 16-mixed the fused Adam unscales the gradients itself, after they have been clipped.
-        fused = settings.clip is None or getattr(self.fabric._precision, "scaler", None) is None
-        optimizer = torch.optim.Adam(objective.parameters(), settings.learning_rate, fused=fused)
+        fused = settings.clip is None or not scaled
+        # A graph reads the learning rate from the device.
+        rate = torch.tensor(settings.learning_rate, device=device) if self.static else settings.learning_rate
+        optimizer = torch.optim.Adam(objective.parameters(), rate, fused=fused, capturable=self.static)
         self.objective, self.optimizer = self.fabric.setup(objective, optimizer)
+        self._steps = StaticSteps(self._static_step, self._kept, optimizer, self._recorder()) if self.static else None
         self.loader = Loader(self.samples, device)
         self.totals = Totals.zero(len(self.model.names), device)
         self.steps = -(-len(self.samples) // settings.batch_size)
@@ -176,7 +193,7 @@ class Loop:
             for m, name in enumerate(self.model.names):
                 if count[size, m]:
                     means[f"log p({name}) from {size}"] = float(log_p[size, m] / count[size, m])
-        self.totals = Totals.zero(len(self.model.names), self.fabric.device)
+        self.totals.clear()
         self.epoch, self.step = self.epoch + 1, 0
         return means
 
@@ -205,28 +222,48 @@ class Loop:
         everything = torch.from_numpy(self.samples.available[rows])
         model, latent = self.model, self.model.configuration.latent
         drawn = model.system.draw(settings.objective, everything, latent, model.names, generator).part(part)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(now)
         beta, ramp = settings.objective.annealed_beta(now), settings.objective.ramp(self.epoch * self.steps + self.step)
-        corrupted = None
+        corrupted, rate = None, self.learning_rate(now)
         if settings.corruption.active:
             modalities = tuple(model.modalities.values())
             plan = Plan.draw(everything, settings.corruption, modalities, generator).part(part)
             corrupted = plan.apply(batch, modalities)
-        bound = self.objective(batch, drawn, beta, ramp, corrupted)
-        self._unchecked.append((self.step, rows[part], bound))
-        if self.fabric.device.type == "cpu":
-            self._check_finite()
+        if self._steps is not None:
+            for group in self.optimizer.param_groups:
+                group["lr"].fill_(rate)
+            self._unchecked.append((self.step, rows[part], self._steps.run(batch, drawn, beta, ramp, corrupted)))
+        else:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            bound = self.objective(batch, drawn, beta, ramp, corrupted)
+            self._unchecked.append((self.step, rows[part], bound))
+            if self.fabric.device.type == "cpu":
+                self._check_finite()
+            # Fabric averages the gradients of the processes, whose parts of a batch may differ by one sample.
+            self._learn(bound, drawn, bound.loss * (len(available) * self.fabric.world_size / len(rows)))
+        self.step += 1
+
+    def _learn(self, bound: Bound, drawn: Draws, loss: Tensor) -> None:
+        """Move the weights against the gradient of `loss`, and add the step to the totals."""
         self.optimizer.zero_grad(set_to_none=True)
-        # Fabric averages the gradients of the processes, whose parts of a batch may differ by one sample.
-        self.fabric.backward(bound.loss * (len(available) * self.fabric.world_size / len(rows)))
-        if settings.training.clip is not None:
-            self.fabric.clip_gradients(
-                self.objective, self.optimizer, max_norm=settings.training.clip, error_if_nonfinite=False
-            )
+        self.fabric.backward(loss)
+        if (clip := self.configuration.training.clip) is not None:
+            self.fabric.clip_gradients(self.objective, self.optimizer, max_norm=clip, error_if_nonfinite=False)
         self.optimizer.step()
         self.totals.add(bound, drawn.subsets)
-        self.step += 1
+
+    def _static_step(
+        self, batch: Batch, drawn: Draws, beta: Tensor, ramp: Tensor, corrupted: Corrupted | None
+    ) -> Bound:
+        bound: Bound = self.objective(batch, drawn, beta, ramp, corrupted)
+        self._learn(bound, drawn, bound.loss)
+        return bound
+
+    def _kept(self) -> list[Tensor]:
+        return [*self.model.state_dict().values(), *self.totals.tensors().values()]
+
+    def _recorder(self) -> Recorder | None:
+        return Recorder(self.fabric.device) if self.fabric.device.type == "cuda" else None
 
     def _summed(self) -> dict[str, Tensor]:
         """Return the totals over all processes, by name."""

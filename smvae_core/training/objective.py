@@ -44,24 +44,31 @@ class Objective(nn.Module):
     Args:
         model: its system says which bound.
         settings: of the system's objective; common settings alone leave the system's own at their defaults.
+        masked: embed absent rows too, masked, so that no shape depends on the draws, which are on the model's device.
 
     Raises:
         BatchError: the batch does not fit the model.
     """
 
-    def __init__(self, model: MultimodalVAE, settings: ObjectiveConfiguration) -> None:
+    def __init__(self, model: MultimodalVAE, settings: ObjectiveConfiguration, masked: bool = False) -> None:
         super().__init__()
         self.model = model
+        self.masked = masked
         self.settings = objective_settings(model.configuration.system, settings)
 
     def forward(
-        self, batch: Batch, draws: Draws, beta: float, ramp: float = 1.0, corrupted: Corrupted | None = None
+        self,
+        batch: Batch,
+        draws: Draws,
+        beta: float | Tensor,
+        ramp: float | Tensor = 1.0,
+        corrupted: Corrupted | None = None,
     ) -> Bound:
         """Compute the bound of one mini-batch.
 
         Args:
             batch: observations; always what is to be explained.
-            draws: by the system's `draw`, for this batch; they may be on the processor.
+            draws: by the system's `draw`, for this batch; unless `masked`, they may be on the processor.
             beta: weight of the KLs now.
             ramp: from 0 to 1 over the first steps, see `ObjectiveConfiguration.ramp`.
             corrupted: what the posteriors see instead of `batch`, except of the terms in `draws.clean`.
@@ -94,16 +101,17 @@ class Objective(nn.Module):
 
     def _embed(self, batch: Batch, corrupted: Corrupted | None, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return the embeddings that the terms see, and those without corruption that `draws.clean` asks for."""
+        embed = self.model.embed_masked if self.masked else self.model.embed
         seen = draws.subsets.any(dim=0)
         if corrupted is None or not draws.clean:
-            embeddings = self.model.embed(batch if corrupted is None else corrupted.batch, seen)
+            embeddings = embed(batch if corrupted is None else corrupted.batch, seen)
             return embeddings, embeddings
-        others = [t for t in range(len(draws.subsets)) if t not in draws.clean]
-        changed = corrupted.changed & draws.subsets[others].any(dim=0)
+        others = [subset for t, subset in enumerate(draws.subsets) if t not in draws.clean]
+        changed = corrupted.changed & torch.stack(others).any(dim=0)
         # One call, so that clean and corrupted samples share the batch statistics; only what was changed is embedded
         # a second time.
         both = {name: torch.cat([x, corrupted.batch[name]]) for name, x in batch.items()}
-        clean, again = self.model.embed(both, torch.cat([seen, changed])).chunk(2)
+        clean, again = embed(both, torch.cat([seen, changed])).chunk(2)
         return torch.where(changed.to(clean.device, non_blocking=True)[:, :, None], again, clean), clean
 
     def _decode(self, z: Tensor, name: str, frozen: bool) -> Tensor:
