@@ -1,4 +1,4 @@
-"""One set through each back end of the engine, against eager, for every subset."""
+"""The time of one set through each back end of the engine, against eager, for every subset."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from rich.table import Table
 from benchmarks.report import RESULTS, Goal, report
 from smvae_core import checkpoint
 from smvae_core.checkpoint import Checkpoint, Metadata
-from smvae_core.device import Device
+from smvae_core.device import Device, checked_device
 from smvae_core.inference.backend import BackendError, trial
 from smvae_core.inference.engine import BackendName, Engine
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
@@ -24,7 +24,7 @@ _GOAL = {"cpu": 1.8, "cuda": 5.0}
 
 
 def loaded(size: str) -> Checkpoint:
-    """The shipped checkpoint, of compact networks, or untrained networks of the paper's size."""
+    """Return the shipped checkpoint, of compact networks, or untrained networks of the paper's size."""
     if size == "compact":
         return checkpoint.load(checkpoint.default_checkpoint())
     configuration = ModelConfiguration(size="paper")
@@ -33,7 +33,7 @@ def loaded(size: str) -> Checkpoint:
 
 
 def engines(size: str, device: Device) -> dict[BackendName, Engine]:
-    """A warm engine of each back end that this device has."""
+    """Return a warm engine of each back end that this device has."""
     found: dict[BackendName, Engine] = {}
     for name in get_args(BackendName):
         try:
@@ -46,9 +46,9 @@ def engines(size: str, device: Device) -> dict[BackendName, Engine]:
 
 
 def rows(size: str, device: Device, rounds: int) -> list[dict[str, Any]]:
-    """One row for each subset and back end: median milliseconds, and the median over rounds of eager's time over its.
+    """Return one row a subset and back end: median milliseconds, and the median ratio of eager's time to its time.
 
-    In each round the back ends take turns, so that whatever else the machine does falls on all alike.
+    In each round the back ends take turns, so that other load of the machine falls on all alike.
     """
     running = engines(size, device)
     arrays, _ = trial(running["eager"].metadata.model)
@@ -114,7 +114,7 @@ def _goals(measured: list[dict[str, Any]]) -> list[Goal]:
 def main() -> None:
     """Measure, print the table, and report; `--json` also writes one line of JSON for each row."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--device", type=checked_device, default="cpu")
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--json", type=Path, help="a file for the rows, one JSON object a line")
     parser.add_argument("--results", type=Path, default=RESULTS)

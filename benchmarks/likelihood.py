@@ -22,13 +22,13 @@ from smvae_core.model.vae import Batch, ModelConfiguration, MultimodalVAE
 from smvae_core.subsets import subset_mask
 from smvae_core.systems.posterior import Posterior
 
-# What the cameras see, and what the arm feels and does: each is x in one direction, and y in the other.
+# Each group is x in one direction, and y in the other.
 _CAMERAS, _TOUCH = ("rgb", "depth"), ("force", "action")
 
 
 @torch.inference_mode()
 def plain_marginal(model: MultimodalVAE, batch: Batch, row: int, names: Sequence[str], samples: int) -> float:
-    """log p of the named modalities of one data point."""
+    """Return log p of the named modalities of one data point, by importance sampling."""
     x = {name: batch[name][row : row + 1] for name in names}
     posterior = model.posterior(x, subset_mask(model.names, [tuple(names)]))
     prior = Posterior(torch.zeros_like(posterior.mean), torch.zeros_like(posterior.mean), posterior.attention)
@@ -43,7 +43,7 @@ def plain_marginal(model: MultimodalVAE, batch: Batch, row: int, names: Sequence
 
 @torch.inference_mode()
 def plain_prior(model: MultimodalVAE, batch: Batch, row: int, names: Sequence[str], samples: int) -> float:
-    """log E_{p(z)} p of the named modalities of one data point."""
+    """Return log E_{p(z)} p of the named modalities of one data point."""
     x = {name: batch[name][row : row + 1] for name in names}
     device, values = x[names[0]].device, []
     for _ in range(samples):

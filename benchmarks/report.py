@@ -35,7 +35,7 @@ def report(title: str, command: str, how: str, lines: Sequence[Goal], results: P
         [
             f"## {title}",
             "",
-            f"`{command}`, {date.today()}, {_machine()}",
+            f"`{command}`, {date.today()}, {machine()}",
             "",
             how,
             "",
@@ -67,7 +67,7 @@ def write_section(title: str, text: str, results: Path = RESULTS) -> None:
     results.write_text(after.rstrip() + "\n")
 
 
-def _machine() -> str:
+def machine() -> str:
     # Imported here, because the reading processes of `caching` import this file and must not load torch.
     import torch
 

@@ -1,4 +1,4 @@
-"""From the start of the node's process to its first latent received, and where the time goes."""
+"""The time from the start of the node's process to its first latent received, and its stages."""
 
 import argparse
 import statistics
@@ -20,7 +20,7 @@ import rclpy
 done()
 import torch
 done()
-import smvae_ros.fusion_process, smvae_core.engine
+import smvae_ros.node.fusion_node, smvae_core.inference.engine
 done()
 engine = smvae_core.inference.engine.Engine.load(None)
 done()
@@ -30,14 +30,14 @@ done()
 
 
 def total() -> float:
-    """Seconds from start to first latent, with all sensors running."""
+    """Return the seconds from start to first latent, with all sensors running."""
     with rig(FUSION_NODE) as (_, node, listener):
         listener.wait_for_latent(node)
     return (min(listener.arrived_ns.values()) - node.started_ns) / 1e9
 
 
 def stages() -> list[float]:
-    """Seconds of each stage."""
+    """Return the seconds of each stage."""
     started_ns = time_ns()
     output = subprocess.run([sys.executable, "-c", _SCRIPT], check=True, stdout=subprocess.PIPE, text=True).stdout
     ends_ns = [started_ns, *map(int, output.split())]

@@ -19,14 +19,14 @@ _GOALS = {"smvae": 1.1, "mvae": 2.0, "mmvae": 2.5, "mopoe": 1.1, "jmvae": 1.6, "
 
 
 class MeanOfEmbeddings(nn.Module):
-    """Stands for the set encoder."""
+    """A stand-in for the set encoder."""
 
     def __init__(self, embedding: int, latent: int) -> None:
         super().__init__()
         self.head = nn.Linear(embedding, 2 * latent)
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Posterior:
-        """As `SetAttention.forward`."""
+        """Return a posterior, as `SetAttention.forward` does."""
         return Posterior(*self.head(embeddings.mean(dim=1)).chunk(2, dim=1), mask.float())
 
 

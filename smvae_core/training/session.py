@@ -316,7 +316,7 @@ def _scalars(line: dict[str, Any]) -> dict[str, float]:
 
 
 def _calibration_scalars(calibration: Calibration) -> dict[str, float]:
-    scalars = {}
+    scalars: dict[str, float] = {}
     for row in calibration.subsets:
         given = "+".join(row.subset)
         scalars |= {f"calibration/z2 of {given}": row.z2} if row.z2 is not None else {}
