@@ -97,8 +97,8 @@ class _Buffers:
             changed = torch.zeros(corrupted.changed.shape, dtype=torch.bool, device=device)
             self._corrupted = Corrupted({name: torch.zeros_like(x) for name, x in batch.items()}, changed)
         # `explains` and `clean` depend on the system alone, and only the processor reads them.
-        empty = (torch.zeros(x.shape, dtype=x.dtype, device=device) for x in _tensors(draws))
-        self._draws = replace(draws, **dict(zip(("subsets", "targets", "noise"), empty)))
+        subsets, targets, noise = (torch.zeros(x.shape, dtype=x.dtype, device=device) for x in _tensors(draws))
+        self._draws = replace(draws, subsets=subsets, targets=targets, noise=noise)
         self._beta, self._ramp = torch.zeros((), device=device), torch.zeros((), device=device)
         self._step = step
         self.start: Callable[[], None] = self._run

@@ -1,5 +1,7 @@
 """The coordination of SMVAE's posteriors: its bound by hand, its gradients, its optimum."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -103,7 +105,7 @@ def gradients(**settings: float) -> tuple[TwoPosteriors, Tensor, Tensor]:
     """The gradients of the cost alone, of the whole set's parameters and of the subset's."""
     torch.manual_seed(0)
     network, everything = TwoPosteriors(), torch.ones(ROWS, 4, dtype=torch.bool)
-    draws = drawn(everything)._replace(subsets=torch.stack([everything, everything & (torch.arange(4) < 2)]))
+    draws = replace(drawn(everything), subsets=torch.stack([everything, everything & (torch.arange(4) < 2)]))
     nothing = torch.zeros(ROWS, 4, 1)
     terms = SYSTEM.terms(network, Step(nothing, nothing, draws, 0.0, 1.0), SMVAESettings(**settings))
     terms.cost.sum().backward(retain_graph=True)

@@ -80,6 +80,15 @@ def test_a_static_step_is_the_step_for_every_system(samples, system):
             )
 
 
+def test_a_static_step_is_the_step_where_training_corrupts(samples):
+    some = {"blank": 0.2, "noisy": 0.1, "another": 0.1, "saturated": 0.1}
+    configuration = changed(TINY, {"corruption": {"images": some, "numbers": {"blank": 0.3}}})
+    usual, static = (made(samples, configuration, "64-true", static=static) for static in (False, True))
+    trained(usual, 1), trained(static, 1)
+    for (name, one), other in zip(usual.model.state_dict().items(), static.model.state_dict().values()):
+        torch.testing.assert_close(other, one, rtol=1e-6, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+
+
 def test_recording_a_step_leaves_no_trace(samples, monkeypatch):
     """Recording runs the step, also in the middle of a run, for the batches of the second size."""
     plain, recorded = made(samples, static=True), made(samples, static=True)
