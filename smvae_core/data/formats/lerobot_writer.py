@@ -1,0 +1,264 @@
+"""Writer of LeRobot data sets, version 3.0: whole or not at all.
+
+All episodes stand in one data file, and in one H.264 video per camera.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+
+from smvae_core.data.formats.lerobot_stats import Statistics
+from smvae_core.data.formats.protocol import LogError
+from smvae_core.data.formats.video import import_av
+
+_DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+_VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+_FIRST = {"chunk_index": 0, "file_index": 0}
+_NUMBERING = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64"}
+
+
+def write_lerobot(
+    out: Path, fps: float, episodes: Iterable[Mapping[str, np.ndarray]], task: str, robot: str = "unknown"
+) -> int:
+    """Write episodes as a LeRobot data set.
+
+    Args:
+        out: a folder that does not exist yet.
+        fps: steps a second.
+        episodes: by name of a feature (`observation.state`, `action`, `observation.images.front`), either pictures
+            (T, H, W, 3), uint8 RGB, or numbers (T, n). All episodes have the same features and shapes.
+        task: the task in words, the same for all episodes.
+
+    Returns:
+        The number of episodes.
+
+    Raises:
+        LogError: `out` exists or cannot be written, PyAV is missing, there is no episode, or episodes differ in their
+            features. Nothing is left of the data set.
+    """
+    if out.exists():
+        raise LogError(f"{out}: exists already; name another folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
+            folder = Path(temporary) / "data_set"
+            with _Writer(folder, out, fps, task, robot) as writer:
+                for episode in episodes:
+                    writer.add(episode)
+                count = writer.finish()
+            shutil.move(folder, out)
+            return count
+    except OSError as error:
+        raise LogError(f"{out}: cannot be written ({error.strerror or error})") from None
+
+
+class _Writer:
+    """The open files of a data set that grows episode by episode."""
+
+    def __init__(self, folder: Path, out: Path, fps: float, task: str, robot: str) -> None:
+        self._folder, self._out, self._fps, self._task, self._robot = folder, out, fps, task, robot
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._videos: dict[str, _Video] = {}
+        self._table: parquet.ParquetWriter | None = None
+        self._statistics = Statistics()
+        self._rows: list[dict[str, Any]] = []
+        self._steps = 0
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for video in self._videos.values():
+            video.close()
+        if self._table is not None:
+            self._table.close()
+
+    def add(self, episode: Mapping[str, np.ndarray]) -> None:
+        arrays = {key: np.asarray(values) for key, values in episode.items()}
+        number, length = len(self._rows), self._checked(arrays)
+        numbers = {key: values for key, values in arrays.items() if not _is_video(values)}
+        steps = np.arange(length)
+        columns = {key: _fixed_lists(values) for key, values in numbers.items()} | {
+            "timestamp": pa.array((steps / self._fps).astype(np.float32)),
+            "frame_index": pa.array(steps),
+            "episode_index": pa.array(np.full(length, number)),
+            "index": pa.array(self._steps + steps),
+            "task_index": pa.array(np.zeros(length, np.int64)),
+        }
+        table = pa.table(columns)
+        if self._table is None:
+            self._table = parquet.ParquetWriter(_made(self._folder / _DATA.format(**_FIRST)), table.schema)
+        self._table.write_table(table)
+        row: dict[str, Any] = {
+            "episode_index": number,
+            "tasks": [self._task],
+            "length": length,
+            "data/chunk_index": 0,
+            "data/file_index": 0,
+            "dataset_from_index": self._steps,
+            "dataset_to_index": self._steps + length,
+        }
+        for key in arrays.keys() - numbers.keys():
+            self._video(key).write(arrays[key])
+            row |= {f"videos/{key}/chunk_index": 0, f"videos/{key}/file_index": 0}
+            row[f"videos/{key}/from_timestamp"] = self._steps / self._fps
+            row[f"videos/{key}/to_timestamp"] = (self._steps + length) / self._fps
+        self._statistics.add(arrays)
+        self._rows.append(row)
+        self._steps += length
+
+    def finish(self) -> int:
+        if not self._rows:
+            raise LogError(f"{self._out}: expected at least one episode to write, found none")
+        meta = self._folder / "meta"
+        parquet.write_table(
+            pa.Table.from_pylist([row | _META for row in self._rows]),
+            _made(meta / "episodes/chunk-000/file-000.parquet"),
+        )
+        parquet.write_table(_task_table(self._task), meta / "tasks.parquet")
+        (meta / "stats.json").write_text(json.dumps(self._statistics.as_json(), indent=4))
+        (meta / "info.json").write_text(json.dumps(self._info(), indent=4))
+        return len(self._rows)
+
+    def _checked(self, arrays: dict[str, np.ndarray]) -> int:
+        """Return the length of an episode, after comparing it with the first one."""
+        shapes = {key: values.shape[1:] for key, values in arrays.items()}
+        self._shapes = self._shapes or shapes
+        lengths = {key: len(values) for key, values in arrays.items()}
+        if shapes != self._shapes or not lengths or len(set(lengths.values())) > 1 or 0 in lengths.values():
+            raise LogError(
+                f"{self._out}: episode {len(self._rows)}: expected features {self._shapes} of one length, "
+                f"found {shapes} of lengths {lengths}"
+            )
+        if strange := [key for key, values in arrays.items() if not _is_video(values) and values.ndim not in (1, 2)]:
+            found = arrays[strange[0]]
+            raise LogError(
+                f"{self._out}: feature '{strange[0]}': expected pictures (T, H, W, 3), uint8, or numbers (T, n), "
+                f"found {found.dtype} {found.shape}"
+            )
+        return next(iter(lengths.values()))
+
+    def _video(self, key: str) -> "_Video":
+        if key not in self._videos:
+            path = _made(self._folder / _VIDEO.format(video_key=key, **_FIRST))
+            self._videos[key] = _Video(path, f"{self._out}: feature '{key}'", self._fps)
+        return self._videos[key]
+
+    def _info(self) -> dict[str, Any]:
+        features: dict[str, Any] = {}
+        for key, shape in self._shapes.items():
+            if len(shape) == 3:
+                height, width = (side + side % 2 for side in shape[:2])
+                features[key] = {
+                    "dtype": "video",
+                    "shape": [height, width, 3],
+                    "names": ["height", "width", "channels"],
+                    "info": {
+                        "video.height": height,
+                        "video.width": width,
+                        "video.channels": 3,
+                        "video.codec": "h264",
+                        "video.pix_fmt": "yuv420p",
+                        "video.is_depth_map": False,
+                        "video.fps": self._rate,
+                        "has_audio": False,
+                    },
+                }
+            else:
+                features[key] = {"dtype": "float32", "shape": list(shape) or [1], "names": None}
+        features |= {key: {"dtype": dtype, "shape": [1], "names": None} for key, dtype in _NUMBERING.items()}
+        features["task_index"] = {"dtype": "int64", "shape": [1], "names": None}
+        return {
+            "codebase_version": "v3.0",
+            "robot_type": self._robot,
+            "total_episodes": len(self._rows),
+            "total_frames": self._steps,
+            "total_tasks": 1,
+            "chunks_size": 1000,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 500,
+            "fps": self._rate,
+            "splits": {"train": f"0:{len(self._rows)}"},
+            "data_path": _DATA,
+            "video_path": _VIDEO if self._videos else None,
+            "features": features,
+        }
+
+    @property
+    def _rate(self) -> int | float:
+        return int(self._fps) if float(self._fps).is_integer() else self._fps
+
+
+_META = {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
+
+
+class _Video:
+    """The video of one camera, to which episodes are appended."""
+
+    def __init__(self, path: Path, told: str, fps: float) -> None:
+        self._av = import_av(told)
+        self._container = self._av.open(str(path), "w")
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._stream: Any = None
+        self._done = 0
+
+    def write(self, pictures: np.ndarray) -> None:
+        # Two rows or columns share a colour in H.264, so odd sides get one more.
+        sides = [(0, 0), *((0, side % 2) for side in pictures.shape[1:3]), (0, 0)]
+        pictures = np.pad(pictures, sides, mode="edge")
+        if self._stream is None:
+            # A key frame every second step, as LeRobot's own videos have: any step is found quickly.
+            self._stream = self._container.add_stream("libx264", rate=self._rate, options={"g": "2", "crf": "20"})
+            self._stream.height, self._stream.width = pictures.shape[1:3]
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.time_base = 1 / self._rate
+        for picture in pictures:
+            frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.pts = self._done
+            frame.time_base = 1 / self._rate
+            self._container.mux(self._stream.encode(frame))
+            self._done += 1
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
+        self._container.close()
+
+
+def _is_video(values: np.ndarray) -> bool:
+    return values.ndim == 4 and values.shape[3] == 3 and values.dtype == np.uint8
+
+
+def _fixed_lists(values: np.ndarray) -> pa.Array:
+    flat = pa.array(values.astype(np.float32).ravel())
+    width = int(np.prod(values.shape[1:], dtype=int))
+    return flat if values.ndim == 1 or width == 1 else pa.FixedSizeListArray.from_arrays(flat, width)
+
+
+def _task_table(task: str) -> pa.Table:
+    """Return the table of tasks, whose index is the task in words, in the form in which pandas stores an index."""
+    table = pa.table({"task_index": pa.array([0]), "__index_level_0__": pa.array([task])})
+    column = {"field_name": "task_index", "name": "task_index", "pandas_type": "int64", "numpy_type": "int64"}
+    index = {"field_name": "__index_level_0__", "name": None, "pandas_type": "unicode", "numpy_type": "object"}
+    pandas = {
+        "index_columns": ["__index_level_0__"],
+        "column_indexes": [],
+        "columns": [column | {"metadata": None}, index | {"metadata": None}],
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.0.0",
+    }
+    return table.replace_schema_metadata({"pandas": json.dumps(pandas)})
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
