@@ -1,4 +1,7 @@
-"""The YAML configuration of a training run; its defaults are the SMVAE paper's robotics settings (Appendix B)."""
+"""The YAML configuration of a training run.
+
+The defaults are the SMVAE paper's for robotics (Appendix B), except the objective (`systems/smvae.py`).
+"""
 
 from pathlib import Path
 from typing import Any, Literal
