@@ -15,6 +15,7 @@ from typing import Any, cast
 from rosbags.interfaces import Connection, ConnectionExtRosbag2
 from rosbags.serde import SerdeError
 from rosbags.typesys.store import Typestore
+from zstandard import ZstdError
 
 from smvae_core.errors import SMVAEError
 from smvae_ros.bags.message_types import described_types
@@ -43,6 +44,7 @@ class Bag:
         begin_ns: receive time of the first message read.
         end_ns: newest receive time of the messages read.
         types: the message types that the bag describes, and those of ROS 2.
+        message_types: by modality that the bag has, the type of its messages.
     """
 
     path: Path
@@ -56,38 +58,60 @@ class Bag:
     damaged: Counter[str] = field(default_factory=Counter)
     begin_ns: int | None = None
     end_ns: int | None = None
+    message_types: dict[str, str] = field(default_factory=dict)
+    _because: dict[str, str] = field(default_factory=dict)
     _sources: list[tuple[Source, list[Connection]]] = field(default_factory=list)
     _modalities: dict[str, list[str]] = field(default_factory=dict)
 
     def messages(self) -> Iterator[tuple[str, int, int, Any]]:
-        """Yield modality, receive time (ns), stamp in the header (ns; 0 without header or stamp) and message.
+        """Yield modality, receive time (ns), stamp in the header (ns; 0 without header or stamp) and message object.
 
         A damaged message is left out, a damaged file is read up to the damage; `damage` tells of both.
 
         Raises:
             BagError: not one message can be read.
         """
-        because: dict[str, str] = {}
+        for topic, modalities, receive_ns, data in self.serialised():
+            try:
+                message = _deserialised(data, self.message_types[modalities[0]], self.types)
+            except Exception as error:  # the parser raises anything on bytes that are no message
+                self.note_damage(topic, reason_of(error))
+                continue
+            stamp = stamp_ns(message)
+            for modality in modalities:
+                yield modality, receive_ns, stamp, message
+
+    def serialised(self) -> Iterator[tuple[str, list[str], int, bytes]]:
+        """Yield topic, its modalities, receive time (ns) and content (CDR) of each message.
+
+        Raises:
+            BagError: not one message can be read.
+        """
         for connection, receive_ns, data in self._raw():
             topic = connection.topic
-            try:
-                message = _deserialised(data, connection.msgtype, self.types)
-            except Exception as error:  # the parser raises anything on bytes that are no message
-                self.damaged[topic] += 1
-                because.setdefault(topic, reason_of(error))
-                continue
+            if data[:4] == ZSTD_MAGIC:
+                # A bag that compresses each message and lost its metadata, which would say so. CDR never begins so.
+                try:
+                    data = unpacked(data)
+                except ZstdError as error:
+                    self.note_damage(topic, reason_of(error))
+                    continue
             self.messages_read += 1
             self.begin_ns = receive_ns if self.begin_ns is None else self.begin_ns
             self.end_ns = receive_ns if self.end_ns is None else max(receive_ns, self.end_ns)
-            stamp = stamp_ns(message) if hasattr(message, "header") else 0
-            for modality in self._modalities[topic]:
-                yield modality, receive_ns, stamp, message
+            yield topic, self._modalities[topic], receive_ns, data
         self.damage += [
-            f"{topic}: {count} messages are damaged ({because[topic]})" for topic, count in sorted(self.damaged.items())
+            f"{topic}: {count} messages are damaged ({self._because[topic]})"
+            for topic, count in sorted(self.damaged.items())
         ]
-        if not self.messages_read:
+        if self.messages_read <= sum(self.damaged.values()):
             found = "; ".join(self.damage) or "none"
             raise BagError(f"{self.path}: expected messages on {', '.join(self._modalities)}, found: {found}")
+
+    def note_damage(self, topic: str, reason: str) -> None:
+        """Count a message that turned out to be damaged."""
+        self.damaged[topic] += 1
+        self._because.setdefault(topic, reason)
 
     def _raw(self) -> Iterator[tuple[Connection, int, bytes]]:
         for source, connections in self._sources:
@@ -155,6 +179,9 @@ def open_bag(
                 for s in sources.readers
                 if (chosen := [c for c in s.reader.connections if c.topic in modalities])
             ],
+            message_types={
+                name: connection.msgtype for connection in connections for name in modalities.get(connection.topic, ())
+            },
             _modalities=modalities,
         )
 
@@ -216,9 +243,6 @@ def bag_hash(path: Path) -> str:
 
 
 def _deserialised(data: bytes, msgtype: str, types: Typestore) -> Any:
-    if data[:4] == ZSTD_MAGIC:
-        # A bag that compresses each message and lost its metadata, which would say so. CDR never begins like this.
-        data = unpacked(data)
     # rclpy leaves unused bytes behind empty sequences, as in a JointState without efforts; rosbags refuses them.
     for unused in range(0, _MOST_UNUSED, 4):
         try:

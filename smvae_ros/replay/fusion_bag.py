@@ -76,15 +76,18 @@ class FusionBag:
     ) -> None:
         self._writer.close()
 
-    def write(self, sample_set: SampleSet, judged: Judged, frames: Mapping[str, str]) -> None:
+    def write(
+        self, sample_set: SampleSet, judged: Judged, frames: Mapping[str, str], bindings: Sequence[Binding]
+    ) -> None:
         """Add one set with its own stamp; the receive time is when the set went out.
 
         Args:
             frames: by modality in the set, the frame of its newest message.
+            bindings: the bindings as the bag has them, with the joints of its JointStates.
         """
         self._frames |= frames
         frame = next(iter(frames.values()), "")
-        attention = dict(zip((binding.modality.name for binding in self._bindings), judged.attention))
+        attention = dict(zip((binding.modality.name for binding in bindings), judged.attention))
         latent = _TYPES.types[LATENT](
             header=_header(sample_set.stamp_ns, frame),
             modalities=list(judged.held),
@@ -93,7 +96,7 @@ class FusionBag:
             attention=np.array([attention[name] for name in judged.held], np.float32),
         )
         self._writer.write(self._latent, sample_set.emitted_ns, _TYPES.serialize_cdr(latent, LATENT))
-        for binding in self._bindings:
+        for binding in bindings:
             name = binding.modality.name
             message = _blank(binding.predicted, _header(sample_set.stamp_ns, self._frames.get(name, "")))
             fill(binding, message, binding.modality.to_physical(judged.predicted[name]))

@@ -18,6 +18,7 @@ from smvae_ros.conversions.bindings import Binding
 from smvae_ros.replay.faults import Faults
 from smvae_ros.replay.inference import Judged
 from smvae_ros.replay.pictures import Moment, Moments
+from smvae_ros.replay.samples import frame_of
 from smvae_ros.replay.sets import RecordedSet
 from smvae_ros.replay.table import SetTable
 from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet
@@ -60,7 +61,11 @@ def prepare(recorded: RecordedSet, bindings: Sequence[Binding], faults: Faults) 
         arrays={name: faults.disturbed(name, array, sample_set.samples[name]) for name, array in arrays.items()},
         truth=truth,
         rejected=rejected,
-        frames={name: samples[-1].data.header.frame_id for name, samples in sample_set.samples.items()},
+        frames={
+            binding.modality.name: frame_of(binding, samples[-1].data)
+            for binding in bindings
+            if (samples := sample_set.samples.get(binding.modality.name))
+        },
     )
 
 

@@ -23,6 +23,7 @@ from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.judge import Judge, prepare
 from smvae_ros.replay.pictures import write_pictures
 from smvae_ros.replay.results_folder import refuse_occupied, results_folder
+from smvae_ros.replay.samples import Samples
 from smvae_ros.replay.sets import RecordedSets
 from smvae_ros.replay.setup import Setup, load
 from smvae_ros.replay.summarise import Pass, fates, summarise
@@ -78,8 +79,9 @@ def _judge_sets(
     modalities = setup.engine.modalities
     synchronizer = setup.settings.synchronizer()
     faults = Faults(setup.what_if, modalities)
-    sets = RecordedSets(bag, synchronizer, setup.settings.synchronizer_streams(), faults)
-    prepared = (prepare(recorded, setup.bindings, faults) for recorded in sets)
+    samples = Samples(bag, setup.bindings)
+    sets = RecordedSets(samples, synchronizer, setup.settings.synchronizer_streams(), faults)
+    prepared = (prepare(recorded, samples.bindings, faults) for recorded in sets)
     with ExitStack() as stack:
         table = stack.enter_context(SetTable(folder / SETS, modalities, setup.engine.latent, hashes))
         fusion_bag = stack.enter_context(FusionBag(folder / FUSION_BAG, setup.bindings)) if write_bag else None
@@ -88,11 +90,11 @@ def _judge_sets(
             begin_ns = bag.begin_ns or 0
             judge.see(one, judged, begin_ns)
             if fusion_bag is not None:
-                fusion_bag.write(one.sample_set, judged, one.frames)
+                fusion_bag.write(one.sample_set, judged, one.frames, samples.bindings)
             on_set((one.sample_set.emitted_ns - begin_ns) / 1e9, bag.recorded_seconds)
         if not judge.sets:
-            raise BagError(f"{bag.path}: expected sets, found none: {fates(synchronizer)}")
-    return Pass(bag, synchronizer, sets, judge)
+            raise BagError(f"{bag.path}: expected sets, found none: {fates(synchronizer, samples)}")
+    return Pass(bag, samples, synchronizer, sets, judge)
 
 
 def _timing(engine: Engine, sets: Sequence[Arrays], bag_seconds: float, wall_seconds: float) -> Timing:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from smvae_ros.bags.reading import Bag
 from smvae_ros.replay.faults import Faults
+from smvae_ros.replay.samples import Samples
 from smvae_ros.replay.spacings import Spacings
 from smvae_ros.synchronizer.sample_selection import SampleSelection
 from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet, SetSynchronizer, Stream
@@ -46,7 +46,7 @@ class RecordedSets:
         spacings: by modality, the times between its messages.
     """
 
-    def __init__(self, bag: Bag, synchronizer: SetSynchronizer, streams: list[Stream], faults: Faults) -> None:
+    def __init__(self, bag: Samples, synchronizer: SetSynchronizer, streams: list[Stream], faults: Faults) -> None:
         self.recorded: Counter[str] = Counter()
         self.lags_ns: dict[str, tuple[int, int]] = {}
         self.spacings: dict[str, Spacings] = {}

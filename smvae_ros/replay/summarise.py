@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,6 +12,7 @@ import smvae_core
 from smvae_ros.bags.reading import Bag
 from smvae_ros.replay.faults import interval
 from smvae_ros.replay.judge import Judge
+from smvae_ros.replay.samples import Samples
 from smvae_ros.replay.sets import RecordedSets
 from smvae_ros.replay.setup import Setup
 from smvae_ros.replay.summary import BagExtent, ReplaySummary, StreamSummary
@@ -18,6 +20,7 @@ from smvae_ros.synchronizer.set_synchronizer import SetSynchronizer
 from smvae_ros.synchronizer.stream import StreamCounts
 
 _OTHER_CLOCK_NS = 10_000_000_000
+_MOST_REASONS = 8
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Pass:
     """One pass of a bag through the synchroniser and the model: the parts that counted."""
 
     bag: Bag
+    samples: Samples
     synchronizer: SetSynchronizer
     sets: RecordedSets
     judge: Judge
@@ -57,14 +61,16 @@ def summarise(done: Pass, setup: Setup, bag: Path, hashes: dict[str, str]) -> Re
     )
 
 
-def fates(synchronizer: SetSynchronizer) -> str:
+def fates(synchronizer: SetSynchronizer, samples: Samples) -> str:
     """Return what became of the messages of each modality, in a sentence."""
-    return ", ".join(f"{name}: {_fate(counts)}" for name, counts in synchronizer.counts.items())
+    counts = synchronizer.counts.items()
+    return ", ".join(f"{name}: {_fate(count, samples.unusable[name])}" for name, count in counts)
 
 
-def _fate(counts: StreamCounts) -> str:
+def _fate(counts: StreamCounts, unusable: Counter[str]) -> str:
     dropped = "".join(f", {number} dropped as {reason}" for reason, number in sorted(counts.dropped.items()))
-    return f"{counts.received} received{dropped}"
+    unused = "".join(f", {number} unusable ({reason})" for reason, number in unusable.most_common())
+    return f"{counts.received} received{dropped}{unused}"
 
 
 def _extent(bag: Bag) -> BagExtent:
@@ -83,7 +89,7 @@ def _stream_summary(name: str, topic: str, done: Pass) -> StreamSummary:
     lags_ns = done.sets.lags_ns.get(name)
     return StreamSummary(
         topic=topic,
-        recorded=done.sets.recorded[name],
+        recorded=done.sets.recorded[name] + sum(done.samples.unusable[name].values()),
         publishers=done.bag.publishers[name],
         lag_s=None if lags_ns is None else (lags_ns[0] / 1e9, lags_ns[1] / 1e9),
         received=counts.received,
@@ -91,6 +97,7 @@ def _stream_summary(name: str, topic: str, done: Pass) -> StreamSummary:
         sets=counts.sets,
         zero_stamp=counts.zero_stamp,
         dropped=dict(sorted(counts.dropped.items())),
+        unusable=dict(done.samples.unusable[name].most_common(_MOST_REASONS)),
         rejected=done.judge.rejected[name],
         rejected_because=done.judge.rejected_because.get(name),
     )
@@ -111,7 +118,11 @@ def _warnings(done: Pass, topics: dict[str, str]) -> Iterator[str]:
 
 def _stream_warnings(name: str, done: Pass) -> Iterator[str]:
     recorded, counts, publishers = done.sets.recorded[name], done.synchronizer.counts[name], done.bag.publishers[name]
-    if not recorded:
+    unusable = done.samples.unusable[name]
+    if unusable:
+        reason, _ = unusable.most_common(1)[0]
+        yield f"{sum(unusable.values())} of {recorded + sum(unusable.values())} messages cannot be used: {reason}"
+    if not recorded and not unusable:
         yield f"no messages, so {name} is never judged"
     if publishers > 1:
         yield f"{publishers} publishers, whose messages went into one stream"
@@ -123,4 +134,4 @@ def _stream_warnings(name: str, done: Pass) -> Iterator[str]:
     if rejected := done.judge.rejected[name]:
         yield f"{rejected} sets had to do without {name}: {done.judge.rejected_because[name]}"
     if counts.received and not counts.sets:
-        yield f"none in a set: {_fate(counts)}"
+        yield f"none in a set: {_fate(counts, unusable)}"

@@ -40,6 +40,7 @@ class StreamSummary(_Record):
         recorded: number of messages in the bag; `received` counts those that a what-if let through.
         publishers: number of publishers on the topic while the bag was recorded, as far as the bag tells.
         lag_s: least and most time from a message's stamp to its receive time; None where none had a stamp.
+        unusable: number of messages that cannot be used, by reason.
         rejected: number of sets that had to do without the modality, because its messages could not be converted.
         rejected_because: the reason of the first time.
     """
@@ -53,6 +54,7 @@ class StreamSummary(_Record):
     sets: int
     zero_stamp: int
     dropped: dict[str, int]
+    unusable: dict[str, int] = {}
     rejected: int
     rejected_because: str | None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,17 +27,18 @@ from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.replay.account import DAMAGED, NO_SET, BagAccount, ModalityAccount
 from smvae_ros.replay.faults import Faults
 from smvae_ros.replay.log_writer import LogWriter, Row
+from smvae_ros.replay.samples import Samples
 from smvae_ros.replay.sets import RecordedSets
 from smvae_ros.replay.spacings import Spacings
 from smvae_ros.replay.summary import WhatIf
-from smvae_ros.replay.usage import Usage
+from smvae_ros.replay.usage import MOST_REASONS, OTHER, Usage
 from smvae_ros.settings import FusionSettings
 from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet, SetSynchronizer
 
 ACCOUNT = "account"
 """Attribute of a log with the account of its bag, as JSON; `NAME.account.json` beside the logs has more."""
-
-_FOLLOWING = ("action",)
+JOINTS = "joints"
+"""Attribute of a key that comes from JointStates: the names of the joints, in the order of the numbers."""
 
 
 class LogWriteError(SMVAEError):
@@ -66,8 +67,8 @@ def write_logs(
     into the attributes of each log and into `NAME.account.json` beside them.
 
     A log has the keys that the modalities name as their `source`: images (T, size, size, 3), uint8; depth (T, size,
-    size, 1), float32, metres, 0 for no reading; windows (T, window, C) and vectors (T, C), float32, physical units. An
-    `action` stands one step later than its set, as in Vision&Touch logs.
+    size, 1), float32, metres, 0 for no reading; windows (T, window, C) and vectors (T, C), float32, physical units. The
+    entry of a modality with `pairs: following` stands one step later than its set, as an `action` does by custom.
 
     Args:
         settings: how sets are made; topics are resolved at the root.
@@ -93,7 +94,7 @@ def write_logs(
             account = conversion.account(topics)
             if not conversion.files:
                 raise BagError(f"{bag}: expected sets to write, found none; {account.fates()}")
-            _attach(account, conversion.files)
+            _attach(account, conversion.joints, conversion.files)
             (out / f"{name}.account.json").write_text(account.model_dump_json(indent=2) + "\n")
             return WrittenLogs([file.replace(out / file.name) for file in conversion.files], account)
     except OSError as error:
@@ -134,23 +135,30 @@ class _Conversion:
         folder: Path,
         name: str,
     ) -> None:
-        self._bag, self._bindings, self._name = bag, bindings, name
+        self._bag, self._name = bag, name
+        self._samples = Samples(bag, bindings)
         self._synchronizer: SetSynchronizer = settings.synchronizer()
         no_faults = Faults(WhatIf(), modalities)
-        self._sets = RecordedSets(bag, self._synchronizer, settings.synchronizer_streams(), no_faults)
+        self._sets = RecordedSets(self._samples, self._synchronizer, settings.synchronizer_streams(), no_faults)
         self._usage = Usage([binding.modality.name for binding in bindings])
         self._rows: Counter[str] = Counter()
-        self._writer = LogWriter(folder, name, _FOLLOWING, self._settle)
+        self._writer = LogWriter(folder, name, [m.source for m in modalities if m.follows], self._settle)
         self._seen = 0
 
     @property
     def files(self) -> list[Path]:
+        """The log files."""
         return self._writer.files
+
+    @property
+    def joints(self) -> dict[str, tuple[str, ...]]:
+        """The names of the joints, in the order of the numbers in the logs, by key."""
+        return {binding.modality.source: binding.joints for binding in self._samples.bindings if binding.joints}
 
     def run(self, on_set: Callable[[], None]) -> None:
         """Write all sets."""
         for recorded in self._sets:
-            self._writer.add(_row(self._bindings, recorded.sample_set))
+            self._writer.add(_row(self._samples.bindings, recorded.sample_set))
             self._seen += 1
             on_set()
         self._writer.close()
@@ -180,13 +188,15 @@ class _Conversion:
         dropped.update({NO_SET if reason == "unused" else reason: count for reason, count in counts.dropped.items()})
         dropped[NO_SET] += counts.received - counts.used - sum(counts.dropped.values())
         dropped[DAMAGED] += self._bag.damaged[topic]
+        for reason, count in self._samples.unusable[name].items():
+            dropped[reason if reason in dropped or len(dropped) < MOST_REASONS else OTHER] += count
         spacings = self._sets.spacings.get(name, Spacings())
         usual_ns = spacings.usual_ns()
         return ModalityAccount(
             topic=topic,
             publishers=self._bag.publishers[name],
             recorded=self._bag.recorded_messages.get(topic),
-            messages=self._sets.recorded[name] + self._bag.damaged[topic],
+            messages=self._sets.recorded[name] + self._bag.damaged[topic] + self._samples.unusable[name].total(),
             used=self._usage.used[name],
             rows=self._rows[name],
             dropped={reason: count for reason, count in dropped.most_common() if count},
@@ -196,15 +206,19 @@ class _Conversion:
         )
 
 
-def _attach(account: BagAccount, files: Iterable[Path]) -> None:
-    """Put the account into the attributes of the logs, without the list of trajectories, which may be long.
+def _attach(account: BagAccount, joints: Mapping[str, Sequence[str]], files: Iterable[Path]) -> None:
+    """Put the account and the names of joints into the attributes of the logs.
 
-    Topics are left out as well, so that the same samples from other topics give the same bytes.
+    The account goes without the list of trajectories, which may be long, and without topics, so that the same samples
+    from other topics give the same bytes.
     """
     text = account.model_dump_json(exclude={"trajectories": True, "modalities": {"__all__": {"topic"}}})
     for file in files:
         with h5py.File(file, "r+") as log:
             log.attrs[ACCOUNT] = text
+            for key, names in joints.items():
+                if key in log:
+                    log[key].attrs[JOINTS] = list(names)
 
 
 def _row(bindings: Iterable[Binding], sample_set: SampleSet) -> Row:

@@ -8,6 +8,7 @@ import numpy as np
 from mcap.writer import Writer as McapWriter
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
 
 from smvae_core.modality import Modality
 from smvae_core.preprocessing import Vector
@@ -78,4 +79,15 @@ def write_mixed(path: Path, messages: Iterable[Timed], foreign: dict[str, tuple[
             for other in foreign:
                 writer.add_message(channels[other], receive_ns, b"{}", receive_ns)
         writer.finish()
+    return path
+
+
+def write_typed(path: Path, types: dict[str, str], messages: Iterable[Timed], store: Typestore = TYPES) -> Path:
+    """Write messages of any type as a bag; `types` are by topic."""
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = {
+            topic: writer.add_connection(topic, msgtype, typestore=store) for topic, msgtype in types.items()
+        }
+        for topic, receive_ns, content in sorted(messages, key=lambda message: message[1]):
+            writer.write(connections[topic], receive_ns, content)
     return path

@@ -1,0 +1,80 @@
+"""The messages of a bag as samples: each message is judged by itself, as the node judges it when it arrives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from smvae_ros.bags.reading import Bag
+from smvae_ros.conversions.arrays import Numbers
+from smvae_ros.conversions.bindings import Binding
+from smvae_ros.conversions.cdr import MalformedMessage
+from smvae_ros.conversions.errors import ConversionError
+from smvae_ros.conversions.sample_reader import SampleReader
+
+
+class Samples:
+    """The samples of an open bag.
+
+    Args:
+        bindings: each modality with its message. A modality that the bag lacks has no samples.
+
+    Attributes:
+        unusable: by modality, number of messages that cannot be used, by reason.
+
+    Raises:
+        ConfigurationError: a message type of the bag lacks a field that a binding names.
+    """
+
+    def __init__(self, bag: Bag, bindings: Sequence[Binding]) -> None:
+        self.unusable: dict[str, Counter[str]] = {binding.modality.name: Counter() for binding in bindings}
+        self._bag, self._bindings = bag, bindings
+        self._readers = {
+            binding.modality.name: SampleReader(_as_recorded(binding, bag.message_types[binding.modality.name]))
+            for binding in bindings
+            if binding.modality.name in bag.message_types
+        }
+        for reader in self._readers.values():
+            reader.binding = reader.binding.reading(bag.types)
+
+    @property
+    def begin_ns(self) -> int | None:
+        """Receive time of the first message; None before it was read."""
+        return self._bag.begin_ns
+
+    @property
+    def bindings(self) -> tuple[Binding, ...]:
+        """The bindings as the bag has them: its types of images, and the joints of its JointStates once known."""
+        readers = self._readers
+        names = ((binding.modality.name, binding) for binding in self._bindings)
+        return tuple(readers[name].binding if name in readers else binding for name, binding in names)
+
+    def messages(self) -> Iterator[tuple[str, int, int, Any]]:
+        """Yield modality, receive time (ns), stamp (ns; 0 without header or stamp) and sample of each usable message.
+
+        Raises:
+            BagError: not one message can be read.
+        """
+        for topic, modalities, receive_ns, data in self._bag.serialised():
+            for name in modalities:
+                try:
+                    stamp_ns, sample = self._readers[name].read(data)
+                except MalformedMessage as error:
+                    self._bag.note_damage(topic, str(error))
+                    break
+                except ConversionError as error:
+                    self.unusable[name][str(error)] += 1
+                else:
+                    yield name, receive_ns, stamp_ns, sample
+
+
+def frame_of(binding: Binding, sample: Any) -> str:
+    """Return the frame of a sample's message; "" without header."""
+    return sample.frame_id if isinstance(sample, Numbers) else binding.frame_id(sample)
+
+
+def _as_recorded(binding: Binding, message_type: str) -> Binding:
+    """Return a binding with the type that the bag has: images may be recorded compressed whatever the settings say."""
+    return replace(binding, message=message_type) if binding.modality.is_image else binding
