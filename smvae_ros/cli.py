@@ -1,4 +1,4 @@
-"""The `smvae` command with the commands of the robot side: bag, log and replay."""
+"""The `smvae` command with the commands of the robot side: bag, check, log and replay."""
 
 from __future__ import annotations
 
@@ -145,6 +145,71 @@ def _tell_logs(written: Sequence[WrittenLogs], out: Path) -> bool:
     for loss in losses:
         warnings.print(f"[bold yellow]warning:[/] {escape(loss)}")
     return bool(losses)
+
+
+@app.command()
+def check(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[BAG | DATA]", help="A rosbag2, or a folder of data to train on; by default the running robot."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="The checkpoint whose modalities are wanted; by default the shipped one.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="The configuration whose modalities are wanted, instead of a checkpoint.")
+    ] = None,
+    topic: OtherTopics = None,
+    params_file: ParameterFile = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="How long to listen to the robot (by default 5), or how much of a bag to read (60)."
+        ),
+    ] = None,
+    write: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Draft NAME.yaml, a configuration to train with, and NAME_fusion.yaml for the node."
+        ),
+    ] = None,
+) -> None:
+    """Check before the launch: would the node fuse what the robot, or a bag, sends?
+
+    The table tells for each modality what was found, what the model wants, and what to do. The exit code is 0 only if
+    the node would fuse all modalities, 1 otherwise. A data set is described; --write drafts a configuration for it.
+
+    Example: smvae check monday.bag --write my_robot
+    """
+    from smvae_ros.bags.naming import is_recorded
+    from smvae_ros.check.data import check_data
+    from smvae_ros.check.run import check as check_messages
+    from smvae_ros.check.run import draft, open_source, wanted_modalities
+    from smvae_ros.check.table import check_table, conclusion, unused_lines
+
+    if source is not None and not is_recorded(source):
+        check_data(source, write, console)
+        return
+    if write is not None and (checkpoint or config):
+        raise ConfigurationError("--write drafts a configuration; leave out --checkpoint and --config")
+    changes = _changes(params_file, topic or [])
+    with open_source(source, seconds) as opened:
+        if write is not None:
+            drafted = draft(opened)
+            modalities, changes = drafted.modalities, (drafted.parameters, *changes)
+        else:
+            modalities = wanted_modalities(checkpoint, config)
+        verdict = check_messages(opened, modalities, changes)
+    console.print(check_table(verdict))
+    for line in unused_lines(verdict):
+        console.print(escape(line), soft_wrap=True)
+    if write is not None:
+        console.print(f"drafted {escape(' and '.join(map(str, drafted.write(write))))}", soft_wrap=True)
+    console.print(escape(conclusion(verdict)), soft_wrap=True)
+    if not verdict.fuses:
+        raise typer.Exit(1)
 
 
 @app.command()

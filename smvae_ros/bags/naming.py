@@ -47,6 +47,23 @@ def named_bags(paths: Sequence[Path], between: str = "/") -> dict[str, Path]:
     return named
 
 
+def is_recorded(path: Path) -> bool:
+    """Return whether a path is a bag, and not a folder or a file of data to train on.
+
+    Raises:
+        BagError: there is no such path, or it is a folder of several bags.
+    """
+    if not path.exists():
+        raise BagError(f"{path}: no such file or folder; expected a rosbag2, or data to train on")
+    if path.is_file():
+        return path.suffix not in (".h5", ".hdf5")
+    bags = find_bags(path)
+    if len(bags) > 1:
+        names = ", ".join(bag.name for bag in bags)
+        raise BagError(f"{path}: expected one bag, found {len(bags)} ({names}); name one of them")
+    return bool(bags)
+
+
 def _is_result(bag: Path) -> bool:
     return bag.name == FUSION_BAG and (bag.parent / SETS).exists()
 

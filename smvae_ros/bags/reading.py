@@ -19,7 +19,17 @@ from zstandard import ZstdError
 
 from smvae_core.errors import SMVAEError
 from smvae_ros.bags.message_types import described_types
-from smvae_ros.bags.repair import FULL, ZSTD_MAGIC, Source, is_ros1, open_sources, reason_of, storage_files, unpacked
+from smvae_ros.bags.repair import (
+    FULL,
+    ZSTD_MAGIC,
+    Source,
+    Sources,
+    is_ros1,
+    open_sources,
+    reason_of,
+    storage_files,
+    unpacked,
+)
 from smvae_ros.conversions.arrays import stamp_ns
 
 _MOST_UNUSED = 32
@@ -128,6 +138,25 @@ class Bag:
 
 
 @contextmanager
+def _opened(path: Path) -> Iterator[Sources]:
+    """Yield the readers of a bag, of which there is at least one."""
+    if not path.exists():
+        raise BagError(f"{path}: no such bag")
+    with ExitStack() as stack:
+        try:
+            sources = open_sources(path, stack)
+        except OSError as error:
+            full = f" in {gettempdir()}, to which it is unpacked and which TMPDIR names" if error.errno in FULL else ""
+            raise BagError(f"{path}: cannot be read ({error.strerror}{full})") from None
+        if not sources.readers:
+            raise BagError(
+                f"{path}: expected a rosbag2 (a folder with metadata.yaml, .mcap or .db3), found: "
+                f"{'; '.join(sources.damage) or 'none of them'}"
+            )
+        yield sources
+
+
+@contextmanager
 def open_bag(
     path: Path,
     topics: Mapping[str, str],
@@ -149,19 +178,7 @@ def open_bag(
     Raises:
         BagError: not a bag, nothing can be read, or a topic that is missing, empty or of another type.
     """
-    if not path.exists():
-        raise BagError(f"{path}: no such bag")
-    with ExitStack() as stack:
-        try:
-            sources = open_sources(path, stack)
-        except OSError as error:
-            full = f" in {gettempdir()}, to which it is unpacked and which TMPDIR names" if error.errno in FULL else ""
-            raise BagError(f"{path}: cannot be read ({error.strerror}{full})") from None
-        if not sources.readers:
-            raise BagError(
-                f"{path}: expected a rosbag2 (a folder with metadata.yaml, .mcap or .db3), found: "
-                f"{'; '.join(sources.damage) or 'none of them'}"
-            )
+    with _opened(path) as sources:
         connections = [connection for source in sources.readers for connection in source.reader.connections]
         store = described_types(connections, set(topics.values()))
         modalities = _found(path, connections, store, topics, types or {}, optional, sources.foreign)
@@ -184,6 +201,24 @@ def open_bag(
             },
             _modalities=modalities,
         )
+
+
+def bag_topics(path: Path) -> dict[str, tuple[tuple[str, ...], int, int]]:
+    """Return types, least number of publishers and number of messages of each topic of a bag.
+
+    Raises:
+        BagError: not a bag, or nothing can be read.
+    """
+    with _opened(path) as sources:
+        connections = [connection for source in sources.readers for connection in source.reader.connections]
+        return {
+            topic: (
+                tuple(sorted({connection.msgtype for connection in connections if connection.topic == topic})),
+                _publishers(connections, topic),
+                sum(connection.msgcount for connection in connections if connection.topic == topic),
+            )
+            for topic in dict.fromkeys(connection.topic for connection in connections)
+        }
 
 
 def read_bag(

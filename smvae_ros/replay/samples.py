@@ -32,7 +32,7 @@ class Samples:
         self.unusable: dict[str, Counter[str]] = {binding.modality.name: Counter() for binding in bindings}
         self._bag, self._bindings = bag, bindings
         self._readers = {
-            binding.modality.name: SampleReader(_as_recorded(binding, bag.message_types[binding.modality.name]))
+            binding.modality.name: SampleReader(as_recorded(binding, bag.message_types[binding.modality.name]))
             for binding in bindings
             if binding.modality.name in bag.message_types
         }
@@ -75,6 +75,6 @@ def frame_of(binding: Binding, sample: Any) -> str:
     return sample.frame_id if isinstance(sample, Numbers) else binding.frame_id(sample)
 
 
-def _as_recorded(binding: Binding, message_type: str) -> Binding:
+def as_recorded(binding: Binding, message_type: str) -> Binding:
     """Return a binding with the type that the bag has: images may be recorded compressed whatever the settings say."""
     return replace(binding, message=message_type) if binding.modality.is_image else binding

@@ -1,0 +1,123 @@
+"""A running robot as the source of a check: its topics and some seconds of their messages. Imports ROS 2."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from time import monotonic, time_ns
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, qos_check_compatible, qos_profile_sensor_data
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+from smvae_ros.check.facts import Feed, Topic
+from smvae_ros.conversions.message_definitions import installed_types
+from smvae_ros.conversions.message_types import message_class
+
+# Topics that every node has, or that bring no sensor.
+_OF_ROS = ("/rosout", "/parameter_events", "/clock")
+# Discovery has come to rest when nothing new was found for so long.
+_QUIET_S = 1.5
+_DISCOVERY_S = 5.0
+
+
+class RobotSource:
+    """A listener to the robot. A context manager.
+
+    Attributes:
+        topics: the topics that somebody publishes, by name.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.topics: dict[str, Topic] = {}
+        self._seconds = seconds
+
+    def __enter__(self) -> RobotSource:
+        self._context = Context()
+        rclpy.init(context=self._context)
+        self._node = Node("smvae_check", context=self._context, enable_rosout=False, start_parameter_services=False)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._discover()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+    @contextmanager
+    def feed(self, wanted: Mapping[str, str], types: Mapping[str, Collection[str]]) -> Iterator[Feed]:
+        """Yield the messages of some topics as they arrive, for the seconds of this source.
+
+        Args:
+            wanted: topics by modality.
+            types: unused here, since `wanted` names topics of fitting types only.
+
+        Raises:
+            ConfigurationError: the package of a message type is not installed here.
+        """
+        arrived: deque[tuple[str, int, bytes]] = deque()
+
+        def receiver(name: str) -> Callable[[bytes], None]:
+            return lambda data: arrived.append((name, time_ns(), data))
+
+        def messages() -> Iterator[tuple[str, int, bytes]]:
+            end = monotonic() + self._seconds
+            while (left := end - monotonic()) > 0:
+                self._executor.spin_once(timeout_sec=left)
+                while arrived:
+                    yield arrived.popleft()
+
+        found = {name: self.topics[topic].types[0] for name, topic in wanted.items()}
+        store = installed_types(set(found.values()))
+        subscriptions = [
+            self._node.create_subscription(
+                message_class(found[name]), topic, receiver(name), qos_profile_sensor_data, raw=True
+            )
+            for name, topic in wanted.items()
+        ]
+        try:
+            yield Feed(store, messages())
+        finally:
+            for subscription in subscriptions:
+                self._node.destroy_subscription(subscription)
+
+    def _discover(self) -> None:
+        begin = changed = monotonic()
+        while monotonic() - begin < _DISCOVERY_S and monotonic() - changed < _QUIET_S:
+            self._executor.spin_once(timeout_sec=0.1)
+            found = self._published()
+            if found != self.topics:
+                self.topics, changed = found, monotonic()
+
+    def _published(self) -> dict[str, Topic]:
+        topics = {}
+        for name, types in sorted(self._node.get_topic_names_and_types()):
+            publishers = [] if name in _OF_ROS else self._node.get_publishers_info_by_topic(name)
+            if publishers:
+                topics[name] = Topic(
+                    name, tuple(types), len(publishers), None, _offered(publishers), _incompatible(publishers)
+                )
+        return topics
+
+
+def _offered(publishers: list[TopicEndpointInfo]) -> str:
+    words = dict.fromkeys(
+        f"{one.qos_profile.reliability.name}, {one.qos_profile.durability.name}".lower().replace("_", " ")
+        for one in publishers
+    )
+    return "; ".join(words)
+
+
+def _incompatible(publishers: list[TopicEndpointInfo]) -> str:
+    """Return why the node's own subscription, sensor data, does not match a publisher; empty if it matches all."""
+    for one in publishers:
+        compatibility, reason = qos_check_compatible(one.qos_profile, qos_profile_sensor_data)
+        if compatibility == QoSCompatibility.ERROR:
+            return str(reason)
+    return ""

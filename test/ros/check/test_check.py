@@ -1,0 +1,131 @@
+"""`smvae check`: the verdict on a bag, a robot or a data set before anything is launched."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from smvae_ros.check.bag import RecordedSource
+from smvae_ros.check.run import check, draft
+from smvae_ros.check.verdicts import Line, Verdict
+
+from ..bags.made import ARM, HAND, JOINT_STATE, joints, steady, write
+from ..command import smvae
+
+BOTH = [ARM, HAND]
+STREAMS = {name: {"topic": name, "message": JOINT_STATE} for name in ("arm", "hand")}
+
+
+def verdict_on(bag: Path, **changes: Any) -> Verdict:
+    return check(RecordedSource(bag, 60.0), BOTH, [{"reference": "arm", "streams": STREAMS}, changes])
+
+
+def line(verdict: Verdict, modality: str, fact: str) -> Line:
+    (found,) = [one for one in verdict.lines if (one.modality, one.fact) == (modality, fact)]
+    return found
+
+
+def test_a_good_bag_would_be_fused(tmp_path: Path) -> None:
+    verdict = verdict_on(write(tmp_path / "bag", steady("/arm", 60) + steady("/hand", 60)))
+    assert verdict.fuses and verdict.sets >= 60
+    assert line(verdict, "arm", "rate").found.startswith("20")
+    assert line(verdict, "arm", "content").found == "2 numbers"
+    assert line(verdict, "hand", "valid").found == "100 %"
+
+
+def test_a_missing_topic_is_named_with_those_that_could_bring_it(tmp_path: Path) -> None:
+    bag = write(tmp_path / "bag", steady("/arm", 60) + steady("/hand", 60))
+    verdict = verdict_on(bag, streams={"hand": {"topic": "gripper/hand"}})
+    found = line(verdict, "hand", "topic")
+    assert not verdict.fuses and found.level == "error" and found.advice.startswith("--topic hand:=/hand")
+    assert [topic.name for topic in verdict.unused] == ["/hand"]
+
+
+def test_another_type_is_named(tmp_path: Path) -> None:
+    bag = write(tmp_path / "bag", steady("/arm", 60) + steady("/hand", 60))
+    verdict = verdict_on(bag, streams={"hand": {"message": "smvae_ros/msg/VectorStamped"}})
+    found = line(verdict, "hand", "type")
+    assert (found.level, found.found, found.wanted) == ("error", JOINT_STATE, "smvae_ros/msg/VectorStamped")
+
+
+@pytest.mark.parametrize("offset_s", [-3600.0, -0.5, 0.0, 2.5])
+def test_stamps_of_another_clock_get_the_offset_that_mends_them(offset_s: float, tmp_path: Path) -> None:
+    hand = [
+        (topic, receive_ns, joints(receive_ns - round(offset_s * 1e9))) for topic, receive_ns, _ in steady("/hand", 60)
+    ]
+    bag = write(tmp_path / "bag", steady("/arm", 60) + hand)
+    found = line(verdict_on(bag), "hand", "stamps")
+    if offset_s == 0.0:
+        assert found.level == "ok"
+        return
+    assert found.level == "error" and f"offset: {offset_s:.3f}" in found.advice
+    assert verdict_on(bag, streams={"hand": {"offset": offset_s}}).fuses
+
+
+@pytest.mark.parametrize(
+    ("positions", "reason"),
+    [((0.1, 0.2, 0.3), "expected 2 numbers"), ((0.1, float("nan")), "expected finite numbers, found nan")],
+)
+def test_messages_that_cannot_be_used_are_told(positions: tuple[float, ...], reason: str, tmp_path: Path) -> None:
+    hand = [(topic, receive_ns, joints(receive_ns, positions)) for topic, receive_ns, _ in steady("/hand", 60)]
+    verdict = verdict_on(write(tmp_path / "bag", steady("/arm", 60) + hand))
+    found = line(verdict, "hand", "content")
+    assert not verdict.fuses and found.level == "error" and reason in found.advice
+
+
+def test_a_slow_command_gets_a_hold_that_lets_it_into_the_sets(tmp_path: Path) -> None:
+    bag = write(tmp_path / "bag", steady("/arm", 120) + steady("/hand", 12, period_ms=500))
+    verdict = verdict_on(bag)
+    found = line(verdict, "hand", "sets")
+    assert found.level == "error" and "streams.hand.hold: 1" in found.advice
+    assert verdict_on(bag, streams={"hand": {"hold": 1.0, "timeout": 2.0}}).fuses
+
+
+def test_joints_that_are_taken_by_position_are_offered_by_name(tmp_path: Path) -> None:
+    arm = [(topic, stamp, joints(stamp, (1.0, 2.0), "ab")) for topic, stamp, _ in steady("/arm", 60)]
+    bag = write(tmp_path / "bag", arm + steady("/hand", 60))
+    assert "streams.arm.joints: [a, b]" in line(verdict_on(bag), "arm", "joints").advice
+    assert line(verdict_on(bag, streams={"arm": {"joints": ["b", "a"]}}), "arm", "joints").level == "ok"
+
+
+def test_a_draft_of_a_bag_is_fused_at_once(tmp_path: Path) -> None:
+    arm = [(topic, stamp, joints(stamp, (1.0, 2.0), "ab")) for topic, stamp, _ in steady("/arm", 60, period_ms=200)]
+    source = RecordedSource(write(tmp_path / "bag", arm + steady("/hand", 240)), 60.0)
+    found = draft(source)
+    assert [modality.name for modality in found.modalities] == ["arm", "hand"]
+    assert found.parameters["reference"] == "arm" and found.parameters["streams"]["arm"]["joints"] == ["a", "b"]
+    assert check(source, found.modalities, [found.parameters]).fuses
+
+
+def test_the_command_checks_and_drafts_a_bag(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
+    good = smvae("check", bag, "--checkpoint", checkpoint)
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "the node would fuse" in good.stdout
+    other = smvae("check", bag, "--checkpoint", checkpoint, "--topic", "depth:=/nowhere")
+    assert other.returncode == 1 and "the node would not fuse: depth: topic no publisher" in other.stdout
+    drafted = smvae("check", bag, "--write", tmp_path / "mine")
+    assert drafted.returncode == 0, drafted.stdout + drafted.stderr
+    content = yaml.safe_load((tmp_path / "mine.yaml").read_text())
+    kinds = {one["name"]: one["preprocessing"]["kind"] for one in content["model"]["modalities"]}
+    assert kinds == {"rgb": "rgb", "depth": "depth", "wrench": "force", "action": "vector"}
+    log = ("--config", tmp_path / "mine.yaml", "--params-file", tmp_path / "mine_fusion.yaml")
+    assert smvae("log", bag, "--out", tmp_path / "logs", *log).returncode == 0
+    again = smvae("check", bag, "--write", tmp_path / "mine")
+    assert again.returncode == 2 and "mine.yaml: exists already" in again.stderr
+
+
+def test_the_command_refuses_what_it_cannot_use(tmp_path: Path) -> None:
+    (tmp_path / "fake.mcap").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    for path in ("fake.mcap", "empty", "nothing"):
+        done = smvae("check", tmp_path / path)
+        assert done.returncode == 2 and done.stderr.startswith("error:") and "Traceback" not in done.stderr, path
+
+
+def test_the_command_drafts_a_data_set(logs: Path, tmp_path: Path) -> None:
+    done = smvae("check", logs, "--write", tmp_path / "data")
+    assert done.returncode == 0, done.stderr
+    assert "1 trajectories, 21 steps" in done.stdout
+    sources = {one["source"] for one in yaml.safe_load((tmp_path / "data.yaml").read_text())["model"]["modalities"]}
+    assert {"image", "depth_data", "action"} <= sources
