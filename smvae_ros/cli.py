@@ -196,16 +196,15 @@ def check(
         raise ConfigurationError("--write drafts a configuration; leave out --checkpoint and --config")
     changes = _changes(params_file, topic or [])
     with open_source(source, seconds) as opened:
-        if write is not None:
-            drafted = draft(opened)
-            modalities, changes = drafted.modalities, (drafted.parameters, *changes)
-        else:
-            modalities = wanted_modalities(checkpoint, config)
+        drafted = draft(opened) if write is not None else None
+        if drafted is not None:
+            changes = (drafted.parameters, *changes)
+        modalities = drafted.modalities if drafted is not None else wanted_modalities(checkpoint, config)
         verdict = check_messages(opened, modalities, changes)
     console.print(check_table(verdict))
     for line in unused_lines(verdict):
         console.print(escape(line), soft_wrap=True)
-    if write is not None:
+    if write is not None and drafted is not None:
         console.print(f"drafted {escape(' and '.join(map(str, drafted.write(write))))}", soft_wrap=True)
     console.print(escape(conclusion(verdict)), soft_wrap=True)
     if not verdict.fuses:

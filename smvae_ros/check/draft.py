@@ -100,7 +100,7 @@ def _modality(name: str, msgtype: str, message: Any) -> dict[str, Any]:
     if msgtype == WRENCH:
         force = {"kind": "force", "window": 32}
         return entry | {"preprocessing": force, "network": "sequence", "likelihood": "normal", "scale": 0.1}
-    size = {TWIST: lambda: 6, JOINTS: lambda: len(message.position), VECTOR: lambda: len(message.values)}[msgtype]()
+    size = 6 if msgtype == TWIST else len(message.position if msgtype == JOINTS else message.values)
     vector = {"kind": "vector", "size": size}
     return entry | {"preprocessing": vector, "network": "vector", "likelihood": "normal", "scale": 0.1}
 

@@ -20,7 +20,7 @@ from smvae_ros.conversions.message_types import message_class
 
 # Topics that every node has, or that bring no sensor.
 _OF_ROS = ("/rosout", "/parameter_events", "/clock")
-# Discovery has come to rest when nothing new was found for so long.
+# Discovery has come to rest when topics were found, and nothing new for so long.
 _QUIET_S = 1.5
 _DISCOVERY_S = 5.0
 
@@ -89,7 +89,7 @@ class RobotSource:
 
     def _discover(self) -> None:
         begin = changed = monotonic()
-        while monotonic() - begin < _DISCOVERY_S and monotonic() - changed < _QUIET_S:
+        while monotonic() - begin < _DISCOVERY_S and not (self.topics and monotonic() - changed > _QUIET_S):
             self._executor.spin_once(timeout_sec=0.1)
             found = self._published()
             if found != self.topics:

@@ -167,17 +167,19 @@ def _rate(name: str, seen: Stream, stream: StreamSettings, settings: FusionSetti
 def _delay(name: str, seen: Stream, stream: StreamSettings, settings: FusionSettings) -> Line:
     if not seen.delays:
         return Line(name, "stamps", "none", "", "warning", "receive times take their place; better stamp the messages")
-    usual = median(seen.delays)
+    usual = median(seen.delays) - stream.offset
     jitter = max(seen.delays) - min(seen.delays)
     found = f"{1000 * usual:.1f} ms before receipt, ±{500 * jitter:.1f} ms"
-    if abs(usual - stream.offset) > _OTHER_CLOCK_S:
-        advice = f"another clock: synchronise it, or set streams.{name}.offset: {usual:.3f}"
-        return Line(name, "stamps", found, "the node's clock", "error", advice)
+    mended = f"streams.{name}.offset: {stream.offset + usual:.3f}"
+    if abs(usual) > _OTHER_CLOCK_S:
+        return Line(
+            name, "stamps", found, "the node's clock", "error", f"another clock: synchronise it, or set {mended}"
+        )
     if usual < -settings.future:
-        advice = f"stamps lie ahead of the clock: set streams.{name}.offset: {usual:.3f}"
-        return Line(name, "stamps", found, f"at most {settings.future:g} s ahead", "error", advice)
+        wanted = f"at most {settings.future:g} s ahead"
+        return Line(name, "stamps", found, wanted, "error", f"stamps lie ahead of the clock: set {mended}")
     if usual > settings.max_wait and name != settings.reference:
-        advice = f"it comes later than a set waits: max_wait: {1.2 * max(seen.delays):.2g}"
+        advice = f"it comes later than a set waits: max_wait: {1.2 * (usual + jitter):.2g}"
         return Line(name, "stamps", found, f"within {1000 * settings.max_wait:.0f} ms", "warning", advice)
     return Line(name, "stamps", found)
 
