@@ -73,7 +73,7 @@ def demo(
         topics = default_topics(modalities)
         topics["camera_info"] = "depth/camera_info"
         bag = bag or _shipped_recording()
-        piece = read_piece(bag, {name: f"/{topic}" for name, topic in topics.items()}, start, seconds)
+        piece = read_piece(bag, {name: f"/{topic}" for name, topic in topics.items()}, start, seconds, _note)
         passes, heard = _play(namespace, modalities, topics, piece, seconds, alive)
     truth = Truth(piece, modalities)
     means = {name: mean.numpy() for name, mean in model.mean.items()}
@@ -85,6 +85,10 @@ def demo(
         f"{summary['latents_published']} latents in {monotonic() - begin:.0f} s; "
         f"see {escape(str(out / 'predictions.png'))} and {escape(str(out / 'summary.json'))}"
     )
+
+
+def _note(sentence: str) -> None:
+    console.print(f"[yellow]note:[/] {escape(sentence)}", soft_wrap=True)
 
 
 def _shipped_recording() -> Path:

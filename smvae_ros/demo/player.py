@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import time_ns
@@ -16,7 +16,7 @@ from rclpy.qos import QoSProfile
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image
 
-from smvae_ros.bags.reading import read_bag
+from smvae_ros.bags.reading import open_bag
 
 # Reliable (the default), because messages that the network drops would spoil the count of sets.
 _QOS = QoSProfile(depth=200)
@@ -48,11 +48,14 @@ class Recorded:
         return self.content[:4] + seconds.to_bytes(4, order) + nanoseconds.to_bytes(4, order) + self.content[12:]
 
 
-def read_piece(bag: Path, topics: Mapping[str, str], start_s: float, seconds: float) -> list[Recorded]:
+def read_piece(
+    bag: Path, topics: Mapping[str, str], start_s: float, seconds: float, tell: Callable[[str], None]
+) -> list[Recorded]:
     """Return the messages of a bag that were received within `seconds` from `start_s` on, by receive time.
 
     Args:
         topics: topics in the bag, by the names that the piece gives them.
+        tell: called with a sentence for each damage, and for each channel that holds no ROS 2 messages.
 
     Raises:
         BagError: the bag cannot be read, or a topic is missing.
@@ -60,15 +63,18 @@ def read_piece(bag: Path, topics: Mapping[str, str], start_s: float, seconds: fl
     store = get_typestore(Stores.ROS2_JAZZY)
     piece: list[Recorded] = []
     begin_ns: int | None = None
-    for name, receive_ns, stamp_ns, message in read_bag(bag, dict(topics)):
-        if begin_ns is None:
-            begin_ns = receive_ns + round(start_s * 1e9)
-        if receive_ns < begin_ns:
-            continue
-        if receive_ns >= begin_ns + round(seconds * 1e9):
-            break
-        content = bytes(store.serialize_cdr(message, message.__msgtype__))
-        piece.append(Recorded(name, receive_ns - begin_ns, stamp_ns - begin_ns, message, content))
+    with open_bag(bag, topics) as opened:
+        for name, receive_ns, stamp_ns, message in opened.messages():
+            if begin_ns is None:
+                begin_ns = receive_ns + round(start_s * 1e9)
+            if receive_ns < begin_ns:
+                continue
+            if receive_ns >= begin_ns + round(seconds * 1e9):
+                break
+            content = bytes(store.serialize_cdr(message, message.__msgtype__))
+            piece.append(Recorded(name, receive_ns - begin_ns, stamp_ns - begin_ns, message, content))
+        for sentence in (*opened.damage, *(f"{channel} was left out: no ROS 2 messages" for channel in opened.foreign)):
+            tell(sentence)
     return piece
 
 

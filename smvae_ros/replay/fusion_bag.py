@@ -77,14 +77,19 @@ class FusionBag:
         self._writer.close()
 
     def write(
-        self, sample_set: SampleSet, judged: Judged, frames: Mapping[str, str], bindings: Sequence[Binding]
+        self,
+        sample_set: SampleSet,
+        judged: Judged,
+        frames: Mapping[str, str],
+        bindings: Sequence[Binding] | None = None,
     ) -> None:
         """Add one set with its own stamp; the receive time is when the set went out.
 
         Args:
             frames: by modality in the set, the frame of its newest message.
-            bindings: the bindings as the bag has them, with the joints of its JointStates.
+            bindings: the bindings with the joints of the bag's JointStates; by default those of this writer.
         """
+        bindings = bindings or self._bindings
         self._frames |= frames
         frame = next(iter(frames.values()), "")
         attention = dict(zip((binding.modality.name for binding in bindings), judged.attention))

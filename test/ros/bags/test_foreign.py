@@ -6,6 +6,7 @@ import pytest
 
 from smvae_ros.bags.naming import named_bags
 from smvae_ros.bags.reading import BagError, find_bags, open_bag
+from smvae_ros.demo.player import read_piece
 from smvae_ros.replay.to_logs import write_logs
 
 from ..command import smvae
@@ -86,3 +87,10 @@ def test_missing_files_of_a_split_bag_are_named(tmp_path: Path) -> None:
     with open_bag(bag, TOPICS) as opened:
         assert len(list(opened.messages())) == 20
         assert opened.damage[0].endswith("did not come to its end; of its files number 0 is missing")
+
+
+def test_the_demo_names_the_channels_that_it_leaves_out(tmp_path: Path) -> None:
+    bag = write_mixed(tmp_path / "mixed.mcap", steady("/arm", 10), {"/other": FOREIGN["json"]})
+    told: list[str] = []
+    assert len(read_piece(bag, {"arm": "/arm"}, 0.0, 10.0, told.append)) == 10
+    assert told == ["/other (jsonschema) was left out: no ROS 2 messages"]

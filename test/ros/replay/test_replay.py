@@ -87,7 +87,7 @@ def test_messages_that_cannot_be_used_are_counted_with_the_reason(
     summary = replay(edited(bag, break_encoding), tmp_path / "out", ReplayJob(checkpoint, device="cpu"))
     assert summary.sets_by_subset == {"rgb+depth+force+action": STEPS - 2, "depth+force+action": 2}
     assert summary.streams["rgb"].rejected == 2
-    assert "found encoding 'rgbX'" in summary.streams["rgb"].rejected_because
+    assert "found 'rgbX'" in summary.streams["rgb"].rejected_because
     assert f"/rgb/image: 2 sets had to do without rgb: {summary.streams['rgb'].rejected_because}" in summary.warnings
 
 
