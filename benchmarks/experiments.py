@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.report import RESULTS, write_section
 from smvae_core.reproduce.experiments import EXPERIMENTS
+from smvae_core.reproduce.paired import Difference
 from smvae_core.reproduce.report import sections
 from smvae_core.reproduce.results import SystemResult
 
@@ -24,8 +25,9 @@ def main() -> None:
         content = json.loads((out / "results.json").read_text())
         experiment = EXPERIMENTS[content["experiment"]]
         results = [SystemResult.model_validate(result) for result in content["results"]]
+        found = [Difference.model_validate(difference) for difference in content.get("differences", ())]
         told = [f"## Reproduced: {experiment.title}", f"`{content['command']}`", arguments.note]
-        text = "\n\n".join([*filter(None, told), *sections(experiment, results)])
+        text = "\n\n".join([*filter(None, told), *sections(experiment, results, found)])
         write_section(f"Reproduced: {experiment.title}", text + "\n", arguments.results)
 
 

@@ -33,6 +33,9 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+DataFormat = Literal["logs", "lerobot", "robomimic", "aloha", "idx", "celeba", "pictures"]
+
+
 class DataConfiguration(_Section):
     """Format of the data, the part that is held out, and the modalities taken as missing.
 
@@ -46,13 +49,15 @@ class DataConfiguration(_Section):
             trained on; `given` the test part of the data set.
         seed: of the random choice of what is held out.
         missing: trajectory name, or a pattern with * and ?, to the modalities that are taken as missing from it.
+        most: train on at most so many samples of the training part, evenly spaced; None for all.
     """
 
-    format: Literal["logs", "lerobot", "robomimic", "aloha", "idx", "celeba", "pictures"] = "logs"
+    format: DataFormat = "logs"
     held_out: float = Field(default=0.3, gt=0.0, lt=1.0)
     split: Literal["trajectory", "time", "paper", "given"] = "trajectory"
     seed: NonNegativeInt = 0
     missing: dict[str, tuple[str, ...]] = {}
+    most: PositiveInt | None = None
 
 
 class TrainingConfiguration(_Section):

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from smvae_core.cli.options import DeviceOption, PrecisionName, PrecisionOption, SystemName
-from smvae_core.systems.registry import SYSTEMS
+from smvae_core.cli.options import DeviceOption, PrecisionName, PrecisionOption
+from smvae_core.reproduce.rows import ROWS
 
 
 class ExperimentName(str, Enum):
@@ -24,6 +24,15 @@ class ExperimentName(str, Enum):
     vision_touch = "vision-touch"
 
 
+class RowName(str, Enum):
+    """The rows of the tables: the systems, and SMVAE with other objectives."""
+
+    _ignore_ = ["members", "name"]
+    members = vars()
+    for name in ROWS:
+        members[name] = name
+
+
 def reproduce(
     name: Annotated[ExperimentName, typer.Argument(help="Which experiment.")],
     out: Annotated[Path, typer.Option(help="Folder for the table, figures, JSON, and a run for each system.")],
@@ -31,13 +40,15 @@ def reproduce(
         Path | None, typer.Option(help="Folder with the data; an error says which, and where from.")
     ] = None,
     systems: Annotated[
-        list[SystemName] | None,
-        typer.Option("--systems", help="A system to compare; may be given several times. All by default."),
+        list[RowName] | None,
+        typer.Option("--systems", help="A row of the tables; may be given several times. All by default."),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="For a processor: compact networks, few epochs, few test points.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each system, with seeds from 0.")] = 1,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Runs of each row, with seeds from 0, instead of the experiment's.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs, instead of the experiment's.")] = None,
     test_points: Annotated[int | None, typer.Option(min=2, help="Held-out samples to evaluate on.")] = None,
     draws: Annotated[int | None, typer.Option(min=1, help="Importance samples of each held-out sample.")] = None,
@@ -57,16 +68,17 @@ def reproduce(
     from smvae_core.training.session import Interrupted
 
     console = Console()
-    changes = {"epochs": epochs, "test_points": test_points, "draws": draws}
     request = Request(
         name=name.value,
         out=out,
         command=shlex.join(["smvae", *sys.argv[1:]]),
-        systems=tuple(dict.fromkeys(system.value for system in systems)) if systems else SYSTEMS,
+        rows=tuple(dict.fromkeys(row.value for row in systems)) if systems else tuple(ROWS),
         seeds=seeds,
         quick=quick,
         data=data,
-        changes={key: value for key, value in changes.items() if value is not None},
+        epochs=epochs,
+        test_points=test_points,
+        draws=draws,
         device=device,
         precision=precision.value,
         skip_bad=skip_bad,

@@ -4,6 +4,12 @@ import numpy as np
 
 from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.samples import Samples
+from smvae_core.subsets import evenly
+
+
+def at_most(samples: Samples, most: int | None) -> Samples:
+    """Return at most `most` samples, evenly spaced; all if it is None."""
+    return samples if most is None else samples.select(evenly(len(samples), most))
 
 # Blocks that a trajectory is cut into, and the steps between a held-out block and training, as a fraction of the
 # trajectory: neighbours in time are nearly the same.

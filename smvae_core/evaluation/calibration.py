@@ -23,7 +23,6 @@ from scipy.stats import norm, t
 from torch import Tensor
 
 from smvae_core.calibration import Calibration, SubsetCalibration
-from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.samples import Samples
 from smvae_core.data.splits import split_by_trajectory
 from smvae_core.model.vae import Batch, MultimodalVAE
@@ -105,11 +104,10 @@ class _Figures:
 
 
 def _halves(samples: Samples) -> tuple[Samples, Samples, str]:
-    try:
+    if len(samples.held) > 1:
         return *split_by_trajectory(samples, 0.5, seed=0), "trajectory"
-    except LogError:
-        middle = len(samples) // 2
-        return samples.select(np.arange(middle)), samples.select(np.arange(middle, len(samples))), "time"
+    middle = len(samples) // 2
+    return samples.select(np.arange(middle)), samples.select(np.arange(middle, len(samples))), "time"
 
 
 def _batches(model: MultimodalVAE, samples: Samples, most: int | None) -> Iterator[tuple[Batch, Tensor, Tensor]]:
@@ -139,7 +137,7 @@ def _residuals(model: MultimodalVAE, samples: Samples, most: int | None, draws: 
         if len(x):
             quantiles = torch.from_numpy(np.quantile(error.abs().numpy(), LEVELS, axis=0))
             scale = (quantiles.square() + _normal().square()[:, None] * squared.mean(dim=0)).sqrt()
-            residuals[name] = _Residual(scale, x.std(dim=0) > _CONSTANT[model.modalities[name].is_image])
+            residuals[name] = _Residual(scale, x.std(dim=0, correction=0) > _CONSTANT[model.modalities[name].is_image])
     return residuals
 
 

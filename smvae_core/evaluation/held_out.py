@@ -11,7 +11,7 @@ from smvae_core.configuration import DataConfiguration
 from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
-from smvae_core.data.splits import SPLITS
+from smvae_core.data.splits import SPLITS, at_most
 
 
 def read_logs_to_judge(
@@ -40,6 +40,7 @@ def read_logs_to_judge(
         return samples, None
     if record and not record.held_out:
         seen, unseen = SPLITS[configuration.split](samples, configuration.held_out, configuration.seed)
+        seen = at_most(seen, configuration.most)
         if len(seen) != record.samples:
             raise LogError(
                 f"{data}: expected the data that the checkpoint was trained on, {record.samples} training samples, "
@@ -53,4 +54,5 @@ def read_logs_to_judge(
             f"{data}: expected the logs that the checkpoint was trained on, of which it held out "
             f"{', '.join(names) or 'no trajectory'}; found {', '.join(samples.names[:5])}"
         )
-    return samples.select(np.flatnonzero(tested)), samples.select(np.flatnonzero(~tested))
+    seen = at_most(samples.select(np.flatnonzero(~tested)), configuration.most)
+    return samples.select(np.flatnonzero(tested)), seen

@@ -12,17 +12,24 @@ from smvae_core.plots.sheets import depth_picture, depth_range
 _PICTURES = 6
 
 
-def picture_rows(model: MultimodalVAE, samples: Samples, count: int = _PICTURES) -> dict[str, list[np.ndarray]]:
+def picture_rows(
+    model: MultimodalVAE, samples: Samples, count: int = _PICTURES, in_order: bool = False
+) -> dict[str, list[np.ndarray]]:
     """Draw what the cameras saw, and each camera predicted from several subsets.
 
     The subsets are everything, everything but the camera itself, and the modalities that are not images. Samples are
     evenly spaced among those that have everything, or among all where none has.
 
+    Args:
+        count: number of samples.
+        in_order: take the first samples, whatever they have.
+
     Returns:
         Label of each row to `count` images (S, S, 3), uint8.
     """
     whole = np.flatnonzero(samples.available.all(axis=1))
-    whole = whole if len(whole) else np.arange(len(samples))
+    if in_order or not len(whole):
+        whole = np.arange(count if in_order else len(samples))
     batch, available = samples.batch(whole[np.linspace(0, len(whole) - 1, count).astype(int)])
     device = next(model.parameters()).device
     batch, available = {name: x.to(device) for name, x in batch.items()}, available.to(device)

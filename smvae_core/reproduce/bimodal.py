@@ -1,4 +1,4 @@
-"""Judges one system on an image and its label or attributes: Table 1 and Fig. 2 to 5 of the SMVAE paper."""
+"""Judges one model of an image and its label or attributes: Table 1 and Fig. 2 to 5 of the SMVAE paper."""
 
 import math
 from pathlib import Path
@@ -21,13 +21,14 @@ from smvae_core.reproduce.coherence import classifier, coherence
 from smvae_core.reproduce.conditional_samples import from_values
 from smvae_core.reproduce.experiments import Scale
 from smvae_core.reproduce.latent_map import latent_map
-from smvae_core.reproduce.results import Figure, Likelihoods
+from smvae_core.reproduce.paired import FIGURES, POINTS, Points, write_points
+from smvae_core.reproduce.results import Figure, Figures, Likelihoods
 from smvae_core.subsets import evenly
 
 _COLUMNS = 10
-# Test points in memory at once, as float32.
+# Number of test points in memory at once.
 _TOGETHER = 500
-# Of 18 attributes those that are drawn (Fig. 5), and the one that colours the map: all would be unreadable.
+# The attributes that are drawn (Fig. 5), of 18, and the one that colours the map.
 _SHOWN = ("Black_Hair", "Blond_Hair", "Eyeglasses", "Male", "Smiling", "Wearing_Hat")
 _COLOURED = "Male"
 
@@ -40,19 +41,17 @@ def judged(
     out: Path,
     device: torch.device,
     console: Console,
-) -> dict[str, object]:
-    """Likelihoods, coherence and errors; pictures go to `out`.
+) -> Figures:
+    """Measure likelihoods, coherence and errors; write pictures and the likelihood of each test point to `out`.
 
     Args:
         given: names of x and y.
-        parts: trained on, and held out.
-        out: folder of the system; the classifier, which is the same for all, goes beside it.
-
-    Returns:
-        What of `SystemResult` is found out here, by name.
+        parts: the samples trained on, and those held out.
+        out: folder of the row; the classifier, which is the same for all rows, goes beside it.
     """
     model, (seen, unseen) = loaded.model, parts
-    likelihoods = tuple(_likelihoods(loaded, unseen, given, q, scale, console) for q in (given, given[:1]))
+    by_both, by_x = (_log_likelihoods(loaded, unseen, given, q, scale, console) for q in (given, given[:1]))
+    write_points(out / POINTS, by_both)
     epochs = 2 if scale.size == "compact" else 5
     judge = classifier(out.parent / "classifier.safetensors", seen, given, epochs, device, console)
     found = coherence(model, judge, unseen, scale.test_points)
@@ -61,21 +60,22 @@ def judged(
     rows = from_values(model, given[1], values, given[0], _COLUMNS)
     picture_sheet(out / "conditional.png", rows, title=f"{given[0]} drawn from {given[1]} alone")
     _map(scale, loaded, unseen, judge.label, given, out)
-    return {
-        "likelihoods": likelihoods,
-        "coherence": found,
-        "evaluation": evaluate(model, unseen, loaded.mean, most=scale.test_points),
-    }
+    return Figures(
+        likelihoods=(_row("x,y", by_both), _row("x", by_x)),
+        coherence=found,
+        evaluation=evaluate(model, unseen, loaded.mean, most=scale.test_points),
+    )
 
 
-def _likelihoods(
+def _log_likelihoods(
     loaded: Checkpoint,
     unseen: Samples,
     given: tuple[str, str],
     proposal: tuple[str, ...],
     scale: Scale,
     console: Console,
-) -> Likelihoods:
+) -> Points:
+    """Return the log-likelihoods of each test point, by figure."""
     index = evenly(len(unseen), scale.test_points)
     parts = []
     with progress_bar(console) as bar:
@@ -87,17 +87,20 @@ def _likelihoods(
             )
             parts.append(torch.stack([estimate.value for estimate in found]).cpu())
             bar.advance(task, len(rows))
-    values = torch.cat(parts, dim=1)
-    marginal, joint, conditional = (
-        Figure(mean=float(x.mean()), error=float(x.std() / math.sqrt(len(index)))) for x in values
+    marginal, joint, conditional = torch.cat(parts, dim=1).numpy()
+    return {"joint": joint, "marginal": marginal, "conditional": conditional}
+
+
+def _row(given: str, points: Points) -> Likelihoods:
+    joint, marginal, conditional = (
+        Figure(mean=float(x.mean()), error=float(x.std(ddof=1) / math.sqrt(len(x))))
+        for x in (points[name] for name in FIGURES)
     )
-    return Likelihoods(
-        given="x,y" if len(proposal) == 2 else "x", joint=joint, marginal=marginal, conditional=conditional
-    )
+    return Likelihoods(given=given, joint=joint, marginal=marginal, conditional=conditional)
 
 
 def _values(label: Modality) -> dict[str, Tensor]:
-    """A row of pictures for each: every class, or some attributes by themselves."""
+    """Return the values to draw from, a row of pictures each: every class, or some attributes by themselves."""
     size = label.shape[0]
     if label.likelihood == "categorical":
         return {str(number): torch.eye(size)[number] for number in range(size)}
@@ -106,7 +109,7 @@ def _values(label: Modality) -> dict[str, Tensor]:
 
 def _map(scale: Scale, loaded: Checkpoint, unseen: Samples, label: Modality, given: tuple[str, str], out: Path) -> None:
     found = latent_map(loaded.model, unseen, [given, given[:1], given[1:]], scale.map_points)
-    truth = unseen.batch(found.index)[0][label.name]
+    truth = unseen.batch(found.samples)[0][label.name]
     if label.likelihood == "categorical":
         classes, names = truth.argmax(dim=1), [str(number) for number in range(label.shape[0])]
     else:

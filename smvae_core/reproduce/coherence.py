@@ -1,4 +1,4 @@
-"""Coherence: whether what is generated agrees with what was given, as a classifier of real data sees it.
+"""Coherence: whether generated data agree with the given data, as a classifier of real data sees them.
 
 The measure of the MMVAE and MoPoE papers for an image and a label (categorical) or attributes (Bernoulli).
 """
@@ -27,14 +27,14 @@ _BATCH = 100
 
 
 class Coherence(BaseModel):
-    """Shares of right answers, 0 to 1; of attributes the mean over them.
+    """Fractions of right answers, 0 to 1; for attributes the mean over them.
 
     Attributes:
-        samples: judged.
-        classifier: of the classifier on real images: what can be reached.
-        generated: the classifier, on images that were generated from the label alone, against that label.
-        predicted: the label predicted from the image alone, against the true one.
-        unconditional: the classifier against the label, both generated from one draw of the prior.
+        samples: number of samples judged.
+        classifier: of the classifier on real images: the most that can be reached.
+        generated: of the classifier on images that were generated from the label alone, against that label.
+        predicted: of the label predicted from the image alone, against the true one.
+        unconditional: of the classifier against the label, both generated from one draw of the prior.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,7 +47,7 @@ class Coherence(BaseModel):
 
 
 class Classifier(nn.Module):
-    """From an image to the logits of its label."""
+    """A network from an image to the logits of its label."""
 
     def __init__(self, image: Modality, label: Modality) -> None:
         super().__init__()
@@ -56,14 +56,15 @@ class Classifier(nn.Module):
         self.network = nn.Sequential(embedding_network(image, sizes), nn.Linear(sizes.embedding, label.shape[0]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, *image.shape) to (B, classes)."""
-        return self.network(x)
+        """Map (B, *image.shape) to (B, classes)."""
+        logits: Tensor = self.network(x)
+        return logits
 
 
 def classifier(
     path: Path, samples: Samples, names: tuple[str, str], epochs: int, device: torch.device, console: Console
 ) -> Classifier:
-    """The classifier of `path`, which is trained first where there is none of these samples and epochs.
+    """Return the classifier in `path`; train it first if the file has none of these samples and epochs.
 
     Args:
         samples: real data to train on.
@@ -81,7 +82,7 @@ def classifier(
         try:
             with safe_open(path, framework="pt", device=str(device)) as file:
                 if file.metadata() == trained_on:
-                    network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
+                    network.load_state_dict({name: file.get_tensor(name) for name in network.state_dict()})
                     return network.eval()
         except (SafetensorError, RuntimeError):
             pass
@@ -96,7 +97,7 @@ def classifier(
 def coherence(
     model: MultimodalVAE, judge: Classifier, samples: Samples, most: int | None = None, seed: int = 0
 ) -> Coherence:
-    """Judge generations from one draw of the latent a sample; deterministic.
+    """Judge generations from one draw of the latent for each sample; the same input gives the same figures.
 
     Args:
         most: use at most so many samples, evenly spaced.
@@ -125,14 +126,18 @@ def coherence(
         )
         right += torch.stack([_right(judge.label, *answer) for answer in answers]).cpu()
     model.train(training)
-    shares = (right / len(index)).tolist()
+    classifier, generated, predicted, unconditional = (right / len(index)).tolist()
     return Coherence(
-        samples=len(index), classifier=shares[0], generated=shares[1], predicted=shares[2], unconditional=shares[3]
+        samples=len(index),
+        classifier=classifier,
+        generated=generated,
+        predicted=predicted,
+        unconditional=unconditional,
     )
 
 
 def _described(samples: Samples, names: tuple[str, str], epochs: int) -> dict[str, str]:
-    """What tells a classifier from that of other data or of another scale."""
+    """Return what distinguishes a classifier from one of other data or of another scale."""
     some = samples.batch(evenly(len(samples), _BATCH))[0]
     digest = hashlib.sha256(b"".join(some[name].numpy().tobytes() for name in names)).hexdigest()
     return {"epochs": str(epochs), "samples": str(len(samples)), "of_some": digest}

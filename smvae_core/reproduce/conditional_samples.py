@@ -1,6 +1,4 @@
-"""Rows of pictures that a model draws from what it is given (Fig. 3 to 7 of the SMVAE paper)."""
-
-from collections.abc import Sequence
+"""Rows of pictures that a model draws from some of the modalities (Fig. 3 to 7 of the SMVAE paper)."""
 
 import numpy as np
 import torch
@@ -8,7 +6,7 @@ from torch import Tensor
 
 from smvae_core.data.samples import Samples
 from smvae_core.model.vae import Batch, MultimodalVAE
-from smvae_core.plots.predictions import shown
+from smvae_core.plots.predictions import picture_rows, shown
 from smvae_core.subsets import evenly, subset_mask
 
 
@@ -16,10 +14,10 @@ from smvae_core.subsets import evenly, subset_mask
 def from_values(
     model: MultimodalVAE, given: str, values: dict[str, Tensor], wanted: str, count: int, seed: int = 0
 ) -> dict[str, list[np.ndarray]]:
-    """A row for each value: E[wanted | z] for `count` draws of z ~ q(z | value).
+    """Draw a row for each value: E[wanted | z] for `count` draws of z ~ q(z | value).
 
     Args:
-        given: modality that `values` are of.
+        given: modality of the values.
         values: label of the row to a value (*shape), model units.
         wanted: an image modality.
     """
@@ -38,25 +36,64 @@ def from_values(
 
 @torch.inference_mode()
 def from_each(model: MultimodalVAE, samples: Samples, wanted: str, count: int) -> dict[str, list[np.ndarray]]:
-    """For each other camera two rows: what it saw, and `wanted` predicted from that alone (Fig. 6).
+    """Draw for each other camera two rows: what it saw, and `wanted` predicted from that alone (Fig. 6 b).
 
     Args:
         wanted: an image modality.
-        count: samples, evenly spaced among those that have everything, or among all where none has.
+        count: number of samples, evenly spaced among those that have everything, or among all where none has.
     """
+    batch, available = _chosen(model, samples, count)
+    rows = {f"{wanted}, seen": shown(model, wanted, batch[wanted])}
+    for camera in _cameras(model, wanted):
+        rows[f"{camera}, seen"] = shown(model, camera, batch[camera])
+        rows[f"{wanted} from {camera}"] = _predicted(model, batch, available, camera, wanted)
+    return rows
+
+
+@torch.inference_mode()
+def from_one(model: MultimodalVAE, samples: Samples, given: str, count: int) -> dict[str, list[np.ndarray]]:
+    """Draw for each other camera two rows: what it saw, and that predicted from `given` alone (Fig. 6 a).
+
+    Args:
+        given: an image modality.
+        count: as for `from_each`.
+    """
+    batch, available = _chosen(model, samples, count)
+    rows = {f"{given}, seen": shown(model, given, batch[given])}
+    for camera in _cameras(model, given):
+        rows[f"{camera}, seen"] = shown(model, camera, batch[camera])
+        rows[f"{camera} from {given}"] = _predicted(model, batch, available, given, camera)
+    return rows if len(rows) > 1 else {}
+
+
+def consecutive(model: MultimodalVAE, samples: Samples, count: int) -> dict[str, list[np.ndarray]]:
+    """Draw consecutive steps as `picture_rows` does, from the middle of the longest unbroken run of steps (Fig. 7 b).
+
+    Returns:
+        No rows where no two samples are consecutive steps, as in a data set of pictures.
+    """
+    follows = np.flatnonzero(samples.previous[1:] == samples.rows[:-1]) + 1
+    runs = np.split(follows, np.flatnonzero(np.diff(follows) != 1) + 1)
+    longest = max(runs, key=len)
+    if not len(longest):
+        return {}
+    steps = np.insert(longest, 0, longest[0] - 1)
+    middle = max(0, (len(steps) - count) // 2)
+    return picture_rows(model, samples.select(steps[middle : middle + count]), min(count, len(steps)), in_order=True)
+
+
+def _chosen(model: MultimodalVAE, samples: Samples, count: int) -> tuple[Batch, Tensor]:
     device = next(model.parameters()).device
     whole = np.flatnonzero(samples.available.all(axis=1))
     whole = whole if len(whole) else np.arange(len(samples))
     batch, available = samples.batch(whole[evenly(len(whole), count)])
-    batch = {name: x.to(device) for name, x in batch.items()}
-    rows = {f"{wanted}, seen": shown(model, wanted, batch[wanted])}
-    for camera in _cameras(model, wanted):
-        mask = subset_mask(model.names, [(camera,)]) & available
-        predicted = model.predict(model.posterior(batch, mask).mean, [wanted])[wanted]
-        rows[f"{camera}, seen"] = shown(model, camera, batch[camera])
-        rows[f"{wanted} from {camera}"] = shown(model, wanted, predicted)
-    return rows
+    return {name: x.to(device) for name, x in batch.items()}, available
 
 
-def _cameras(model: MultimodalVAE, wanted: str) -> Sequence[str]:
-    return [name for name, modality in model.modalities.items() if modality.is_image and name != wanted]
+def _predicted(model: MultimodalVAE, batch: Batch, available: Tensor, given: str, wanted: str) -> list[np.ndarray]:
+    mask = subset_mask(model.names, [(given,)]) & available
+    return shown(model, wanted, model.predict(model.posterior(batch, mask).mean, [wanted])[wanted])
+
+
+def _cameras(model: MultimodalVAE, but: str) -> list[str]:
+    return [name for name, modality in model.modalities.items() if modality.is_image and name != but]

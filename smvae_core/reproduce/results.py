@@ -1,12 +1,14 @@
-"""What an experiment found of one system: one JSON file beside its run, so that nothing is trained or judged twice."""
+"""The results of one row with one seed: a JSON file beside its run, so that nothing is trained or judged twice."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from smvae_core.calibration import Calibration
 from smvae_core.configuration import Configuration
 from smvae_core.errors import explain
+from smvae_core.evaluation.judgement import Baselines
 from smvae_core.evaluation.probes import ProbeScores
 from smvae_core.files import write_atomically
 from smvae_core.reproduce.coherence import Coherence
@@ -19,7 +21,7 @@ class _Record(BaseModel):
 
 
 class Figure(_Record):
-    """A mean over the test points, in nats, and its standard error over them."""
+    """A mean over the test points, in nats, and its (unpaired) standard error."""
 
     mean: float
     error: float
@@ -47,18 +49,20 @@ class Likelihoods(_Record):
 
 
 class Settings(_Record):
-    """All that decides about the figures of one system.
+    """All that the figures of one row depend on.
 
     Attributes:
+        row: name of the row; empty in results of version 0.1, where it is the system.
         data: folder.
-        test_points: judged, evenly spaced; None for all.
-        draws: importance samples a point.
+        test_points: number of held-out samples that were judged, evenly spaced; None for all.
+        draws: importance samples for each test point.
         prior_draws: samples of the prior, for log p(y).
-        map_points: in the map of the latent.
+        map_points: number of samples in the map of the latent.
         precision: of the networks.
     """
 
     experiment: Name
+    row: str = ""
     data: str
     configuration: Configuration
     test_points: int | None
@@ -68,8 +72,28 @@ class Settings(_Record):
     precision: str
 
 
-class SystemResult(_Record):
-    """Figures of one system with one seed.
+class Figures(_Record):
+    """What was found out about one trained model.
+
+    Attributes:
+        likelihoods: none of an experiment over subsets.
+        coherence: None of an experiment over subsets.
+        evaluation: errors by subset.
+        calibration: by subset; None of an experiment with likelihoods, and in results of version 0.1.
+        baselines: errors of predictions that need no learning; None as for `calibration`.
+        probes: by subset; none where there are no labels of contact and pose.
+    """
+
+    likelihoods: tuple[Likelihoods, ...] = ()
+    coherence: Coherence | None = None
+    evaluation: Evaluation
+    calibration: Calibration | None = None
+    baselines: Baselines | None = None
+    probes: tuple[ProbeScores, ...] = ()
+
+
+class SystemResult(Figures):
+    """The figures of one row with one seed, and what they came from.
 
     Attributes:
         quick: fewer epochs, points and draws than the paper.
@@ -79,11 +103,7 @@ class SystemResult(_Record):
         device: in words.
         versions: of what computed it.
         date: when it was finished.
-        parameters: numbers in the weights.
-        likelihoods: none of an experiment over subsets.
-        coherence: None of an experiment over subsets.
-        evaluation: errors by subset.
-        probes: by subset; none where there are no labels of contact and pose.
+        parameters: number of weights.
     """
 
     settings: Settings
@@ -95,24 +115,20 @@ class SystemResult(_Record):
     versions: dict[str, str]
     date: str
     parameters: int
-    likelihoods: tuple[Likelihoods, ...] = ()
-    coherence: Coherence | None = None
-    evaluation: Evaluation
-    probes: tuple[ProbeScores, ...] = ()
 
     @property
-    def system(self) -> str:
-        """Which of the six."""
-        return self.settings.configuration.model.system
+    def row(self) -> str:
+        """The name of the row."""
+        return self.settings.row or self.settings.configuration.model.system
 
     @property
     def seed(self) -> int:
-        """Of the training."""
+        """The seed of the training."""
         return self.settings.configuration.training.seed
 
 
 def read_result(path: Path) -> SystemResult | None:
-    """The result of a file, None where there is none.
+    """Return the result in a file; None if there is no such file.
 
     Raises:
         ReproductionError: the file is damaged.
@@ -126,7 +142,7 @@ def read_result(path: Path) -> SystemResult | None:
 
 
 def write_result(path: Path, result: SystemResult) -> None:
-    """Write it, atomically.
+    """Write a result, atomically.
 
     Raises:
         OSError: it cannot be written.
@@ -155,12 +171,12 @@ class Published(NamedTuple):
 
     @property
     def consistent(self) -> bool | None:
-        """Whether the row keeps log p(x, y) ≤ log p(x) and log p(x | y) ≥ log p(x, y); None where that cannot be told."""
+        """Whether the row keeps log p(x, y) ≤ log p(x) and log p(x | y) ≥ log p(x, y); None where that is unknown."""
         return consistent(self.joint, self.marginal, self.conditional)
 
 
 def consistent(joint: float | None, marginal: float | None, conditional: float | None) -> bool | None:
-    """Whether log p(x, y) ≤ log p(x) and log p(x | y) ≥ log p(x, y), as for every discrete y: log p(y) ≤ 0."""
+    """Return whether log p(x, y) ≤ log p(x) and log p(x | y) ≥ log p(x, y), as for every discrete y (log p(y) ≤ 0)."""
     if joint is None or marginal is None:
         return None
     return joint <= marginal and (conditional is None or conditional >= joint)

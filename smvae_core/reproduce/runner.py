@@ -1,4 +1,4 @@
-"""Runs an experiment: trains each system by the trainer, judges what it learned, and writes the table as it grows."""
+"""Runs an experiment: trains each row, judges what it learned, and writes the report as it grows."""
 
 import platform
 import time
@@ -15,10 +15,11 @@ from smvae_core.checkpoint import Checkpoint, load
 from smvae_core.data.samples import Samples
 from smvae_core.device import Device, torch_device
 from smvae_core.evaluation.held_out import read_logs_to_judge
-from smvae_core.reproduce import bimodal, senses
+from smvae_core.reproduce import bimodal, multimodal
 from smvae_core.reproduce.experiments import EXPERIMENTS, Experiment, Name, ReproductionError, Scale
 from smvae_core.reproduce.report import write_report
-from smvae_core.reproduce.results import Settings, SystemResult, read_result, write_result
+from smvae_core.reproduce.results import Figures, Settings, SystemResult, read_result, write_result
+from smvae_core.reproduce.rows import ROWS
 from smvae_core.training.run import Job, Precision, Run, read_metrics
 from smvae_core.training.train import train
 
@@ -31,29 +32,42 @@ class Request:
         name: of the experiment.
         out: folder for everything that is written.
         command: how it was called.
-        systems: to be compared.
-        seeds: how many, from 0.
-        quick: for a processor, instead of the paper's settings.
+        rows: names of the rows to compare, of `rows.ROWS`.
+        seeds: number of seeds, from 0; None for as many as the scale has.
+        quick: the scale for a processor, instead of the paper's.
         data: folder; None for the experiment's usual place.
-        changes: fields of `Scale` that differ.
+        epochs, test_points, draws: instead of those of the scale; None leaves it as it is.
         skip_bad: go on without files that cannot be used.
     """
 
     name: Name
     out: Path
     command: str
-    systems: Sequence[str]
-    seeds: int
+    rows: Sequence[str]
+    seeds: int | None
     quick: bool
     data: Path | None
-    changes: dict[str, int]
+    epochs: int | None
+    test_points: int | None
+    draws: int | None
     device: Device
     precision: Precision
     skip_bad: bool
 
+    def scale(self, experiment: Experiment) -> Scale:
+        """Return the scale that is asked for."""
+        scale = experiment.quick if self.quick else experiment.paper
+        return replace(
+            scale,
+            epochs=self.epochs or scale.epochs,
+            test_points=self.test_points or scale.test_points,
+            draws=self.draws or scale.draws,
+            seeds=self.seeds or scale.seeds,
+        )
+
 
 def reproduce(request: Request, console: Console) -> Path:
-    """Run it, or what is left of it; the report.
+    """Run the experiment, or the part that is not finished yet, and return the path of its report.
 
     Raises:
         ReproductionError: the data are not there, or `out` holds a run on others.
@@ -62,15 +76,16 @@ def reproduce(request: Request, console: Console) -> Path:
         Interrupted: Ctrl-C, after saving.
     """
     experiment = EXPERIMENTS[request.name]
-    scale = replace(experiment.quick if request.quick else experiment.paper, **request.changes)
+    scale = request.scale(experiment)
     folder, form = experiment.folder(request.data)
     results: list[SystemResult] = []
-    for seed in range(request.seeds):
-        for system in request.systems:
-            console.rule(f"{request.name}: {system}, seed {seed}")
-            configuration = experiment.configuration(system, seed, scale, folder, form)
+    for seed in range(scale.seeds):
+        for name in request.rows:
+            console.rule(f"{request.name}: {name}, seed {seed}")
+            configuration = experiment.configuration(ROWS[name], seed, scale, folder, form)
             settings = Settings(
                 experiment=request.name,
+                row=name,
                 data=str(folder.resolve()),
                 configuration=configuration,
                 test_points=scale.test_points,
@@ -88,7 +103,7 @@ def _result(
     request: Request, experiment: Experiment, scale: Scale, data: Path, settings: Settings, console: Console
 ) -> SystemResult:
     configuration = settings.configuration
-    out = request.out / f"{configuration.model.system}-seed{configuration.training.seed}"
+    out = request.out / f"{settings.row}-seed{configuration.training.seed}"
     found = read_result(out / "result.json")
     if found is not None and found.settings == settings:
         console.print("finished before")
@@ -128,14 +143,14 @@ def _result(
         versions={"smvae": smvae_core.__version__, "torch": torch.__version__, "python": platform.python_version()},
         date=date.today().isoformat(),
         parameters=sum(p.numel() for p in loaded.model.parameters()),
-        **figures,
+        **dict(figures),
     )
     write_result(out / "result.json", result)
     return result
 
 
 def _check_data(run: Run, loaded: Checkpoint, seen: Samples, data: Path) -> None:
-    """A finished run trains no more, whatever the data: those of another copy may have as many samples."""
+    """Raise the error of a finished run that was trained on other data of the same size."""
     means = seen.mean()
     if not all(torch.allclose(means[name], loaded.mean[name].cpu(), atol=1e-4) for name in means):
         raise ReproductionError(
@@ -151,9 +166,9 @@ def _judged(
     out: Path,
     device: torch.device,
     console: Console,
-) -> dict[str, object]:
+) -> Figures:
     if experiment.given is None:
-        return senses.judged(scale, loaded, parts, out)
+        return multimodal.judged(scale, loaded, parts, out)
     return bimodal.judged(experiment.given, scale, loaded, parts, out, device, console)
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from smvae_core import checkpoint
 from smvae_core.calibration import Calibration
 from smvae_core.data.samples import Samples, fitted
-from smvae_core.data.splits import SPLITS
+from smvae_core.data.splits import SPLITS, at_most
 from smvae_core.evaluation.calibration import calibrate
 from smvae_core.evaluation.prediction_errors import evaluate
 from smvae_core.files import write_atomically
@@ -80,6 +80,7 @@ class Session:
         configuration = job.configuration
         split = SPLITS[configuration.data.split]
         training, unseen = split(samples, configuration.data.held_out, configuration.data.seed)
+        training = at_most(training, configuration.data.most)
         model_configuration = configuration.model.model_copy(update={"modalities": fitted(training)})
         self.position = Position(
             command=job.command, configuration=configuration, model=model_configuration, data=_digest(training, unseen)

@@ -102,5 +102,5 @@ def test_a_map_has_a_place_for_each_sample_and_subset(samples):
     found = latent_map(model, samples, subsets, 12)
     assert found.points.shape == (2, 12, 2)
     assert np.isfinite(found.points).all()
-    assert np.array_equal(found.index, np.unique(found.index))
+    assert np.array_equal(found.samples, np.unique(found.samples))
     assert np.array_equal(latent_map(model, samples, subsets, 12).points, found.points)

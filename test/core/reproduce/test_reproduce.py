@@ -8,15 +8,21 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from smvae_core.checkpoint import load
 from smvae_core.cli.commands import app
 from smvae_core.inference.engine import Engine
-from smvae_core.reproduce.experiments import ReproductionError
+from smvae_core.reproduce.experiments import EXPERIMENTS, ReproductionError
+from smvae_core.reproduce.paired import POINTS, differences, read_points, write_points
 from smvae_core.reproduce.results import TABLE_1, SystemResult
+from smvae_core.reproduce.rows import PAPER, ROWS
+from smvae_core.systems.registry import SYSTEMS
+from smvae_core.systems.smvae import PAPER as PAPERS_SETTINGS
 from smvae_core.training.loop import TrainingError
 from smvae_core.training.run import Run, find_runs, read_metrics
 
@@ -25,7 +31,7 @@ from ..made_data import write_faces, write_idx, write_pictures
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
-SMALLEST = ("--quick", "--epochs", "1", "--test-points", "6", "--draws", "2", "--device", "cpu")
+SMALLEST = ("--quick", "--epochs", "1", "--test-points", "6", "--draws", "2", "--device", "cpu", "--seeds", "1")
 
 
 def command(name: str, data: Path, out: Path, *more: str) -> list[str]:
@@ -50,7 +56,7 @@ def reproduce(name: str, data: Path, out: Path, *systems: str) -> list[SystemRes
 
 @pytest.fixture(scope="module")
 def mnist(tmp_path_factory) -> tuple[Path, Path, list[SystemResult]]:
-    """All six systems on MNIST's files."""
+    """All rows on MNIST's files."""
     folder = tmp_path_factory.mktemp("mnist")
     data, out = write_idx(folder / "data"), folder / "out"
     done = subprocess.run(smvae(*command("mnist", data, out)), env=ENVIRONMENT, capture_output=True, text=True)
@@ -58,9 +64,11 @@ def mnist(tmp_path_factory) -> tuple[Path, Path, list[SystemResult]]:
     return data, out, results_of(out)
 
 
-def test_all_six_systems_are_trained_judged_and_set_beside_the_published_rows(mnist):
+def test_all_rows_are_trained_judged_and_set_beside_the_published_ones(mnist):
     _, out, results = mnist
-    assert [r.system for r in results] == ["smvae", "mvae", "mmvae", "mopoe", "jmvae", "crmvae"]
+    assert [r.row for r in results] == [*SYSTEMS, "smvae-paper", "smvae-pull"]
+    trainings = {r.settings.configuration.training.model_dump_json(exclude={"seed"}) for r in results}
+    assert len(trainings) == 1, "the same learning rate, batches and epochs for all"
     for result in results:
         assert result.quick
         assert [row.given for row in result.likelihoods] == ["x,y", "x"]
@@ -73,15 +81,15 @@ def test_all_six_systems_are_trained_judged_and_set_beside_the_published_rows(mn
     assert "1 epochs instead of 200" in text
     for row in TABLE_1["mnist"]:
         assert f"*{row.system}, published*" in text
-    pictures = [out / f"{r.system}-seed0" / name for r in results for name in ("latent.png", "conditional.png")]
+    pictures = [out / f"{r.row}-seed0" / name for r in results for name in ("latent.png", "conditional.png")]
     assert all(path.stat().st_size > 1000 for path in pictures)
 
 
 def test_what_was_trained_is_a_run_with_a_checkpoint_that_the_engine_takes(mnist):
     _, out, results = mnist
-    assert {summary.name for summary in find_runs(out).runs} == {f"{r.system}-seed0" for r in results}
+    assert {summary.name for summary in find_runs(out).runs} == {f"{r.row}-seed0" for r in results}
     for result in results:
-        path = Run(out / f"{result.system}-seed0").last
+        path = Run(out / f"{result.row}-seed0").last
         assert load(path).metadata.training.configuration == result.settings.configuration
         engine = Engine(load(path), device="cpu")
         assert [modality.name for modality in engine.modalities] == ["image", "label"]
@@ -174,13 +182,22 @@ def test_five_looks_of_pictures_over_all_their_subsets(tmp_path):
     assert (tmp_path / "out" / "smvae-seed0" / "from_each.png").stat().st_size > 1000
 
 
-def test_the_senses_of_logs_with_probes_of_the_latent(shared_logs, tmp_path):
+def test_the_modalities_of_logs_with_probes_of_the_latent_calibration_and_baselines(shared_logs, tmp_path):
     result = reproduce("vision-touch", shared_logs, tmp_path / "out", "crmvae")[0]
     assert len(result.evaluation.subsets) == len(result.probes) == 15
-    assert "contact accuracy, from | crmvae" in (tmp_path / "out" / "README.md").read_text()
+    assert result.calibration is not None and len(result.calibration.subsets) == 15
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "contact accuracy, from | crmvae" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("| *as a step before*"))
+    assert result.baselines is not None
+    before = [result.baselines.previous[name] / result.baselines.mean[name] for name in result.baselines.mean]
+    assert f"| {sum(before) / len(before):.3f} |" in line
+    assert "| row | NMSE from everything | over all subsets | z² | inside 90 % | KL, nats | active dimensions |" in text
+    drawn = {path.stem for path in (tmp_path / "out" / "crmvae-seed0").glob("*.png")}
+    assert {"from_one", "consecutive", "reliability"} <= drawn, "Fig. 6 (a), Fig. 7 (b)"
 
 
-def test_logs_of_which_none_has_every_sense(tmp_path):
+def test_logs_of_which_none_has_every_modality(tmp_path):
     logs = tmp_path / "logs"
     logs.mkdir()
     for trajectory in range(4):
@@ -194,7 +211,10 @@ def test_logs_of_which_none_has_every_sense(tmp_path):
 def test_every_picture_of_the_report_is_there(mnist, tmp_path):
     reproduce("vision", write_pictures(tmp_path / "data", 12), tmp_path / "vision", "smvae")
     both = {"latent", "predictions"}
-    for out, names in ((mnist[1], both | {"conditional"}), (tmp_path / "vision", both | {"from_each", "subsets"})):
+    for out, names in (
+        (mnist[1], both | {"conditional"}),
+        (tmp_path / "vision", both | {"from_each", "from_one", "subsets"}),
+    ):
         linked = re.findall(r"\]\(([^)]+\.png)\)", (out / "README.md").read_text())
         assert {Path(path).stem for path in linked} == names
         assert all((out / path).is_file() for path in linked)
@@ -221,3 +241,52 @@ def test_the_published_rows_of_smvae_break_the_inequalities_and_are_said_to():
     for rows in TABLE_1.values():
         assert [row.consistent for row in rows if row.system == "smvae"] == [False, False]
         assert all(row.consistent in (True, None) for row in rows if row.system in ("jmvae", "mvae", "vae"))
+
+
+def test_the_rows_of_smvae_have_the_objective_of_their_papers():
+    assert {key: getattr(PAPERS_SETTINGS, key) for key in PAPER} == PAPER
+    assert ROWS["smvae-pull"].objective == PAPER | {"pull": 0.1}
+    assert ROWS["mvae"].objective["random_subsets"] >= 1
+
+
+def test_the_table_has_differences_that_are_paired_by_test_point(mnist):
+    _, out, results = mnist
+    one, other = (read_points(out / f"{name}-seed0" / POINTS) for name in ("smvae", "jmvae"))
+    assert one is not None and other is not None
+    # The row with both in the importance distribution has the means of the same points.
+    assert results[0].likelihoods[0].joint.mean == pytest.approx(one["joint"].mean(), rel=1e-5)
+    difference = other["joint"] - one["joint"]
+    expected = f"{difference.mean():+.2f} ± {difference.std(ddof=1) / len(difference) ** 0.5:.2f}"
+    text = (out / "README.md").read_text()
+    assert f"| jmvae | {expected} |" in text and "Difference to smvae in nats, paired by test point" in text
+    stored = json.loads((out / "results.json").read_text())["differences"]
+    assert {row["row"] for row in stored} == {r.row for r in results} - {"smvae"}
+
+
+def test_paired_differences_against_numbers_by_hand(tmp_path):
+    random = np.random.default_rng(0)
+    truth = {name: random.normal(-230, 40, 500) for name in ("joint", "marginal", "conditional")}
+    noise = {seed: random.normal(0, 0.5, 500) for seed in (0, 1)}
+    for seed in (0, 1):
+        write_points(tmp_path / f"a{seed}.npz", truth)
+        write_points(tmp_path / f"b{seed}.npz", {name: x - 2.0 + noise[seed] + seed for name, x in truth.items()})
+    found = {row: {seed: read_points(tmp_path / f"{row}{seed}.npz") for seed in (0, 1)} for row in "ab"}
+    (one,) = differences(found)
+    mean = -1.5 + (noise[0] + noise[1]) / 2
+    assert (one.row, one.reference, one.seeds, one.points) == ("b", "a", 2, 500)
+    assert one.mean["joint"] == pytest.approx(mean.mean(), abs=1e-4)
+    # Unpaired, the standard error would be 40 / sqrt(500): a hundred times as much.
+    assert one.error["joint"] == pytest.approx(mean.std(ddof=1) / 500**0.5, rel=1e-3)
+    assert one.spread["joint"] == pytest.approx(np.std([noise[0].mean(), noise[1].mean() + 1], ddof=1), abs=1e-4)
+    assert differences({"a": found["a"]}) == []
+
+
+def test_training_on_at_most_so_many_images(tmp_path):
+    data, out = write_idx(tmp_path / "data"), tmp_path / "out"
+    limited = replace(EXPERIMENTS["mnist"].quick, images=20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(EXPERIMENTS, "mnist", replace(EXPERIMENTS["mnist"], quick=limited))
+        (result,) = reproduce("mnist", data, out, "smvae-paper")
+        assert ": 20 samples trained on" in result.data
+        assert result.settings.configuration.objective.reconstruct == "observed"
+        assert reproduce("mnist", data, out, "smvae-paper") == [result]
