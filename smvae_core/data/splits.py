@@ -11,6 +11,7 @@ def at_most(samples: Samples, most: int | None) -> Samples:
     """Return at most `most` samples, evenly spaced; all if it is None."""
     return samples if most is None else samples.select(evenly(len(samples), most))
 
+
 # Blocks that a trajectory is cut into, and the steps between a held-out block and training, as a fraction of the
 # trajectory: neighbours in time are nearly the same.
 _BLOCKS, _MARGIN = 10, 0.01
