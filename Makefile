@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -e -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo live test lint docs bench clean distclean
+.PHONY: help setup build demo live test lint docs bench bench-gpu clean distclean
 
 # The Python that .venv is made from, as in: make PYTHON=python3.12 demo
 PYTHON ?= python3
@@ -20,7 +20,7 @@ demo live test: export FASTDDS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds
 test: export OMP_NUM_THREADS ?= 1
 
 help: ## List the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: ## Make .venv: ROS 2 (the sourced one, else Jazzy from PyPI), PyTorch and the rest
 	@environment/check.sh --install $(PYTHON)
@@ -45,6 +45,10 @@ lint: setup ## Check format, style and types: ruff and mypy, as pyproject.toml s
 
 docs: setup ## Build the documentation into site/; a dead link or a broken reference fails
 	@. .venv/ros-env.sh && NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
+# From the sources, without ROS, a build or the network: with the Python of .venv, or another that has torch with CUDA.
+bench-gpu: ## Check and measure on a GPU, about nine minutes; a part: make bench-gpu GPU="--device cuda:1 --part memory"
+	@PYTHONPATH="$(CURDIR)" $(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON)) -m benchmarks.gpu $(GPU)
 
 bench: build ## Run the benchmarks, on a quiet machine; each writes its section of benchmarks/RESULTS.md
 	@. .venv/ros-env.sh && cd install && PYTHONPATH="$$PYTHONPATH:$(CURDIR)" python -m benchmarks.run $(BENCHMARKS)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -31,3 +33,41 @@ def test_each_benchmark_writes_its_section_and_no_other(tmp_path):
     assert all(
         f"| {system}, against once |" in text for system in ("smvae", "mvae", "mmvae", "mopoe", "jmvae", "crmvae")
     )
+
+
+@pytest.mark.parametrize(
+    "part", ["device", "tests", "agreement", "memory", "failures", "waiting", "engine", "training", "resume"]
+)
+def test_each_part_of_the_measurement_on_a_gpu_runs_on_a_processor(part, tmp_path):
+    results = tmp_path / "RESULTS.md"
+    results.write_text("# Results\n\n## Other\n\nkept\n")
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu",
+        "--device",
+        "cpu",
+        "--quick",
+        "--part",
+        part,
+        "--results",
+        results,
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = results.read_text()
+    assert "kept" in text and text.count("## GPU, cpu\n") == 1
+    assert f"| {part} |" in text and "Every statement that was tried holds." in text
+
+
+def test_a_part_that_fails_is_a_verdict_and_leaves_the_others_alone(tmp_path):
+    results = tmp_path / "RESULTS.md"
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cuda:7", "--quick", "--results", results]
+    command += ["--part", "agreement", "--part", "device"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    text = results.read_text()
+    assert "| agreement | agreement: runs to its end | exit code 1: " in text and "'cuda:7' was asked for" in text
+    assert "| device | a kernel runs on the device |" in text and "**Does not hold:**" in text
