@@ -1,4 +1,7 @@
-"""Samples a second out of the cache, against opening the HDF5 file for each item as the public loaders do."""
+"""Samples a second out of the cache, against opening the HDF5 file for each item as the public loaders do.
+
+Beside it, LeRobot data sets: decoding into the cache, and pictures out of it.
+"""
 
 import argparse
 import statistics
@@ -12,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.lerobot_decoding import measure as measure_lerobot
 from benchmarks.report import RESULTS, Goal, report
 from benchmarks.synthetic_logs import STEPS, write_logs
 from smvae_core.data.cache import cache_folder, cached_samples
@@ -75,6 +79,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--folder", type=Path, help="where the synthetic logs are, or go; default a temporary one")
+    parser.add_argument("--frames", type=int, default=300, help="frames of each made LeRobot episode")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # gathering is bound by memory; the other core is the model's
     with tempfile.TemporaryDirectory() as temporary:
@@ -88,20 +93,21 @@ def main() -> None:
         for _ in range(arguments.rounds):
             public += _public(paths, 1, 12)
             cached += _cached(Loader(samples, torch.device("cpu")), 1, 300)
-    slow, fast = statistics.median(public), statistics.median(cached)
-    report(
-        "Loader",
-        f"python -m benchmarks.loader --files {len(paths)}",
-        f"{len(samples)} samples of {len(paths)} synthetic files of full size, in random order, batches of "
-        f"{_BATCH} in model units, by one thread. Against it the public loaders' way: a torch DataLoader of two "
-        f"workers whose items open the file ({slow:.0f} samples/s; it does not even resize). Everything in the page "
-        f"cache, medians of {arguments.rounds} alternating rounds after a warm-up.",
-        [
-            Goal("samples/s from the cache", f"{fast:,.0f}", "≥ 30,000", fast >= 30_000),
-            Goal("against a file opened for each item", f"{fast / slow:.0f}×", "≥ 50×", fast / slow >= 50),
-        ],
-        arguments.results,
-    )
+        slow, fast = statistics.median(public), statistics.median(cached)
+        report(
+            "Loader",
+            f"python -m benchmarks.loader --files {len(paths)}",
+            f"{len(samples)} samples of {len(paths)} synthetic files of full size, in random order, batches of "
+            f"{_BATCH} in model units, by one thread. Against it the public loaders' way: a torch DataLoader of two "
+            f"workers whose items open the file ({slow:.0f} samples/s; it does not even resize). Everything in the "
+            f"page cache, medians of {arguments.rounds} alternating rounds after a warm-up.",
+            [
+                Goal("samples/s from the cache", f"{fast:,.0f}", "≥ 30,000", fast >= 30_000),
+                Goal("against a file opened for each item", f"{fast / slow:.0f}×", "≥ 50×", fast / slow >= 50),
+            ],
+            arguments.results,
+        )
+        measure_lerobot(arguments.frames, arguments.rounds, arguments.results, samples)
 
 
 if __name__ == "__main__":

@@ -243,7 +243,8 @@ def evaluate(
     if found.calibration is not None:
         console.print(tables.calibration_table(found.calibration))
     console.print(tables.baseline_table(found))
-    console.print(tables.probe_table(found))
+    probes = tables.probe_table(found)
+    console.print("no probes: the data have no labels of contact and pose" if probes is None else probes)
     console.print(tables.robustness_table(found))
     if out is not None:
         with writing_to(out):

@@ -59,18 +59,33 @@ def calibration_table(calibration: Calibration) -> Table:
     return table
 
 
-def probe_table(judgement: Judgement) -> Table:
-    """Return the probes of the latent by subset, and the trivial baselines."""
-    table = Table("probe of the latent of", "contact accuracy", "next-pose MSE × 1e-4", "next-position MSE, mm²")
-    for row in judgement.probes:
-        table.add_row(" + ".join(row.subset), _percent(row.contact_accuracy), _e4(row.pose_mse), _mm2(row.position_mse))
+def probe_table(judgement: Judgement) -> Table | None:
+    """Return the probes of the latent by subset, and the trivial baselines, for the labels that the data have.
+
+    Returns:
+        None for data without labels.
+    """
     baselines = judgement.baselines
-    table.add_section()
-    for label, contact, pose, position in (
-        ("always the same answer", baselines.contact_majority, baselines.pose_mean, baselines.position_mean),
-        ("as a step before", baselines.contact_previous, baselines.pose_previous, baselines.position_previous),
-    ):
-        table.add_row(label, _percent(contact), _e4(pose), _mm2(position))
+    rows = [
+        (" + ".join(p.subset), (_percent(p.contact_accuracy), _e4(p.pose_mse), _mm2(p.position_mse)))
+        for p in judgement.probes
+    ]
+    trivial = [
+        (label, (_percent(contact), _e4(pose), _mm2(position)))
+        for label, contact, pose, position in (
+            ("always the same answer", baselines.contact_majority, baselines.pose_mean, baselines.position_mean),
+            ("as a step before", baselines.contact_previous, baselines.pose_previous, baselines.position_previous),
+        )
+    ]
+    heads = ("contact accuracy", "next-pose MSE × 1e-4", "next-position MSE, mm²")
+    known = [n for n in range(len(heads)) if any(figures[n] != "–" for _, figures in (*rows, *trivial))]
+    if not known:
+        return None
+    table = Table("probe of the latent of", *(heads[n] for n in known))
+    for part in (rows, trivial):
+        for label, figures in part:
+            table.add_row(label, *(figures[n] for n in known))
+        table.add_section()
     return table
 
 

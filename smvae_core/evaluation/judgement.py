@@ -148,6 +148,8 @@ def picture(judgement: Judgement, folder: Path) -> None:
 
 
 def _parts(samples: Samples) -> tuple[Samples | None, Samples]:
+    if len(samples.held) < 2:
+        return None, samples
     try:
         return split_by_trajectory(samples, 0.3, seed=0)
     except LogError:

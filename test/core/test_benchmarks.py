@@ -21,13 +21,13 @@ def test_each_benchmark_writes_its_section_and_no_other(tmp_path):
     results = tmp_path / "RESULTS.md"
     results.write_text("# Results\n\n## Loader\n\nold\n\n## Other\n\nkept\n")
     measure("caching", results, "--files", 2, "--folder", tmp_path / "logs")
-    measure("loader", results, "--files", 30, "--folder", tmp_path / "logs")
+    measure("loader", results, "--files", 30, "--folder", tmp_path / "logs", "--frames", 12)
     measure("training", results, "--size", "tiny")
     measure("systems", results, "--size", "tiny")
     measure("likelihood", results, "--size", "tiny", "--points", 3, "--share", 0.002)
     text = results.read_text()
     assert "old" not in text and "kept" in text
-    for title in ("Loader", "Caching", "Training, cpu", "Systems, cpu", "Likelihood, cpu"):
+    for title in ("Loader", "LeRobot", "Caching", "Training, cpu", "Systems, cpu", "Likelihood, cpu"):
         assert text.count(f"## {title}\n") == 1
     assert "samples/s from the cache" in text and "against the plain loop" in text
     assert all(

@@ -1,11 +1,13 @@
 """What is said of a model: likelihoods, probes, robustness, baselines, on samples some of which lack a sense."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from smvae_core.checkpoint import Checkpoint, Metadata
-from smvae_core.cli.tables import baseline_table, robustness_table
+from smvae_core.cli.tables import baseline_table, probe_table, robustness_table
 from smvae_core.data.cache import cache_folder, cached_samples
 from smvae_core.data.formats.vision_touch import find_trajectories
 from smvae_core.data.samples import Samples, fitted, read_samples
@@ -167,3 +169,14 @@ def test_one_trajectory_is_judged_without_probes(loaded, samples):
     found = judge(loaded, alone, None, ("a", "b"), 5, 1)
     assert found.probes == () and found.robustness[0].contact_accuracy is None
     assert found.evaluation.samples == 5
+
+
+def test_the_table_of_probes_has_only_labels_that_the_data_have(loaded, samples):
+    judged = judge(loaded, samples, None, ("a", "b"), 5, 1)
+    table = probe_table(judged)
+    assert table is not None and len(table.columns) == 4
+    unknown = {"contact": np.full_like(samples.contact, np.nan), "pose": np.full_like(samples.pose, np.nan)}
+    without_contact = replace(samples, contact=unknown["contact"])
+    table = probe_table(judge(loaded, without_contact, None, ("a", "b"), 5, 1))
+    assert table is not None and "contact accuracy" not in [column.header for column in table.columns]
+    assert probe_table(judge(loaded, replace(samples, **unknown), None, ("a", "b"), 5, 1)) is None
