@@ -138,7 +138,7 @@ def test_a_trained_run_is_judged_and_described(run, shared_logs, tmp_path):
         "depth, missing",
     ):
         assert words in judged.stdout
-    assert "looks like what the model was trained on; --held-out" in judged.stdout
+    assert "looks like the training data of the model; --held-out" in judged.stdout
     told = smvae("info", run)
     assert told.returncode == 0 and "smvae train" in told.stdout and "3×64×64" in told.stdout
     assert "calibration: z²" in told.stdout and "later half of the same trajectory" in " ".join(told.stdout.split())
