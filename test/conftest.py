@@ -1,7 +1,79 @@
-"""Settings of all tests."""
+"""Settings of all tests: no deadline, no shared memory left behind, and a list of the tests that did not run."""
 
+import fcntl
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from _pytest.terminal import TerminalReporter
 from hypothesis import settings
 
 # No deadline: on a busy machine any example may take longer than the 200 ms that hypothesis allows by default.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked `rendering` on a machine that cannot draw off-screen."""
+    marked = [item for item in items if item.get_closest_marker("rendering")]
+    if marked and (problem := drawing_problem()):
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=problem))
+
+
+@cache
+def drawing_problem() -> str:
+    """Return why MuJoCo cannot draw off-screen, with the line that changes it; empty if it can."""
+    probe = "import mujoco; context = mujoco.GLContext(8, 8); context.make_current()"
+    environment = {"MUJOCO_GL": "egl"} | os.environ
+    done = subprocess.run([sys.executable, "-c", probe], env=environment, capture_output=True, check=False)
+    if done.returncode == 0:
+        return ""
+    return "MuJoCo cannot draw off-screen: sudo apt-get install -y libegl1 libopengl0 libgl1-mesa-dri"
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """List the tests that did not run by reason, which names the line that changes it."""
+    by_reason: dict[str, set[str]] = defaultdict(set)
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        by_reason[reason.removeprefix("Skipped: ")].add(report.nodeid)
+    if by_reason:
+        terminalreporter.section("tests that did not run")
+    for reason, tests in sorted(by_reason.items()):
+        terminalreporter.line(reason)
+        for test in sorted(tests):
+            terminalreporter.line(f"  {test}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_shared_memory_is_left() -> Iterator[None]:
+    """Remove the segments of Fast DDS that processes of this session left, such as those of killed nodes."""
+    before = set(SHARED_MEMORY.glob("fastrtps_*_el"))
+    yield
+    remove_unused_segments(path for path in SHARED_MEMORY.glob("fastrtps_*_el") if path not in before)
+
+
+def remove_unused_segments(locks: Iterable[Path]) -> None:
+    """Remove each segment whose lock file no living process holds, as `fastdds shm clean` does.
+
+    Args:
+        locks: lock files, `fastrtps_<name>_el` beside the segment `fastrtps_<name>`.
+    """
+    for lock in locks:
+        try:
+            with lock.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        segment = lock.with_name(re.sub("_el$", "", lock.name))
+        for path in (segment, lock, lock.with_name(f"sem.{segment.name}_mutex")):
+            path.unlink(missing_ok=True)

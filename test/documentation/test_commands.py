@@ -9,6 +9,7 @@ import shlex
 import subprocess
 from itertools import dropwhile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,7 +56,14 @@ def numbers(name: str) -> Modality:
     return Modality(name=name, source=name, preprocessing=Vector(size=3), network="vector", likelihood="categorical")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(c[0] == "smvae" for c in commands(page))])
+def pages_of_smvae() -> list[Any]:
+    """Return the pages with commands of smvae; those that simulate need off-screen drawing."""
+    used = {page: [words[1] for words in commands(page) if words[0] == "smvae"] for page in PAGES}
+    marks = {page: [pytest.mark.rendering] if "simulate" in names else [] for page, names in used.items()}
+    return [pytest.param(page, marks=marks[page]) for page, names in used.items() if names]
+
+
+@pytest.mark.parametrize("page", pages_of_smvae())
 def test_the_commands_of_a_page_run_one_after_the_other(page: str, tmp_path: Path) -> None:
     for name in ("config", "recordings"):
         (tmp_path / name).symlink_to(ROOT / name)

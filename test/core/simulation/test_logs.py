@@ -15,6 +15,8 @@ from smvae_core.simulation.scene import SceneLook, scene_xml
 from smvae_core.simulation.simulate import SimulationError, simulate
 from smvae_core.simulation.world import PegWorld
 
+pytestmark = pytest.mark.rendering
+
 SCHEMA = {
     "image": ((128, 128, 3), np.uint8),
     "depth_data": ((128, 128, 1), np.float32),

@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from smvae_core.simulation.simulate import SimulationError, simulate
 
+pytestmark = pytest.mark.rendering
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start jobs in the background deaf to it
     out, trajectories, workers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])

@@ -8,6 +8,8 @@ from smvae_core.simulation.scene import SceneLook
 from smvae_core.simulation.shapes import BOX_HEIGHT, HOLE_DEPTH, PEGS
 from smvae_core.simulation.world import PegWorld
 
+pytestmark = pytest.mark.rendering
+
 DOWN, UP, STILL = np.array([0, 0, -0.003, 0]), np.array([0, 0, 0.005, 0]), np.zeros(4)
 LOOK = SceneLook()
 

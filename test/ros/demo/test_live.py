@@ -17,6 +17,8 @@ from smvae_ros.simulated_robot.faults import IMAGE_FAULTS, NUMBER_FAULTS
 
 from ..robot import own_domain
 
+pytestmark = pytest.mark.rendering
+
 PATIENCE_S = 240.0
 
 

@@ -45,7 +45,7 @@ def browser() -> Iterator[Browser]:
         machines = (path for name in BROWSERS if (path := which(name)) and not path.startswith("/snap/"))
         found = None if own.exists() else next(machines, None)
         if not found and not own.exists():
-            pytest.skip("no browser (Chromium or Chrome): environment/check.sh --rendering names what installs one")
+            pytest.skip("no browser (Chromium or Chrome); the line that installs one: environment/check.sh --rendering")
         # Chromium's sandbox does not work for root in a container. The only pages are those of the tests.
         yield (running := driver.chromium.launch(executable_path=found, args=["--no-sandbox"]))
         running.close()

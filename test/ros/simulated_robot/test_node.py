@@ -31,6 +31,8 @@ from smvae_ros.simulated_robot.node import TOPICS
 
 from ..robot import FusionProcess, own_domain
 
+pytestmark = pytest.mark.rendering
+
 PATIENCE_S = 60.0
 
 

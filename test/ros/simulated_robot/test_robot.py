@@ -9,6 +9,8 @@ import pytest
 
 from smvae_ros.simulated_robot.robot import LATE_NS, WRONG_STAMP_NS, CommandError, Sample, SimulatedRobot
 
+pytestmark = pytest.mark.rendering
+
 PATIENCE_S = 60.0
 
 
