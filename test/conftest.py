@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 SHARED_MEMORY = Path("/dev/shm")
+
+if int(pytest.__version__.split(".")[0]) < 8:
+    # Relative imports of tests need the package `test` of this folder; older versions of pytest find Python's own.
+    _spec = spec_from_file_location("test", str(Path(__file__).with_name("__init__.py")))
+    assert _spec and _spec.loader
+    sys.modules["test"] = module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules["test"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

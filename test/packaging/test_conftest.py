@@ -48,6 +48,7 @@ def test_that_kills_a_node():
 
 
 def test_a_session_lists_what_did_not_run_and_leaves_no_segments(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "__init__.py").touch()
     (tmp_path / "test_sample.py").write_text(TESTS)
     (tmp_path / "conftest.py").symlink_to(root / "test" / "conftest.py")
     before = unused_segments()
