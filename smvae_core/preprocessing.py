@@ -28,7 +28,7 @@ class PreprocessingError(SMVAEError):
 
 
 class _Record(BaseModel):
-    """What all kinds have in common.
+    """The base of all kinds of preprocessing.
 
     Attributes:
         min_valid: default of `Modality.min_valid`.

@@ -73,7 +73,7 @@ class Settings(_Record):
 
 
 class Figures(_Record):
-    """What was found out about one trained model.
+    """The figures of one trained model.
 
     Attributes:
         likelihoods: none of an experiment over subsets.

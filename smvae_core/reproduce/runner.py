@@ -26,7 +26,7 @@ from smvae_core.training.train import train
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for.
+    """The arguments of one call of `smvae reproduce`.
 
     Attributes:
         name: of the experiment.

@@ -1,4 +1,4 @@
-"""What is said of a model: likelihoods, probes, robustness, baselines, on samples some of which lack a sense."""
+"""Figures of a model: likelihoods, probes, robustness, baselines, on samples some of which lack a modality."""
 
 from dataclasses import replace
 
