@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from smvae_core import checkpoint
 from smvae_core.checkpoint import CheckpointError
 from smvae_core.configuration import Configuration, changed
+from smvae_core.data.corruption import KINDS
 from smvae_core.data.formats.protocol import LogError
 from smvae_core.files import FolderError, writable
 from smvae_core.model.networks import NetworkError
@@ -331,3 +332,14 @@ def test_half_precision_trains_and_says_finite_numbers(shared_logs, tmp_path):
     run = fit(shared_logs, tmp_path / "run", changed(TINY, {"training": {"epochs": 1}}), precision="bf16-mixed")
     assert np.isfinite(figures(run)[-1]["training"]["loss"])
     assert all(tensor.dtype != torch.bfloat16 for tensor in load_file(run.best).values())
+
+
+def test_corruption_trains_reproducibly_and_otherwise_than_without(shared_logs, tmp_path):
+    kinds = {kind: 0.1 for kind in KINDS}
+    corrupted = changed(TINY, {"corruption": {"images": kinds, "numbers": kinds}, "training": {"epochs": 1}})
+    clean = changed(TINY, {"training": {"epochs": 1}})
+    runs = [fit(shared_logs, tmp_path / name, c) for name, c in (("a", corrupted), ("b", corrupted), ("c", clean))]
+    first, again, without = (checkpoint.load(run.last) for run in runs)
+    assert first.metadata.training.configuration.corruption == corrupted.corruption
+    weights = [torch.cat([p.flatten() for p in x.model.parameters()]) for x in (first, again, without)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
