@@ -54,8 +54,7 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "device",
                 default_value="",
-                choices=["", "auto", "cpu", "cuda"],
-                description="Where the model runs. Empty: what params_file says, by default a GPU where there is one.",
+                description="Where the model runs: auto, cpu, cuda or cuda:N. Empty: what params_file says.",
             ),
             *(
                 DeclareLaunchArgument(
@@ -171,15 +170,18 @@ def _start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def _rviz(value: dict[str, str]) -> Node:
-    namespace = f"/{value['namespace'].strip('/')}".rstrip("/")
-    inputs = {name: value[f"{name}_topic"] or topic for name, topic in TOPICS.items()}
-    remappings = [
-        (f"/{TOPICS[name]}", topic if topic.startswith("/") else f"{namespace}/{topic}")
-        for name, topic in inputs.items()
-    ]
-    remappings += [(f"/fusion/{output}", f"{namespace}/{value['name']}/{output}") for output in RVIZ_OUTPUTS]
     config = PathJoinSubstitution([FindPackageShare("smvae_ros"), "config", "fusion.rviz"])
-    return Node(package="rviz2", executable="rviz2", arguments=["-d", config], remappings=remappings)
+    return Node(package="rviz2", executable="rviz2", arguments=["-d", config], remappings=rviz_remappings(value))
+
+
+def rviz_remappings(value: dict[str, str]) -> list[tuple[str, str]]:
+    """Return the remappings from the topics in fusion.rviz to those of the node, by the launch arguments."""
+    namespace = f"/{value['namespace'].strip('/')}".rstrip("/")
+    inputs = {topic: value[f"{name}_topic"] or topic for name, topic in TOPICS.items()}
+    remappings = [
+        (f"/{topic}", given if given.startswith("/") else f"{namespace}/{given}") for topic, given in inputs.items()
+    ]
+    return remappings + [(f"/fusion/{output}", f"{namespace}/{value['name']}/{output}") for output in RVIZ_OUTPUTS]
 
 
 def _end(event: ProcessExited, context: LaunchContext) -> Shutdown | None:

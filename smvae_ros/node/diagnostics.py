@@ -21,7 +21,7 @@ class ModalityReport:
         name: the modality.
         topic: fully resolved.
         enabled: whether the modality may be in sets.
-        alive: whether a sample arrived within the modality's timeout.
+        alive: whether a sample that sets can use arrived within the modality's timeout.
         rate: messages per second.
         age: seconds since the last message arrived; -1 before the first.
         share: the part of the period's sets that the modality was in, 0 to 1.
@@ -62,7 +62,7 @@ class ModalityReport:
         why = f": {self.unheard}" if self.unheard else ""
         if self.received == 0:
             return STALE, f"no message on {self.topic} yet{why}"
-        if not self.alive and not self.problem:
+        if not self.alive and not self.rate and not self.problem:
             return STALE, f"no message on {self.topic} for {self.age:.1f} s{why}"
         if self.bad and self.share == 0.0:
             return ERROR, f"no usable message on {self.topic}: {self.reason}"
@@ -70,6 +70,8 @@ class ModalityReport:
             return WARN, f"{self.bad} messages on {self.topic} could not be used: {self.reason}"
         if self.problem:
             return (WARN if self.share else ERROR), f"{self.topic}: {self.problem}"
+        if self.share == 0.0:
+            return WARN, f"{self.rate:.1f} Hz, but in no set of the last second"
         return OK, f"{self.rate:.1f} Hz"
 
     def values(self) -> dict[str, object]:

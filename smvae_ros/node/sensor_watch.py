@@ -155,12 +155,20 @@ def _why_unused(subscriptions: Subscriptions, name: str) -> str:
         return f"it takes {stream.least} samples (least) without a silence of {stream.timeout:g} s (timeout)"
     if name == reference or not (subscriptions.stamps_ns.get(name) and subscriptions.stamps_ns.get(reference)):
         return f"no stamp lies within {stream.tolerance:g} s (tolerance) of a set's"
-    ahead_s = stream.offset - settings.streams[reference].offset
-    for one, sign in ((name, 1), (reference, -1)):
-        ahead_s += sign * (subscriptions.stamps_ns[one] - subscriptions.arrived_ns[one]) / 1e9
+    lag_s, reference_lag_s = (
+        (subscriptions.arrived_ns[one] - subscriptions.stamps_ns[one]) / 1e9 - settings.streams[one].offset
+        for one in (name, reference)
+    )
+    if lag_s > reference_lag_s + settings.max_wait:
+        # A late message and a slow clock look the same from here; the sentence names both.
+        return (
+            f"messages arrive {span(lag_s)} after their stamps, {span(lag_s - reference_lag_s)} later than those of "
+            f"{reference}, and sets wait {settings.max_wait:g} s (max_wait): the driver is slow, or its clock is behind"
+        )
+    apart_s = abs(lag_s - reference_lag_s)
     return (
-        f"stamps are {span(abs(ahead_s))} {'ahead of' if ahead_s > 0 else 'behind'} those of {reference}, "
-        f"with a tolerance of {stream.tolerance:g} s"
+        f"stamps are {span(apart_s)} {'ahead of' if lag_s < reference_lag_s else 'behind'} those of {reference}, "
+        f"with a tolerance of {stream.tolerance:g} s: the clocks differ"
     )
 
 

@@ -1,9 +1,13 @@
 """The launch files, launched. They need launch, which ROS 2 brings and PyPI does not."""
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
@@ -79,6 +83,16 @@ def with_a_bag(domain: int, checkpoint: Path, bag: Path) -> LaunchDescription:
     return launched(checkpoint=checkpoint, bag=bag, namespace="robot1", bag_arguments="--loop")
 
 
+@launch_pytest.fixture
+def with_other_names(domain: int, checkpoint: Path) -> LaunchDescription:
+    return launched(checkpoint=checkpoint, name="eyes", rgb_topic="/cam/color", force_topic="ft", autostart="false")
+
+
+@launch_pytest.fixture
+def that_respawns(domain: int, checkpoint: Path) -> LaunchDescription:
+    return launched(checkpoint=checkpoint, respawn="true")
+
+
 @pytest.fixture
 def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a `ros2` that plays nothing writes its arguments, one a line."""
@@ -121,6 +135,53 @@ def test_a_namespace_moves_the_node_and_its_topics(domain: int) -> None:
         assert robot.get("device") == "cpu"
     finally:
         robot.close()
+
+
+@pytest.mark.launch(fixture=with_other_names)
+def test_name_topics_and_autostart_are_arguments(domain: int) -> None:
+    robot = Robot(domain, fusion="/eyes")
+    try:
+        assert robot.state() == "unconfigured"
+        assert robot.change("configure") and robot.change("activate")
+        assert robot.get("streams.rgb.topic") == "/cam/color"
+        assert robot.get("streams.force.topic") == "ft"
+        assert robot.get("streams.depth.topic") == "depth/image"
+        robot.wait(lambda: robot.node.count_subscribers("/cam/color"), "the node to subscribe")
+    finally:
+        robot.close()
+
+
+def fusion_processes() -> set[int]:
+    """Return the ids of the fusion nodes that this process has started."""
+    found = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"fusion_node" in (status.parent / "cmdline").read_bytes():
+                found.add(int(status.parent.name))
+    return found
+
+
+@pytest.mark.launch(fixture=that_respawns)
+def test_a_node_that_is_killed_is_started_again(robot: Robot) -> None:
+    robot.wait_for_state("active")
+    (number,) = fusion_processes()
+    os.kill(number, signal.SIGKILL)
+    robot.wait(lambda: fusion_processes() - {number}, "another process")
+    robot.wait_for_state("active")
+    robot.sending = set(ALL)
+    robot.wait_for_set(*ALL)
+
+
+def test_rviz_shows_the_topics_of_the_arguments() -> None:
+    source = SourceFileLoader("fusion_launch", str(LAUNCH / "fusion.launch.py")).load_module()
+    value = {"namespace": "robot1", "name": "eyes", "rgb_topic": "/cam/color", "depth_topic": "d", "force_topic": ""}
+    remappings = dict(source.rviz_remappings({**value, "action_topic": ""}))
+    assert remappings["/rgb/image"] == "/cam/color"
+    assert remappings["/depth/image"] == "/robot1/d"
+    assert remappings["/fusion/predicted/rgb"] == "/robot1/eyes/predicted/rgb"
+    shown = re.findall(r"Value: (/\S+)", (LAUNCH.parent / "config" / "fusion.rviz").read_text())
+    assert set(shown) <= set(remappings)
 
 
 @pytest.mark.launch(fixture=with_a_bad_checkpoint)
@@ -166,7 +227,25 @@ def test_the_player_leaves_time_for_discovery_and_gets_more_arguments_last(
 @pytest.mark.parametrize(
     ("file", "names"),
     [
-        ("fusion.launch.py", {"checkpoint", "params_file", "device", "namespace", "use_sim_time", "bag", "log_level"}),
+        (
+            "fusion.launch.py",
+            {
+                "checkpoint",
+                "params_file",
+                "device",
+                "namespace",
+                "use_sim_time",
+                "bag",
+                "log_level",
+                "name",
+                "autostart",
+                "respawn",
+                "rviz",
+                "rgb_topic",
+                "depth_topic",
+                "force_topic",
+            },
+        ),
         ("replay.launch.py", {"bag", "checkpoint", "device", "namespace"}),
     ],
 )

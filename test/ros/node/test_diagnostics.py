@@ -47,7 +47,10 @@ BUSY = {
         ({}, OK, "20.0 Hz"),
         ({"enabled": False}, OK, "disabled"),
         ({"received": 0, "alive": False}, STALE, "/rgb/image yet"),
-        ({"alive": False, "age": 3.0}, STALE, "for 3.0 s"),
+        ({"alive": False, "age": 3.0, "rate": 0.0}, STALE, "for 3.0 s"),
+        ({"alive": False, "share": 0.0}, WARN, "20.0 Hz, but in no set"),
+        ({"share": 0.0}, WARN, "in no set of the last second"),
+        ({"unheard": "a publisher offers less reliability", "received": 0}, STALE, "yet: a publisher offers less"),
         ({"bad": 2, "share": 0.9}, WARN, "2 messages"),
         (
             {"bad": 20, "share": 0.0, "reason": "found 'mono16'"},

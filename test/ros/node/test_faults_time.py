@@ -55,7 +55,7 @@ def test_what_comes_later_than_the_longest_wait_is_left_out_and_counted(robot: R
     robot.stamping[name] = lambda moment: [moment - 200 * MS]
     robot.wait_for_set(*(set(ALL) - {name}))
     counted(robot, name, "late")
-    assert robot.modality(name).alive, "it is late, not dead"
+    assert not robot.modality(name).alive, "nothing waits for samples that no set can use"
     stamps = [stamp_ns(latent) for latent in robot.wait_for_new_latents(10)]
     assert stamps == sorted(set(stamps)) and set(stamps) <= set(robot.sent_ns)
 
@@ -145,7 +145,7 @@ def test_a_sensor_whose_clock_is_not_the_nodes_is_named_in_the_log_just_once(
 def test_diagnostics_say_that_nothing_comes_of_a_sensor_with_another_clock(robot: Robot) -> None:
     robot.stamping["depth"] = lambda moment: [moment - 200 * MS]
     robot.wait(lambda: told(robot, "depth")[0] == DiagnosticStatus.ERROR, "depth to be an error")
-    assert "ms behind those of rgb" in told(robot, "depth")[1]
+    assert "ms after their stamps" in told(robot, "depth")[1] and "max_wait" in told(robot, "depth")[1]
     robot.stamping["depth"] = lambda moment: [moment + HOUR]
     robot.wait(lambda: "ahead" in told(robot, "depth")[1], "another reason")
     assert told(robot, "rgb")[0] == DiagnosticStatus.OK
@@ -200,19 +200,17 @@ def test_a_bag_that_loops_begins_a_new_epoch_each_time(running: tuple[Robot, Fus
     assert turns <= 1 and len(stamps) == len(set(stamps))
 
 
-def test_a_sensor_that_says_long_ago_now_and_then_ends_no_fusion_and_floods_no_log(
+def test_a_sensor_that_says_long_ago_now_and_then_costs_only_itself(
     running: tuple[Robot, FusionProcess], robot: Robot
 ) -> None:
     _, process = running
-    before = process.output().count("time went back")
+    before, epoch = process.output().count("time went back"), robot.new_status().epoch
     robot.stamping["depth"] = lambda moment: [LONG_AGO if (moment // (50 * MS)) % 4 == 0 else moment]
-    robot.wait(lambda: robot.status.epoch >= 6, "epochs to begin")
-    assert process.output().count("time went back") - before < robot.new_status().epoch, "warned at most once a second"
+    counted(robot, "depth", "late")
     robot.wait_for_set(*ALL)
-    robot.stamping.clear()
-    epoch = (robot.new_status(), robot.new_status())[1].epoch
     robot.wait_for_new_latents(20)
-    assert robot.new_status().epoch == epoch, "honest stamps begin no epoch"
+    assert robot.new_status().epoch == epoch
+    assert process.output().count("time went back") == before
 
 
 def test_simulated_time_that_is_reset_and_leaps_ahead(checkpoint: Path, tmp_path: Path) -> None:
@@ -258,9 +256,10 @@ def test_simulated_time_that_is_set_while_active_begins_a_new_epoch_and_spoils_n
     assert 0.0 <= status.latency_p50 <= status.latency_p99 < 60.0
     assert all(0.0 <= modality.age < 60.0 for modality in status.modalities)
     # A stamp may lie up to 1 s ahead in simulated time, as if the node had been started with it.
+    before = robot.dropped("depth").get("future", 0)
     robot.stamping["depth"] = lambda moment: [moment + 500 * MS]
     robot.new_status(), robot.new_status()
-    assert robot.dropped("depth").get("future", 0) == 0
+    assert robot.dropped("depth").get("future", 0) == before
     robot.stamping.clear()
     assert robot.set(use_sim_time=False) == ""
     robot.real_time()
