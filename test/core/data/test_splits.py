@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smvae_core.data.columns import CONTACT, POSE, Chunk
+from smvae_core.data.columns import CONTACT, POSE, VALID, Chunk
 from smvae_core.data.formats.protocol import LogError, Trajectory
 from smvae_core.data.samples import Samples, samples_of
 from smvae_core.data.splits import split_by_time, split_by_trajectory
@@ -32,6 +32,7 @@ def trajectories(lengths: list[int], lacking: dict[int, str] | None = None) -> S
         first += length
     arrays = {m.name: np.zeros((first, 1), np.float32) for m in MODALITIES}
     arrays |= {CONTACT: np.zeros(first, np.float32), POSE: np.zeros((first, 4), np.float32)}
+    arrays[VALID] = np.ones((first, len(MODALITIES)), np.float32)
     found = [Trajectory(str(number), ((0, Path(f"{number}.h5")),)) for number in range(len(lengths))]
     return samples_of(found, MODALITIES, chunks, arrays)
 
