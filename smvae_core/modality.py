@@ -51,8 +51,8 @@ class Modality(BaseModel):
             of the data's format: `following` for `action` in logs, `same` otherwise.
         min_valid: least part of a sample, 0 to 1, that must carry information (`valid_share`). A sample with less
             counts as absent. None takes the default of the preprocessing: 0.01 of the pixels of a camera differ from
-            the mean colour, 0.05 of a depth image are readings, half of a force window is not saturated, and every entry
-            of a vector is within its limit. 0 takes every sample.
+            the mean colour, 0.05 of a depth image are readings, half of a force window is not saturated, and every
+            entry of a vector is within its limit. 0 takes every sample.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
