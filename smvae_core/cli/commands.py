@@ -216,7 +216,7 @@ def evaluate(
     Example: smvae evaluate runs/first --data other_logs --out figures
     """
     from smvae_core.checkpoint import load
-    from smvae_core.device import torch_device
+    from smvae_core.device import arithmetic, torch_device
     from smvae_core.evaluation.held_out import read_logs_to_judge
     from smvae_core.evaluation.judgement import judge, picture
     from smvae_core.files import writable, write_atomically, writing_to
@@ -224,11 +224,12 @@ def evaluate(
 
     path = best_of(model)
     loaded = load(path)
-    loaded.model.to(torch_device(device))
+    where = torch_device(device)
+    loaded.model.to(where)
     samples, others = read_logs_to_judge(loaded.metadata, data, held_out, cache, skip_bad, console)
     if out is not None:
         writable(out)
-    with console.status("evaluating") as status:
+    with console.status("evaluating") as status, arithmetic(where):
         found = judge(
             loaded,
             samples,

@@ -63,6 +63,7 @@ def reproduce(
 
     Example: smvae reproduce fashion-mnist --quick --out fashion
     """
+    from smvae_core.device import arithmetic, torch_device
     from smvae_core.reproduce.runner import Request
     from smvae_core.reproduce.runner import reproduce as run
     from smvae_core.training.session import Interrupted
@@ -84,7 +85,8 @@ def reproduce(
         skip_bad=skip_bad,
     )
     try:
-        report = run(request, console)
+        with arithmetic(torch_device(device), tf32=precision == PrecisionName.tf32):
+            report = run(request, console)
     except Interrupted as stop:
         console.print(
             f"stopped after {stop.epochs} whole epochs of {stop.path.parent}; the same command goes on",

@@ -17,22 +17,18 @@ from smvae_core.configuration import Configuration
 from smvae_core.data.corruption import Corrupted, Plan
 from smvae_core.data.loader import Loader
 from smvae_core.data.samples import Samples
-from smvae_core.errors import SMVAEError
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.progress import progress_bar
 from smvae_core.systems.draws import Draws
 from smvae_core.training.interruption import Interruption
 from smvae_core.training.objective import Bound, Objective
+from smvae_core.training.run import TrainingError
 from smvae_core.training.state import epoch_order, optimizer_tensors, restore_optimizer, step_generator
 from smvae_core.training.static_step import StaticSteps
 
 # Steps between two checks that the loss is finite. A GPU runs ahead of Python and would wait at each check.
 CHECKED_EVERY = {"cpu": 1, "cuda": 50}
 _NAMED_SAMPLES = 5
-
-
-class TrainingError(SMVAEError):
-    """A run that cannot start or go on."""
 
 
 @dataclass

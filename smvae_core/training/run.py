@@ -20,6 +20,10 @@ Precision = Literal["32", "tf32", "bf16-mixed", "16-mixed"]
 """Arithmetic of the networks: `32` is 32-bit floats without TF32, `tf32` allows TF32 on a GPU."""
 
 
+class TrainingError(SMVAEError):
+    """A run that cannot start or go on."""
+
+
 class RunError(SMVAEError):
     """A folder that is not a run, or that another process uses."""
 

@@ -24,10 +24,10 @@ from smvae_core.plots.predictions import picture_rows, tiled
 from smvae_core.scores import Evaluation, with_old_names
 from smvae_core.training.initialisation import initialise
 from smvae_core.training.interruption import Interruption
-from smvae_core.training.loop import Loop, TrainingError
+from smvae_core.training.loop import Loop
 from smvae_core.training.model_card import write_card
-from smvae_core.training.run import Job, Run
-from smvae_core.training.state import Position, load_state, save_state
+from smvae_core.training.run import Job, Run, TrainingError
+from smvae_core.training.state import Position, StateWriter, load_state
 from smvae_core.training.tensorboard import TensorBoard
 
 # Held-out samples that an epoch is judged on; the finished run is judged on all of them.
@@ -101,6 +101,7 @@ class Session:
             # Only the first of the processes that torchrun starts prints.
             console.print(initialise(self.model, job.init).told(job.init), markup=False, soft_wrap=True)
         self.loop = Loop(configuration, self.model, training, fabric, wanted, console)
+        self.writer = StateWriter(background=fabric.device.type == "cuda")
         if begun:
             self.loop.restore(tensors)
             self.loop.epoch, self.loop.step = self.position.epoch, self.position.step
@@ -123,7 +124,9 @@ class Session:
                 for _ in self.loop.run_epoch():
                     self._save()
                 self._end_epoch(self.loop.finish_epoch(), time.monotonic() - began, board)
+            self.writer.wait()
         except KeyboardInterrupt:
+            self.writer.wait()
             self._save_model(self.run.last, None)
             raise Interrupted(self.loop.epoch, self.run.last) from None
         finally:
@@ -139,6 +142,7 @@ class Session:
             write_atomically(self.run.configuration, content.encode())
             self._write_metrics()
         self._save()
+        self.writer.wait()
         where = f"{self.fabric.world_size} × {self.fabric.device}" if self.fabric.world_size > 1 else self.fabric.device
         training, unseen, split = self.loop.samples, self.unseen, self.job.configuration.data.split
         # A data set of pictures has no trajectories.
@@ -236,14 +240,9 @@ class Session:
         tensors = self.loop.tensors()
         if not self.fabric.is_global_zero:
             return
-        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-            raise TrainingError(
-                f"epoch {self.loop.epoch + 1}, batch {self.loop.step}: expected finite weights, found NaN or infinity; "
-                "the last good state is kept; a lower training.learning_rate or training.clip may help"
-            )
         self.position.epoch, self.position.step = self.loop.epoch, self.loop.step
         self.position.precision = self.fabric._precision.state_dict()
-        save_state(self.run.state, self.position, tensors)
+        self.writer.save(self.run.state, self.position, tensors)
 
     def _save_model(self, path: Path, metrics: Evaluation | None, calibration: Calibration | None = None) -> None:
         if not self.fabric.is_global_zero:

@@ -6,6 +6,7 @@ step) alone.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from smvae_core.configuration import Configuration
 from smvae_core.errors import explain
 from smvae_core.files import write_atomically
 from smvae_core.model.vae import ModelConfiguration
+from smvae_core.training.run import TrainingError
 
 _KEY = "smvae_state"
 FORMAT = 1
 
 
 class Position(BaseModel):
-    """Where a run stands.
+    """The position of a run.
 
     Attributes:
         format: of the state file.
@@ -66,6 +68,55 @@ def save_state(path: Path, position: Position, tensors: dict[str, Tensor]) -> No
     """
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, to_bytes(whole, metadata={_KEY: position.model_dump_json()}))
+
+
+class StateWriter:
+    """Writes states one after the other.
+
+    Args:
+        background: return from `save` before the file is written. A GPU then goes on training while its tensors are
+            copied to the host and written.
+    """
+
+    def __init__(self, background: bool) -> None:
+        self._thread = ThreadPoolExecutor(1, "state") if background else None
+        self._writing: Future[None] | None = None
+
+    def save(self, path: Path, position: Position, tensors: dict[str, Tensor]) -> None:
+        """Write the tensors as they are now, after the state before is written.
+
+        Raises:
+            TrainingError: a tensor is not finite, of this state or, in the background, of the one before.
+            OSError: this file cannot be written or, in the background, the one before could not.
+        """
+        if self._thread is None:
+            _save_finite(path, position, tensors)
+            return
+        self.wait()
+        copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        self._writing = self._thread.submit(_save_finite, path, position.model_copy(deep=True), copies)
+
+    def wait(self) -> None:
+        """Wait until the last state is written.
+
+        Raises:
+            TrainingError, OSError: as `save`.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+
+def _save_finite(path: Path, position: Position, tensors: dict[str, Tensor]) -> None:
+    finite = [tensor.isfinite().all() for tensor in tensors.values()]
+    # One question for all tensors of a device: a GPU is waited for once.
+    by_device = ([x for x in finite if x.device == device] for device in {x.device for x in finite})
+    if not all(bool(torch.stack(of_device).all()) for of_device in by_device):
+        raise TrainingError(
+            f"epoch {position.epoch + 1}, batch {position.step}: expected finite weights, found NaN or infinity; "
+            "the last good state is kept; a lower training.learning_rate or training.clip may help"
+        )
+    save_state(path, position, tensors)
 
 
 def load_state(path: Path) -> tuple[Position, dict[str, Tensor]]:

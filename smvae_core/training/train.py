@@ -15,8 +15,7 @@ from smvae_core.data.samples import Samples
 from smvae_core.device import EngineError, arithmetic, device_errors, torch_device
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.training.interruption import interruption
-from smvae_core.training.loop import TrainingError
-from smvae_core.training.run import Job, Precision, Run
+from smvae_core.training.run import Job, Precision, Run, TrainingError
 from smvae_core.training.session import Interrupted, Session
 
 __all__ = ["Interrupted", "Job", "Run", "TrainingError", "train"]

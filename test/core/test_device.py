@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from smvae_core import device as devices
 from smvae_core.device import DeviceLostError, EngineError, arithmetic, checked_device, device_errors, torch_device
@@ -38,6 +39,11 @@ def test_names_of_devices(name):
 def test_other_names_are_refused(name):
     with pytest.raises(EngineError, match="device: expected auto, cpu, cuda or cuda:N, found"):
         torch_device(name)
+
+
+def test_settings_refuse_other_names_in_the_same_words():
+    with pytest.raises(ValidationError, match="expected auto, cpu, cuda or cuda:N, found 'gpu'"):
+        TypeAdapter(devices.Device).validate_python("gpu")
 
 
 def test_auto_takes_the_first_gpu_and_any_may_be_named(gpu):

@@ -66,7 +66,7 @@ def trained(loop: Loop, epochs: int = 2) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_static_step_is_the_step_for_every_system(samples, system):
-    """Absent rows are masked instead of left out. In double precision, since Adam enlarges what rounding leaves of 0."""
+    """Absent rows are masked instead of left out. In double precision, since Adam enlarges rounding."""
     configuration = changed(TINY, {"model": {"system": system}, "training": {"clip": 1e4, "schedule": "cosine"}})
     usual, static = (made(samples, configuration, "64-true", static=static) for static in (False, True))
     for one, other in zip(trained(usual, 1), trained(static, 1)):

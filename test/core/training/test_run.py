@@ -121,9 +121,8 @@ def test_killed_by_another_process_in_the_middle_it_goes_on(reference, shared_lo
 
 def test_two_processes_train_what_one_trains_with_the_same_batch(reference, shared_logs, tmp_path):
     script = tmp_path / "two.py"
-    script.write_text(
-        f"from test.core.training.test_run import *\ntrain(job(Path({str(shared_logs)!r}), Path({str(tmp_path / 'run')!r})))\n"
-    )
+    call = f"train(job(Path({str(shared_logs)!r}), Path({str(tmp_path / 'run')!r})))"
+    script.write_text(f"from test.core.training.test_run import *\n{call}\n")
     # By number: on a machine whose own name leads nowhere torchrun waits for minutes, then gives up.
     launcher = ("-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2")
     two = subprocess.run(
