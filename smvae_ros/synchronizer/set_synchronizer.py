@@ -11,8 +11,9 @@ from typing import Any
 
 from smvae_ros.synchronizer.reference_queue import ReferenceQueue
 from smvae_ros.synchronizer.sample_set import Reason, Sample, SampleSet, new_tuple
-from smvae_ros.synchronizer.stream import FOREVER, NEVER, Stream, StreamCounts
+from smvae_ros.synchronizer.stream import FOREVER, NEVER, Stream, StreamCounts, checked_streams
 from smvae_ros.synchronizer.stream_buffer import StreamBuffer
+from smvae_ros.synchronizer.stream_clocks import has_clock_of, in_time
 
 __all__ = ["Reason", "Sample", "SampleSet", "SetSynchronizer", "Stream", "StreamCounts"]
 
@@ -53,12 +54,7 @@ class SetSynchronizer:
     def __init__(
         self, streams: Iterable[Stream], *, reference: str | None, max_wait_ns: int, tick_ns: int, future_ns: int
     ) -> None:
-        streams = list(streams)
-        names = [stream.name for stream in streams]
-        if len(set(names)) < len(names):
-            raise ValueError(f"each stream needs a name of its own, found {', '.join(names)}")
-        if reference is not None and reference not in names:
-            raise ValueError(f"the reference must be one of {', '.join(names)}, found {reference}")
+        streams = checked_streams(streams, reference)
         for key, value, least in (("tick_ns", tick_ns, 1), ("future_ns", future_ns, 0)):
             if value < least:
                 raise ValueError(f"{key} must be at least {least}, found {value}")
@@ -85,9 +81,7 @@ class SetSynchronizer:
         Raises:
             ValueError: a modality without a stream.
         """
-        buffer = self._buffers.get(modality)
-        if buffer is None:
-            raise ValueError(f"expected a sample of {', '.join(self._buffers)}, found {modality}")
+        buffer = self._buffer(modality)
         sets: list[SampleSet] = []
         if now_ns < self._now_ns or self._wake_ns <= now_ns:
             sets = self.poll(now_ns)
@@ -117,10 +111,11 @@ class SetSynchronizer:
             self._add_reference(buffer, stamp_ns, sample, now_ns)
             self._emit(now_ns, now_ns, sets)
             return sets
-        advanced = buffer.advance(stamp_ns, now_ns)
-        revived = False
+        revived, advanced = False, buffer.advance(stamp_ns, now_ns)
         # A stream lives by samples that sets can use: a late one counts if waiting for the next would help.
-        if (buffer.add(stamp_ns, sample, self._stamp_ns) or advanced) and self._in_time(buffer, now_ns - stamp_ns):
+        if (buffer.add(stamp_ns, sample, self._stamp_ns) or advanced) and in_time(
+            buffer, now_ns - stamp_ns, self._reference, self._others, self._max_wait_ns, now_ns
+        ):
             revived = buffer.arrive(stamp_ns, now_ns)
         if buffer is self._blocker:
             self._emit(now_ns, now_ns, sets)
@@ -133,27 +128,15 @@ class SetSynchronizer:
         """Count a sample that arrives at `now_ns` with content that cannot be used; return the sets that are due.
 
         It does not keep the stream alive.
-
-        Raises:
-            ValueError: a modality without a stream.
         """
-        if modality not in self._buffers:
-            raise ValueError(f"expected a sample of {', '.join(self._buffers)}, found {modality}")
-        counts = self.counts[modality]
-        counts.received += 1
-        counts.dropped["rejected" if self._buffers[modality].stream.enabled else "disabled"] += 1
+        buffer = self._buffer(modality)
+        buffer.counts.received += 1
+        buffer.counts.dropped["rejected" if buffer.stream.enabled else "disabled"] += 1
         return self.poll(now_ns)
 
     def reject_used(self, modality: str, samples: int) -> None:
-        """Count samples of a set that went out as rejected instead of used, and the modality as absent from the set.
-
-        For content that turns out to be unusable only when the set is converted, such as a damaged picture.
-        """
-        counts = self.counts[modality]
-        samples = min(samples, counts.used)
-        counts.used -= samples
-        counts.sets = max(0, counts.sets - 1)
-        counts.dropped["rejected"] += samples
+        """Count samples of a set as rejected instead of used: their content proved unusable when it was converted."""
+        self.counts[modality].reject_used(samples)
 
     def poll(self, now_ns: int) -> list[SampleSet]:
         """Return the sets that are due by `now_ns`."""
@@ -211,6 +194,11 @@ class SetSynchronizer:
         """Return the number of samples of the modality that wait for their first set."""
         return len(self._buffers[modality])
 
+    def _buffer(self, modality: str) -> StreamBuffer:
+        if modality not in self._buffers:
+            raise ValueError(f"expected a sample of {', '.join(self._buffers)}, found {modality}")
+        return self._buffers[modality]
+
     def _fitted(self, stream: Stream) -> Stream:
         return stream.as_reference() if stream.name == self._reference_name else stream
 
@@ -262,34 +250,10 @@ class SetSynchronizer:
             sets += self.add(name, stamp_ns - self._buffers[name].stream.offset_ns, sample, now_ns)
         return sets
 
-    def _in_time(self, buffer: StreamBuffer, lag_ns: int) -> bool:
-        """Return whether samples that arrive so long after their stamps reach sets that wait as long as they may."""
-        reference = self._reference
-        if reference is not None and self._now_ns < reference.dead_ns and reference.arrived_ns != NEVER:
-            first_ns = reference.lag_ns
-        else:
-            # Ticks lie as far back as the promptest stream.
-            first_ns = max(0, min([lag_ns, *(each.lag_ns for each in self._others if self._now_ns < each.dead_ns)]))
-        return lag_ns - first_ns <= self._max_wait_ns + buffer.back_ns
-
-    def _is_matched(self, lag_ns: int, now_ns: int) -> bool:
-        """Return whether a reference that arrives so long after its stamp has the clock of the other streams.
-
-        It has the clock of a stream whose samples for that stamp arrive before the deadline and are still kept. If most
-        streams have another clock, the reference is right only if its stamps are nearest to the time of arrival.
-        """
-        votes = 0
-        nearest = True
-        for each in self._others:
-            if now_ns < each.advanced_ns + each.stream.timeout_ns:
-                matched = -each.kept_ns <= each.advanced_lag_ns - lag_ns <= self._max_wait_ns
-                votes += 1 if matched else -1
-                nearest = nearest and abs(lag_ns) <= abs(each.advanced_lag_ns)
-        return votes >= 0 or nearest
-
     def _add_reference(self, buffer: StreamBuffer, stamp_ns: int, sample: Any, now_ns: int) -> None:
         advanced = buffer.advance(stamp_ns, now_ns)
-        if self._matched_ns == NEVER or self._is_matched(now_ns - stamp_ns, now_ns):
+        lag_ns = now_ns - stamp_ns
+        if self._matched_ns == NEVER or has_clock_of(self._others, lag_ns, self._max_wait_ns, now_ns):
             self._matched_ns = now_ns
         elif now_ns - self._matched_ns >= buffer.stream.timeout_ns:
             buffer.counts.dropped["late" if stamp_ns <= self._stamp_ns else "unmatched"] += 1
@@ -354,14 +318,7 @@ class SetSynchronizer:
     def _blocking(self, stamp_ns: int, tick: bool, at_ns: int) -> StreamBuffer | None:
         """Return a live stream that could still bring a sample that changes the set; None if there is none."""
         reference = self._reference
-        if (
-            not tick
-            and reference is not None
-            and not reference.stream.ordered
-            and at_ns < reference.dead_ns
-            # Unless the last reference is too close, an earlier reference may still arrive in between.
-            and stamp_ns - reference.used_ns >= max(2, 2 * reference.period_ns)
-        ):
+        if not tick and reference is not None and reference.earlier_may_come(stamp_ns, at_ns):
             return reference
         for buffer in self._living:
             if buffer.dead_ns <= at_ns:

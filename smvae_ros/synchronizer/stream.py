@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 NEVER = -(1 << 63)
@@ -79,6 +80,21 @@ class Stream:
         return replace(self, tolerance_ns=0, hold_ns=0, depth=self.depth + 1)
 
 
+def checked_streams(streams: Iterable[Stream], reference: str | None) -> list[Stream]:
+    """Return the streams of a synchroniser.
+
+    Raises:
+        ValueError: two streams of one name, or a reference that is none of them.
+    """
+    found = list(streams)
+    names = [stream.name for stream in found]
+    if len(set(names)) < len(names):
+        raise ValueError(f"each stream needs a name of its own, found {', '.join(names)}")
+    if reference is not None and reference not in names:
+        raise ValueError(f"the reference must be one of {', '.join(names)}, found {reference}")
+    return found
+
+
 @dataclass
 class StreamCounts:
     """The account of a stream's samples: `received = used + sum(dropped) + samples still held`.
@@ -98,3 +114,10 @@ class StreamCounts:
     sets: int = 0
     zero_stamp: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+
+    def reject_used(self, samples: int) -> None:
+        """Count the samples of one set as rejected instead of used, and the modality as absent from the set."""
+        samples = min(samples, self.used)
+        self.used -= samples
+        self.sets = max(0, self.sets - 1)
+        self.dropped["rejected"] += samples

@@ -147,6 +147,13 @@ class StreamBuffer:
         """Return whether a usable sample arrived within the timeout."""
         return now_ns < self.dead_ns and self.arrived_ns != NEVER
 
+    def earlier_may_come(self, reference_ns: int, at_ns: int) -> bool:
+        """Return whether, at `at_ns`, a reference earlier than this one may still come, after the last one."""
+        if self._ordered or at_ns >= self.dead_ns:
+            return False
+        # They may be too close to each other for one in between.
+        return reference_ns - self.used_ns >= max(2, 2 * self.period_ns)
+
     def settled(self, reference_ns: int) -> bool:
         """Return whether no sample that can still arrive would change what the reference gets from this stream."""
         period_ns = self.period_ns

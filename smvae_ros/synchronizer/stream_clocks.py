@@ -1,0 +1,50 @@
+"""The clocks of streams, judged by how long after their stamps samples arrive (their lag)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from smvae_ros.synchronizer.stream import NEVER
+from smvae_ros.synchronizer.stream_buffer import StreamBuffer
+
+
+def in_time(
+    buffer: StreamBuffer,
+    lag_ns: int,
+    reference: StreamBuffer | None,
+    others: Iterable[StreamBuffer],
+    max_wait_ns: int,
+    now_ns: int,
+) -> bool:
+    """Return whether samples with this lag reach sets that wait as long as they may.
+
+    Args:
+        buffer: of the stream that is judged.
+        lag_ns: of its newest sample.
+        reference: the stream whose samples open sets; None if ticks do.
+        others: the streams other than the reference.
+        max_wait_ns: how long a set waits at most.
+        now_ns: the time.
+    """
+    if reference is not None and now_ns < reference.dead_ns and reference.arrived_ns != NEVER:
+        first_ns = reference.lag_ns
+    else:
+        # Ticks lie as far back as the promptest stream.
+        first_ns = max(0, min([lag_ns, *(each.lag_ns for each in others if now_ns < each.dead_ns)]))
+    return lag_ns - first_ns <= max_wait_ns + buffer.back_ns
+
+
+def has_clock_of(others: Iterable[StreamBuffer], lag_ns: int, max_wait_ns: int, now_ns: int) -> bool:
+    """Return whether a reference with this lag has the clock of the other streams.
+
+    It has the clock of a stream whose samples for the same stamp arrive before the deadline and are still kept. If most
+    streams have another clock, the reference is right only if its stamps are nearest to the time of arrival.
+    """
+    votes = 0
+    nearest = True
+    for each in others:
+        if now_ns < each.advanced_ns + each.stream.timeout_ns:
+            matched = -each.kept_ns <= each.advanced_lag_ns - lag_ns <= max_wait_ns
+            votes += 1 if matched else -1
+            nearest = nearest and abs(lag_ns) <= abs(each.advanced_lag_ns)
+    return votes >= 0 or nearest
