@@ -100,8 +100,8 @@ def raw_array(binding: Binding, messages: Sequence[Any]) -> np.ndarray:
         if not binding.modality.is_image:
             return _finite(numbers(binding, newest))
         image = image_fields(binding, newest)
-        if kind == "depth":
-            return metres(image)
+        if binding.modality.preprocessing.kind == "depth":
+            return _plausible(metres(image), binding.modality.preprocessing.max_depth)
         return colour(image) if kind == "rgb" else cv2.cvtColor(colour(image), cv2.COLOR_RGB2GRAY)
     except ConversionError as error:
         raise ConversionError(f"{name}: {error}") from None
@@ -226,6 +226,23 @@ def fill_twist(message: Any, row: np.ndarray) -> None:
     if len(row) == 6:
         angular.x, angular.y = map(float, row[3:5])
     angular.z = float(row[-1])
+
+
+def _plausible(depth: np.ndarray, most: float) -> np.ndarray:
+    """Return the depth unchanged.
+
+    Raises:
+        ConversionError: it is in millimetres.
+    """
+    readings = depth[:: max(1, len(depth) // 32), :: max(1, depth.shape[1] // 32)]
+    readings = readings[np.isfinite(readings) & (readings > 0)]
+    # A robot whose depth ends at `most` metres does not look at things a hundred times as far away.
+    if readings.size and (median := float(np.median(readings))) > 100 * most:
+        raise ConversionError(
+            f"expected depth in metres, at most about {most:g}, found a median of {median:.0f}, as of millimetres; "
+            "publish it as 16UC1, or divide it by 1000"
+        )
+    return depth
 
 
 def _finite(values: Sequence[Any]) -> np.ndarray:

@@ -61,9 +61,9 @@ def _numbers(words: np.ndarray) -> np.ndarray:
     lengths = ends - starts + 1
     if lengths.max() > _MOST_NIBBLES:
         raise ConversionError(f"expected RVL numbers of at most {_MOST_NIBBLES} nibbles, found {lengths.max()}")
-    nibbles = nibbles[: ends[-1] + 1]
-    shifts = 3 * (np.arange(len(nibbles)) - np.repeat(starts, lengths))
-    return np.add.reduceat((nibbles & 7) << shifts, starts)
+    whole = nibbles[: ends[-1] + 1]
+    shifts = 3 * (np.arange(len(whole)) - np.repeat(starts, lengths))
+    return np.add.reduceat((whole & 7) << shifts, starts)
 
 
 def _damaged(width: int, height: int, data: bytes) -> ConversionError:

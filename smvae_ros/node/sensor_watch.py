@@ -10,6 +10,7 @@ from rclpy.node import Node
 
 from smvae_ros.node.diagnostics import ModalityReport
 from smvae_ros.node.publisher_check import unheard_publishers
+from smvae_ros.node.stream_faults import repeated_picture, repeated_stamps, stretched_windows
 from smvae_ros.node.subscriptions import Subscriptions, simulated_time
 from smvae_ros.settings import nanoseconds
 
@@ -48,7 +49,7 @@ class SensorWatch:
         self._warned: set[tuple[str, str]] = set()
         self._unused: Counter[str] = Counter()
         self._misdated: Counter[str] = Counter()
-        self._future: Counter[str] = Counter()
+        self._previous: Counter[tuple[str, str]] = Counter()
         # Topic, node and reason of each publisher that was reported.
         self._unheard: set[tuple[str, str, str]] = set()
         self._named = False
@@ -76,8 +77,8 @@ class SensorWatch:
         self._misdated[name] = self._misdated[name] + 1 if problem else 0
         unused = unused and received > 0 and stream.enabled
         self._unused[name] = self._unused[name] + 1 if unused else 0
-        if self._misdated[name] < _PERIODS_IN_A_ROW:
-            problem = ""
+        fault = self._fault(subscriptions, name, received)
+        problem = (problem if self._misdated[name] >= _PERIODS_IN_A_ROW else "") or fault
         if self._unused[name] < _PERIODS_IN_A_ROW:
             return problem
         return f"in no set: {problem or _why_unused(subscriptions, name)}"
@@ -132,10 +133,23 @@ class SensorWatch:
                 "start one with -r __node:=NAME or in a namespace"
             )
 
+    def _fault(self, subscriptions: Subscriptions, name: str, received: int) -> str:
+        counts = subscriptions.synchronizer.counts[name]
+        duplicates = self._since_last(name, "duplicate", counts.dropped["duplicate"])
+        stretched = self._since_last(name, "stretched", counts.stretched)
+        stream = subscriptions.settings.streams[name].stream(name)
+        return (
+            repeated_stamps(received, duplicates)
+            or stretched_windows(stream, stretched, counts.span_ns)
+            or repeated_picture(subscriptions.repeated(name))
+        )
+
     def _future_since_last(self, subscriptions: Subscriptions, name: str) -> bool:
-        dropped = subscriptions.synchronizer.counts[name].dropped["future"]
-        previous, self._future[name] = self._future[name], dropped
-        return dropped > previous
+        return self._since_last(name, "future", subscriptions.synchronizer.counts[name].dropped["future"]) > 0
+
+    def _since_last(self, name: str, count: str, value: int) -> int:
+        previous, self._previous[name, count] = self._previous[name, count], value
+        return value - previous
 
     def _warn(self, kind: str, problems: Mapping[str, str]) -> None:
         """Log each problem once, and equal problems of several topics in one line."""

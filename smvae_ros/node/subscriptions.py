@@ -126,6 +126,10 @@ class Subscriptions:
         self._node.destroy_timer(self._timer)
         self._jump.unregister()
 
+    def repeated(self, name: str) -> int:
+        """Return how many pictures of a modality in a row were the same as the one before."""
+        return self._readers[name].repeated if name in self._readers else 0
+
     def settle(self) -> None:
         """Move samples that turned out to be unusable in a set from the used to the rejected ones."""
         for name in self._statistics.take_rejected().elements():

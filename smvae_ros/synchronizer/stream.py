@@ -103,6 +103,8 @@ class StreamCounts:
         received: samples that arrived.
         used: samples that went out in a set, each counted once.
         sets: sets that the modality was in.
+        stretched: windows that span more than four times the time that their samples take at the declared period.
+        span_ns: from the oldest to the newest sample of the last window, in nanoseconds.
         zero_stamp: samples that came without a stamp and got their time of arrival.
         dropped: samples in no set, by reason: rejected (the content cannot be used), late, duplicate, future, unmatched
             (a reference whose clock is not that of the others), overflow, unused (no set could take it), reset or
@@ -113,6 +115,8 @@ class StreamCounts:
     used: int = 0
     sets: int = 0
     zero_stamp: int = 0
+    stretched: int = 0
+    span_ns: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
 
     def reject_used(self, samples: int) -> None:

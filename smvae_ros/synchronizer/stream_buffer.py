@@ -11,6 +11,8 @@ from smvae_ros.synchronizer.stream import FOREVER, NEVER, Stream, StreamCounts
 
 # Samples after which the least spacing that was observed is measured anew.
 _ROUND = 64
+# A window that spans so many times the time of its samples at the declared period is counted as stretched.
+_STRETCH = 4
 
 
 class StreamBuffer:
@@ -207,6 +209,9 @@ class StreamBuffer:
         self._drop_oldest(start, "unused")
         self.used_ns = self.stamps[len(used) - 1]
         self.counts.sets += 1
+        self.counts.span_ns = span_ns = self.used_ns - self.stamps[0]
+        if 0 < self._longest_ns < span_ns:
+            self.counts.stretched += 1
         if len(used) > self._reused:
             self.counts.used += len(used) - self._reused
             self._reused = len(used)
@@ -219,6 +224,7 @@ class StreamBuffer:
         self._window, self._ordered, self._depth = stream.window, stream.ordered, stream.depth
         self._hold_ns, self._timeout_ns = stream.hold_ns, stream.timeout_ns
         self.back_ns = self._selection.back_ns
+        self._longest_ns = _STRETCH * (stream.window - 1) * stream.period_ns
         self.kept_ns = stream.depth * stream.period_ns or stream.timeout_ns
 
     def _steady(self, reference_ns: int) -> bool:

@@ -60,6 +60,22 @@ def test_what_comes_later_than_the_longest_wait_is_left_out_and_counted(robot: R
     assert stamps == sorted(set(stamps)) and set(stamps) <= set(robot.sent_ns)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_sensor_that_repeats_one_stamp_costs_itself_alone_and_is_named(robot: Robot, name: str) -> None:
+    frozen = robot.sent_ns[-1]
+    robot.stamping[name] = lambda moment: [frozen]
+    others = set(ALL) - {name}
+    robot.wait_for_set(*others)
+    counted(robot, name, "duplicate")
+    robot.wait(lambda: not robot.modality(name).alive, f"{name} to count as dead")
+    sets = robot.new_status().sets
+    robot.wait(lambda: robot.new_status().sets > sets + 30, "two more seconds of sets")
+    assert all(set(latent.modalities) == others for latent in robot.wait_for_new_latents(10))
+    robot.wait(lambda: "stamps repeat" in told(robot, name)[1], "diagnostics to say so")
+    assert told(robot, name)[0] == DiagnosticStatus.ERROR
+    assert robot.status.epoch == 0
+
+
 def test_forces_later_than_the_longest_wait_are_left_out(robot: Robot) -> None:
     robot.stamping["force"] = lambda moment: [moment - 200 * MS]
     robot.wait_for_set("rgb", "depth", "action")
