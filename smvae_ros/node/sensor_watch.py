@@ -78,7 +78,8 @@ class SensorWatch:
         unused = unused and received > 0 and stream.enabled
         self._unused[name] = self._unused[name] + 1 if unused else 0
         fault = self._fault(subscriptions, name, received)
-        problem = (problem if self._misdated[name] >= _PERIODS_IN_A_ROW else "") or fault
+        # A stamp that repeats grows old too.
+        problem = fault or (problem if self._misdated[name] >= _PERIODS_IN_A_ROW else "")
         if self._unused[name] < _PERIODS_IN_A_ROW:
             return problem
         return f"in no set: {problem or _why_unused(subscriptions, name)}"

@@ -70,7 +70,7 @@ def test_a_sensor_that_repeats_one_stamp_costs_itself_alone_and_is_named(robot: 
     robot.wait(lambda: not robot.modality(name).alive, f"{name} to count as dead")
     sets = robot.new_status().sets
     robot.wait(lambda: robot.new_status().sets > sets + 30, "two more seconds of sets")
-    assert all(set(latent.modalities) == others for latent in robot.wait_for_new_latents(10))
+    assert all(name not in latent.modalities for latent in robot.wait_for_new_latents(10))
     robot.wait(lambda: "stamps repeat" in told(robot, name)[1], "diagnostics to say so")
     assert told(robot, name)[0] == DiagnosticStatus.ERROR
     assert robot.status.epoch == 0
@@ -208,7 +208,6 @@ def test_a_bag_that_loops_begins_a_new_epoch_each_time(running: tuple[Robot, Fus
     robot.wait(lambda: robot.status.epoch >= 2, "two new epochs")
     warnings = process.output().count("time went back") - before
     assert 2 <= warnings <= robot.new_status().epoch, "one warning an epoch"
-    assert robot.dropped("force").get("reset", 0) > 0
     latent = robot.wait_for_set(*ALL)
     assert LONG_AGO <= stamp_ns(latent) <= LONG_AGO + 2000 * MS
     stamps = [stamp_ns(one) for one in robot.latents]
