@@ -34,7 +34,7 @@ LESS = {
 }
 """How a test shortens a long command."""
 
-OF_OTHERS = ("mkdir", "cd", "git", "rosdep", "colcon", "source", ".", "pytest", "ros2")
+OF_OTHERS = ("mkdir", "cd", "git", "rosdep", "colcon", "source", ".", "pytest", "touch", "python3", "ros2")
 """Programs that are not ours to test."""
 
 

@@ -1,6 +1,9 @@
 """package.xml, setup.cfg, CHANGELOG.rst and the Python packages agree, and rosdep finds what the package needs."""
 
 import re
+import shutil
+import subprocess
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -12,8 +15,6 @@ import smvae_core
 
 ROS_INTERFACES = {"sensor_msgs", "geometry_msgs", "diagnostic_msgs", "std_srvs", "lifecycle_msgs", "std_msgs"}
 ROS_LIBRARIES = {"rclpy", "launch_ros", "sensor_msgs_py", "cv_bridge"}
-# Names of rosdep that differ from those of pip.
-_NAMES = {"pytorch": "torch", "opencv": "opencv-python-headless", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 PYTHON_LIBRARIES = {"python3-pytorch-pip", "python3-numpy", "python3-h5py", "python3-opencv", "python3-scipy"}
 
 
@@ -32,14 +33,30 @@ def test_what_runs_is_declared(root: Path) -> None:
     assert {"python3-pytest", "launch_pytest"} <= {dependency.name for dependency in package.test_depends}
 
 
-def test_what_pip_needs_comes_by_rosdep_or_by_the_line_of_the_readme(root: Path) -> None:
-    settings = ConfigParser()
-    settings.read(root / "setup.cfg")
-    needed = {re.split(r"[<>=]", line)[0].lower() for line in settings["options"]["install_requires"].split()}
-    keys = {re.sub(r"^python3-|-pip$", "", d.name) for d in parse_package(str(root)).exec_depends}
-    line = re.search(r"^pip install (safetensors.*?)#", (root / "README.md").read_text(), re.MULTILINE)
-    by_hand = {re.split(r"[<>=]", word)[0] for word in line[1].replace('"', "").split()}
-    assert needed - {_NAMES.get(key, key) for key in keys} == by_hand
+def test_the_keys_of_rosdep_that_pip_installs_are_left_to_pip(root: Path) -> None:
+    package = parse_package(str(root))
+    keys = {d.name for d in [*package.exec_depends, *package.test_depends] if d.name.endswith("-pip")}
+    skipped = re.search(r'--skip-keys "(.*)"', (root / "README.md").read_text())
+    assert skipped and set(skipped[1].split()) == keys
+
+
+def test_what_this_python_lacks_is_printed_for_pip(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "environment").mkdir()
+    shutil.copy(root / "environment" / "missing.py", tmp_path / "environment")
+    (tmp_path / "setup.cfg").write_text(
+        "[options]\ninstall_requires =\n    torch>=2.4\n    numpy>=999\n    opencv-python-headless>=4\n"
+        "    nowhere>=1.0\n[options.extras_require]\nsim =\n    elsewhere\n"
+    )
+    assert missing(tmp_path) == (0, ["numpy>=999", "nowhere>=1.0"])
+    assert missing(tmp_path, "sim") == (0, ["numpy>=999", "nowhere>=1.0", "elsewhere"])
+    assert missing(tmp_path, "sims") == (2, [])
+
+
+def missing(root: Path, *extras: str) -> tuple[int, list[str]]:
+    """Return the exit code and the lines of environment/missing.py."""
+    command = [sys.executable, str(root / "environment" / "missing.py"), *extras]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout.splitlines()
 
 
 def test_one_version_and_one_licence(root: Path) -> None:
