@@ -154,7 +154,7 @@ class PegWorld:
         return self.data.qpos[:7].copy(), self.data.qvel[:7].copy()
 
     def frames(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Where the links and the tool are in the world: by name, position (3,) in metres and quaternion (4,), w x y z."""
+        """Return the poses of links and tool in the world: position (3,) in metres, quaternion (4,), w x y z."""
         names = [*LINKS, "tool"]
         return {n: (self.data.body(n).xpos.copy(), self.data.body(n).xquat.copy()) for n in names}
 

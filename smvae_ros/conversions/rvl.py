@@ -53,7 +53,7 @@ def decoded_rvl(data: bytes, most_pixels: int) -> np.ndarray:
 
 def _numbers(words: np.ndarray) -> np.ndarray:
     """Return all complete numbers in the nibbles of the words, the highest nibble of a word first."""
-    nibbles = ((words[:, None] >> np.arange(28, -1, -4, dtype=np.uint32)) & 15).astype(np.int64).ravel()
+    nibbles: np.ndarray = ((words[:, None] >> np.arange(28, -1, -4, dtype=np.uint32)) & 15).astype(np.int64).ravel()
     ends = np.flatnonzero(nibbles < 8)
     if not len(ends):
         return ends

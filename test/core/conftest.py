@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def model() -> MultimodalVAE:
-    """An untrained model of the smallest size, in evaluation mode, with batch statistics that are not the initial ones."""
+    """Return an untrained model of the smallest size, in evaluation mode, with batch statistics that were changed."""
     torch.manual_seed(0)
     model = MultimodalVAE(ModelConfiguration(size="tiny"))
     for module in model.modules():
