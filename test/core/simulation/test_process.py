@@ -9,14 +9,14 @@ from pathlib import Path
 import h5py
 import pytest
 
+pytestmark = pytest.mark.rendering
+
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import signal
 import sys
 from pathlib import Path
 from smvae_core.simulation.simulate import SimulationError, simulate
-
-pytestmark = pytest.mark.rendering
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start jobs in the background deaf to it
