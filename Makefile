@@ -38,7 +38,7 @@ live: build ## Watch the node while a simulated robot's sensors fail; leaves liv
 
 test: build ## Run every test; a part: make test TESTS=test/core
 	@environment/check.sh --rendering --install $(PYTHON)
-	@. .venv/ros-env.sh && pytest $(TESTS)
+	@. .venv/ros-env.sh && environment/test.sh $(TESTS)
 
 lint: setup ## Check format, style and types: ruff and mypy, as pyproject.toml sets them
 	@. .venv/ros-env.sh && ruff check . && ruff format --check . && mypy
