@@ -24,9 +24,8 @@ from smvae_ros.conversions.point_cloud import CalibrationError, points_from_dept
 from smvae_ros.msg import Latent
 from smvae_ros.node.callback_guard import described
 from smvae_ros.node.cameras import resized
-from smvae_ros.node.worker import TOGETHER
 from smvae_ros.settings import prediction_topics
-from smvae_ros.synchronizer.sample_set import SampleSet
+from smvae_ros.synchronizer.sample_set import TOGETHER, SampleSet
 
 try:
     from sensor_msgs_py.point_cloud2 import create_cloud_xyz32

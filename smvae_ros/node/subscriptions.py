@@ -22,9 +22,8 @@ from smvae_ros.node.cameras import Cameras
 from smvae_ros.node.message_loss import MessageLoss
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
 from smvae_ros.node.statistics import Statistics
-from smvae_ros.node.worker import TOGETHER
 from smvae_ros.settings import FusionSettings, nanoseconds
-from smvae_ros.synchronizer.sample_set import SampleSet
+from smvae_ros.synchronizer.sample_set import TOGETHER, SampleSet
 
 # Of a 1 kHz sensor nothing may be lost while the executor is busy.
 _QOS_DEPTH = {"force": 200, "vector": 10}

@@ -17,7 +17,7 @@ from smvae_ros.conversions.arrays import frame_ids, set_arrays
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
 from smvae_ros.node.statistics import Statistics
-from smvae_ros.synchronizer.sample_set import SampleSet
+from smvae_ros.synchronizer.sample_set import TOGETHER, SampleSet
 
 if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be configured does without
     from smvae_core.inference.engine import Engine
@@ -25,10 +25,6 @@ if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be conf
     from smvae_ros.node.publications import Publications
 
 T = TypeVar("T")
-
-TOGETHER = 4
-"""How many sets may leave the synchroniser together and all be run: two when a sensor falls silent, and one for each
-period of a camera during which the machine slept."""
 
 
 class WorkerError(SMVAEError):

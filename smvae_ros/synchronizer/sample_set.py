@@ -7,6 +7,10 @@ from typing import Any, Literal, NamedTuple
 # Builds a named tuple in half the time that its constructor, a Python function, takes.
 new_tuple = tuple.__new__
 
+TOGETHER = 4
+"""How many sets may leave the synchroniser together and all be run: two when a sensor falls silent, and one for each
+period of a camera during which the machine slept."""
+
 Reason = Literal["complete", "deadline", "tick", "overflow"]
 
 
