@@ -256,7 +256,8 @@ class SetSynchronizer:
         if self._matched_ns == NEVER or has_clock_of(self._others, lag_ns, self._max_wait_ns, now_ns):
             self._matched_ns = now_ns
         elif now_ns - self._matched_ns >= buffer.stream.timeout_ns:
-            buffer.counts.dropped["late" if stamp_ns <= self._stamp_ns else "unmatched"] += 1
+            reason = "late" if stamp_ns <= self._stamp_ns else "unmatched"
+            buffer.counts.dropped["duplicate" if buffer.repeats else reason] += 1
             return
         # A reference that repeats stamps, or lags behind the sets by more than its timeout, counts as silent: ticks go
         # on. One that is late because of ticks is back.

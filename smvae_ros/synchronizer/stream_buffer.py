@@ -54,6 +54,8 @@ class StreamBuffer:
         self.arrived_ns = self.dead_ns = self.advanced_ns = NEVER
         self.lag_ns = self.advanced_lag_ns = FOREVER
         self.newest_ns = self._seen_ns = NEVER
+        # Whether the newest message has the stamp of the one before it.
+        self.repeats = False
         self.used_ns = NEVER
         self.period_ns = self._least_ns = self.stream.period_ns
         self._round = 0
@@ -74,6 +76,7 @@ class StreamBuffer:
         """Note the stamp of any sample that arrived; return whether it is newer than all before it."""
         if self.earlier:
             self._drop_earlier("late")
+        self.repeats = stamp_ns == self._seen_ns
         if stamp_ns <= self._seen_ns:
             return False
         self._seen_ns = stamp_ns
@@ -111,10 +114,10 @@ class StreamBuffer:
         """
         stamps = self.stamps
         if stamp_ns <= self.used_ns:
-            self.counts.dropped["duplicate" if stamp_ns == self.used_ns else "late"] += 1
+            self.counts.dropped["duplicate" if self.repeats or stamp_ns == self.used_ns else "late"] += 1
             return False
         if stamp_ns <= set_ns and self._window == 1 and stamp_ns <= set_ns - self.back_ns:
-            self.counts.dropped["late"] += 1
+            self.counts.dropped["duplicate" if self.repeats else "late"] += 1
             return False
         if stamp_ns > self.newest_ns:
             spacing = stamp_ns - self.newest_ns
