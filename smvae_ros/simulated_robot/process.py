@@ -44,6 +44,9 @@ def main() -> None:
                 node.get_logger().error(f"a callback failed: {type(error).__name__}: {error}")
     finally:
         node.robot.stop()
+    # As the interpreter ends it puts the default action in place of handlers, but leaves ignored signals ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if node.robot.error is not None:
         print(f"error: the robot's thread ended: {node.robot.error!r}", file=sys.stderr)
     executor.shutdown()

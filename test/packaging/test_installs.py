@@ -42,7 +42,11 @@ def test_the_wheel_holds_both_packages_the_checkpoint_and_the_commands(root: Pat
     }
     assert {"smvae_core/py.typed", "smvae_ros/py.typed", "smvae_ros/report/page.html"} <= sources <= names
     assert f"smvae_core/{CHECKPOINT}" in names
-    assert {line.split(" = ")[0] for line in entry_points.splitlines() if " = " in line} == {"smvae", "fusion_node"}
+    assert {line.split(" = ")[0] for line in entry_points.splitlines() if " = " in line} == {
+        "smvae",
+        "fusion_node",
+        "simulated_robot",
+    }
     assert not [name for name in names if name.startswith("test")]
 
 

@@ -212,7 +212,10 @@ def test_numbers_that_are_not_finite_are_counted_and_their_sets_go_out_without_t
     robot.force, robot.action = np.full(6, value), np.full(4, value)
     # The newest wrench of a moment is 0 times the force.
     with np.errstate(invalid="ignore"):
-        robot.wait_for_set("rgb", "depth")
+        # That newest wrench is a number, and is used, where the value is finite.
+        robot.wait(lambda: robot.latents and "action" not in robot.latents[-1].modalities, "a set without the action")
+        if not np.isfinite(value):
+            robot.wait_for_set("rgb", "depth")
         for name in ("force", "action"):
             wait_for_rejections(robot, name, before[name])
     assert all(np.isfinite([*latent.mean, *latent.log_variance]).all() for latent in robot.latents)
