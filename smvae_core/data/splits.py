@@ -140,7 +140,7 @@ def _chosen(unit: np.ndarray, available: np.ndarray, held_out: float, seed: int)
         return chosen
 
     def shortcoming(chosen: np.ndarray) -> tuple[int, int, float]:
-        """What a choice lacks: modalities to train on, modalities to judge, steps."""
+        """Return what a choice lacks: modalities to train on, modalities to judge, steps."""
         everywhere = has.any(axis=0)
         untrained, unjudged = (int((everywhere & ~has[part].any(axis=0)).sum()) for part in (~chosen, chosen))
         off = abs(float(steps[chosen].sum()) - wanted)

@@ -26,7 +26,7 @@ _DEPTH_ENCODINGS = ("16UC1", "32FC1", "mono16")
 
 @dataclass
 class Sample:
-    """What a draft knows of a topic: its first message, and the times between its messages."""
+    """The knowledge that a draft has of a topic: its first message, and the times between its messages."""
 
     message: Any
     spacings: Spacings = field(default_factory=Spacings)

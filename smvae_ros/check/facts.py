@@ -55,7 +55,7 @@ class Feed:
 
 @dataclass
 class Stream:
-    """What was seen of the messages of one modality.
+    """The facts seen of the messages of one modality.
 
     Attributes:
         messages: number of messages seen.

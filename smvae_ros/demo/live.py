@@ -65,7 +65,7 @@ _NEAR_M, _FAR_M = 0.6, 1.6
 
 @dataclass
 class Recent:
-    """What arrived in the last second, and the newest of it.
+    """The messages of the last second, and the newest of each kind.
 
     Attributes:
         arrivals: when messages arrived, seconds.

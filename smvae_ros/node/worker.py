@@ -33,7 +33,7 @@ class WorkerError(SMVAEError):
 
 @dataclass(frozen=True)
 class Activity:
-    """What the worker needs while the node is active.
+    """Everything that the worker needs while the node is active.
 
     Attributes:
         statistics: counts each set.
@@ -96,7 +96,7 @@ class FusionWorker:
 
     @property
     def device(self) -> str:
-        """Where the engine runs; empty before it is loaded."""
+        """The device of the engine; empty before it is loaded."""
         return str(self._engine.device) if self._engine is not None else ""
 
     @property

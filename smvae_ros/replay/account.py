@@ -25,7 +25,7 @@ class _Record(BaseModel):
 
 
 class ModalityAccount(_Record):
-    """What became of the messages of one modality: `messages` is `used` plus the sum of `dropped`.
+    """The account of the messages of one modality: `messages` is `used` plus the sum of `dropped`.
 
     Attributes:
         topic: topic in the bag.
@@ -62,7 +62,7 @@ class TrajectoryAccount(_Record):
 
 
 class BagAccount(_Record):
-    """What became of a bag.
+    """The account of a bag.
 
     Attributes:
         bag: name of the bag.

@@ -31,7 +31,7 @@ _ROWS = {"cpu": 120, "cuda": 480}
 
 @dataclass(frozen=True)
 class Judged:
-    """What the model infers from one set. All arrays are float32 and in model units.
+    """The model's inference from one set. All arrays are float32 and in model units.
 
     Attributes:
         held: modalities in the set.

@@ -17,7 +17,7 @@ from smvae_ros.settings import FusionSettings, default_settings
 
 @dataclass(frozen=True)
 class ReplayJob:
-    """What to do with each bag.
+    """The work to do with each bag.
 
     Attributes:
         checkpoint: None takes the one that ships.

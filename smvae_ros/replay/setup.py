@@ -40,12 +40,12 @@ class Setup:
 
     @property
     def topics(self) -> dict[str, str]:
-        """By modality its topic."""
+        """The topic of each modality."""
         return self.settings.root_topics()
 
     @property
     def types(self) -> dict[str, tuple[str, ...]]:
-        """By modality the message types that its topic may have."""
+        """The message types that the topic of each modality may have."""
         return {binding.modality.name: binding.recorded for binding in self.bindings}
 
     @property

@@ -34,7 +34,7 @@ class BagExtent(_Record):
 
 
 class StreamSummary(_Record):
-    """What became of one modality's messages; see `smvae_ros.synchronizer.stream.StreamCounts`.
+    """The account of one modality's messages; see `smvae_ros.synchronizer.stream.StreamCounts`.
 
     Attributes:
         recorded: number of messages in the bag; `received` counts those that a what-if let through.

@@ -46,7 +46,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Sample:
-    """What one sensor brings at one moment.
+    """The value that one sensor brings at one moment.
 
     Attributes:
         sensor: rgb, depth, wrench, joints or action.
