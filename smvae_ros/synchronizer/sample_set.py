@@ -44,7 +44,7 @@ class SampleSet(NamedTuple):
 
     @property
     def ages_ns(self) -> dict[str, int]:
-        """The age of each modality: how much older than the reference its newest sample is; negative if it is younger."""
+        """The age of each modality: how much older than the reference its newest sample is; negative if younger."""
         return {name: self.stamp_ns - samples[-1].stamp_ns for name, samples in self.samples.items()}
 
     @property
