@@ -40,6 +40,7 @@ class Robot:
 
     Attributes:
         sending: modalities.
+        noise: each image differs from the one before, as those of a camera do.
         stamping: by modality, the stamps of the messages that are published for one moment: just its own, unless the
             sensor lies.
         sent: by modality, messages.
@@ -71,6 +72,7 @@ class Robot:
             for topic, kind in types.items()
         }
         self.sending: set[str] = set()
+        self.noise = True
         self._clock: SimulatedClock | None = None
         self.sent_ns: list[int] = []
         self.stamping: dict[str, Callable[[int], list[int]]] = {}
@@ -140,9 +142,12 @@ class Robot:
             if self.camera_info is not None:
                 self.camera_info.header = header("depth", stamp_ns)
                 self._publishers["depth/camera_info"].publish(self.camera_info)
-            self._publish("depth", "depth/image", changed(self.depth), stamp_ns)
+            self._publish("depth", "depth/image", self._seen(self.depth), stamp_ns)
         if "rgb" in names:
-            self._publish("rgb", "rgb/image", changed(self.rgb), stamp_ns)
+            self._publish("rgb", "rgb/image", self._seen(self.rgb), stamp_ns)
+
+    def _seen(self, message: Any) -> Any:
+        return changed(message) if self.noise else message
 
     def _publish(self, name: str, topic: str, message: Any, moment_ns: int) -> None:
         for stamp_ns in self.stamping[name](moment_ns) if name in self.stamping else [moment_ns]:
