@@ -185,6 +185,7 @@ def _latent(header: Header, fusion: Fusion) -> Latent:
         mean=array("f", fusion.mean.tobytes()),
         log_variance=array("f", fusion.log_variance.tobytes()),
         attention=[fusion.attention[name] for name in fusion.modalities],
+        memory_age=-1.0,
     )
 
 

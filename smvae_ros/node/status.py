@@ -86,6 +86,7 @@ class StatusPublisher:
             latency_p50=latency_p50,
             latency_p99=latency_p99,
             modalities=[_message(modality) for modality in modalities],
+            memory_age=-1.0,
         )
         status.header.stamp = stamp
         self._status.publish(status)
@@ -141,4 +142,5 @@ def _message(report: ModalityReport) -> ModalityStatus:
         zero_stamp=report.zero_stamp,
         drop_reasons=list(report.dropped),
         drop_counts=list(report.dropped.values()),
+        trust=-1.0,
     )

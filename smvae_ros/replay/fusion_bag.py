@@ -37,8 +37,22 @@ string[] modalities
 float32[] mean
 float32[] log_variance
 
-# How much each modality of the set weighed in the fusion: one entry per entry of modalities, summing to 1.
+# How much each modality of the set weighed in the fusion: one entry per entry of modalities. Together with
+# attention_of_memory they sum to 1.
 float32[] attention
+
+# How much memory weighed in the fusion; 0 without memory.
+float32 attention_of_memory
+
+# Seconds from the newest observation in memory to the stamp; -1 without memory.
+float32 memory_age
+
+# How far each modality of the set can be trusted, 0 to 1: one entry per entry of modalities. Empty where the checkpoint
+# cannot tell.
+float32[] trust
+
+# Names of the modalities that are distrusted. Whether they are in the set is a matter of streams.<modality>.distrust.
+string[] distrusted
 """
 """msg/Latent.msg, for machines without ROS."""
 
@@ -99,6 +113,10 @@ class FusionBag:
             mean=judged.mean,
             log_variance=judged.log_variance,
             attention=np.array([attention[name] for name in judged.held], np.float32),
+            attention_of_memory=0.0,
+            memory_age=-1.0,
+            trust=np.zeros(0, np.float32),
+            distrusted=[],
         )
         self._writer.write(self._latent, sample_set.emitted_ns, _TYPES.serialize_cdr(latent, LATENT))
         for binding in bindings:

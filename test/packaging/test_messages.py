@@ -10,6 +10,10 @@ def test_latent() -> None:
         "mean": "sequence<float>",
         "log_variance": "sequence<float>",
         "attention": "sequence<float>",
+        "attention_of_memory": "float",
+        "memory_age": "float",
+        "trust": "sequence<float>",
+        "distrusted": "sequence<string>",
     }
 
 
@@ -26,6 +30,9 @@ def test_modality_status() -> None:
         "zero_stamp": "uint64",
         "drop_reasons": "sequence<string>",
         "drop_counts": "sequence<uint64>",
+        "trust": "float",
+        "distrusted": "boolean",
+        "distrusted_since": "builtin_interfaces/Time",
     }
 
 
@@ -41,6 +48,8 @@ def test_fusion_status() -> None:
         "latency_p50": "float",
         "latency_p99": "float",
         "modalities": "sequence<smvae_ros/ModalityStatus>",
+        "memory_age": "float",
+        "forgotten": "uint32",
     }
 
 

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from smvae_core.inference.engine import Engine
 from smvae_core.modality import vision_touch_modalities
@@ -104,6 +106,25 @@ def test_it_is_what_ros2_bag_play_takes_and_the_same_twice(
     # A replay without it leaves no older one, which would pass for its own.
     replay(bag, tmp_path, ReplayJob(checkpoint, device="cpu"))
     assert not (tmp_path / "fusion").exists()
+
+
+def test_latents_of_an_older_version_are_read_by_the_definition_in_their_bag(tmp_path: Path) -> None:
+    older = LATENT_DEFINITION[: LATENT_DEFINITION.index("# How much memory")]
+    types = get_typestore(Stores.ROS2_JAZZY)
+    types.register(get_types_from_msg(older, LATENT))
+    stamp = types.types["builtin_interfaces/msg/Time"](1, 5)
+    header = types.types["std_msgs/msg/Header"](stamp, "camera")
+    numbers = np.array([1.5, -2.0], np.float32)
+    latent = types.types[LATENT](header, ["rgb"], numbers, numbers, np.ones(1, np.float32))
+    with Writer(tmp_path / "older", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/fusion/latent", LATENT, typestore=types)
+        writer.write(connection, 7, types.serialize_cdr(latent, LATENT))
+
+    ((_, log_ns, stamp_ns, message),) = read_bag(tmp_path / "older", {"latent": "/fusion/latent"})
+    assert (log_ns, stamp_ns, message.modalities, message.attention.tolist()) == (7, 1_000_000_005, ["rgb"], [1.0])
+    np.testing.assert_array_equal(message.mean, numbers)
+    # A field that the older version lacks is absent, not 0.
+    assert not hasattr(message, "trust") and not hasattr(message, "attention_of_memory")
 
 
 def test_a_folder_of_that_name_which_is_no_bag_is_left_alone(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
