@@ -126,7 +126,7 @@ def _residuals(model: MultimodalVAE, samples: Samples, most: int | None, draws: 
     generator = torch.Generator().manual_seed(0)
     seen: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in _continuous(model)}
     for batch, available, embeddings in _batches(model, samples, most):
-        predicted, variance = _spread(model, model.fusion(embeddings, available), draws, generator)
+        predicted, variance = _spread(model, model.fuse(embeddings, available), draws, generator)
         for name, parts in seen.items():
             here = available[:, model.names.index(name)]
             error, spread = (x[here].flatten(1).cpu() for x in (predicted[name] - batch[name], variance[name]))
@@ -153,14 +153,14 @@ def _figures(
     masks, generator = subset_mask(model.names, subsets), torch.Generator().manual_seed(1)
     normal, student = _normal(), _student(draws)
     for batch, available, embeddings in _batches(model, samples, most):
-        full: Posterior = model.fusion(embeddings, available)
+        full: Posterior = model.fuse(embeddings, available)
         figures.samples += len(available)
         figures.full_kl += _kl(full).sum(dim=0).cpu()
         for s, mask in enumerate(masks.to(available.device)):
             rows = torch.nonzero((available | ~mask).all(dim=1))[:, 0]
             if not len(rows):
                 continue
-            posterior: Posterior = model.fusion(embeddings[rows], mask.expand(len(rows), -1))
+            posterior: Posterior = model.fuse(embeddings[rows], mask.expand(len(rows), -1))
             figures.held[s] += len(rows)
             figures.kl[s] += float(posterior.kl_to_prior().double().sum())
             figures.ratio[s] += _ratio(full.mean[rows], full.log_variance[rows], posterior).sum(dim=0).cpu()

@@ -55,7 +55,7 @@ def evaluate(
             trivial = {name: _mean_square(x - mean[name].to(device)) for name, x in batch.items()}
             errors, nats = [], []
             for mask in masks:
-                posterior = model.fusion(embeddings, mask.expand_as(available))
+                posterior = model.fuse(embeddings, mask.expand_as(available))
                 predicted = model.predict(posterior.mean)
                 errors.append(_columns(model, {name: _mean_square(predicted[name] - x) for name, x in batch.items()}))
                 if draws:

@@ -131,7 +131,7 @@ def posterior_means(
         batch, available = {name: x.to(device) for name, x in batch.items()}, available.to(device)
         embeddings = model.embed(batch, available)
         masks = subset_mask(model.names, subsets, device)
-        means.append(torch.stack([model.fusion(embeddings, available & mask).mean for mask in masks]).cpu())
+        means.append(torch.stack([model.fuse(embeddings, available & mask).mean for mask in masks]).cpu())
     model.train(training)
     return torch.cat(means, dim=1).numpy()
 

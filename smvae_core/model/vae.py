@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
 
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality, vision_touch_modalities
 from smvae_core.model.batch_norm import statistics_of
 from smvae_core.model.likelihood import expectation
+from smvae_core.model.memory import Memory, MemoryConfiguration, MemoryState, Remembered
 from smvae_core.model.networks import SIZES, decoder, embedding_network
 from smvae_core.systems.posterior import Posterior, at_least_single
 from smvae_core.systems.registry import find_system
@@ -38,6 +39,7 @@ class ModelConfiguration(BaseModel):
         size: widths of the networks: the paper's, compact for processors, tiny for tests.
         latent: dimensions of z.
         modalities: in the order of the columns of every availability mask.
+        memory: of the sets before; None, or `none` in YAML, for a model of single sets.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,12 +48,25 @@ class ModelConfiguration(BaseModel):
     size: Literal["paper", "compact", "tiny"] = "paper"
     latent: PositiveInt = 64
     modalities: tuple[Modality, ...] = vision_touch_modalities()
+    memory: MemoryConfiguration | None = None
 
     @field_validator("system")
     @classmethod
     def _system_exists(cls, system: str) -> str:
         find_system(system)
         return system
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _none_by_name(cls, memory: object) -> object:
+        return None if memory == "none" else memory
+
+    @model_validator(mode="after")
+    def _system_can_have_memory(self) -> "ModelConfiguration":
+        reason = find_system(self.system).memory
+        if self.memory is not None and isinstance(reason, str):
+            raise ValueError(f"expected memory 'none' for system '{self.system}', found a memory: {reason}")
+        return self
 
     @field_validator("modalities")
     @classmethod
@@ -72,6 +87,7 @@ class MultimodalVAE(nn.Module):
         configuration: as given.
         system: of the configuration; `fusion` is its posterior network.
         modalities: by name, in the order of the mask's columns.
+        memory: the memory of the sets before, or None. It is one more member of the sets that `fusion` takes.
         width: dimensions of one embedding, d.
     """
 
@@ -82,8 +98,12 @@ class MultimodalVAE(nn.Module):
         sizes = SIZES[configuration.size]
         self.embeddings = nn.ModuleDict({n: embedding_network(m, sizes) for n, m in self.modalities.items()})
         self.system = find_system(configuration.system)
-        self.fusion: nn.Module = self.system.network(self.names, sizes.embedding, configuration.latent, sizes.heads)
+        settings, latent = configuration.memory, configuration.latent
+        has_memory = settings is not None
+        self.fusion: nn.Module = self.system.network(self.names, sizes.embedding, latent, sizes.heads, has_memory)
         self.decoders = nn.ModuleDict({n: decoder(m, configuration.latent, sizes) for n, m in self.modalities.items()})
+        # Last, so that a seed gives the other networks the weights that they have in a model without memory.
+        self.memory = None if settings is None else Memory(settings, len(self.names), sizes.embedding, latent)
         self.width = sizes.embedding
 
     @property
@@ -145,7 +165,44 @@ class MultimodalVAE(nn.Module):
             BatchError: as `embed`.
         """
         embeddings = self.embed(batch, mask)
-        posterior: Posterior = self.fusion(embeddings, mask.to(embeddings.device, non_blocking=True))
+        return self.fuse(embeddings, mask.to(embeddings.device, non_blocking=True))
+
+    def step(self, batch: Batch, mask: Tensor, state: MemoryState, elapsed: Tensor) -> tuple[Posterior, MemoryState]:
+        """Return q(z | X_s, h) of each row's set and memory, and the memory after it.
+
+        The empty set gives the forecast q(z | {h}), and N(0, I) where nothing is remembered.
+
+        Args:
+            batch: as of `posterior`.
+            mask: as of `posterior`.
+            state: of each row; `memory.start(rows)` remembers nothing.
+            elapsed: seconds since the set that gave `state`, (B,). Memory forgets what is older than its horizon.
+
+        Raises:
+            BatchError: as `embed`; a model without memory; a state of another model, batch or device.
+        """
+        memory = self.check_state(state, elapsed, len(mask))
+        embeddings = self.embed(batch, mask)
+        mask = mask.to(embeddings.device, non_blocking=True)
+        posterior = self.fuse(embeddings, mask, memory.recall(state, elapsed))
+        return posterior, memory.advance(state, elapsed, posterior, mask)
+
+    def fuse(self, embeddings: Tensor, mask: Tensor, remembered: Remembered | None = None) -> Posterior:
+        """Return the posterior of sets of embedded modalities, and of what is remembered.
+
+        Args:
+            embeddings: from `embed`, (B, M, d).
+            mask: (..., B, M), bool, on the model's device. With more dimensions than two, several sets of each row.
+            remembered: from `memory.recall`, of the same rows; None leaves memory out of every set.
+        """
+        if self.memory is not None:
+            if remembered is None:
+                slot, present = torch.zeros_like(embeddings[:, 0]), torch.zeros_like(mask[..., 0])
+            else:
+                slot, present = remembered.embedding.to(embeddings.dtype), remembered.present.expand(mask.shape[:-1])
+            embeddings = torch.cat([embeddings, slot[:, None]], dim=1)
+            mask = torch.cat([mask, present[..., None]], dim=-1)
+        posterior: Posterior = self.fusion(embeddings, mask)
         return posterior
 
     def decode(self, z: Tensor, names: Iterable[str] | None = None) -> Batch:
@@ -185,6 +242,24 @@ class MultimodalVAE(nn.Module):
                 raise BatchError(f"batch: {name} expected shape {shape}, found {tuple(x.shape)}")
             if not _fits(x, weight):
                 raise BatchError(f"batch: {name} expected {weight.dtype} in model units, found {_type_of(x)}")
+
+    def check_state(self, state: MemoryState, elapsed: Tensor, rows: int) -> Memory:
+        """Return the memory, after checking that a state and a time belong to it.
+
+        Raises:
+            BatchError: a model without memory; a state or a time of another shape, type or device.
+        """
+        if self.memory is None:
+            raise BatchError("memory: expected none, since the model was made without, found a state")
+        device = next(self.parameters()).device
+        size = self.memory.configuration.size
+        for name, x, shape in (("hidden", state.hidden, (rows, size)), ("elapsed", elapsed, (rows,))):
+            if tuple(x.shape) != shape or not x.is_floating_point() or x.device != device:
+                raise BatchError(
+                    f"memory: {name} expected floats {shape} on {device}, found {_type_of(x)} {tuple(x.shape)} on "
+                    f"{x.device}; a state belongs to one model, batch and device"
+                )
+        return self.memory
 
     def _check(self, batch: Batch, mask: Tensor) -> None:
         if mask.ndim != 2 or mask.shape[1] != len(self.names) or mask.dtype != torch.bool:

@@ -18,6 +18,7 @@ class Draws:
 
     Attributes:
         subsets: (T, B, M), bool, what each posterior sees; a sample that lacks a term's modalities has an empty one.
+            Of a model with memory (T, B, M + 1): the last column says whether memory is in the set.
         targets: (T, B, M), bool, what each z is to explain.
         explains: (T, M), bool, what it is to explain in a sample that has everything, whatever was drawn.
         noise: ε of Eq. 6 of the SMVAE paper, (T, B, L).
@@ -42,6 +43,10 @@ class Draws:
     ) -> "Draws":
         """Return draws with the noise still to be drawn, of `latent` dimensions."""
         return cls(subsets, targets, explains, torch.randn(*subsets.shape[:2], latent, generator=generator), clean)
+
+    def with_memory(self, column: Tensor) -> "Draws":
+        """Return the draws with memory in the sets that `column` (T, B), bool, names."""
+        return replace(self, subsets=torch.cat([self.subsets, column[:, :, None]], dim=2))
 
     def part(self, rows: slice) -> "Draws":
         """Return the draws of the samples in `rows`."""

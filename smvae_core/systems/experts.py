@@ -25,16 +25,16 @@ class Experts(NamedTuple):
     mean: Tensor
     log_variance: Tensor
 
-    def product(self, subset: Tensor, prior: bool = False) -> Posterior:
+    def product(self, subset: Tensor, prior: bool | Tensor = False) -> Posterior:
         """Return the normalised product of the experts of each row's subset.
 
         Args:
             subset: (..., B, M), bool; a row without any gives the prior.
-            prior: whether N(0, I) is one more expert of each product.
+            prior: whether N(0, I) is one more expert of each product; of rows, (..., B), or of all.
         """
         # A loop, since the modalities are few: no tensor has both the subsets' and the modalities' dimension, and mixed
         # precision, which halves the precision of matrix products, leaves sums alone.
-        total = torch.full_like(self.mean[:, 0], float(prior))
+        total = torch.zeros_like(self.mean[:, 0]) + (prior.unsqueeze(-1) if isinstance(prior, Tensor) else float(prior))
         weighted, precisions = torch.zeros_like(total), []
         for mean, log_variance, here in zip(
             self.mean.unbind(dim=1), self.log_variance.unbind(dim=1), subset.unsqueeze(-1).unbind(dim=-2)
@@ -44,7 +44,7 @@ class Experts(NamedTuple):
             precisions.append(precision)
         total = torch.where(subset.any(dim=-1, keepdim=True), total, 1.0)
         share = torch.stack([(precision / total).mean(dim=-1) for precision in precisions], dim=-1)
-        if prior:
+        if prior is not False:
             # The prior's part of the precision belongs to no modality.
             share = share / share.sum(dim=-1, keepdim=True).clamp(min=1e-30)
         return Posterior(weighted / total, -total.log(), share)
@@ -67,32 +67,42 @@ class UnimodalEncoders(nn.Module):
 
     Args:
         names: modalities, in the order of the mask's columns.
+        memory: whether the last column is memory, with an expert of its own.
     """
 
-    def __init__(self, names: Sequence[str], embedding: int, latent: int) -> None:
+    def __init__(self, names: Sequence[str], embedding: int, latent: int, memory: bool = False) -> None:
         super().__init__()
         self.heads = nn.ModuleDict({name: nn.Linear(embedding, 2 * latent) for name in names})
+        self.memory = nn.Linear(embedding, 2 * latent) if memory else None
 
     def forward(self, embeddings: Tensor) -> Experts:
         """Return the experts of embeddings (B, M, d)."""
         embeddings = bounded_embeddings(embeddings)
-        heads = [head(x) for head, x in zip(self.heads.values(), embeddings.unbind(dim=1))]
+        networks = [*self.heads.values(), *([] if self.memory is None else [self.memory])]
+        heads = [head(x) for head, x in zip(networks, embeddings.unbind(dim=1))]
         mean, log_variance = at_least_single(torch.stack(heads, dim=1)).chunk(2, dim=-1)
         return Experts(mean, bounded_log_variance(log_variance))
 
 
 class ProductOfExperts(nn.Module):
-    """The product of the experts of the set, with the prior as one more expert, or without."""
+    """The product of the experts of the set, with the prior as one more expert, or without.
 
-    def __init__(self, names: Sequence[str], embedding: int, latent: int, prior: bool) -> None:
+    Where memory is in the set, its expert takes the place of the prior.
+    """
+
+    def __init__(self, names: Sequence[str], embedding: int, latent: int, prior: bool, memory: bool = False) -> None:
         super().__init__()
-        self.experts = UnimodalEncoders(names, embedding, latent)
-        self.prior = prior
+        self.experts = UnimodalEncoders(names, embedding, latent, memory)
+        self.prior, self.memory = prior, memory
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Posterior:
         """Return the posterior of each row's set."""
         experts: Experts = self.experts(embeddings)
-        return experts.product(mask, self.prior)
+        return self.product(experts, mask)
+
+    def product(self, experts: Experts, mask: Tensor) -> Posterior:
+        """Return the posterior of sets (..., B, M) from the experts of `self.experts`."""
+        return experts.product(mask, ~mask[..., -1] if self.prior and self.memory else self.prior)
 
 
 class MixtureOfProducts(nn.Module):

@@ -66,7 +66,7 @@ class JointAndUnimodal(nn.Module):
         )
 
 
-def _network(names: Sequence[str], embedding: int, latent: int, heads: int) -> JointAndUnimodal:
+def _network(names: Sequence[str], embedding: int, latent: int, heads: int, memory: bool) -> JointAndUnimodal:
     return JointAndUnimodal(names, embedding, latent)
 
 
@@ -86,4 +86,10 @@ def _terms(network: JointAndUnimodal, step: Step, settings: JMVAESettings) -> Te
     return Terms(joint.sample(draws.noise), equal_weights(draws), step.beta * kl + settings.alpha * apart, kl)
 
 
-SYSTEM = System(settings=JMVAESettings, network=_network, draw=_draw, terms=_terms)
+SYSTEM = System(
+    settings=JMVAESettings,
+    network=_network,
+    draw=_draw,
+    terms=_terms,
+    memory="its joint encoder knows the whole set alone, which hardly any set with memory is",
+)

@@ -13,7 +13,7 @@ from smvae_core.systems.system import System
 from smvae_core.systems.terms import Step, Terms
 
 
-def _network(names: Sequence[str], embedding: int, latent: int, heads: int) -> MixtureOfProducts:
+def _network(names: Sequence[str], embedding: int, latent: int, heads: int, memory: bool) -> MixtureOfProducts:
     """Build the posterior of Eq. 2: a mixture with equal weights of the experts."""
     return MixtureOfProducts(names, embedding, latent, most=1)
 
@@ -36,4 +36,10 @@ def _terms(network: MixtureOfProducts, step: Step, settings: ObjectiveConfigurat
     return Terms(z, mixture.weight, step.beta * kl, kl)
 
 
-SYSTEM = System(settings=ObjectiveConfiguration, network=_network, draw=_draw, terms=_terms)
+SYSTEM = System(
+    settings=ObjectiveConfiguration,
+    network=_network,
+    draw=_draw,
+    terms=_terms,
+    memory="a mixture weighs its components equally, so a guess from memory would count as much as what is seen",
+)

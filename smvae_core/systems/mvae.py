@@ -8,9 +8,10 @@ from torch import Tensor
 
 from smvae_core.systems.configuration import ObjectiveConfiguration
 from smvae_core.systems.draws import Draws, each_alone, everything, singles, uniform_subsets
-from smvae_core.systems.experts import ProductOfExperts
+from smvae_core.systems.experts import Experts, ProductOfExperts
+from smvae_core.systems.posterior import Posterior
 from smvae_core.systems.system import System
-from smvae_core.systems.terms import Step, Terms, equal_weights
+from smvae_core.systems.terms import Step, Terms, equal_weights, kl_to_forecast
 
 
 class MVAESettings(ObjectiveConfiguration):
@@ -23,9 +24,9 @@ class MVAESettings(ObjectiveConfiguration):
     random_subsets: NonNegativeInt = 1
 
 
-def _network(names: Sequence[str], embedding: int, latent: int, heads: int) -> ProductOfExperts:
+def _network(names: Sequence[str], embedding: int, latent: int, heads: int, memory: bool) -> ProductOfExperts:
     """Build the posterior of §2.2: the prior is one more expert."""
-    return ProductOfExperts(names, embedding, latent, prior=True)
+    return ProductOfExperts(names, embedding, latent, prior=True, memory=memory)
 
 
 def _draw(
@@ -42,10 +43,21 @@ def _draw(
 def _terms(network: ProductOfExperts, step: Step, settings: MVAESettings) -> Terms:
     """Compute Eq. 5: the sum of the ELBOs of everything, of each modality, and of k random subsets."""
     draws = step.draws
-    posterior = network.experts(step.embeddings).product(draws.subsets, prior=True)
+    experts: Experts = network.experts(step.embeddings)
+    posterior = network.product(experts, draws.subsets)
     kl, seen = posterior.kl_to_prior(), draws.subsets.any(dim=2)
     mean_kl = (kl * seen).sum(dim=0) / seen.sum(dim=0).clamp(min=1)
+    if step.remembered is not None:
+        forecast = Posterior(experts.mean[:, -1], experts.log_variance[:, -1], experts.mean[:, -1])
+        kl = kl_to_forecast(posterior, forecast, step)
     return Terms(posterior.sample(draws.noise), equal_weights(draws), step.beta * kl.sum(dim=0), mean_kl)
 
 
-SYSTEM = System(settings=MVAESettings, network=_network, draw=_draw, terms=_terms)
+def _memory(
+    settings: MVAESettings, draws: Draws, remembered: Tensor, degraded: Tensor, generator: torch.Generator
+) -> Draws:
+    """Put memory in every set, where it takes the place of the prior."""
+    return draws.with_memory(remembered.expand(len(draws.subsets), -1))
+
+
+SYSTEM = System(settings=MVAESettings, network=_network, draw=_draw, terms=_terms, memory=_memory)

@@ -24,7 +24,7 @@ class MVTCAESettings(ObjectiveConfiguration):
     correlation: float = Field(default=5 / 6, ge=0.0, le=1.0)
 
 
-def _network(names: Sequence[str], embedding: int, latent: int, heads: int) -> ProductOfExperts:
+def _network(names: Sequence[str], embedding: int, latent: int, heads: int, memory: bool) -> ProductOfExperts:
     """Build the product of the experts of the set, without the prior."""
     return ProductOfExperts(names, embedding, latent, prior=False)
 
@@ -50,4 +50,10 @@ def _terms(network: ProductOfExperts, step: Step, settings: MVTCAESettings) -> T
     return Terms(joint.sample(draws.noise), (count - alpha) / count * equal_weights(draws), cost, kl)
 
 
-SYSTEM = System(settings=MVTCAESettings, network=_network, draw=_draw, terms=_terms)
+SYSTEM = System(
+    settings=MVTCAESettings,
+    network=_network,
+    draw=_draw,
+    terms=_terms,
+    memory="its bound is of what observations have in common, and memory is no observation that it could explain",
+)

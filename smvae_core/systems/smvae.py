@@ -5,6 +5,7 @@ docs/set-model.md derives the objective, and says which part is the paper's.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -21,7 +22,10 @@ from smvae_core.systems.posterior import (
     gaussian_kl,
 )
 from smvae_core.systems.system import System
-from smvae_core.systems.terms import Step, Terms, equal_weights
+from smvae_core.systems.terms import Step, Terms, equal_weights, fixed, kl_to_forecast
+
+# With memory: the shares of subsets that contain it, that are memory alone, and that are the degraded set with it.
+_WITH_MEMORY, _ALONE, _DEGRADED = 0.85, 0.15, 0.4
 
 Probability = Annotated[float, Field(gt=0.0, le=1.0)]
 
@@ -181,7 +185,7 @@ def random_subsets(
     return torch.where(subset.any(dim=1, keepdim=True), subset, one)
 
 
-def _network(names: Sequence[str], embedding: int, latent: int, heads: int) -> SetAttention:
+def _network(names: Sequence[str], embedding: int, latent: int, heads: int, memory: bool) -> SetAttention:
     return SetAttention(embedding, latent, heads)
 
 
@@ -213,7 +217,7 @@ def _eq_3(network: SetAttention, step: Step, settings: SMVAESettings) -> Terms:
     draws = step.draws
     posterior: Posterior = network(step.embeddings, draws.subsets[0])
     kl = posterior.kl_to_prior()
-    cost = step.beta * kl + settings.pull * _distance_to_standard(posterior)
+    cost = step.beta * _kl_to_reference(network, posterior, step) + settings.pull * _distance_to_standard(posterior)
     return Terms(posterior.sample(draws.noise), equal_weights(draws), cost, kl)
 
 
@@ -227,21 +231,26 @@ def _coordinated(network: SetAttention, step: Step, settings: SMVAESettings) -> 
     full: Posterior = network(step.clean, draws.subsets[0])
     part: Posterior = network(step.embeddings, draws.subsets[1])
     kl = full.kl_to_prior()
-    coordination = settings.subset_kl * gaussian_kl(_fixed(full), part) + settings.full_kl * gaussian_kl(
-        full, _fixed(part)
+    coordination = settings.subset_kl * gaussian_kl(fixed(full), part) + settings.full_kl * gaussian_kl(
+        full, fixed(part)
     )
     # The likelihood would shrink σ_S, which the first KL alone is to determine.
     predicting = part._replace(log_variance=part.log_variance.detach())
     z = torch.stack([full.sample(draws.noise[0]), predicting.sample(draws.noise[1])])
     weight = equal_weights(draws)
     weight[1] = settings.subset_likelihood
-    cost = step.beta * kl + step.ramp * coordination + settings.pull * _distance_to_standard(full)
+    bound = step.beta * _kl_to_reference(network, full, step)
+    cost = bound + step.ramp * coordination + settings.pull * _distance_to_standard(full)
     return Terms(z, weight, cost, kl)
 
 
-def _fixed(posterior: Posterior) -> Posterior:
-    """Return sg q: the same Gaussian, as a constant."""
-    return Posterior(*(x.detach() for x in posterior))
+def _kl_to_reference(network: SetAttention, posterior: Posterior, step: Step) -> Tensor:
+    """Return the KL to N(0, I), or to q(z|{h}) where there is memory, (B,)."""
+    if step.remembered is None:
+        return posterior.kl_to_prior()
+    alone = torch.zeros_like(step.draws.subsets[0])
+    alone[:, -1] = step.remembered
+    return kl_to_forecast(posterior, network(step.clean, alone), step)
 
 
 def _distance_to_standard(posterior: Posterior) -> Tensor:
@@ -250,4 +259,23 @@ def _distance_to_standard(posterior: Posterior) -> Tensor:
     return (posterior.mean.square() + (sigma - 1.0).square()).sum(dim=1)
 
 
-SYSTEM = System(settings=SMVAESettings, network=_network, draw=_draw, terms=_terms)
+def _memory(
+    settings: SMVAESettings, draws: Draws, remembered: Tensor, degraded: Tensor, generator: torch.Generator
+) -> Draws:
+    """Put memory in the whole set and in most subsets.
+
+    With coordination, some subsets become memory alone, and some the degraded set, which is what the robot fuses while
+    a sensor is off.
+    """
+    chance = torch.rand(draws.subsets.shape[:2], generator=generator)
+    if not settings.coordinated:
+        return draws.with_memory(remembered & (chance < _WITH_MEMORY))
+    column = remembered & (chance < _WITH_MEMORY)
+    column[0] = remembered
+    alone = remembered & (chance[1] < _ALONE)
+    like_robot = ~alone & (chance[1] < _ALONE + _DEGRADED) & (degraded.any(dim=1) | remembered)
+    subset = torch.where(like_robot[:, None], degraded, draws.subsets[1] & ~alone[:, None])
+    return replace(draws, subsets=torch.stack([draws.subsets[0], subset])).with_memory(column)
+
+
+SYSTEM = System(settings=SMVAESettings, network=_network, draw=_draw, terms=_terms, memory=_memory)

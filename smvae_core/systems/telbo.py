@@ -13,7 +13,7 @@ from smvae_core.systems.system import System
 from smvae_core.systems.terms import Step, Terms, equal_weights
 
 
-def _network(names: Sequence[str], embedding: int, latent: int, heads: int) -> JointAndUnimodal:
+def _network(names: Sequence[str], embedding: int, latent: int, heads: int, memory: bool) -> JointAndUnimodal:
     return JointAndUnimodal(names, embedding, latent)
 
 
@@ -43,4 +43,10 @@ def _terms(network: JointAndUnimodal, step: Step, settings: ObjectiveConfigurati
     return Terms(z, equal_weights(draws), step.beta * (kl + unimodal), kl, frozen)
 
 
-SYSTEM = System(settings=ObjectiveConfiguration, network=_network, draw=_draw, terms=_terms)
+SYSTEM = System(
+    settings=ObjectiveConfiguration,
+    network=_network,
+    draw=_draw,
+    terms=_terms,
+    memory="its joint encoder knows the whole set alone, which hardly any set with memory is",
+)

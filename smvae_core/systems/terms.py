@@ -22,6 +22,8 @@ class Step(NamedTuple):
         draws: on the device of the embeddings.
         beta: weight of the KLs now.
         ramp: from 0 to 1 over the first steps of a run; see the settings of SMVAE.
+        remembered: of a model with memory, which samples remember something, (B,), bool. Embeddings and subsets then
+            have one more column, that of memory.
     """
 
     embeddings: Tensor
@@ -29,6 +31,7 @@ class Step(NamedTuple):
     draws: Draws
     beta: float | Tensor
     ramp: float | Tensor
+    remembered: Tensor | None = None
 
 
 class Terms(NamedTuple):
@@ -58,6 +61,28 @@ def kl_to_experts(joint: Posterior, experts: Experts, available: Tensor) -> Tens
     """
     each = Posterior(experts.mean.transpose(0, 1), experts.log_variance.transpose(0, 1), available)
     return torch.where(available.T, gaussian_kl(joint, each), 0.0).sum(dim=0)
+
+
+def kl_to_forecast(posterior: Posterior, forecast: Posterior, step: Step) -> Tensor:
+    """Return the KL to the forecast q(z|{h}) where a sample remembers something, and to N(0, I) elsewhere, (..., B).
+
+    While the ramp grows, the forecast is drawn to the posterior, but the posterior still to N(0, I): a memory that has
+    learned nothing yet would spoil it.
+
+    Args:
+        posterior: (..., B, L).
+        forecast: (B, L).
+    """
+    assert step.remembered is not None, "only models with memory have a forecast"
+    prior, ramp = posterior.kl_to_prior(), step.ramp
+    learning = gaussian_kl(fixed(posterior), forecast) + prior
+    kl = ramp * gaussian_kl(posterior, forecast) + (1.0 - ramp) * learning
+    return torch.where(step.remembered, kl, prior)
+
+
+def fixed(posterior: Posterior) -> Posterior:
+    """Return sg q: the same Gaussian, as a constant."""
+    return Posterior(*(x.detach() for x in posterior))
 
 
 def equal_weights(draws: Draws) -> Tensor:

@@ -29,8 +29,8 @@ class Initialised(NamedTuple):
 def initialise(model: MultimodalVAE, path: Path) -> Initialised:
     """Copy the weights of a checkpoint into the parts of a model that they fit.
 
-    A part is the embedding network or the decoder of one modality, or a layer of the posterior network. It is taken if
-    the checkpoint has a part of the same name and all its weights have the same shapes.
+    A part is the embedding network or the decoder of one modality, or a layer of the posterior network or of memory. It
+    is taken if the checkpoint has a part of the same name and all its weights have the same shapes.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged, foreign, or newer than this package.
@@ -65,6 +65,8 @@ def _shapes(weights: dict[str, Tensor], part: str) -> dict[str, tuple[int, ...]]
 
 def _told(part: str) -> str:
     kind, _, name = part.partition(".")
+    if kind == "memory" or part == "fusion.experts.memory":
+        return "the memory"
     if kind == "embeddings":
         return f"the embedding of {name}"
     return f"the decoder of {name}" if kind == "decoders" else f"the posterior's {name}"

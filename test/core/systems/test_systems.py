@@ -112,8 +112,8 @@ def test_neither_the_order_nor_what_stands_in_absent_slots_matters(system, order
     torch.manual_seed(seed)
     names = [f"m{i}" for i in range(5)]
     network, sizes = find_system(system).network, SIZES["tiny"]
-    fusion = network(names, sizes.embedding, 4, sizes.heads)
-    permuted = network([names[i] for i in order], sizes.embedding, 4, sizes.heads)
+    fusion = network(names, sizes.embedding, 4, sizes.heads, False)
+    permuted = network([names[i] for i in order], sizes.embedding, 4, sizes.heads, False)
     permuted.load_state_dict(fusion.state_dict())
     embeddings, mask = torch.randn(2, 5, 32), torch.tensor([mask, mask])
     dirty = torch.where(mask[:, :, None], embeddings, junk)
