@@ -59,7 +59,7 @@ class LinearGaussian:
     def embed(self, batch: Batch, available: torch.Tensor) -> torch.Tensor:
         return torch.stack([batch[name] for name in NAMES], dim=1)
 
-    def fusion(self, embeddings: torch.Tensor, mask: torch.Tensor) -> Posterior:
+    def fuse(self, embeddings: torch.Tensor, mask: torch.Tensor) -> Posterior:
         # All columns of a matrix are orthogonal, so the posterior is diagonal.
         weights = torch.stack([MATRICES[name].square().sum(dim=0) for name in NAMES]) / NOISE**2
         pulls = torch.stack([x @ MATRICES[name] for name, x in zip(NAMES, embeddings.unbind(1))], dim=1) / NOISE**2
