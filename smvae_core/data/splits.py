@@ -108,6 +108,19 @@ def split_by_sample(samples: Samples, held_out: float, seed: int) -> tuple[Sampl
     return samples.select(np.sort(order[count:])), samples.select(np.sort(order[:count]))
 
 
+def calibration_and_test(unseen: Samples) -> tuple[Samples, Samples, str]:
+    """Cut the held-out samples into a part that choices and fits may use, and a part for the figures.
+
+    Returns:
+        The calibration part, the test part, and how they were cut: `trajectory`, or `time` where there is one
+        trajectory only, whose first half is the calibration part.
+    """
+    if len(unseen.held) > 1:
+        return *split_by_trajectory(unseen, 0.5, seed=0), "trajectory"
+    middle = len(unseen) // 2
+    return unseen.select(np.arange(middle)), unseen.select(np.arange(middle, len(unseen))), "time"
+
+
 SPLITS = {
     "trajectory": split_by_trajectory,
     "time": split_by_time,

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from smvae_core.calibration import Calibration, SubsetCalibration
 from smvae_core.data.samples import Samples
-from smvae_core.data.splits import split_by_trajectory
+from smvae_core.data.splits import calibration_and_test
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.subsets import Subset, all_subsets, evenly, subset_mask
 from smvae_core.systems.posterior import Posterior
@@ -59,7 +59,7 @@ def calibrate(
         draws: of z, for the spread of predictions.
     """
     subsets = all_subsets(model.names) if subsets is None else subsets
-    fitted_on, tested_on, split = _halves(samples)
+    fitted_on, tested_on, split = calibration_and_test(samples)
     training = model.training
     model.eval()
     with torch.inference_mode():
@@ -101,13 +101,6 @@ class _Figures:
     def active(self) -> Tensor:
         """Which dimensions are active, (L,), bool."""
         return self.full_kl / max(self.samples, 1) > ACTIVE
-
-
-def _halves(samples: Samples) -> tuple[Samples, Samples, str]:
-    if len(samples.held) > 1:
-        return *split_by_trajectory(samples, 0.5, seed=0), "trajectory"
-    middle = len(samples) // 2
-    return samples.select(np.arange(middle)), samples.select(np.arange(middle, len(samples))), "time"
 
 
 def _batches(model: MultimodalVAE, samples: Samples, most: int | None) -> Iterator[tuple[Batch, Tensor, Tensor]]:

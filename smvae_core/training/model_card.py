@@ -100,7 +100,7 @@ def _calibration(run: Run, calibration: Calibration | None) -> list[str]:
     return [
         "z² is 1 where σ is right, above 1 where it is too small. The columns of the modalities say how many percent "
         "of their entries lie in the predicted 50 % and 90 % intervals; entries that hardly vary are left out. On "
-        f"held-out data: {calibration.origin}. The best epoch was chosen on all held-out samples. No temperature is "
+        f"held-out data: {calibration.origin}; the test part did not choose the best epoch either. No temperature is "
         f"applied. {calibration.active} of {calibration.latent} dimensions of the latent are active.",
         "\n".join("| " + " | ".join(line) + " |" for line in lines),
         "![Reliability curves](reliability.png)",

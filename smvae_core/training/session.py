@@ -15,7 +15,7 @@ from rich.console import Console
 from smvae_core import checkpoint
 from smvae_core.calibration import Calibration
 from smvae_core.data.samples import Samples, fitted
-from smvae_core.data.splits import SPLITS, at_most
+from smvae_core.data.splits import SPLITS, at_most, calibration_and_test
 from smvae_core.evaluation.calibration import calibrate
 from smvae_core.evaluation.prediction_errors import evaluate
 from smvae_core.files import write_atomically
@@ -91,6 +91,8 @@ class Session:
             self.position = _continued(run, stored, self.position)
         modalities = self.position.model.modalities
         self.unseen = Samples(**{**vars(unseen), "modalities": modalities})
+        # The best epoch is chosen on the calibration part, so that the test part has no say in anything.
+        self.choosing = calibration_and_test(self.unseen)[0] if len(self.unseen) > 1 else self.unseen
         training = Samples(**{**vars(training), "modalities": modalities})
         self.mean: Batch = training.mean()
         # Parts of one trajectory on both sides: what is held out is then not named, but found again by the split.
@@ -161,7 +163,7 @@ class Session:
             names = self.model.names
             subsets = [names, *(tuple(n for n in names if n != name) for name in names), *((name,) for name in names)]
             subsets = list(dict.fromkeys(subset for subset in subsets if subset))
-            figures = evaluate(self.model, self.unseen, self.mean, subsets, most=_EPOCH_SAMPLES)
+            figures = evaluate(self.model, self.choosing, self.mean, subsets, most=_EPOCH_SAMPLES)
             score = float(np.mean([nmse for row in figures.subsets for nmse in row.nmse.values()]))
             if not np.isfinite(score):
                 raise TrainingError(f"epoch {self.loop.epoch}: expected finite held-out figures, found {score}")
