@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from smvae_core.data.corruption import CorruptionConfiguration
+from smvae_core.data.sequences import SequenceConfiguration
 from smvae_core.errors import ConfigurationError, explain
 from smvae_core.model.vae import ModelConfiguration
 from smvae_core.preprocessing import Force, Vector
@@ -85,12 +86,17 @@ class TrainingConfiguration(_Section):
 
 
 class Configuration(_Section):
-    """Everything that a training needs besides the logs."""
+    """Everything that a training needs besides the logs.
+
+    Attributes:
+        sequences: used by models with memory alone.
+    """
 
     model: ModelConfiguration = ModelConfiguration()
     objective: SerializeAsAny[ObjectiveConfiguration] = Field(default=ObjectiveConfiguration(), validate_default=True)
     data: DataConfiguration = DataConfiguration()
     corruption: CorruptionConfiguration = CorruptionConfiguration()
+    sequences: SequenceConfiguration = SequenceConfiguration()
     training: TrainingConfiguration = TrainingConfiguration()
 
     @field_validator("objective", mode="before")
@@ -106,6 +112,20 @@ class Configuration(_Section):
         names = {modality.name for modality in self.model.modalities}
         if unknown := self.objective.named_modalities().union(*self.data.missing.values()) - names:
             raise ValueError(f"expected modalities among {sorted(names)}, found {sorted(unknown)}")
+        return self
+
+    @model_validator(mode="after")
+    def _sequences_are_whole(self) -> "Configuration":
+        if self.model.memory is not None and self.data.most is not None:
+            raise ValueError(
+                f"expected data.most none for a model with memory, found {self.data.most}: samples that are picked "
+                "from all over the logs do not follow each other"
+            )
+        if self.model.memory is not None and self.data.split == "paper":
+            raise ValueError(
+                "expected data.split 'trajectory', 'time' or 'given' for a model with memory, found 'paper': samples "
+                "with single steps held out do not follow each other"
+            )
         return self
 
     @model_validator(mode="after")

@@ -202,6 +202,13 @@ def evaluate(
     ] = False,
     most: Annotated[int, typer.Option(min=0, help="Number of samples, evenly spaced; 0 for all.")] = 1000,
     draws: Annotated[int, typer.Option(min=1, help="Draws of the latent, for the log-likelihoods.")] = 4,
+    outages: Annotated[
+        bool, typer.Option("--outages", help="Only show the errors while sensors are off, on every whole trajectory.")
+    ] = False,
+    off: Annotated[
+        list[str] | None,
+        typer.Option(help="With --outages: a modality that is off; by default all images. Repeatable."),
+    ] = None,
     device: DeviceOption = "auto",
     cache: Annotated[
         Path | None, typer.Option(help="Folder for the cache of the logs; by default beside them.")
@@ -212,6 +219,8 @@ def evaluate(
 
     Shows errors and log-likelihoods from every subset of its modalities, probes of the latent for contact and pose,
     robustness to spoiled modalities, and trivial baselines.
+
+    With --outages: how well every modality is predicted while sensors are off, with memory and without.
 
     Example: smvae evaluate runs/first --data other_logs --out figures
     """
@@ -229,6 +238,17 @@ def evaluate(
     samples, others = read_logs_to_judge(loaded.metadata, data, held_out, cache, skip_bad, console)
     if out is not None:
         writable(out)
+    if outages or off:
+        from smvae_core.evaluation import outages as sensors_off
+
+        with console.status("evaluating"), arithmetic(where):
+            curves = sensors_off.outages(loaded.model, samples, loaded.mean, off or ())
+        console.print(tables.outage_table(curves))
+        if out is not None:
+            with writing_to(out):
+                write_atomically(out / "outages.json", (curves.model_dump_json(indent=2) + "\n").encode())
+                sensors_off.picture(curves, out / "outages.png")
+        return
     with console.status("evaluating") as status, arithmetic(where):
         found = judge(
             loaded,

@@ -11,6 +11,7 @@ from rich.table import Table
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
     from smvae_core.calibration import Calibration
     from smvae_core.evaluation.judgement import Judgement
+    from smvae_core.evaluation.outages import Outages
     from smvae_core.inference.onnx_export import Exported
     from smvae_core.modality import Modality
     from smvae_core.scores import Evaluation, SubsetErrors
@@ -37,6 +38,22 @@ def likelihood_table(evaluation: Evaluation, names: tuple[str, ...], draws: int)
         table.add_row(
             " + ".join(row.subset), *(f"[bold]{nats[name]}[/]" if name in row.subset else nats[name] for name in names)
         )
+    return table
+
+
+def outage_table(found: Outages) -> Table:
+    """Return NMSE against the time since modalities went off: one line a prediction and modality, one column an age."""
+    off = " + ".join(found.off)
+    title = f"NMSE while {off} is off, against the time since it was last there; {found.starts} outages; the mean has 1"
+    if found.forecast_beats_mean:
+        told = ", ".join(f"{name} {seconds:g} s" for name, seconds in found.forecast_beats_mean.items())
+        title += f"\nthe forecast (memory alone) beats the mean up to: {told}"
+    table = Table("predicted", "of", *(f"{age:g} s" for age in found.ages), title=title)
+    for curve in found.curves:
+        for name, nmse in curve.nmse.items():
+            table.add_row(curve.prediction, name, *("–" if x is None else f"{x:.3f}" for x in nmse))
+        if curve.z2 is not None:
+            table.add_row(curve.prediction, "z²", *(f"{x:.2f}" for x in curve.z2), end_section=True)
     return table
 
 

@@ -21,6 +21,7 @@ from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.progress import progress_bar
 from smvae_core.systems.draws import Draws
 from smvae_core.training.interruption import Interruption
+from smvae_core.training.lanes import Lanes
 from smvae_core.training.objective import Bound, Objective
 from smvae_core.training.run import TrainingError
 from smvae_core.training.state import epoch_order, optimizer_tensors, restore_optimizer, step_generator
@@ -92,7 +93,7 @@ class Loop:
         interruption: looked at between steps.
         console: where the progress bar is shown.
         static: take steps over tensors that stay in place, and on a GPU record them as graphs; None, where that pays:
-            for one process on a GPU, but not with the scaled gradients of 16-mixed.
+            for one process on a GPU, but not with the scaled gradients of 16-mixed, nor with memory.
         epoch: finished epochs.
         step: finished steps of the next epoch.
         totals: of the steps of the next epoch.
@@ -120,7 +121,8 @@ class Loop:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
         scaled = getattr(self.fabric._precision, "scaler", None) is not None
         if self.static is None:
-            self.static = device.type == "cuda" and self.fabric.world_size == 1 and not scaled
+            alone = self.fabric.world_size == 1 and self.model.memory is None
+            self.static = device.type == "cuda" and alone and not scaled
         objective = Objective(self.model, self.configuration.objective, masked=self.static)
         # Under 16-mixed the fused Adam unscales the gradients itself, after they have been clipped.
         fused = settings.clip is None or not scaled
@@ -131,14 +133,17 @@ class Loop:
         self._steps = StaticSteps(self._static_step, self._kept, optimizer, self._recorder()) if self.static else None
         self.loader = Loader(self.samples, device)
         self.totals = Totals.zero(len(self.model.names), device)
-        self.steps = -(-len(self.samples) // settings.batch_size)
+        memory = self.model.memory
+        self.lanes = None if memory is None else Lanes(self.samples, self.configuration, self.fabric, memory)
+        self.steps = self.lanes.steps if self.lanes else -(-len(self.samples) // settings.batch_size)
         self.speed = 0.0
         self._unchecked: list[tuple[int, np.ndarray, Bound]] = []
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that `restore` needs, by name. A collective call: every process must make it."""
         weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        return weights | optimizer_tensors(self.optimizer) | self._summed()
+        lanes = self.lanes.tensors() if self.lanes else {}
+        return weights | optimizer_tensors(self.optimizer) | self._summed() | lanes
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Load what `tensors` returned; the caller sets the position."""
@@ -146,6 +151,8 @@ class Loop:
             {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         )
         restore_optimizer(self.optimizer, tensors)
+        if self.lanes:
+            self.lanes.restore(tensors)
         # The saved totals are sums over all processes, and `finish_epoch` sums over all processes again.
         if self.fabric.is_global_zero:
             self.totals.restore(tensors)
@@ -159,7 +166,7 @@ class Loop:
         """
         settings, began, first = self.configuration.training, time.monotonic(), self.step
         self.objective.train()
-        order = np.array_split(epoch_order(len(self.samples), settings.seed, self.epoch), self.steps)
+        order = self._order()
         with progress_bar(self.console) as bar:
             title = f"epoch {self.epoch + 1}/{settings.epochs}"
             task = bar.add_task(title, total=self.steps, completed=first, figures="")
@@ -217,7 +224,11 @@ class Loop:
         generator = step_generator(settings.training.seed, self.epoch, self.step)
         everything = torch.from_numpy(self.samples.available[rows])
         model, latent = self.model, self.model.configuration.latent
-        drawn = model.system.draw(settings.objective, everything, latent, model.names, generator).part(part)
+        drawn, window = model.system.draw(settings.objective, everything, latent, model.names, generator), None
+        if self.lanes:
+            drawn = self.lanes.with_memory(drawn, model, self.epoch, self.step, generator)
+            window = self.lanes.window(self.epoch, self.step)
+        drawn = drawn.part(part)
         beta, ramp = settings.objective.annealed_beta(now), settings.objective.ramp(self.epoch * self.steps + self.step)
         corrupted, rate = None, self.learning_rate(now)
         if settings.corruption.active:
@@ -231,7 +242,9 @@ class Loop:
         else:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            bound = self.objective(batch, drawn, beta, ramp, corrupted)
+            bound = self.objective(batch, drawn, beta, ramp, corrupted, window)
+            if self.lanes and bound.state is not None:
+                self.lanes.keep(bound.state)
             self._unchecked.append((self.step, rows[part], bound))
             if self.fabric.device.type == "cpu":
                 self._check_finite()
@@ -246,7 +259,7 @@ class Loop:
         if (clip := self.configuration.training.clip) is not None:
             self.fabric.clip_gradients(self.objective, self.optimizer, max_norm=clip, error_if_nonfinite=False)
         self.optimizer.step()
-        self.totals.add(bound, drawn.subsets)
+        self.totals.add(bound, drawn.subsets[:, :, : len(self.model.names)])
 
     def _static_step(
         self, batch: Batch, drawn: Draws, beta: Tensor, ramp: Tensor, corrupted: Corrupted | None
@@ -266,8 +279,17 @@ class Loop:
         summed = {name: self.fabric.all_reduce(x.clone(), reduce_op="sum") for name, x in self.totals.tensors().items()}
         return cast(dict[str, Tensor], summed)  # Fabric returns what it was given
 
+    def _order(self) -> list[np.ndarray]:
+        """Return the numbers of the samples of each step of the next epoch."""
+        if self.lanes:
+            return self.lanes.order(self.epoch)
+        order = epoch_order(len(self.samples), self.configuration.training.seed, self.epoch)
+        return np.array_split(order, self.steps)
+
     def _part(self, count: int) -> slice:
         """Return the part of a batch of `count` samples that this process trains on."""
+        if self.lanes:
+            return self.lanes.part
         mine = np.array_split(np.arange(count), self.fabric.world_size)[self.fabric.global_rank]
         return slice(int(mine[0]), int(mine[-1]) + 1)
 

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from smvae_core.data.corruption import Corrupted
 from smvae_core.model.likelihood import log_likelihood
+from smvae_core.model.memory import MemoryState
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.systems.configuration import ObjectiveConfiguration
 from smvae_core.systems.draws import Draws
 from smvae_core.systems.posterior import at_least_single
 from smvae_core.systems.registry import objective_settings
 from smvae_core.systems.terms import Step
+from smvae_core.training.lanes import Window
 
 
 class Bound(NamedTuple):
@@ -27,12 +29,14 @@ class Bound(NamedTuple):
         kl: KL of the posteriors to the prior, mean over the batch and the terms of the bound.
         rows: log p(x_m | z_t) of each term and sample, unweighted, (T, B, M), 0 where it is not scored.
         scored: (T, B, M), bool, which entries of `rows` count.
+        state: of memory at the end of a window; None without a window.
     """
 
     loss: Tensor
     kl: Tensor
     rows: Tensor
     scored: Tensor
+    state: MemoryState | None = None
 
 
 class Objective(nn.Module):
@@ -63,6 +67,7 @@ class Objective(nn.Module):
         beta: float | Tensor,
         ramp: float | Tensor = 1.0,
         corrupted: Corrupted | None = None,
+        window: Window | None = None,
     ) -> Bound:
         """Compute the bound of one mini-batch.
 
@@ -72,11 +77,16 @@ class Objective(nn.Module):
             beta: weight of the KLs now.
             ramp: from 0 to 1 over the first steps, see `ObjectiveConfiguration.ramp`.
             corrupted: what the posteriors see instead of `batch`, except of the terms in `draws.clean`.
+            window: of a model with memory, what memory is told of the samples of `batch`.
         """
-        model = self.model
-        embeddings, clean = self._embed(batch, corrupted, draws)
+        model, state, remembered = self.model, None, None
+        embeddings, clean = self._embed(batch, corrupted, draws, window)
         draws = draws.to(embeddings.device)
-        terms = model.system.terms(model.fusion, Step(embeddings, clean, draws, beta, ramp), self.settings)
+        if window is not None:
+            slots, state = self._remember(embeddings, window)
+            embeddings, clean = (torch.cat([x, slots[:, None]], dim=1) for x in (embeddings, clean))
+            remembered = window.remembered
+        terms = model.system.terms(model.fusion, Step(embeddings, clean, draws, beta, ramp, remembered), self.settings)
         explained = torch.zeros_like(terms.cost)
         rows = torch.zeros(draws.targets.shape, device=embeddings.device)
         for column, name in enumerate(model.names):
@@ -97,16 +107,37 @@ class Objective(nn.Module):
                 for t, of_term in zip(some, log_p):
                     explained = explained + model.modalities[name].weight * terms.weight[t] * of_term
                     rows[t, :, column] = of_term.detach()
-        return Bound((terms.cost - explained).mean(), terms.kl.mean().detach(), rows, draws.targets)
+        return Bound((terms.cost - explained).mean(), terms.kl.mean().detach(), rows, draws.targets, state)
 
-    def _embed(self, batch: Batch, corrupted: Corrupted | None, draws: Draws) -> tuple[Tensor, Tensor]:
+    def _remember(self, embeddings: Tensor, window: Window) -> tuple[Tensor, MemoryState]:
+        """Return memory's embedding before each sample (B·T, d), and its state after the window.
+
+        Memory is advanced by the posteriors of the degraded sets. Only this is done sample after sample.
+        """
+        memory, state = self.model.memory, window.state
+        assert memory is not None, "only a model with memory has windows"
+        sets = embeddings.unflatten(0, window.elapsed.shape)
+        slots = []
+        for t, elapsed in enumerate(window.elapsed.unbind(dim=1)):
+            remembered, given = memory.recall(state, elapsed), window.given[:, t]
+            posterior = self.model.fuse(sets[:, t], given, remembered)
+            state = memory.advance(state, elapsed, posterior, given)
+            slots.append(remembered.embedding)
+        return torch.stack(slots, dim=1).flatten(0, 1).to(embeddings.dtype), state.detach()
+
+    def _embed(
+        self, batch: Batch, corrupted: Corrupted | None, draws: Draws, window: Window | None
+    ) -> tuple[Tensor, Tensor]:
         """Return the embeddings that the terms see, and those without corruption that `draws.clean` asks for."""
         embed = self.model.embed_masked if self.masked else self.model.embed
-        seen = draws.subsets.any(dim=0)
+        # Without the column of memory, which is no data.
+        subsets = draws.subsets[:, :, : len(self.model.names)]
+        degraded = torch.zeros_like(subsets[0]) if window is None else window.given.flatten(0, 1).to(subsets.device)
+        seen = subsets.any(dim=0) | degraded
         if corrupted is None or not draws.clean:
             embeddings = embed(batch if corrupted is None else corrupted.batch, seen)
             return embeddings, embeddings
-        others = [subset for t, subset in enumerate(draws.subsets) if t not in draws.clean]
+        others = [degraded, *(subset for t, subset in enumerate(subsets) if t not in draws.clean)]
         changed = corrupted.changed & torch.stack(others).any(dim=0)
         # One call, so that clean and corrupted samples share the batch statistics; only what was changed is embedded
         # a second time.

@@ -14,9 +14,11 @@ from rich.console import Console
 
 from smvae_core import checkpoint
 from smvae_core.calibration import Calibration
+from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.samples import Samples, fitted
 from smvae_core.data.splits import SPLITS, at_most, calibration_and_test
 from smvae_core.evaluation.calibration import calibrate
+from smvae_core.evaluation.outages import Outages, outages
 from smvae_core.evaluation.prediction_errors import evaluate
 from smvae_core.files import write_atomically
 from smvae_core.model.vae import Batch, MultimodalVAE
@@ -32,6 +34,8 @@ from smvae_core.training.tensorboard import TensorBoard
 
 # Held-out samples that an epoch is judged on; the finished run is judged on all of them.
 _EPOCH_SAMPLES = 512
+# Held-out trajectories whose outages an epoch is judged on, of a model with memory.
+_EPOCH_TRAJECTORIES = 4
 
 
 class Interrupted(Exception):
@@ -165,6 +169,9 @@ class Session:
             subsets = list(dict.fromkeys(subset for subset in subsets if subset))
             figures = evaluate(self.model, self.choosing, self.mean, subsets, most=_EPOCH_SAMPLES)
             score = float(np.mean([nmse for row in figures.subsets for nmse in row.nmse.values()]))
+            off = self._outages()
+            if off is not None:
+                score = 0.5 * (score + off.score)
             if not np.isfinite(score):
                 raise TrainingError(f"epoch {self.loop.epoch}: expected finite held-out figures, found {score}")
             if self.position.best is None or score < self.position.best:
@@ -175,6 +182,7 @@ class Session:
                     "epoch": self.loop.epoch,
                     "training": means,
                     "held_out": [row.model_dump() for row in figures.subsets],
+                    **({} if off is None else {"outages": off.model_dump()}),
                     "score": score,
                     "learning_rate": self.loop.learning_rate(self.loop.epoch),
                     "seconds": round(seconds, 3),
@@ -190,6 +198,18 @@ class Session:
             self._write_metrics()
             scalars = _scalars(self.position.lines[-1])
             board.write(self.loop.epoch, scalars, tiled(picture_rows(self.model, self.unseen)))
+
+    def _outages(self) -> Outages | None:
+        """Return the figures of outages on some held-out trajectories; None of a model or of logs that have none."""
+        if self.model.memory is None:
+            return None
+        some = np.unique(self.unseen.trajectory)[:_EPOCH_TRAJECTORIES]
+        samples = self.unseen.select(np.flatnonzero(np.isin(self.unseen.trajectory, some)))
+        self.model.eval()
+        try:
+            return outages(self.model, samples, self.mean)
+        except LogError:
+            return None
 
     def _report(self, figures: Evaluation, score: float, means: dict[str, float]) -> None:
         full = "  ".join(f"{name} {nmse:.3f}" for name, nmse in figures.of(*self.model.names).nmse.items())

@@ -59,7 +59,8 @@ class StaticSteps:
         buffers.fill(batch, draws, beta, ramp, corrupted)
         buffers.start()
         assert buffers.bound is not None, "starting fills it"
-        return Bound(*(x.detach().clone() for x in buffers.bound))
+        loss, kl, rows, scored = (x.detach().clone() for x in buffers.bound[:4])
+        return Bound(loss, kl, rows, scored)
 
     def _prepared(self, batch: Batch, draws: Draws, corrupted: Corrupted | None) -> "_Buffers":
         buffers = _Buffers(batch, draws, corrupted, self._step)

@@ -1,0 +1,306 @@
+"""Outages: how well every modality is predicted while sensors are off, against the time since they went off.
+
+Four predictions are compared: with memory, without, the last value before the outage, and the mean of the training
+part, whose error is 1 by definition. The forecast, from memory alone, is a fifth.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from smvae_core.data.formats.protocol import LogError
+from smvae_core.data.samples import Samples
+from smvae_core.data.sequences import runs_of
+from smvae_core.model.memory import MemoryConfiguration, MemoryState
+from smvae_core.model.vae import Batch, MultimodalVAE
+from smvae_core.plots.sheets import curves
+from smvae_core.scores import normalised
+from smvae_core.systems.posterior import Posterior
+
+AGES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+_WARM_UP = 2.0
+_BETWEEN_STARTS = 2.5
+_RUNS_TOGETHER, _ROWS_TOGETHER = 8, 128
+# Dimensions of the latent whose mean KL to the prior is smaller say nothing, and do not enter z².
+_ACTIVE = 0.05
+_HEALTHY = ("with memory, nothing off", "without memory, nothing off")
+_WITH, _WITHOUT, _HELD, _FORECAST = "with memory", "without memory", "last value", "forecast"
+
+
+class Curve(BaseModel):
+    """One prediction against the time since the outage began.
+
+    Attributes:
+        prediction: what is predicted from.
+        nmse: error of each modality divided by that of the training mean, one for each of `Outages.ages`.
+        z2: how far σ of the latent can be trusted, as in `calibration`: 1 is right; None where there is no latent.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prediction: str
+    nmse: dict[str, tuple[float | None, ...]]
+    z2: tuple[float, ...] | None = None
+
+
+class Outages(BaseModel):
+    """Figures of a model while sensors are off.
+
+    Attributes:
+        off: modalities that are off.
+        ages: seconds since they were last there.
+        starts: number of outages.
+        curves: of each prediction.
+        forecast_beats_mean: by modality, the seconds up to which the forecast's error stays below that of the mean; 0
+            for never; empty for a model without memory.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    off: tuple[str, ...]
+    ages: tuple[float, ...]
+    starts: int
+    curves: tuple[Curve, ...]
+    forecast_beats_mean: dict[str, float]
+
+    @property
+    def score(self) -> float:
+        """The mean NMSE, over ages and modalities, of the prediction with memory; without, of a model that has none."""
+        best = next(curve for curve in self.curves if curve.prediction in (_WITH, _WITHOUT))
+        return float(np.mean([nmse for errors in best.nmse.values() for nmse in errors if nmse is not None]))
+
+    def of(self, prediction: str) -> Curve:
+        """Return the curve of one prediction.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        for curve in self.curves:
+            if curve.prediction == prediction:
+                return curve
+        raise KeyError(prediction)
+
+
+def outages(
+    model: MultimodalVAE,
+    samples: Samples,
+    mean: Batch,
+    off: Sequence[str] = (),
+    ages: Sequence[float] = AGES,
+    spacing: float | None = None,
+) -> Outages:
+    """Take modalities away at several moments of every trajectory; the same input gives the same figures.
+
+    Args:
+        model: in evaluation mode; one without memory has the curves that need none.
+        samples: whole trajectories.
+        mean: the trivial prediction by modality, (*shape), of the training part.
+        off: modalities that fail together; by default all images.
+        ages: seconds, ascending; each is judged at the nearest step.
+        spacing: seconds between two steps of the logs; by default as the memory has it, 0.05 without one.
+
+    Raises:
+        LogError: an unknown modality, or no trajectory that is long enough.
+    """
+    off = tuple(off) or tuple(name for name, m in model.modalities.items() if len(m.shape) == 3) or model.names[:1]
+    if unknown := set(off) - set(model.names):
+        raise LogError(f"outages: expected modalities among {', '.join(model.names)}, found {', '.join(unknown)}")
+    if spacing is None:
+        spacing = (model.memory.configuration if model.memory is not None else MemoryConfiguration()).spacing
+    steps = [max(1, round(age / spacing)) for age in ages]
+    begin = round(_WARM_UP / spacing)
+    groups = list(_groups(runs_of(samples), begin + steps[-1]))
+    if not groups:
+        raise LogError(
+            f"outages: expected a trajectory of at least {begin + steps[-1]} steps without a gap, "
+            f"{(begin + steps[-1]) * spacing:g} s, found none; record longer ones"
+        )
+    sums = _Sums(len(steps), model.names)
+    with torch.inference_mode():
+        for index in groups:
+            starts = np.arange(begin, index.shape[1] - steps[-1] + 1, max(1, round(_BETWEEN_STARTS / spacing)))
+            _judge(model, samples, mean, off, _Group(index, starts, steps, spacing), sums)
+    drawn = sums.curves()
+    forecast = next((curve for curve in drawn if curve.prediction == _FORECAST), None)
+    return Outages(
+        off=off,
+        ages=tuple(step * spacing for step in steps),
+        starts=sums.starts,
+        curves=drawn,
+        forecast_beats_mean=_horizons(forecast, [step * spacing for step in steps]),
+    )
+
+
+class _Group(NamedTuple):
+    """Trajectories of the same length, (B, n) samples, and the positions where outages start and are judged."""
+
+    samples: np.ndarray
+    starts: np.ndarray
+    steps: list[int]
+    spacing: float
+
+
+def _groups(runs: Sequence[np.ndarray], least: int) -> Iterator[np.ndarray]:
+    by_length: dict[int, list[np.ndarray]] = {}
+    for run in runs:
+        if len(run) >= least:
+            by_length.setdefault(len(run), []).append(run)
+    for same in by_length.values():
+        for first in range(0, len(same), _RUNS_TOGETHER):
+            yield np.stack(same[first : first + _RUNS_TOGETHER])
+
+
+class _Sums:
+    """Sums of squared errors by prediction, age and modality, and of what z² needs."""
+
+    def __init__(self, ages: int, names: Sequence[str]) -> None:
+        self._names, self._shape, self.starts = tuple(names), (ages, len(names)), 0
+        self._errors: dict[str, np.ndarray] = {}
+        self._trivial: dict[str, np.ndarray] = {}
+        self._squares: dict[str, list[list[np.ndarray]]] = {}
+        self._kl: list[np.ndarray] = []
+
+    def add(self, prediction: str, age: int, errors: Tensor, trivial: Tensor) -> None:
+        """Add mean squared errors (rows, M), NaN where a row lacks the modality."""
+        for sums, x in ((self._errors, errors), (self._trivial, trivial)):
+            sums.setdefault(prediction, np.zeros(self._shape))[age] += x.nansum(dim=0).double().cpu().numpy()
+
+    def add_latent(self, prediction: str, age: int, full: Posterior, posterior: Posterior) -> None:
+        """Add the latent of a prediction (rows, L), beside that of everything."""
+        square = ((full.mean - posterior.mean).square() + full.log_variance.exp()) / posterior.log_variance.exp()
+        ages: list[list[np.ndarray]] = [[] for _ in range(self._shape[0])]
+        self._squares.setdefault(prediction, ages)[age].append(square.double().cpu().numpy())
+        kl = 0.5 * (full.mean.square() + full.log_variance.exp() - 1.0 - full.log_variance)
+        self._kl.append(kl.mean(dim=0).double().cpu().numpy())
+
+    def curves(self) -> tuple[Curve, ...]:
+        """Return the curves in the order in which they were added first."""
+        active = np.mean(self._kl, axis=0) > _ACTIVE if self._kl else np.zeros(0, bool)
+        found = []
+        for prediction, errors in self._errors.items():
+            trivial = self._trivial[prediction]
+            squares = self._squares.get(prediction)
+            found.append(
+                Curve(
+                    prediction=prediction,
+                    nmse={
+                        name: tuple(normalised(float(e), float(t)) for e, t in zip(errors[:, m], trivial[:, m]))
+                        for m, name in enumerate(self._names)
+                    },
+                    z2=None if squares is None else tuple(float(np.concatenate(s)[:, active].mean()) for s in squares),
+                )
+            )
+        return tuple(found)
+
+
+def _judge(model: MultimodalVAE, samples: Samples, mean: Batch, off: Sequence[str], group: _Group, sums: _Sums) -> None:
+    device = next(model.parameters()).device
+    index, starts = group.samples, group.starts
+    embeddings, available = _embedded(model, samples, index)
+    full, states = _healthy(model, embeddings, available, group.spacing)
+    # One row for each trajectory and start.
+    run = np.repeat(np.arange(len(index)), len(starts))
+    start = np.tile(starts, len(index))
+    sums.starts += len(run)
+    kept = ~torch.tensor([name in off for name in model.names], device=device)
+    before, _ = samples.batch(index[run, start - 1])
+    state = None if states is None else MemoryState(*(x[run, start - 1] for x in states))
+    elapsed = torch.full((len(run),), group.spacing, device=device)
+    running = state
+    for step in range(1, group.steps[-1] + 1):
+        at = start + step - 1
+        mask = available[run, at] & kept
+        remembered = None
+        if running is not None and model.memory is not None:
+            remembered = model.memory.recall(running, elapsed)
+        posterior = model.fuse(embeddings[run, at], mask, remembered)
+        if running is not None and model.memory is not None:
+            running = model.memory.advance(running, elapsed, posterior, mask)
+        if step not in group.steps:
+            continue
+        age = group.steps.index(step)
+        whole, latents = Posterior(*(x[run, at] for x in full)), {}
+        if state is not None and model.memory is not None:
+            nothing = torch.zeros_like(mask)
+            forecast = model.fuse(embeddings[run, at], nothing, model.memory.recall(state, step * elapsed))
+            latents = {_HEALTHY[0]: whole, _WITH: posterior, _FORECAST: forecast}
+        latents[_WITHOUT] = model.fuse(embeddings[run, at], mask)
+        latents[_HEALTHY[1]] = model.fuse(embeddings[run, at], available[run, at])
+        batch, here = samples.batch(index[run, at])
+        for prediction, latent in latents.items():
+            sums.add(prediction, age, *_errors(model, batch, model.predict(latent.mean), mean, here))
+            sums.add_latent(prediction, age, whole, latent)
+        sums.add(_HELD, age, *_errors(model, batch, before, mean, here))
+
+
+def _embedded(model: MultimodalVAE, samples: Samples, index: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return embeddings (B, n, M, d) and availability (B, n, M) of whole trajectories."""
+    device = next(model.parameters()).device
+    parts, flat = [], index.reshape(-1)
+    for rows in np.array_split(flat, -(-len(flat) // _ROWS_TOGETHER)):
+        batch, available = samples.batch(rows)
+        parts.append(model.embed({name: x.to(device) for name, x in batch.items()}, available.to(device)))
+    available = torch.from_numpy(samples.available[flat]).to(device)
+    return torch.cat(parts).unflatten(0, index.shape), available.unflatten(0, index.shape)
+
+
+def _healthy(
+    model: MultimodalVAE, embeddings: Tensor, available: Tensor, spacing: float
+) -> tuple[Posterior, tuple[Tensor, Tensor] | None]:
+    """Return the posteriors (B, n, L) with nothing off, and hidden and present (B, n, …) after each sample."""
+    memory = model.memory
+    if memory is None:
+        flat = model.fuse(embeddings.flatten(0, 1), available.flatten(0, 1))
+        return Posterior(*(x.unflatten(0, available.shape[:2]) for x in flat)), None
+    state, elapsed = memory.start(len(embeddings)), torch.full((len(embeddings),), spacing, device=embeddings.device)
+    posteriors, states = [], []
+    for t in range(embeddings.shape[1]):
+        posterior = model.fuse(embeddings[:, t], available[:, t], memory.recall(state, elapsed))
+        state = memory.advance(state, elapsed, posterior, available[:, t])
+        posteriors.append(posterior)
+        states.append(state)
+    whole = Posterior(*(torch.stack(x, dim=1) for x in zip(*posteriors)))
+    return whole, (torch.stack([s.hidden for s in states], dim=1), torch.stack([s.present for s in states], dim=1))
+
+
+def _errors(
+    model: MultimodalVAE, batch: Batch, predicted: Batch, mean: Batch, available: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the mean squared errors of a prediction and of the training mean, (rows, M), NaN where absent."""
+    columns = [
+        [(batch[n] - other.cpu()).flatten(1).square().mean(dim=1) for n in model.names for other in (which[n],)]
+        for which in (predicted, mean)
+    ]
+    errors, trivial = (torch.where(available, torch.stack(x, dim=1), torch.nan) for x in columns)
+    return errors, trivial
+
+
+def _horizons(forecast: Curve | None, ages: Sequence[float]) -> dict[str, float]:
+    """Return up to which age each modality's error stays below 1."""
+    if forecast is None:
+        return {}
+    found = {}
+    for name, errors in forecast.nmse.items():
+        better = [error is not None and error < 1.0 for error in errors]
+        until = better.index(False) if False in better else len(better)
+        found[name] = ages[until - 1] if until else 0.0
+    return found
+
+
+def picture(found: Outages, path: Path) -> None:
+    """Write a PNG with a panel for each modality: NMSE against the time since the outage began."""
+    panels = {
+        name: {
+            curve.prediction: (list(found.ages), [math.nan if x is None else x for x in curve.nmse[name]])
+            for curve in found.curves
+        }
+        | {"mean": (list(found.ages), [1.0] * len(found.ages))}
+        for name in found.curves[0].nmse
+    }
+    curves(path, panels, f"s since {' + '.join(found.off)} went off")
