@@ -65,6 +65,8 @@ class Remembered(NamedTuple):
 class Memory(nn.Module):
     """A gated recurrent unit (Cho et al. 2014) over the posteriors of the sets, and an embedding of its state.
 
+    What is written to the state has a part that is linear in the posterior: to keep what was seen is learned sooner.
+
     Attributes:
         configuration: as given.
 
@@ -82,6 +84,7 @@ class Memory(nn.Module):
             nn.Linear(size + _TIME, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
         self.input = nn.Linear(2 * latent + modalities + _TIME, 3 * size)
+        self.direct = nn.Linear(2 * latent + modalities + _TIME, size)
         self.recurrent = nn.Linear(size, 3 * size)
         with torch.no_grad():
             self.input.bias[size : 2 * size] += _KEEP
@@ -122,14 +125,15 @@ class Memory(nn.Module):
             mask: modalities in the set, (B, M), bool.
         """
         hidden, time = self._aged(state, elapsed)
-        seen = torch.cat([posterior.mean, posterior.log_variance, mask.to(hidden.dtype), time], dim=1)
-        # By hand instead of nn.GRUCell: in half precision the sum at the end would lose slow changes.
+        sigma = (0.5 * posterior.log_variance).exp()
         weight = self.recurrent.weight
-        new = at_least_single(self.input(seen.to(weight.dtype))).chunk(3, dim=1)
+        seen = torch.cat([posterior.mean, sigma, mask.to(hidden.dtype), time], dim=1).to(weight.dtype)
+        new = at_least_single(self.input(seen)).chunk(3, dim=1)
         old = at_least_single(self.recurrent(hidden.to(weight.dtype))).chunk(3, dim=1)
         reset, keep = (new[0] + old[0]).sigmoid(), (new[1] + old[1]).sigmoid()
-        candidate = (new[2] + reset * old[2]).tanh()
+        candidate = (new[2] + reset * old[2]).tanh() + at_least_single(self.direct(seen))
         present = self.remembers(state, elapsed) | mask.any(dim=1)
+        # In single precision: in half, the sum would lose slow changes.
         return MemoryState((1.0 - keep) * candidate + keep * hidden, present)
 
     def _aged(self, state: MemoryState, elapsed: Tensor) -> tuple[Tensor, Tensor]:

@@ -195,15 +195,20 @@ class MultimodalVAE(nn.Module):
             mask: (..., B, M), bool, on the model's device. With more dimensions than two, several sets of each row.
             remembered: from `memory.recall`, of the same rows; None leaves memory out of every set.
         """
-        if self.memory is not None:
-            if remembered is None:
-                slot, present = torch.zeros_like(embeddings[:, 0]), torch.zeros_like(mask[..., 0])
-            else:
-                slot, present = remembered.embedding.to(embeddings.dtype), remembered.present.expand(mask.shape[:-1])
-            embeddings = torch.cat([embeddings, slot[:, None]], dim=1)
-            mask = torch.cat([mask, present[..., None]], dim=-1)
-        posterior: Posterior = self.fusion(embeddings, mask)
+        posterior: Posterior = self.fusion(*self.with_slot(embeddings, mask, remembered))
         return posterior
+
+    def with_slot(
+        self, embeddings: Tensor, mask: Tensor, remembered: Remembered | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `fusion` takes: embeddings and mask of `fuse`, with the slot of memory if the model has one."""
+        if self.memory is None:
+            return embeddings, mask
+        if remembered is None:
+            slot, present = torch.zeros_like(embeddings[:, 0]), torch.zeros_like(mask[..., 0])
+        else:
+            slot, present = remembered.embedding.to(embeddings.dtype), remembered.present.expand(mask.shape[:-1])
+        return torch.cat([embeddings, slot[:, None]], dim=1), torch.cat([mask, present[..., None]], dim=-1)
 
     def decode(self, z: Tensor, names: Iterable[str] | None = None) -> Batch:
         """Return likelihood parameters (B, *shape) of the named modalities, by default all, from z (B, L).

@@ -1,20 +1,23 @@
 """The lanes of a training with memory: which samples each step has, what memory is told of them, and what it holds."""
 
+import copy
 from dataclasses import dataclass
 from typing import cast
 
 import lightning_fabric
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smvae_core.configuration import Configuration
 from smvae_core.data.samples import Samples
 from smvae_core.data.sequences import Sequences, windows_of_an_epoch
-from smvae_core.model.memory import Memory, MemoryState
+from smvae_core.model.memory import MemoryState
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.systems.draws import Draws
 from smvae_core.training.run import TrainingError
+
+_TEACHER = "lanes.teacher."
 
 
 @dataclass(eq=False)
@@ -40,14 +43,19 @@ class Lanes:
     Args:
         samples: the training part.
         fabric: launched; each process has a part of the lanes.
-        memory: of the model.
+        model: has a memory; its weights are those that the run starts with.
     """
 
     def __init__(
-        self, samples: Samples, configuration: Configuration, fabric: lightning_fabric.Fabric, memory: Memory
+        self, samples: Samples, configuration: Configuration, fabric: lightning_fabric.Fabric, model: MultimodalVAE
     ) -> None:
-        self._samples, self._configuration, self._fabric = samples, configuration, fabric
+        memory = model.memory
+        assert memory is not None, "only a model with memory has lanes"
+        self._samples, self._configuration, self._fabric, self._model = samples, configuration, fabric, model
         self._settings = memory.configuration
+        self._teacher: nn.Module | None = None
+        if configuration.sequences.latent_epochs:
+            self._teacher = copy.deepcopy(model.fusion).eval().requires_grad_(False)
         self._length = configuration.sequences.length
         self._count = max(1, configuration.training.batch_size // self._length)
         if self._count < fabric.world_size:
@@ -71,18 +79,27 @@ class Lanes:
         """The part of a step's samples that this process trains on."""
         return slice(self._mine.start * self._length, self._mine.stop * self._length)
 
+    def teacher(self, epoch: int) -> nn.Module | None:
+        """Return the posterior network of the beginning, in the epochs in which the model learns from it."""
+        return self._teacher if epoch < self._configuration.sequences.latent_epochs else None
+
+    def prepare(self, epoch: int) -> None:
+        """Let the weights that learn in an epoch have gradients; while there is a teacher, batch statistics stay."""
+        taught = self.teacher(epoch) is not None
+        self._model.train(not taught)
+        for name, parameter in self._model.named_parameters():
+            parameter.requires_grad_(not taught or name.startswith(("memory.", "fusion.")))
+
     def order(self, epoch: int) -> list[np.ndarray]:
         """Return the numbers of the samples of each step of an epoch."""
         return list(self._of(epoch).index.reshape(self.steps, -1))
 
-    def with_memory(
-        self, draws: Draws, model: MultimodalVAE, epoch: int, step: int, generator: torch.Generator
-    ) -> Draws:
+    def with_memory(self, draws: Draws, epoch: int, step: int, generator: torch.Generator) -> Draws:
         """Return the draws of a step's samples with memory in some of the sets."""
         sequences = self._of(epoch)
         remembered = torch.from_numpy(_seen(sequences, step).reshape(-1))
         given = torch.from_numpy(sequences.given[step].reshape(len(remembered), -1))
-        add = model.system.memory
+        add = self._model.system.memory
         assert not isinstance(add, str), "the configuration refuses memory for such systems"
         return add(self._configuration.objective, draws, remembered, given, generator)
 
@@ -107,13 +124,18 @@ class Lanes:
             whole = torch.zeros((self._count, *x.shape[1:]), device=x.device)
             whole[self._mine] = x.float()
             tensors[f"lanes.{name}"] = cast(Tensor, self._fabric.all_reduce(whole, reduce_op="sum"))
-        return tensors
+        teacher = {} if self._teacher is None else self._teacher.state_dict()
+        return tensors | {f"{_TEACHER}{name}": x for name, x in teacher.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Load what `tensors` returned."""
         hidden, present = (tensors[f"lanes.{name}"][self._mine] for name in MemoryState._fields)
         device = self._state.hidden.device
         self._state = MemoryState(hidden.to(device), present.bool().to(device))
+        if self._teacher is not None:
+            self._teacher.load_state_dict(
+                {name.removeprefix(_TEACHER): x for name, x in tensors.items() if name.startswith(_TEACHER)}
+            )
 
     def _of(self, epoch: int) -> Sequences:
         if self._sequences is None or self._epoch != epoch:

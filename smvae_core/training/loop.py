@@ -133,8 +133,8 @@ class Loop:
         self._steps = StaticSteps(self._static_step, self._kept, optimizer, self._recorder()) if self.static else None
         self.loader = Loader(self.samples, device)
         self.totals = Totals.zero(len(self.model.names), device)
-        memory = self.model.memory
-        self.lanes = None if memory is None else Lanes(self.samples, self.configuration, self.fabric, memory)
+        has_memory = self.model.memory is not None
+        self.lanes = Lanes(self.samples, self.configuration, self.fabric, self.model) if has_memory else None
         self.steps = self.lanes.steps if self.lanes else -(-len(self.samples) // settings.batch_size)
         self.speed = 0.0
         self._unchecked: list[tuple[int, np.ndarray, Bound]] = []
@@ -166,6 +166,8 @@ class Loop:
         """
         settings, began, first = self.configuration.training, time.monotonic(), self.step
         self.objective.train()
+        if self.lanes:
+            self.lanes.prepare(self.epoch)
         order = self._order()
         with progress_bar(self.console) as bar:
             title = f"epoch {self.epoch + 1}/{settings.epochs}"
@@ -191,7 +193,8 @@ class Loop:
         log_p, count, terms = (x.cpu() for x in self._summed().values())
         means = {"loss": float(terms[0] / terms[2]), "kl": float(terms[1] / terms[2])}
         for m, name in enumerate(self.model.names):
-            means[f"log p({name})"] = float(log_p[:, m].sum() / count[:, m].sum().clamp(min=1))
+            if count[:, m].any():
+                means[f"log p({name})"] = float(log_p[:, m].sum() / count[:, m].sum())
         for size in range(1, len(self.model.names) + 1):
             for m, name in enumerate(self.model.names):
                 if count[size, m]:
@@ -226,7 +229,7 @@ class Loop:
         model, latent = self.model, self.model.configuration.latent
         drawn, window = model.system.draw(settings.objective, everything, latent, model.names, generator), None
         if self.lanes:
-            drawn = self.lanes.with_memory(drawn, model, self.epoch, self.step, generator)
+            drawn = self.lanes.with_memory(drawn, self.epoch, self.step, generator)
             window = self.lanes.window(self.epoch, self.step)
         drawn = drawn.part(part)
         beta, ramp = settings.objective.annealed_beta(now), settings.objective.ramp(self.epoch * self.steps + self.step)
@@ -242,7 +245,8 @@ class Loop:
         else:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            bound = self.objective(batch, drawn, beta, ramp, corrupted, window)
+            teacher = self.lanes.teacher(self.epoch) if self.lanes else None
+            bound = self.objective(batch, drawn, beta, ramp, corrupted, window, teacher)
             if self.lanes and bound.state is not None:
                 self.lanes.keep(bound.state)
             self._unchecked.append((self.step, rows[part], bound))

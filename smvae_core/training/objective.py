@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from smvae_core.data.corruption import Corrupted
 from smvae_core.model.likelihood import log_likelihood
-from smvae_core.model.memory import MemoryState
+from smvae_core.model.memory import MemoryState, Remembered
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.systems.configuration import ObjectiveConfiguration
 from smvae_core.systems.draws import Draws
-from smvae_core.systems.posterior import at_least_single
+from smvae_core.systems.posterior import Posterior, at_least_single, gaussian_kl
 from smvae_core.systems.registry import objective_settings
 from smvae_core.systems.terms import Step
 from smvae_core.training.lanes import Window
@@ -68,6 +68,7 @@ class Objective(nn.Module):
         ramp: float | Tensor = 1.0,
         corrupted: Corrupted | None = None,
         window: Window | None = None,
+        teacher: nn.Module | None = None,
     ) -> Bound:
         """Compute the bound of one mini-batch.
 
@@ -78,7 +79,11 @@ class Objective(nn.Module):
             ramp: from 0 to 1 over the first steps, see `ObjectiveConfiguration.ramp`.
             corrupted: what the posteriors see instead of `batch`, except of the terms in `draws.clean`.
             window: of a model with memory, what memory is told of the samples of `batch`.
+            teacher: a posterior network that stays as it is. Where there is one, the loss is not the bound: memory and
+                the posterior network learn from the teacher's posteriors, and nothing is decoded.
         """
+        if teacher is not None and window is not None:
+            return self._taught(teacher, batch, corrupted, draws, window)
         model, state, remembered = self.model, None, None
         embeddings, clean = self._embed(batch, corrupted, draws, window)
         draws = draws.to(embeddings.device)
@@ -108,6 +113,32 @@ class Objective(nn.Module):
                     explained = explained + model.modalities[name].weight * terms.weight[t] * of_term
                     rows[t, :, column] = of_term.detach()
         return Bound((terms.cost - explained).mean(), terms.kl.mean().detach(), rows, draws.targets, state)
+
+    def _taught(
+        self, teacher: nn.Module, batch: Batch, corrupted: Corrupted | None, draws: Draws, window: Window
+    ) -> Bound:
+        """Return the KLs from the teacher's q(z|X) to the posteriors of five sets.
+
+        These are X and a random subset, without memory as they are to stay, and h alone, the degraded set with h, and X
+        with h.
+        """
+        model = self.model
+        with torch.no_grad():
+            embeddings, clean = self._embed(batch, corrupted, draws, window)
+            whole, part = (x.to(clean.device)[:, : len(model.names)] for x in (draws.subsets[0], draws.subsets[-1]))
+            target: Posterior = teacher(*model.with_slot(clean, whole))
+        slots, state = self._remember(embeddings, window)
+        remembered = Remembered(slots, window.remembered)
+        # Autocast would go on with the weights that it cast above, which have no gradient.
+        torch.clear_autocast_cache()
+        known = model.fuse(clean, torch.stack([torch.zeros_like(whole), whole]), remembered)
+        degraded = model.fuse(embeddings, window.given.flatten(0, 1), remembered)
+        kl = gaussian_kl(target, known).sum(dim=0) + gaussian_kl(target, degraded)
+        single = gaussian_kl(target, model.fuse(clean, whole)) + gaussian_kl(target, model.fuse(embeddings, part))
+        # A set that is empty has the prior, whatever is learned.
+        loss = torch.where(window.remembered, kl, 0.0) + torch.where(part.any(dim=1), single, 0.0)
+        nothing = torch.zeros(draws.targets.shape, device=clean.device)
+        return Bound(loss.mean(), target.kl_to_prior().mean(), nothing, nothing.bool(), state)
 
     def _remember(self, embeddings: Tensor, window: Window) -> tuple[Tensor, MemoryState]:
         """Return memory's embedding before each sample (B·T, d), and its state after the window.

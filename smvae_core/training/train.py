@@ -50,6 +50,11 @@ def train(job: Job, console: Console | None = None) -> Run:
         raise TrainingError(
             f"{job.out}: expected a folder without a run, found one; name another with --out, or go on with --resume"
         )
+    if job.configuration.sequences.latent_epochs and job.init is None and not run.begun:
+        raise TrainingError(
+            "sequences.latent_epochs: expected --init with a trained model, from whose posteriors memory learns, found "
+            "none; name one, or set it to 0"
+        )
     fabric = _launched(job)
     if fabric.global_rank:
         console = Console(quiet=True)
@@ -82,7 +87,7 @@ def train(job: Job, console: Console | None = None) -> Run:
 
 def _launched(job: Job) -> lightning_fabric.Fabric:
     """Return the launched Fabric of one process, or of one of the processes that torchrun started."""
-    processes = int(os.environ.get("WORLD_SIZE", 1))
+    processes, partly = int(os.environ.get("WORLD_SIZE", 1)), job.configuration.sequences.latent_epochs > 0
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     device = torch_device(job.device)
     if device.index is not None and processes > 1:
@@ -91,7 +96,8 @@ def _launched(job: Job) -> lightning_fabric.Fabric:
         accelerator={"cuda": "gpu"}.get(device.type, "cpu"),
         devices=local if device.index is None else [device.index],
         num_nodes=processes // local,
-        strategy="ddp" if processes > 1 else "auto",
+        # While nothing is decoded, the decoders have no gradients.
+        strategy="auto" if processes == 1 else "ddp_find_unused_parameters_true" if partly else "ddp",
         precision=_FABRIC_PRECISION[job.precision],
     )
     fabric.launch()

@@ -298,4 +298,4 @@ def test_a_new_memory_keeps_its_shapes():
     following = memory.advance(state, after(0.0, 4), posterior, torch.ones(4, 2, dtype=torch.bool))
     assert following.hidden.shape == (4, 5) and following.hidden.dtype == torch.float32
     assert memory.embed(following, after(0.1, 4)).shape == (4, 7)
-    assert following.hidden.abs().max() <= 1.0
+    assert following.hidden.isfinite().all()

@@ -1,5 +1,7 @@
 """The objective of sequences, against the same computed sample by sample; and what a run keeps of memory."""
 
+import copy
+
 import lightning_fabric
 import numpy as np
 import pytest
@@ -171,11 +173,12 @@ MEMORY = changed(
 )
 
 
-def made(samples: Samples) -> Loop:
+def made(samples: Samples, **sequences) -> Loop:
     torch.manual_seed(0)
-    model = MultimodalVAE(MEMORY.model.model_copy(update={"modalities": samples.modalities}))
+    configuration = changed(MEMORY, {"sequences": sequences})
+    model = MultimodalVAE(configuration.model.model_copy(update={"modalities": samples.modalities}))
     fabric = lightning_fabric.Fabric(accelerator="cpu", devices=1)
-    return Loop(MEMORY, model, samples, fabric, Interruption(), Console(quiet=True))
+    return Loop(configuration, model, samples, fabric, Interruption(), Console(quiet=True))
 
 
 def steps(loop: Loop, count: int) -> None:
@@ -206,6 +209,58 @@ def test_an_epoch_trains_memory_and_ends(samples):
     figures = loop.finish_epoch()
     assert np.isfinite(figures["loss"]) and loop.epoch == 1
     assert all(not torch.equal(before[name], x) for name, x in loop.model.memory.named_parameters())
+
+
+def test_latent_epochs_leave_embeddings_and_decoders_as_they_are(samples):
+    loop = made(samples, latent_epochs=1)
+    before = {name: x.clone() for name, x in loop.model.state_dict().items()}
+    for _ in loop.run_epoch():
+        pass
+    figures = loop.finish_epoch()
+    assert np.isfinite(figures["loss"]) and not any(name.startswith("log p") for name in figures)
+    learned = {name for name, x in loop.model.state_dict().items() if not torch.equal(before[name], x)}
+    assert learned == {name for name in before if name.startswith(("memory.", "fusion."))}
+    for _ in loop.run_epoch():
+        pass
+    assert "log p(rgb)" in loop.finish_epoch()
+    later = loop.model.state_dict()
+    assert not torch.equal(before["decoders.rgb.0.weight"], later["decoders.rgb.0.weight"])
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_same_teacher(samples):
+    straight, stopped, resumed = (made(samples, latent_epochs=1) for _ in range(3))
+    steps(straight, 4)
+    steps(stopped, 2)
+    for parameter in resumed.model.parameters():
+        parameter.data.add_(1.0)
+    resumed.restore({name: x.clone() for name, x in stopped.tensors().items()})
+    resumed.step = 2
+    steps(resumed, 2)
+    for name, x in straight.tensors().items():
+        assert torch.equal(x, resumed.tensors()[name]), name
+
+
+def test_what_is_learned_from_the_teacher_by_hand(model, batch):
+    window = window_of(model)
+    objective = Objective(model, model.system.settings())
+    draws = drawn(model, window, objective.settings)
+    teacher = copy.deepcopy(model.fusion)
+    with torch.no_grad():
+        for parameter in model.fusion.parameters():
+            parameter.add_(0.01)
+    found = objective(batch, draws, BETA, window=window, teacher=teacher)
+    everything = torch.ones(ROWS, 4, dtype=torch.bool)
+    embeddings = model.embed(batch, everything)
+    target: Posterior = teacher(*model.with_slot(embeddings, everything))
+    remembered = Remembered(stepped(model, batch, window)[0], window.remembered)
+    sets = (torch.zeros_like(everything), everything, window.given.flatten(0, 1))
+    kl = torch.where(
+        window.remembered, sum(gaussian_kl(target, model.fuse(embeddings, mask, remembered)) for mask in sets), 0.0
+    )
+    part = draws.subsets[-1, :, :4]
+    single = sum(gaussian_kl(target, model.fuse(embeddings, mask)) for mask in (everything, part))
+    expected = kl + torch.where(part.any(dim=1), single, 0.0)
+    torch.testing.assert_close(found.loss, expected.mean(), rtol=1e-4, atol=1e-4)
 
 
 def test_the_posterior_of_a_static_set_is_trained_too(smvae, batch):
