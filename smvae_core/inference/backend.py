@@ -4,7 +4,7 @@ PyTorch's own is here; `onnx_runtime` holds ONNX Runtime's, `cuda_graph` the one
 """
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 
 from smvae_core.device import arithmetic
 from smvae_core.errors import SMVAEError
+from smvae_core.inference.state import Recalled, RecallingFusion, nothing
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 from smvae_core.subsets import all_subsets
 
@@ -40,26 +41,31 @@ class Outputs(NamedTuple):
     Attributes:
         mean: μ, (S, L).
         log_variance: log σ², (S, L).
-        attention: (S, M), 0 where absent.
+        attention: (S, M), 0 where absent; of a model with memory (S, M + 1), memory last.
         predictions: E[x_m | z = μ], (S, *shape), model units, of the modalities that were asked for.
+        hidden: h of the memory after the set, (S, H); None for a model without memory.
     """
 
     mean: np.ndarray
     log_variance: np.ndarray
     attention: np.ndarray
     predictions: dict[str, np.ndarray]
+    hidden: np.ndarray | None = None
 
 
 class Backend(Protocol):
     """A model, ready to run."""
 
-    def run(self, arrays: Arrays, masks: np.ndarray, predict: Collection[str]) -> Outputs:
+    def run(
+        self, arrays: Arrays, masks: np.ndarray, predict: Collection[str], recalled: Recalled | None = None
+    ) -> Outputs:
         """Fuse S subsets of the same arrays.
 
         Args:
             arrays: at least what the masks call present.
             masks: (S, M), bool, columns in the order of the model's modalities.
             predict: modalities to predict.
+            recalled: memory, one for all subsets; None: nothing is remembered.
         """
         ...
 
@@ -80,9 +86,12 @@ class TorchBackend:
         self.model = model.to(device).eval()
         self.model.to(memory_format=memory_format)  # type: ignore[call-overload]  # missing in torch's types
         self._device, self._tf32 = device, tf32
+        self._recalling = RecallingFusion(self.model) if self.model.memory is not None else None
 
     @torch.inference_mode()
-    def run(self, arrays: Arrays, masks: np.ndarray, predict: Collection[str]) -> Outputs:
+    def run(
+        self, arrays: Arrays, masks: np.ndarray, predict: Collection[str], recalled: Recalled | None = None
+    ) -> Outputs:
         """Fuse as `Backend.run` says; absent modalities are not embedded, predictions not asked for not decoded."""
         available = torch.from_numpy(masks)
         present = available.any(dim=0)
@@ -93,10 +102,21 @@ class TorchBackend:
         }
         with arithmetic(self._device, self._tf32):
             embeddings = self.model.embed(batch, present[None]).expand(len(masks), -1, -1)
-            posterior = self.model.fusion(embeddings, available.to(self._device))
+            mask, hidden = available.to(self._device), None
+            if self._recalling is None:
+                posterior = self.model.fusion(embeddings, mask)
+            else:
+                recalled = recalled or nothing(self._recalling.memory.configuration)
+                posterior, hidden = self._recalling.step(embeddings, mask, recalled)
             predictions = self.model.predict(posterior.mean, predict)
         mean, log_variance, attention = (x.cpu().numpy() for x in posterior)
-        return Outputs(mean, log_variance, attention, {name: x.cpu().numpy() for name, x in predictions.items()})
+        return Outputs(
+            mean,
+            log_variance,
+            attention,
+            {name: x.cpu().numpy() for name, x in predictions.items()},
+            None if hidden is None else hidden.cpu().numpy(),
+        )
 
 
 def trial(configuration: ModelConfiguration) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -107,15 +127,36 @@ def trial(configuration: ModelConfiguration) -> tuple[dict[str, np.ndarray], np.
     return arrays, np.array([[name in subset for name in arrays] for subset in subsets])
 
 
-def disagreement(backend: Backend, eager: Backend, arrays: Arrays, masks: np.ndarray) -> float:
-    """Return the largest `difference` between two back ends, run set by set, everything predicted."""
-    pairs = ((one.run(arrays, mask[None], list(arrays)) for one in (backend, eager)) for mask in masks)
+def trial_memory(configuration: ModelConfiguration) -> list[Recalled | None]:
+    """Return what memory may hold in a trial: nothing, and, where the model has memory, noise in [0, 1)."""
+    if configuration.memory is None:
+        return [None]
+    hidden = np.random.default_rng(1).random(configuration.memory.size, np.float32)
+    seconds = 0.1 * configuration.memory.horizon
+    return [None, Recalled(hidden, age=seconds, elapsed=seconds)]
+
+
+def disagreement(
+    backend: Backend,
+    eager: Backend,
+    arrays: Arrays,
+    masks: np.ndarray,
+    memories: Sequence[Recalled | None] = (None,),
+) -> float:
+    """Return the largest `difference` between two back ends, run set by set with each memory, everything predicted."""
+    pairs = (
+        (one.run(arrays, mask[None], list(arrays), recalled) for one in (backend, eager))
+        for mask in masks
+        for recalled in memories
+    )
     return float(np.max([difference(*pair) for pair in pairs]))
 
 
 def difference(found: Outputs, expected: Outputs) -> float:
     """Return the largest difference of any entry: absolute where the expected is below 1, relative above; or NaN."""
     pairs = [*zip(found[:3], expected[:3]), *((x, expected.predictions[n]) for n, x in found.predictions.items())]
+    if found.hidden is not None and expected.hidden is not None:
+        pairs.append((found.hidden, expected.hidden))
     return float(np.max([np.max(np.abs(a - b) / np.maximum(1.0, np.abs(b))) for a, b in pairs]))
 
 

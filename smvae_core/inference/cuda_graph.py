@@ -12,11 +12,13 @@ from smvae_core.capture import Recorder
 from smvae_core.device import arithmetic, first_line
 from smvae_core.inference.backend import Arrays, BackendError, Outputs
 from smvae_core.inference.folding import folded
+from smvae_core.inference.state import Recalled, RecallingFusion, nothing
 from smvae_core.model.vae import MultimodalVAE
 
 # Names in the packed buffers beside the modalities, whose names have no dot.
 _MASK = "mask."
 _POSTERIOR = ("mean.", "log_variance.", "attention.")
+_HIDDEN, _PRESENT, _ELAPSED, _NEXT = "hidden.", "present.", "elapsed.", "next."
 
 
 class CudaGraphBackend:
@@ -45,9 +47,14 @@ class CudaGraphBackend:
         self._device, self._tf32 = device, tf32
         self._graphs: dict[tuple[str, ...], _Graph] = {}
         modalities = model.configuration.modalities
+        self._memory = model.configuration.memory
+        self._recalling = RecallingFusion(self._model) if self._memory is not None else None
+        inputs = {**{m.name: m.shape for m in modalities}, _MASK: (len(modalities),)}
+        if self._memory is not None:
+            inputs |= {_HIDDEN: (self._memory.size,), _PRESENT: (1,), _ELAPSED: (1,)}
         try:
             self._recorder = Recorder(device)
-            self._inputs = _Packed({**{m.name: m.shape for m in modalities}, _MASK: (len(modalities),)}, device)
+            self._inputs = _Packed(inputs, device)
             self._graph(model.names)
             self._graph(())
         # A build without CUDA raises the first or the last, a build with CUDA the second where the device is no GPU.
@@ -57,12 +64,25 @@ class CudaGraphBackend:
             ) from error
 
     @torch.inference_mode()
-    def run(self, arrays: Arrays, masks: np.ndarray, predict: Collection[str]) -> Outputs:
+    def run(
+        self, arrays: Arrays, masks: np.ndarray, predict: Collection[str], recalled: Recalled | None = None
+    ) -> Outputs:
         """Fuse as `Backend.run` says, one subset after the other."""
         graph = self._graph(tuple(name for name in self._model.names if name in predict))
+        if self._memory is not None:
+            hidden, age, elapsed = recalled or nothing(self._memory)
+            self._inputs.arrays[_HIDDEN][...] = hidden
+            self._inputs.arrays[_PRESENT][...] = age is not None
+            self._inputs.arrays[_ELAPSED][...] = elapsed
         rows = [self._run(graph, arrays, mask) for mask in masks]
         mean, log_variance, attention = (np.stack([row[key] for row in rows]) for key in _POSTERIOR)
-        return Outputs(mean, log_variance, attention, {name: np.stack([row[name] for row in rows]) for name in predict})
+        return Outputs(
+            mean,
+            log_variance,
+            attention,
+            {name: np.stack([row[name] for row in rows]) for name in predict},
+            None if self._memory is None else np.stack([row[_NEXT] for row in rows]),
+        )
 
     def _run(self, graph: "_Graph", arrays: Arrays, mask: np.ndarray) -> dict[str, np.ndarray]:
         for name, present in zip(self._model.names, mask.tolist()):
@@ -76,7 +96,10 @@ class CudaGraphBackend:
     def _graph(self, predict: tuple[str, ...]) -> "_Graph":
         if predict not in self._graphs:
             modalities, latent = self._model.modalities, self._model.configuration.latent
-            shapes = dict(zip(_POSTERIOR, ((latent,), (latent,), (len(modalities),))))
+            slots = len(modalities) if self._memory is None else len(modalities) + 1
+            shapes: dict[str, tuple[int, ...]] = dict(zip(_POSTERIOR, ((latent,), (latent,), (slots,))))
+            if self._memory is not None:
+                shapes[_NEXT] = (self._memory.size,)
             outputs = _Packed({**shapes, **{name: modalities[name].shape for name in predict}}, self._device)
             with arithmetic(self._device, self._tf32):
                 replay = self._recorder.record(partial(self._fuse, predict, outputs))
@@ -88,8 +111,12 @@ class CudaGraphBackend:
         given = self._inputs.views()
         x = {name: given[name][None].to(self._dtype) for name in self._model.names}
         embeddings = self._recorder.parallel([partial(self._model.embeddings[name], x[name]) for name in x])
-        posterior = self._model.fusion(torch.stack(embeddings, dim=1), given[_MASK][None] > 0.5)
-        z = posterior.mean.to(self._dtype)
+        sets = torch.stack(embeddings, dim=1), given[_MASK][None] > 0.5
+        if self._recalling is None:
+            posterior = self._model.fusion(*sets)
+        else:
+            *posterior, _ = self._recalling(*sets, given[_HIDDEN][None], given[_PRESENT] > 0.5, given[_ELAPSED])
+        z = posterior[0].to(self._dtype)
         predictions = self._recorder.parallel([partial(self._predict, z, name) for name in predict])
         values: list[Tensor] = [*posterior, *predictions]
         torch.cat([value.flatten().float() for value in values], out=outputs.there)

@@ -4,12 +4,17 @@
 >>> engine.warm_up()                # measures the available back ends and takes the fastest
 >>> fusion = engine.infer({"depth": depth, "force": force}, predict=["rgb"])
 >>> picture = engine.modality("rgb").to_physical(fusion.predictions["rgb"])
+
+With a checkpoint that has memory, hand the state to the next call, with the seconds between the two sets:
+
+>>> fusion = engine.infer({"force": force}, predict=["rgb"], state=fusion.state, elapsed=0.05)
+>>> forecast = engine.infer({}, predict=["rgb"], state=fusion.state, elapsed=0.5)
 """
 
 import copy
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
@@ -30,9 +35,11 @@ from smvae_core.inference.backend import (
     disagreement,
     measure,
     trial,
+    trial_memory,
 )
 from smvae_core.inference.cuda_graph import CudaGraphBackend
 from smvae_core.inference.onnx_runtime import OnnxBackend
+from smvae_core.inference.state import EngineMemory, State
 from smvae_core.modality import Modality
 from smvae_core.model.vae import MultimodalVAE
 
@@ -50,8 +57,11 @@ class Fusion:
         modalities: names of the modalities in the set.
         mean: μ, float32 (L,).
         log_variance: log σ², float32 (L,).
-        attention: weight of each modality in the set; sums to 1.
+        attention: weight of each modality in the set; sums to 1, together with the weight of memory.
         predictions: E[x_m | z = μ], float32 (*shape), model units.
+        attention_of_memory: weight of memory; 0 without.
+        memory_age: seconds from the newest observation in memory to this set; None where nothing was remembered.
+        state: what is remembered after this set, for the next call; None for a checkpoint without memory.
     """
 
     modalities: tuple[str, ...]
@@ -59,6 +69,9 @@ class Fusion:
     log_variance: np.ndarray
     attention: dict[str, float]
     predictions: dict[str, np.ndarray]
+    attention_of_memory: float = 0.0
+    memory_age: float | None = None
+    state: State | None = None
 
 
 class Engine:
@@ -74,6 +87,7 @@ class Engine:
         modalities: in the order of the model.
         latent: dimensions of z.
         mean: mean of each modality over the training data, model units.
+        memory: settings of the checkpoint's memory; None without.
     """
 
     def __init__(
@@ -88,6 +102,8 @@ class Engine:
         self.mean = {name: x.numpy() for name, x in loaded.mean.items()}
         self.modalities: tuple[Modality, ...] = loaded.metadata.model.modalities
         self.latent = loaded.metadata.model.latent
+        self.memory = loaded.metadata.model.memory
+        self._memory = EngineMemory(loaded.model, self.memory) if self.memory is not None else None
         self.timings: dict[BackendName, float] = {}
         self._names = tuple(modality.name for modality in self.modalities)
         self._model = loaded.model
@@ -174,7 +190,7 @@ class Engine:
         eager = _eager(self._model, self.device, tf32=False)
         arrays, masks = trial(self._model.configuration)
         # Everything, one modality alone, and nothing: other sets take the same path.
-        worst = disagreement(backend, eager, arrays, masks[[0, -2, -1]])
+        worst = disagreement(backend, eager, arrays, masks[[0, -2, -1]], trial_memory(self._model.configuration))
         tolerance = HALF_TOLERANCE if name == "cuda_graph_half" else TF32_TOLERANCE if tf32 else TOLERANCE
         if not worst <= tolerance:
             raise BackendError(f"backend: expected '{name}' to agree with eager to {tolerance:g}, found {worst:.2g}")
@@ -193,28 +209,45 @@ class Engine:
         compared = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in self.timings.items())
         _log.info("runs with %s (%s a set)", self.backend, compared)
 
-    def infer(self, arrays: Mapping[str, np.ndarray], predict: Collection[str] = ()) -> Fusion:
+    def infer(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        predict: Collection[str] = (),
+        state: State | None = None,
+        elapsed: float | None = None,
+    ) -> Fusion:
         """Fuse one set.
 
         Args:
-            arrays: by modality, float32 (*shape), model units; any subset, the empty one too (it gives the prior).
-                An array that carries too little information (`Modality.min_valid`) counts as absent.
+            arrays: by modality, float32 (*shape), model units; any subset. The empty one gives the forecast, or the
+                prior where nothing is remembered. An array that carries too little information (`Modality.min_valid`)
+                counts as absent.
             predict: modalities to predict, present or not.
+            state: `Fusion.state` of the set before; None: nothing is remembered.
+            elapsed: seconds since that set; needed with a state. What is older than the horizon of the memory, and what
+                lies in the future, is forgotten.
 
         Raises:
-            EngineError: an unknown modality, a wrong shape or type, a released engine, or a GPU out of memory.
+            EngineError: an unknown modality, a wrong shape or type, a released engine, a state of another model, a
+                state without a time, or a GPU out of memory.
             DeviceLostError: the GPU stopped working.
         """
-        return self.infer_subsets(arrays, [tuple(arrays)], predict)[0]
+        return self.infer_subsets(arrays, [tuple(arrays)], predict, state, elapsed)[0]
 
     def infer_subsets(
-        self, arrays: Mapping[str, np.ndarray], subsets: Sequence[Collection[str]], predict: Collection[str] = ()
+        self,
+        arrays: Mapping[str, np.ndarray],
+        subsets: Sequence[Collection[str]],
+        predict: Collection[str] = (),
+        state: State | None = None,
+        elapsed: float | None = None,
     ) -> list[Fusion]:
-        """Fuse several subsets of the same arrays, embedding each modality once.
+        """Fuse several subsets of the same arrays and of one state, embedding each modality once.
+
+        Each result has the state that follows if its subset was the set. The caller hands on the one that was.
 
         Raises:
-            EngineError: an unknown modality, a wrong shape or type, a subset that names what `arrays` lacks, a
-                released engine, or a GPU out of memory.
+            EngineError: as `infer`, or a subset that names what `arrays` lacks.
             DeviceLostError: the GPU stopped working.
         """
         if self._running is None:
@@ -233,13 +266,18 @@ class Engine:
             raise EngineError(f"subsets: expected modalities among {sorted(arrays)}, found {sorted(missing)}")
         for name in predict:
             self.modality(name)
+        if self._memory is None and state is not None:
+            raise EngineError("state: expected none, since the checkpoint has no memory; leave it out")
+        recalled = self._memory.recall(state, elapsed) if self._memory is not None else None
+        if not subsets:
+            return []
         names = self._names
         arrays = {name: array for name, array in arrays.items() if self.modality(name).is_valid(array)}
         subsets = [[name for name in subset if name in arrays] for subset in subsets]
         masks = np.array([[name in subset for name in names] for subset in subsets])
         with device_errors(self.device):
-            mean, log_variance, attention, predictions = self._running.run(arrays, masks, predict)
-        return [
+            mean, log_variance, attention, predictions, hidden = self._running.run(arrays, masks, predict, recalled)
+        fusions = [
             Fusion(
                 modalities=tuple(name for name in names if name in subset),
                 mean=mean[row],
@@ -248,6 +286,17 @@ class Engine:
                 predictions={name: x[row] for name, x in predictions.items()},
             )
             for row, subset in enumerate(subsets)
+        ]
+        if self._memory is None or recalled is None or hidden is None:
+            return fusions
+        return [
+            replace(
+                fusion,
+                attention_of_memory=float(attention[row, -1]),
+                memory_age=recalled.age,
+                state=self._memory.after(recalled, hidden[row], observed=bool(fusion.modalities)),
+            )
+            for row, fusion in enumerate(fusions)
         ]
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from smvae_core.inference.backend import Arrays, BackendError, Outputs
+from smvae_core.inference.state import Recalled, RecallingFusion, nothing
 from smvae_core.model.likelihood import expectation
 from smvae_core.model.vae import MultimodalVAE
 
@@ -38,25 +39,35 @@ class OnnxBackend:
             m.name: session(to_onnx(model.embeddings[m.name], {"x": torch.zeros(1, *m.shape)}, ["embedding"]))
             for m in configuration.modalities
         }
-        self._fuse = session(
-            to_onnx(
-                model.fusion,
-                {"embeddings": embeddings, "mask": torch.ones(1, slots, dtype=torch.bool)},
-                ["mean", "log_variance", "attention"],
+        self._memory = configuration.memory
+        sets = {"embeddings": embeddings, "mask": torch.ones(1, slots, dtype=torch.bool)}
+        posterior = ["mean", "log_variance", "attention"]
+        if model.memory is None:
+            self._fuse = session(to_onnx(model.fusion, sets, posterior))
+        else:
+            state = model.memory.start(1)._asdict() | {"elapsed": torch.zeros(1)}
+            self._fuse = session(
+                to_onnx(RecallingFusion(model), sets | state, [*posterior, "next_hidden", "next_present"])
             )
-        )
         self._decode = {name: session(to_onnx(_Prediction(model, name), {"z": latent}, ["x"])) for name in model.names}
 
-    def run(self, arrays: Arrays, masks: np.ndarray, predict: Collection[str]) -> Outputs:
+    def run(
+        self, arrays: Arrays, masks: np.ndarray, predict: Collection[str], recalled: Recalled | None = None
+    ) -> Outputs:
         """Fuse as `Backend.run` says."""
         embeddings = np.zeros((len(masks), len(self._names), self._width), np.float32)
         for column, name in enumerate(self._names):
             if masks[:, column].any():
                 x = np.ascontiguousarray(arrays[name], np.float32)[None]
                 embeddings[:, column] = self._embed[name].run(None, {"x": x})[0]
-        mean, log_variance, attention = self._fuse.run(None, {"embeddings": embeddings, "mask": masks})
+        inputs, hidden = {"embeddings": embeddings, "mask": masks}, None
+        if self._memory is None:
+            mean, log_variance, attention = self._fuse.run(None, inputs)
+        else:
+            inputs |= onnx_memory(recalled or nothing(self._memory), len(masks))
+            mean, log_variance, attention, hidden, _ = self._fuse.run(None, inputs)
         predictions = {name: self._decode[name].run(None, {"z": mean})[0] for name in predict}
-        return Outputs(mean, log_variance, attention, predictions)
+        return Outputs(mean, log_variance, attention, predictions, hidden)
 
 
 class _Prediction(nn.Module):
@@ -70,6 +81,15 @@ class _Prediction(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Return E[x_m | z] (B, *shape) of z (B, L)."""
         return expectation(self.modality, self.decoder(z))
+
+
+def onnx_memory(recalled: Recalled, rows: int) -> dict[str, np.ndarray]:
+    """Return the inputs of a graph with memory: the same state for every row."""
+    return {
+        "hidden": np.repeat(recalled.hidden[None], rows, axis=0),
+        "present": np.full(rows, recalled.age is not None),
+        "elapsed": np.full(rows, recalled.elapsed, np.float32),
+    }
 
 
 def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rclpy.node import Node
 
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
+from smvae_ros.node.set_memory import SetMemory
 from smvae_ros.node.statistics import Statistics
 from smvae_ros.node.subscriptions import Subscriptions
 from smvae_ros.node.worker import Activity, FusionWorker
@@ -23,6 +24,7 @@ class ActiveFusion:
     Attributes:
         subscriptions: with the synchroniser and its counts.
         statistics: since activation.
+        memory: from set to set.
     """
 
     def __init__(
@@ -47,6 +49,12 @@ class ActiveFusion:
             warnings=warnings,
         )
         clock = node.get_clock()
+        settings_of_memory = worker.engine.memory
+        self.memory = SetMemory(
+            horizon=settings_of_memory.horizon if settings_of_memory is not None else None,
+            now_ns=lambda: clock.now().nanoseconds,
+            say=node.get_logger().info,
+        )
         worker.begin(
             Activity(
                 statistics=statistics,
@@ -54,6 +62,7 @@ class ActiveFusion:
                 cameras=self.subscriptions.cameras,
                 topics=self.subscriptions.topics,
                 now_ns=lambda: clock.now().nanoseconds,
+                memory=self.memory,
             )
         )
 

@@ -220,14 +220,18 @@ class FusionNode(LifecycleNode):
         if subscriptions is not None:
             subscriptions.cameras.look()
             subscriptions.settle()
-        self._status.publish(self.state, self._problem, device, self._statistics, subscriptions)
+        memory = self._active.memory if self._active is not None else None
+        if memory is not None:
+            memory.lapse()
+        self._status.publish(self.state, self._problem, device, self._statistics, subscriptions, memory)
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._active is not None
         if self._active is None:
             response.message = f"the node is {self.state}: there is nothing to reset"
         else:
-            response.message = f"all samples forgotten, epoch {self._active.subscriptions.reset()} begins"
+            epoch = self._active.subscriptions.reset("~/reset was called")
+            response.message = f"all samples forgotten, epoch {epoch} begins"
         return response
 
     def _consider(self, parameters: list[Parameter]) -> SetParametersResult:

@@ -185,7 +185,8 @@ def _latent(header: Header, fusion: Fusion) -> Latent:
         mean=array("f", fusion.mean.tobytes()),
         log_variance=array("f", fusion.log_variance.tobytes()),
         attention=[fusion.attention[name] for name in fusion.modalities],
-        memory_age=-1.0,
+        attention_of_memory=fusion.attention_of_memory,
+        memory_age=-1.0 if fusion.memory_age is None else fusion.memory_age,
     )
 
 

@@ -12,6 +12,7 @@ from rclpy.node import Node
 from smvae_ros.msg import FusionStatus, ModalityStatus
 from smvae_ros.node.diagnostics import ModalityReport, NodeReport, diagnostic_statuses
 from smvae_ros.node.sensor_watch import NO_CLOCK, SensorWatch
+from smvae_ros.node.set_memory import SetMemory
 from smvae_ros.node.statistics import Statistics
 from smvae_ros.node.subscriptions import Subscriptions
 
@@ -36,7 +37,13 @@ class StatusPublisher:
         self._watch.begin()
 
     def publish(
-        self, state: str, problem: str, device: str, statistics: Statistics, subscriptions: Subscriptions | None
+        self,
+        state: str,
+        problem: str,
+        device: str,
+        statistics: Statistics,
+        subscriptions: Subscriptions | None,
+        memory: SetMemory | None,
     ) -> None:
         """Publish status and diagnostics.
 
@@ -45,6 +52,7 @@ class StatusPublisher:
             problem: why the node could not be configured or activated; empty if nothing is wrong.
             device: where the model runs; empty before it is loaded.
             subscriptions: None while the node is not active.
+            memory: likewise.
         """
         period = max(monotonic() - self._last, 1e-3)
         self._last = monotonic()
@@ -75,6 +83,7 @@ class StatusPublisher:
         diagnostics = DiagnosticArray(status=diagnostic_statuses(name, device, report, modalities))
         diagnostics.header.stamp = stamp
         self._diagnostics.publish(diagnostics)
+        age = memory.age if memory is not None else None
         latency_p50, latency_p99 = statistics.percentiles()["latency"]
         status = FusionStatus(
             state=state,
@@ -86,7 +95,8 @@ class StatusPublisher:
             latency_p50=latency_p50,
             latency_p99=latency_p99,
             modalities=[_message(modality) for modality in modalities],
-            memory_age=-1.0,
+            memory_age=-1.0 if age is None else age,
+            forgotten=memory.forgotten if memory is not None else 0,
         )
         status.header.stamp = stamp
         self._status.publish(status)

@@ -36,7 +36,7 @@ class Subscriptions:
 
     Args:
         submit: takes each set.
-        forget: called when time went back, because sets that are under way belong to the past.
+        forget: called with the reason when sets that are under way, and memory, belong to the past.
         learn: takes a binding that was completed by a message: the joints in their order.
         statistics: has the reasons of rejected samples.
         warnings: of rejected messages.
@@ -60,7 +60,7 @@ class Subscriptions:
         bindings: tuple[Binding, ...],
         settings: FusionSettings,
         submit: Callable[[SampleSet], None],
-        forget: Callable[[], None],
+        forget: Callable[[str], None],
         learn: Callable[[Binding], None],
         statistics: Statistics,
         warnings: RepeatedWarnings,
@@ -97,10 +97,10 @@ class Subscriptions:
             self.destroy()
             raise
 
-    def reset(self) -> int:
+    def reset(self, reason: str) -> int:
         """Forget all samples and start a new epoch; return its number."""
         self.synchronizer.reset()
-        self._forget_past()
+        self._forget_past(reason)
         self._arm()
         return self._epoch
 
@@ -202,7 +202,7 @@ class Subscriptions:
 
     def _hand_on(self, sets: list[SampleSet]) -> None:
         if self.synchronizer.resets != self._epoch:
-            self._forget_past()
+            self._forget_past("time went back")
             self._warn_of_jump()
         for sample_set in sets:
             if sample_set.epoch == self._epoch:
@@ -214,7 +214,7 @@ class Subscriptions:
             self._change_clock(simulated=jump.clock_change == ClockChange.ROS_TIME_ACTIVATED)
             return
         first = not self.synchronizer.resets and not self.synchronizer.sets
-        self.reset()
+        self.reset("time went back")
         # A player of bags sets its clock to the start of the bag a second time as it begins to play.
         if not first:
             self._warn_of_jump()
@@ -223,7 +223,7 @@ class Subscriptions:
         # What was received is of another time.
         self.arrived_ns.clear()
         self.stamps_ns.clear()
-        self.reset()
+        self.reset("the node's clock changed")
         settings, now_ns = self.settings, self._clock.now().nanoseconds
         future_ns = settings.future_ns(simulated=simulated)
         self.synchronizer.change((), nanoseconds(settings.max_wait), now_ns, future_ns)
@@ -237,11 +237,11 @@ class Subscriptions:
             f"time went back: all samples forgotten, epoch {self._epoch} begins", throttle_duration_sec=1.0
         )
 
-    def _forget_past(self) -> None:
+    def _forget_past(self, reason: str) -> None:
         self._epoch = self.synchronizer.resets
         for reader in self._readers.values():
             reader.reset()
-        self._forget()
+        self._forget(reason)
 
     def _arm(self) -> None:
         due_ns = self.synchronizer.next_deadline()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,11 +16,14 @@ from smvae_core.errors import SMVAEError
 from smvae_ros.conversions.arrays import frame_ids, set_arrays
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
+from smvae_ros.node.set_memory import SetMemory
 from smvae_ros.node.statistics import Statistics
 from smvae_ros.synchronizer.sample_set import TOGETHER, SampleSet
 
 if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be configured does without
-    from smvae_core.inference.engine import Engine
+    import numpy as np
+
+    from smvae_core.inference.engine import Engine, Fusion
     from smvae_ros.node.cameras import Cameras
     from smvae_ros.node.publications import Publications
 
@@ -41,6 +44,7 @@ class Activity:
         cameras: the calibrations of the image modalities.
         topics: by modality, the topic that brings it, for warnings.
         now_ns: the node's clock.
+        memory: from set to set.
     """
 
     statistics: Statistics
@@ -48,6 +52,7 @@ class Activity:
     cameras: Cameras
     topics: Mapping[str, str]
     now_ns: Callable[[], int]
+    memory: SetMemory
 
 
 class _Waiting(NamedTuple):
@@ -158,11 +163,13 @@ class FusionWorker:
             self._changed.notify()
         return overtaken
 
-    def forget(self) -> None:
-        """Drop the sets that wait; the result of the one that is being run is not published."""
+    def forget(self, reason: str) -> None:
+        """Drop the sets that wait, and memory; the result of the set that is being run is not published."""
         with self._changed:
             self._generation += 1
             self._waiting.clear()
+        if self._activity is not None:
+            self._activity.memory.forget(reason)
 
     def pause(self) -> None:
         """Let the set that is being run finish, drop those that wait, and free the memory of a GPU."""
@@ -172,6 +179,8 @@ class FusionWorker:
         self._released = self.engine.device.type == "cuda"
         with suppress(WorkerError):
             self._call(self.engine.release if self._released else lambda: None)
+        if self._activity is not None:
+            self._activity.memory.forget("the node was deactivated")
         self._activity = None
 
     def cancel(self) -> None:
@@ -258,7 +267,7 @@ class FusionWorker:
         start_ns, processor_s = perf_counter_ns(), thread_time()
         arrays, rejected = set_arrays(self.bindings, sample_set)
         converted_ns = perf_counter_ns()
-        fusion = self.engine.infer(arrays, wanted) if arrays else None
+        fusion = self._infer(arrays, wanted, sample_set, activity.memory)
         inferred_ns = perf_counter_ns()
         if generation != self._generation:
             return
@@ -290,3 +299,14 @@ class FusionWorker:
                 "processor": thread_time() - processor_s,
             }
         )
+
+    def _infer(
+        self, arrays: Mapping[str, np.ndarray], wanted: Collection[str], sample_set: SampleSet, memory: SetMemory
+    ) -> Fusion | None:
+        """Fuse a set with memory; None if it has no usable modality and nothing is remembered."""
+        recollection = memory.recall(sample_set)
+        if not arrays and recollection.state is None:
+            return None
+        fusion = self.engine.infer(arrays, wanted, recollection.state, recollection.elapsed)
+        memory.keep(sample_set, fusion.state, recollection)
+        return fusion

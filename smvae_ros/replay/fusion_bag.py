@@ -113,8 +113,8 @@ class FusionBag:
             mean=judged.mean,
             log_variance=judged.log_variance,
             attention=np.array([attention[name] for name in judged.held], np.float32),
-            attention_of_memory=0.0,
-            memory_age=-1.0,
+            attention_of_memory=judged.attention_of_memory,
+            memory_age=-1.0 if judged.memory_age is None else judged.memory_age,
             trust=np.zeros(0, np.float32),
             distrusted=[],
         )

@@ -1,7 +1,8 @@
 """Many sets at once through the model: every subset of each set, and the error of each prediction.
 
 A batch is computed on one thread and always in the same order, so the same sets give the same bytes on any number of
-cores. The results agree with the node's own inference, one set at a time, to 1e-4.
+cores. The results agree with the node's own inference, one set at a time, to 1e-4. Memory goes from set to set: a batch
+embeds its modalities, and then waits for the memory after the batch before.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from itertools import compress
 
 import numpy as np
@@ -18,6 +20,8 @@ from torch import Tensor
 
 from smvae_core.inference.backend import Arrays
 from smvae_core.inference.decoding import ModalityDecoder
+from smvae_core.inference.state import Recalled, RecallingFusion, age_after, aged, nothing
+from smvae_core.model.memory import MemoryState, Remembered
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.subsets import Subset, all_subsets, subset_mask
 from smvae_core.systems.posterior import Posterior
@@ -45,6 +49,8 @@ class Judged:
         predicted: predictions from the whole set; images only where they were asked for.
         without: each modality, images apart, predicted from the other modalities of the set; left out where the set
             held no other.
+        attention_of_memory: weight of memory; 0 without.
+        recalled: memory at the moment of the set; None for a model without memory.
     """
 
     held: Subset
@@ -56,6 +62,32 @@ class Judged:
     trivial: np.ndarray
     predicted: dict[str, np.ndarray]
     without: dict[str, np.ndarray]
+    attention_of_memory: float = 0.0
+    recalled: Recalled | None = None
+
+    @property
+    def memory_age(self) -> float | None:
+        """Seconds from the newest observation in memory to the set; None where nothing was remembered."""
+        return self.recalled.age if self.recalled is not None else None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sets that follow each other and are computed together. Arrays are float32, in model units.
+
+    Attributes:
+        sets: what reached each set; may lack any modality.
+        truths: what the bag holds for each set's moment; may lack any modality.
+        elapsed: seconds from the set before to each set; None where nothing is to be remembered.
+        before: the memory after the batch before; None: nothing is remembered.
+        after: takes the memory after this batch, or the error because of which there is none.
+    """
+
+    sets: Sequence[Arrays]
+    truths: Sequence[Arrays]
+    elapsed: Sequence[float | None]
+    before: Future[Recalled | None] | None = None
+    after: Future[Recalled | None] = field(default_factory=Future)
 
 
 class BatchInference:
@@ -65,6 +97,7 @@ class BatchInference:
         names: modalities, in the order of the model.
         subsets: all subsets of the modalities but the empty one.
         latent: number of dimensions of z.
+        memory: settings of the model's memory; None without.
 
     Args:
         mean: mean of each modality over the training data, model units.
@@ -76,6 +109,8 @@ class BatchInference:
         self.latent = model.configuration.latent
         self.subsets = all_subsets(self.names)
         self._model = copy.deepcopy(model).to(device).eval()
+        self.memory = model.configuration.memory
+        self._recalling = RecallingFusion(self._model) if self.memory is not None else None
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
         self._decoders = {name: ModalityDecoder(self._model, name) for name in self.names}
         self._mean, self._device, self._pictures = mean, device, pictures
@@ -83,10 +118,21 @@ class BatchInference:
         self._images = {name for name, modality in model.modalities.items() if modality.is_image}
         self._masks = subset_mask(self.names, self.subsets)
 
+    def run(self, batch: Batch) -> list[Judged]:
+        """Judge each set of a batch against its truth."""
+        try:
+            return self._run(batch)
+        except BaseException as error:
+            # A batch that waits for the memory would wait for ever.
+            if not batch.after.done():
+                batch.after.set_exception(error)
+            raise
+
     @torch.inference_mode()
-    def run(self, sets: Sequence[Arrays], truths: Sequence[Arrays]) -> list[Judged]:
-        """Judge each set against its truth; either may lack any modality. Arrays are float32, in model units."""
+    def _run(self, batch: Batch) -> list[Judged]:
+        sets, truths = batch.sets, batch.truths
         embeddings, present = self._embedded(sets)
+        recalled = self._recall(embeddings, present, batch)
         # The modalities that are in a subset and in a set, (S, B, M).
         masks = self._masks[:, None] & present
         # A set has a row for each of its subsets, and an empty set has one. The first row is the whole set, since the
@@ -96,7 +142,7 @@ class BatchInference:
         owner = torch.arange(len(sets)).repeat_interleave(counts)
         first = counts.cumsum(0) - counts
         subset = torch.cat([chosen if len(chosen) else torch.zeros(1, dtype=torch.long) for chosen in rows])
-        every = self._model.fusion(embeddings, masks.to(self._device))
+        every = self._model.fuse(embeddings, masks.to(self._device), self._remembered(recalled))
         posterior = Posterior(*(x[subset.to(self._device), owner.to(self._device)] for x in every))
         decoded, errors = self._decoded(posterior.mean, owner, first, truths)
         mean, log_variance, attention = (x[first.to(self._device)].cpu().numpy() for x in posterior)
@@ -116,22 +162,23 @@ class BatchInference:
                     held=held,
                     mean=mean[i],
                     log_variance=log_variance[i],
-                    attention=attention[i],
+                    attention=attention[i, : len(self.names)],
                     errors=table,
                     from_set=errors[start],
                     trivial=self._trivial(truths[i]),
                     predicted={name: x[i] if name in self._images else x[start] for name, x in decoded.items()},
                     without=without,
+                    attention_of_memory=float(attention[i, len(self.names) :].sum()),
+                    recalled=recalled[i],
                 )
             )
         return judged
 
     @torch.inference_mode()
-    def posterior(self, sets: Sequence[Arrays]) -> Posterior:
-        """Return q(z | X) of each whole set."""
+    def posterior(self, sets: Sequence[Arrays], recalled: Sequence[Recalled | None]) -> Posterior:
+        """Return q(z | X) of each whole set with what was recalled at its moment."""
         embeddings, present = self._embedded(sets)
-        posterior: Posterior = self._model.fusion(embeddings, present.to(self._device))
-        return posterior
+        return self._model.fuse(embeddings, present.to(self._device), self._remembered(recalled))
 
     @torch.inference_mode()
     def predict(self, z: Tensor, name: str) -> np.ndarray:
@@ -143,6 +190,34 @@ class BatchInference:
         present = torch.tensor([[name in arrays for name in self.names] for arrays in sets])
         wanted = [name for name, anywhere in zip(self.names, present.any(dim=0).tolist()) if anywhere]
         return self._model.embed({name: self._stacked(name, sets) for name in wanted}, present), present
+
+    def _recall(self, embeddings: Tensor, present: Tensor, batch: Batch) -> list[Recalled | None]:
+        """Return what is recalled at each set, and hand the memory after the last one on."""
+        if self.memory is None or self._recalling is None:
+            batch.after.set_result(None)
+            return [None] * len(batch.sets)
+        empty = nothing(self.memory)
+        state = (batch.before.result() if batch.before is not None else None) or empty
+        recalled: list[Recalled | None] = []
+        for row, elapsed in enumerate(batch.elapsed):
+            age = None if elapsed is None else aged(state.age, elapsed, self.memory.horizon)
+            now = Recalled(state.hidden, age, elapsed or 0.0)
+            recalled.append(now)
+            mask = present[row : row + 1]
+            _, hidden = self._recalling.step(embeddings[row : row + 1], mask.to(self._device), now)
+            state = Recalled(hidden[0].cpu().numpy(), age_after(age, observed=bool(mask.any())), 0.0)
+        batch.after.set_result(state)
+        return recalled
+
+    def _remembered(self, recalled: Sequence[Recalled | None]) -> Remembered | None:
+        known = [one for one in recalled if one is not None]
+        memory = self._model.memory
+        if memory is None or not known:
+            return None
+        hidden = torch.from_numpy(np.stack([one.hidden for one in known])).to(self._device)
+        present = torch.tensor([one.age is not None for one in known], device=self._device)
+        elapsed = torch.tensor([one.elapsed for one in known], device=self._device)
+        return memory.recall(MemoryState(hidden, present), elapsed)
 
     def _decoded(
         self, z: Tensor, owner: Tensor, first: Tensor, truths: Sequence[Arrays]

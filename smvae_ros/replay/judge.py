@@ -103,7 +103,7 @@ class Judge:
         held = np.array([set(subset) <= set(judged.held) for subset in self._subsets])
         self._sums.add(judged.errors[None], judged.trivial[None], held[None])
         seconds = (prepared.sample_set.emitted_ns - begin_ns) / 1e9
-        self.moments.see(Moment(self.sets, seconds, prepared.arrays, prepared.truth))
+        self.moments.see(Moment(self.sets, seconds, prepared.arrays, prepared.truth, judged.recalled))
         self._table.write(self._row(prepared, judged))
         self.sets += 1
 
@@ -122,6 +122,8 @@ class Judge:
             "spread_ns": sample_set.spread_ns,
             "mean": judged.mean,
             "log_variance": judged.log_variance,
+            "attention_of_memory": judged.attention_of_memory,
+            "memory_age": judged.memory_age,
         }
         for m, modality in enumerate(self._modalities):
             name = modality.name

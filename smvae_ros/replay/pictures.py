@@ -8,7 +8,8 @@ There are K moments, at most 24. The pixels of an image modality m of H × W pix
 | `seconds` | float64 (K,) | from the bag's start (its clock) to when the set went out |
 | `row` | int64 (K,) | the set's row in sets.parquet |
 | `shown` | str (S,) | the inputs of predictions: `all` of the set, `without_<image>`, `without_vision` |
-| `used_<shown>` | str (K,) | the input modalities, joined by `+`; empty if none was left, and the pictures are 0 |
+| `used_<shown>` | str (K,) | the input modalities, joined by `+`; empty if none was left: the pictures are then the
+forecast of memory, or 0 |
 | `recorded_<m>` | bool (K,) | whether the bag has a picture for that moment |
 | `seen_<m>` | pixels | the picture recorded; 0 where there is none |
 | `predicted_<m>_from_<shown>` | pixels | E[x_m | z = μ] |
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -30,6 +31,7 @@ import torch
 from torch import Tensor
 
 from smvae_core.inference.backend import Arrays
+from smvae_core.inference.state import Recalled
 from smvae_core.modality import Modality
 from smvae_core.plots.sheets import depth_picture, depth_range, picture_sheet
 from smvae_core.systems.posterior import Posterior
@@ -54,12 +56,14 @@ class Moment:
         seconds: time from the bag's start until the set went out.
         held: arrays of the set, model units.
         truth: arrays that the bag holds for the set's moment, model units.
+        recalled: memory at the set's moment; None for a model without memory.
     """
 
     row: int
     seconds: float
     held: Arrays
     truth: Arrays
+    recalled: Recalled | None = None
 
 
 class Moments:
@@ -109,10 +113,12 @@ def write_pictures(
     content |= {
         f"used_{label}": np.array(["+".join(n for n in names if n in x) for x in sets[label]]) for label in sets
     }
-    used = {label: np.array([bool(arrays) for arrays in sets[label]]) for label in sets}
+    recalled = [moment.recalled for moment in moments]
+    remembered = [one is not None and one.age is not None for one in recalled]
+    used = {label: np.array([bool(arrays) for arrays in sets[label]]) | remembered for label in sets}
     # This thread draws and writes what the others compute.
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        posteriors = dict(zip(sets, pool.map(inference.posterior, sets.values())))
+        posteriors = dict(zip(sets, pool.map(inference.posterior, sets.values(), repeat(recalled))))
         predicted = {
             f"predicted_{modality.name}_from_{label}": pool.submit(
                 _predicted, modality, inference, posterior.mean, used[label]

@@ -13,7 +13,6 @@ from time import perf_counter
 import numpy as np
 
 from smvae_core.device import arithmetic, device_errors
-from smvae_core.inference.backend import Arrays
 from smvae_core.inference.engine import Engine
 from smvae_ros.bags.naming import FUSION_BAG, SETS
 from smvae_ros.bags.reading import Bag, BagError, open_bag
@@ -21,7 +20,7 @@ from smvae_ros.replay.faults import Faults
 from smvae_ros.replay.fusion_bag import FusionBag
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.judge import Judge, prepare
-from smvae_ros.replay.pictures import write_pictures
+from smvae_ros.replay.pictures import Moment, write_pictures
 from smvae_ros.replay.results_folder import refuse_occupied, results_folder
 from smvae_ros.replay.samples import Samples
 from smvae_ros.replay.sets import RecordedSets
@@ -65,9 +64,7 @@ def replay(
         write_pictures(folder, moments, setup.engine.modalities, setup.inference, threads)
         summary = summarise(done, setup, bag, hashes)
         (folder / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n")
-        timing = _timing(
-            setup.engine, [moment.held for moment in moments], summary.extent.seconds, perf_counter() - began
-        )
+        timing = _timing(setup.engine, moments, summary.extent.seconds, perf_counter() - began)
         (folder / "timing.json").write_text(timing.model_dump_json(indent=2) + "\n")
     return summary
 
@@ -97,14 +94,14 @@ def _judge_sets(
     return Pass(bag, samples, synchronizer, sets, judge)
 
 
-def _timing(engine: Engine, sets: Sequence[Arrays], bag_seconds: float, wall_seconds: float) -> Timing:
+def _timing(engine: Engine, moments: Sequence[Moment], bag_seconds: float, wall_seconds: float) -> Timing:
     """Measure one set at a time through the engine, with every modality predicted."""
     engine.warm_up()
     names = [modality.name for modality in engine.modalities]
     taken = []
-    for arrays in sets:
+    for moment in moments:
         began = perf_counter()
-        engine.infer(arrays, names)
+        engine.infer(moment.held, names)
         taken.append(perf_counter() - began)
     return Timing(
         wall_seconds=wall_seconds,

@@ -11,6 +11,8 @@
 | `present_<m>` | bool | in the set, and usable |
 | `age_<m>` | float64 | how much older than the stamp (s), null where absent |
 | `attention_<m>` | float32 | 0 where absent |
+| `attention_of_memory` | float32 | 0 without memory |
+| `memory_age` | float64 | from the newest observation in memory to the stamp (s), null where nothing was remembered |
 | `mean`, `log_variance` | list<float32>[L] | the posterior of what the set held |
 | `error_<m>_from_set` | float32 | mean squared error against what was recorded, model units; null where nothing was |
 | `error_<m>_from_<subset>` | float32 | the same from a subset (`rgb+force`); null where the set lacked part of it |
@@ -93,6 +95,7 @@ def table_schema(modalities: Sequence[Modality], latent: int) -> pa.Schema:
             (f"age_{name}", pa.float64()),
             (f"attention_{name}", pa.float32()),
         ]
+    columns += [("attention_of_memory", pa.float32()), ("memory_age", pa.float64())]
     columns += [("mean", distribution), ("log_variance", distribution)]
     for name in names:
         columns.append((f"error_{name}_from_set", pa.float32()))

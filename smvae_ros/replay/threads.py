@@ -8,19 +8,26 @@ from __future__ import annotations
 import gc
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from smvae_ros.replay.inference import BATCH, BatchInference, Judged
+from smvae_core.inference.state import Recalled
+from smvae_ros.replay.inference import BATCH, Batch, BatchInference, Judged
 from smvae_ros.replay.judge import Prepared
+from smvae_ros.synchronizer.sample_set import SampleSet
 
 _LAST_BATCH = 8
 
-_UnderWay = tuple[list[Prepared], Future[list[Judged]]]
+
+@dataclass
+class _UnderWay:
+    sets: list[Prepared]
+    batch: Batch
+    future: Future[list[Judged]]
 
 
 def judged_in_order(
@@ -32,22 +39,22 @@ def judged_in_order(
     more threads than cores: a thread that waits for a core would hold the interpreter and stop all others.
     """
     if threads == 1:
-        for batch in _batches(prepared):
-            yield from zip(batch, inference.run(*_work(batch)))
+        for sets, batch in _batches(prepared):
+            yield from zip(sets, inference.run(batch))
         return
     with ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         under_way: deque[_UnderWay] = deque()
-        for batch in _batches(prepared):
-            under_way.append((batch, pool.submit(inference.run, *_work(batch))))
-            if sum(not future.done() for _, future in under_way) > threads:
-                _computed_here(under_way, len(under_way) - 1, inference)
-            while under_way and (under_way[0][1].done() or len(under_way) > 4 * threads):
-                done, future = under_way.popleft()
-                yield from zip(done, future.result())
-        for place in range(len(under_way)):
-            _computed_here(under_way, place, inference)
-        for done, future in under_way:
-            yield from zip(done, future.result())
+        for sets, batch in _batches(prepared):
+            under_way.append(_UnderWay(sets, batch, pool.submit(inference.run, batch)))
+            if sum(not each.future.done() for each in under_way) > threads:
+                _compute_next(under_way, inference)
+            while under_way and (under_way[0].future.done() or len(under_way) > 4 * threads):
+                first = under_way.popleft()
+                yield from zip(first.sets, first.future.result())
+        while _compute_next(under_way, inference):
+            pass
+        for each in under_way:
+            yield from zip(each.sets, each.future.result())
 
 
 @contextmanager
@@ -71,10 +78,24 @@ def undisturbed() -> Iterator[None]:
         gc.set_threshold(*collect)
 
 
-def _batches(prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
-    """Yield all sets in batches, which do not depend on the number of threads.
+def _batches(prepared: Iterator[Prepared]) -> Iterator[tuple[list[Prepared], Batch]]:
+    """Yield all sets in batches that hand memory on, each set with the time since the one before."""
+    last: SampleSet | None = None
+    before: Future[Recalled | None] | None = None
+    for sets in _grouped(prepared):
+        elapsed = []
+        for one in sets:
+            elapsed.append(one.sample_set.seconds_since(last))
+            last = one.sample_set
+        batch = Batch([one.arrays for one in sets], [one.truth for one in sets], elapsed, before)
+        before = batch.after
+        yield sets, batch
 
-    The last batches are small, so that all threads end at about the same time.
+
+def _grouped(prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
+    """Yield all sets in groups, which do not depend on the number of threads.
+
+    The last groups are small, so that all threads end at about the same time.
     """
     ahead: deque[Prepared] = deque()
     for one in prepared:
@@ -86,14 +107,14 @@ def _batches(prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
         yield [ahead.popleft() for _ in range(min(size, len(ahead)))]
 
 
-def _computed_here(under_way: deque[_UnderWay], place: int, inference: BatchInference) -> None:
-    """Compute a batch on this thread, unless another thread has begun it."""
-    batch, future = under_way[place]
-    if future.cancel():
-        future = Future()
-        future.set_result(inference.run(*_work(batch)))
-        under_way[place] = (batch, future)
+def _compute_next(under_way: deque[_UnderWay], inference: BatchInference) -> bool:
+    """Compute the first batch that no thread has begun, on this thread; return whether there was one.
 
-
-def _work(batch: Sequence[Prepared]) -> tuple[list[dict[str, np.ndarray]], list[dict[str, np.ndarray]]]:
-    return [one.arrays for one in batch], [one.truth for one in batch]
+    The first, since later ones wait for its memory.
+    """
+    for each in under_way:
+        if each.future.cancel():
+            each.future = Future()
+            each.future.set_result(inference.run(each.batch))
+            return True
+    return False

@@ -47,6 +47,12 @@ class SampleSet(NamedTuple):
         """The age of each modality: how much older than the reference its newest sample is; negative if younger."""
         return {name: self.stamp_ns - samples[-1].stamp_ns for name, samples in self.samples.items()}
 
+    def seconds_since(self, before: SampleSet | None) -> float | None:
+        """Return the time from an earlier set to this one; None where there is none, or time jumped back between."""
+        if before is None or before.epoch != self.epoch:
+            return None
+        return (self.stamp_ns - before.stamp_ns) / 1e9
+
     @property
     def spread_ns(self) -> int:
         """The time between the oldest and the youngest of the modalities' newest samples."""

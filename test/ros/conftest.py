@@ -12,6 +12,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from smvae_core.checkpoint import save
 from smvae_core.data.formats.vision_touch import find_trajectories
+from smvae_core.model.memory import MemoryConfiguration
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 from smvae_ros.bags.from_logs import write_bag
 from smvae_ros.replay.job import ReplayJob
@@ -53,10 +54,22 @@ def bag(logs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained model; its means are 0.25 everywhere."""
+    return saved(tmp_path_factory.mktemp("models") / "tiny.safetensors", ModelConfiguration(size="tiny"))
+
+
+@pytest.fixture(scope="session")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model with a memory of two seconds."""
+    memory = MemoryConfiguration(size=8, horizon=2.0)
+    configuration = ModelConfiguration(size="tiny", memory=memory)
+    return saved(tmp_path_factory.mktemp("models") / "memory.safetensors", configuration)
+
+
+def saved(path: Path, configuration: ModelConfiguration) -> Path:
+    """Save an untrained model."""
     torch.manual_seed(0)
-    model = MultimodalVAE(ModelConfiguration(size="tiny"))
-    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
-    mean = {modality.name: torch.full(modality.shape, 0.25) for modality in model.configuration.modalities}
+    model = MultimodalVAE(configuration)
+    mean = {modality.name: torch.full(modality.shape, 0.25) for modality in configuration.modalities}
     save(path, model, mean, training=None, metrics=None)
     return path
 

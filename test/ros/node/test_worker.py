@@ -11,9 +11,11 @@ import torch
 from std_msgs.msg import Header
 
 from smvae_core.inference.engine import Engine, Fusion
+from smvae_core.inference.state import State
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.conversions.bindings import bind
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
+from smvae_ros.node.set_memory import SetMemory
 from smvae_ros.node.statistics import Statistics
 from smvae_ros.node.worker import Activity, FusionWorker, WorkerError
 from smvae_ros.synchronizer.sample_set import Sample, SampleSet
@@ -30,17 +32,21 @@ class SlowEngine:
     go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     threads: set[int] = field(default_factory=set)
     error: Exception | None = None
+    recalled: list[tuple[float | None, float | None]] = field(default_factory=list)
 
     def warm_up(self) -> None:
         self.threads.add(threading.get_ident())
 
-    def infer(self, arrays: dict[str, np.ndarray], predict: Collection[str]) -> Fusion:
+    def infer(
+        self, arrays: dict[str, np.ndarray], predict: Collection[str], state: State | None, elapsed: float | None
+    ) -> Fusion:
         self.threads.add(threading.get_ident())
+        self.recalled.append((state.age if state is not None else None, elapsed))
         self.begun.put(float(arrays["action"][0]))
         assert self.go.acquire(timeout=PATIENCE_S)
         if self.error is not None:
             raise self.error
-        return Fusion(tuple(arrays), np.zeros(1), np.zeros(1), {}, {})
+        return Fusion(tuple(arrays), np.zeros(1), np.zeros(1), {}, {}, state=State(0.0, np.zeros(1), ""))
 
 
 class Command:
@@ -52,9 +58,9 @@ class Command:
         self.header = Header(frame_id="tool")
 
 
-def command_set(x: float) -> SampleSet:
+def command_set(x: float, stamp_ns: int = 1, epoch: int = 0) -> SampleSet:
     """Return a set of one command."""
-    return SampleSet(1, 0, {"action": (Sample(1, Command(x)),)}, "complete", 1, 1)
+    return SampleSet(stamp_ns, epoch, {"action": (Sample(stamp_ns, Command(x)),)}, "complete", 1, 1)
 
 
 @dataclass
@@ -84,6 +90,8 @@ class Bench:
     def __init__(self) -> None:
         self.engine, self.outputs = SlowEngine(), Outputs()
         self.lines: Queue = Queue()
+        self.said: list[str] = []
+        self.now_ns = 0
         self.statistics = Statistics()
         self.worker = FusionWorker()
         assert self.worker.load(lambda: self.engine) is self.engine
@@ -93,16 +101,18 @@ class Bench:
     def begin(self) -> None:
         """Begin an activity."""
         warnings = RepeatedWarnings(self.lines.put)
-        self.worker.begin(Activity(self.statistics, warnings, {}, {"action": "/action"}, lambda: 1))
+        self.memory = SetMemory(10.0, lambda: self.now_ns, self.said.append)
+        topics = {"action": "/action"}
+        self.worker.begin(Activity(self.statistics, warnings, {}, topics, lambda: 1, self.memory))
 
     def result(self) -> float:
         """Return the command of the set that is published next."""
         sample_set, _ = self.outputs.results.get(timeout=PATIENCE_S)
         return sample_set.samples["action"][0].data.x
 
-    def submit_and_begin(self, x: float) -> None:
+    def submit_and_begin(self, x: float, stamp_ns: int = 1, epoch: int = 0) -> None:
         """Submit a set and wait until the engine works on it."""
-        assert not self.worker.submit(command_set(x))
+        assert not self.worker.submit(command_set(x, stamp_ns, epoch))
         assert self.engine.begun.get(timeout=PATIENCE_S) == pytest.approx(x)
 
 
@@ -170,10 +180,72 @@ def test_all_that_the_engine_does_happens_on_one_thread_that_is_not_the_callers(
 def test_a_set_that_is_under_way_when_time_jumps_is_never_published(bench: Bench) -> None:
     bench.submit_and_begin(1.0)
     bench.worker.submit(command_set(2.0))
-    bench.worker.forget()
+    bench.worker.forget("time went back")
     assert not bench.worker.submit(command_set(3.0)), "none waits any more"
     bench.engine.go.release(2)
     assert bench.result() == 3.0
+
+
+def test_memory_goes_from_set_to_set_with_the_time_between_their_stamps(bench: Bench) -> None:
+    bench.engine.go.release(3)
+    for stamp_ns in (1, 50_000_001, 9_000_000_000):
+        bench.submit_and_begin(1.0, stamp_ns)
+        bench.result()
+    assert bench.engine.recalled == [(None, None), (0.0, 0.05), (0.0, pytest.approx(8.95))]
+    assert not bench.said and bench.memory.forgotten == 0
+
+
+@pytest.mark.parametrize(
+    ("stamp_ns", "epoch", "reason"),
+    [
+        (11_000_000_000, 0, "no modality was fused for 11.0 s, and the checkpoint remembers 10 s"),
+        (50_000_000, 1, "time went back"),
+    ],
+)
+def test_a_long_gap_and_another_epoch_forget_which_is_said_once(
+    bench: Bench, stamp_ns: int, epoch: int, reason: str
+) -> None:
+    bench.engine.go.release(3)
+    for set_ in ((1, 0), (stamp_ns, epoch), (stamp_ns + 1_000_000_000, epoch)):
+        bench.submit_and_begin(1.0, *set_)
+        bench.result()
+    assert bench.engine.recalled == [(None, None), (None, None), (0.0, 1.0)]
+    assert bench.said == [f"memory forgotten: {reason}"] and bench.memory.forgotten == 1
+
+
+def test_memory_lapses_by_the_clock_while_no_set_comes(bench: Bench) -> None:
+    bench.engine.go.release(1)
+    bench.submit_and_begin(1.0)
+    bench.result()
+    bench.now_ns = 10_000_000_000
+    bench.memory.lapse()
+    assert bench.memory.age == 10.0 and not bench.said
+    bench.now_ns = 60_000_000_000
+    for _ in range(3):
+        bench.memory.lapse()
+    assert bench.memory.age is None
+    assert bench.said == ["memory forgotten: no modality was fused for 60.0 s, and the checkpoint remembers 10 s"]
+
+
+def test_what_is_under_way_when_memory_is_forgotten_is_not_remembered(bench: Bench) -> None:
+    bench.engine.go.release(1)
+    bench.submit_and_begin(1.0)
+    bench.result()
+    bench.submit_and_begin(2.0, 2)
+    bench.worker.forget("~/reset was called")
+    bench.engine.go.release(2)
+    bench.submit_and_begin(3.0, 3, epoch=1)
+    assert bench.result() == 3.0
+    assert bench.engine.recalled[-1] == (None, None)
+    assert bench.said == ["memory forgotten: ~/reset was called"]
+
+
+def test_deactivation_forgets(bench: Bench) -> None:
+    bench.engine.go.release(1)
+    bench.submit_and_begin(1.0)
+    bench.result()
+    bench.worker.pause()
+    assert bench.said == ["memory forgotten: the node was deactivated"]
 
 
 def test_a_set_that_fails_is_counted_and_named_and_the_next_one_is_run(bench: Bench) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from smvae_core import checkpoint as checkpoints
 from smvae_core.inference.engine import Engine
-from smvae_ros.replay.inference import BatchInference
+from smvae_ros.replay.inference import Batch, BatchInference
 
 NAMES = ("rgb", "depth", "force", "action")
 
@@ -27,6 +27,11 @@ def inference(engine: Engine) -> BatchInference:
     return BatchInference(loaded.model, engine.mean, engine.device, pictures=True)
 
 
+def unlinked(sets: list[dict[str, np.ndarray]], truths: list[dict[str, np.ndarray]]) -> Batch:
+    """Return a batch that remembers nothing."""
+    return Batch(sets, truths, [None] * len(sets))
+
+
 @settings(max_examples=15, deadline=None)
 @given(held=Masks, known=st.tuples(*(st.booleans() for _ in NAMES)), seed=st.integers(0, 1000))
 def test_a_batch_agrees_with_the_engine_to_1e_4(
@@ -40,7 +45,7 @@ def test_a_batch_agrees_with_the_engine_to_1e_4(
     whole = [{m.name: random.random(m.shape, np.float32) for m in engine.modalities} for _ in held]
     sets = [{n: x[n] for n, here in zip(NAMES, mask) if here} for x, mask in zip(whole, held)]
     truths = [{n: x[n] for n, here in zip(NAMES, known) if here} for x in whole]
-    for arrays, truth, judged in zip(sets, truths, inference.run(sets, truths)):
+    for arrays, truth, judged in zip(sets, truths, inference.run(unlinked(sets, truths))):
         fusion = engine.infer(arrays, NAMES)
         assert judged.held == fusion.modalities
         np.testing.assert_allclose(judged.mean, fusion.mean, atol=1e-4)
@@ -68,12 +73,12 @@ def test_a_camera_that_is_out_for_a_whole_batch_is_not_judged(engine: Engine) ->
     loaded = checkpoints.load(checkpoints.default_checkpoint())
     without_pictures = BatchInference(loaded.model, engine.mean, engine.device, pictures=False)
     sets = [{m.name: np.zeros(m.shape, np.float32) for m in engine.modalities if not m.is_image}] * 3
-    for judged in without_pictures.run(sets, sets):
+    for judged in without_pictures.run(unlinked(sets, sets)):
         assert np.isnan(judged.from_set).tolist() == [True, True, False, False]
 
 
 def test_an_empty_set_gives_the_prior(engine: Engine, inference: BatchInference) -> None:
-    (judged,) = inference.run([{}], [{}])
+    (judged,) = inference.run(unlinked([{}], [{}]))
     assert judged.held == () and not judged.mean.any() and not judged.log_variance.any()
     assert np.isnan(judged.errors).all() and np.isnan(judged.from_set).all()
     assert not judged.without

@@ -82,17 +82,23 @@ class BagPlayer:
         self._robot.wait(arrived, f"{sets} sets by {now_ns}")
 
 
+@pytest.fixture(params=["checkpoint", "remembering"])
+def model(request: pytest.FixtureRequest) -> Path:
+    """A checkpoint without memory, and one with."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture
-def live(checkpoint: Path, tmp_path: Path) -> Iterator[Robot]:
+def live(model: Path, tmp_path: Path) -> Iterator[Robot]:
     """A robot in simulated time, and a node in it."""
-    with fusion_and_robot(tmp_path / "log", {"checkpoint": checkpoint, "use_sim_time": True}) as (robot, _):
+    with fusion_and_robot(tmp_path / "log", {"checkpoint": model, "use_sim_time": True}) as (robot, _):
         yield robot
 
 
 def test_a_bag_gives_the_same_sets_and_latents_live_and_offline(
-    live: Robot, bag: Path, checkpoint: Path, tmp_path: Path
+    live: Robot, bag: Path, model: Path, tmp_path: Path
 ) -> None:
-    replay(bag, tmp_path / "results", ReplayJob(checkpoint, device="cpu"))
+    replay(bag, tmp_path / "results", ReplayJob(model, device="cpu"))
     offline = pq.read_table(tmp_path / "results" / "sets.parquet").to_pylist()
     BagPlayer(live, bag).play([(row["log_ns"], number) for number, row in enumerate(offline, start=1)])
     assert [stamp_ns(latent) for latent in live.latents] == [row["stamp_ns"] for row in offline]
@@ -102,3 +108,5 @@ def test_a_bag_gives_the_same_sets_and_latents_live_and_offline(
         np.testing.assert_allclose(latent.mean, row["mean"], atol=1e-4)
         np.testing.assert_allclose(latent.log_variance, row["log_variance"], atol=1e-4)
         np.testing.assert_allclose(latent.attention, [row[f"attention_{name}"] for name in names], atol=1e-4)
+        assert latent.attention_of_memory == pytest.approx(row["attention_of_memory"], abs=1e-4)
+        assert latent.memory_age == pytest.approx(-1.0 if row["memory_age"] is None else row["memory_age"])
