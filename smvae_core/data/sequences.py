@@ -17,9 +17,9 @@ from smvae_core.model.memory import MemoryConfiguration
 # Of the steps of a walk: the shares that are one sample shorter or longer than its stride, and that are long gaps.
 _JITTER, _GAP = 0.2, 0.02
 # Of a sample's modalities, dropped besides the outages.
-_DROPPED = 0.1
+_DROPPED = 0.05
 # Of the outages: those of all images, of one modality, and of everything. The rest takes random modalities.
-_VISION, _SINGLE, _EVERYTHING = 0.4, 0.3, 0.1
+_VISION, _SINGLE, _EVERYTHING = 0.5, 0.25, 0.1
 
 
 class SequenceConfiguration(BaseModel):
