@@ -142,18 +142,20 @@ function drawVectors() {
 }
 
 function drawAttention() {
-  const shares = data.modalities.map(({ name, attention }) => ({ name, series: unpack(attention) }));
-  document.getElementById("attention-legend").append(...data.modalities.map(({ name }) => legendEntry(colourOf[name], name, true)));
-  const words = data.modalities.map((m) => `${m.name} ${m.attention_share}`).join(", ");
+  const members = data.modalities.map(({ name, attention, attention_share }) => ({ name, attention, share: attention_share, colour: colourOf[name] }));
+  if (data.attention_of_memory) members.push({ name: "memory", ...data.attention_of_memory, colour: `c${members.length % 7}` });
+  const shares = members.map(({ colour, attention }) => ({ colour, series: unpack(attention) }));
+  document.getElementById("attention-legend").append(...members.map(({ name, colour }) => legendEntry(colour, name, true)));
+  const words = members.map((m) => `${m.name} ${m.share}`).join(", ");
   timeChart(document.getElementById("attention-chart"), `Attention over time; on average ${words}`, 160, (plot) => {
     const y = (value) => 4 + (1 - value) * (plot.height - 4);
     yAxis(plot, [0, 0.5, 1], y, (v) => `${100 * v} %`);
     const found = shares.map(({ series }) => columns(series, plot.x, plot.pixels).map((c) => ({ ...c, mean: c.mean || 0 })));
     const floor = found[0].map(() => 0);
-    shares.forEach(({ name }, i) => {
+    shares.forEach(({ colour }, i) => {
       const low = found[i].map((c, k) => `${c.x.toFixed(1)} ${y(floor[k]).toFixed(1)}`).reverse();
       const top = found[i].map((c, k) => `${c.x.toFixed(1)} ${y((floor[k] += c.mean)).toFixed(1)}`);
-      plot.body.append(shape("path", { class: `bar ${colourOf[name]}`, d: `M${[...top, ...low].join("L")}Z` }));
+      plot.body.append(shape("path", { class: `bar ${colour}`, d: `M${[...top, ...low].join("L")}Z` }));
     });
   });
 }

@@ -14,6 +14,7 @@ from smvae_ros.report.alerts import alert, faults
 from smvae_ros.report.calibration import calibration_section
 from smvae_ros.report.findings import findings, silences, trivial_errors
 from smvae_ros.report.latent import PERPLEXITY, latent_plane
+from smvae_ros.report.memory import memory_section
 from smvae_ros.report.results import SET, Results
 from smvae_ros.report.series import Spans
 from smvae_ros.report.sprites import picture_strips
@@ -42,7 +43,7 @@ def page(results: Results) -> str:
     sections = {"summary": "Summary", "availability": "Availability", "pictures": "Pictures", "errors": "Errors"}
     sections |= {"calibration": "Calibration"}
     sections |= {f"section-{name}": name.capitalize() for name in results.sets.seen}
-    sections |= {"latent": "Latent", "attention": "Attention", "sets": "Sets", "latency": "Latency"}
+    sections |= {"latent": "Latent", "attention": "Attention", "memory": "Memory", "sets": "Sets", "latency": "Latency"}
     sections |= {"provenance": "Provenance"}
     return framed(
         "page.html",
@@ -67,6 +68,7 @@ def page(results: Results) -> str:
         compare="".join(_choice(subset, results) for subset in _subsets(results)),
         vectors="".join(_vector_section(name) for name in results.sets.seen),
         latent_note=_latent_note(results, sum(data["latent"]["pca"]["explained"])),
+        memory=memory_section(results),
         sets=sets_tables(results),
         latency=latency_table(results),
         provenance=_provenance(results),
@@ -94,6 +96,7 @@ def _data(results: Results) -> dict[str, Any]:
             }
             for name, present in sets.present.items()
         ],
+        "attention_of_memory": _attention_of_memory(results, spans),
         "errors": {
             name: {
                 "trivial": trivial.get(name),
@@ -120,6 +123,13 @@ def _data(results: Results) -> dict[str, Any]:
         "pictures": picture_strips(results.pictures, results.force is not None) if results.pictures else None,
         "waits": _waits(results),
     }
+
+
+def _attention_of_memory(results: Results, spans: Spans) -> dict[str, Any] | None:
+    weight = results.sets.attention_of_memory
+    if not np.any(weight > 0.0):
+        return None
+    return {"share": percent(float(np.nanmean(weight))), "attention": spans.means(weight)}
 
 
 def _waits(results: Results) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class Sets:
         errors: by modality and by the subset it was predicted from, mean squared error in model units, (N,).
         seen, predicted, without: by modality, images apart, physical units, (N, C): recorded values, values predicted
             from the set, and values predicted from the set without that modality.
+        memory_age: seconds from the newest observation in memory to the set, NaN where nothing was remembered, (N,).
+        attention_of_memory: weight of memory in the set, (N,).
     """
 
     seconds: np.ndarray
@@ -53,6 +55,8 @@ class Sets:
     seen: dict[str, np.ndarray]
     predicted: dict[str, np.ndarray]
     without: dict[str, np.ndarray]
+    memory_age: np.ndarray
+    attention_of_memory: np.ndarray
 
     def subsets(self) -> np.ndarray:
         """Return the modalities of each set, joined by `+`, (N,) of str."""
@@ -171,6 +175,8 @@ def _sets(table: pa.Table, names: list[str], begin_ns: int) -> Sets:
         seen={name: seen for name, (seen, _, _) in vectors.items()},
         predicted={name: predicted for name, (_, predicted, _) in vectors.items()},
         without={name: without for name, (_, _, without) in vectors.items()},
+        memory_age=_column_if_any(table, "memory_age"),
+        attention_of_memory=_column_if_any(table, "attention_of_memory"),
     )
 
 
@@ -182,6 +188,11 @@ def _errors(table: pa.Table, name: str) -> dict[str, np.ndarray]:
 def _column(table: pa.Table, name: str) -> np.ndarray:
     column: np.ndarray = table[name].cast(pa.float64()).to_numpy()
     return column
+
+
+def _column_if_any(table: pa.Table, name: str) -> np.ndarray:
+    """Return a column that results of an older version lack; then NaN."""
+    return _column(table, name) if name in table.column_names else np.full(table.num_rows, np.nan)
 
 
 def _vectors(table: pa.Table, name: str) -> list[np.ndarray]:

@@ -69,7 +69,8 @@ def test_threads_and_repetition_change_no_byte(bag: Path, remembering: Path, tmp
     between = np.diff(table["stamp_ns"]) / 1e9
     assert table["memory_age"][0] is None and table["memory_age"][1:] == pytest.approx(between)
     assert table["attention_of_memory"][0] == 0.0 and all(table["attention_of_memory"][1:])
-    write_report(tmp_path / "one")
+    text = write_report(tmp_path / "one").read_text()
+    assert "sets that began with memory" in text and "better than the mean up to" in text
 
 
 def test_without_memory_nothing_is_remembered(results: Path) -> None:

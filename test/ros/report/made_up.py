@@ -88,6 +88,8 @@ def _columns(t: np.ndarray, present: dict[str, np.ndarray], random: np.random.Ge
         "reason": np.where(whole, "complete", "deadline"),
         "wait_ns": random.gamma(3.0, 4e6, sets).clip(max=5e7).astype(np.int64),
         "spread_ns": random.gamma(2.0, 3e6, sets).astype(np.int64),
+        "attention_of_memory": np.zeros(sets, np.float32),
+        "memory_age": pa.nulls(sets, pa.float64()),
         "mean": _nested(latent, fixed=True),
         "log_variance": _nested(np.full((sets, LATENT), -2.0), fixed=True),
     }

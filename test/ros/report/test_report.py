@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ from smvae_core.scores import Evaluation
 from smvae_ros.replay.summary import BagResult, Drop, ReplaysSummary, WhatIf
 from smvae_ros.report.findings import _absences, findings, outages, silences
 from smvae_ros.report.latent import latent_plane
+from smvae_ros.report.memory import horizon, seconds_off
 from smvae_ros.report.results import ReportError, Sets, read_results
 from smvae_ros.report.series import SPANS, Spans
 from smvae_ros.report.write import write_index, write_report
@@ -48,6 +50,8 @@ def some_sets(seconds, present, mean=None) -> Sets:
         seen={},
         predicted={},
         without={},
+        memory_age=np.full(len(seconds), np.nan),
+        attention_of_memory=nothing,
     )
 
 
@@ -73,6 +77,25 @@ def test_the_three_questions_are_answered(results):
     worst = max(quality(name, ("force", "action")) for name in NAMES)
     assert blind.verdict == "fair" and f"{100 * worst:.0f}" in blind.answer
     assert "without rgb" in blind.details[0] and "without any camera" in blind.details[2]
+
+
+def test_the_time_since_a_modality_was_there_begins_with_the_last_set_that_held_it():
+    sets = some_sets([0.0, 1.0, 2.0, 4.0, 5.0, 7.0], {"rgb": [False, True, False, False, True, False]})
+    np.testing.assert_array_equal(seconds_off(sets, "rgb"), [np.nan, np.nan, 1.0, 3.0, np.nan, 2.0])
+    # After a jump of time nothing of before counts.
+    jumped = replace(sets, jumps=[3.0])
+    np.testing.assert_array_equal(seconds_off(jumped, "rgb"), [np.nan, np.nan, 1.0, np.nan, np.nan, 2.0])
+
+
+def test_a_missing_modality_is_better_than_the_mean_up_to_the_first_age_at_which_it_is_not():
+    assert horizon([0.2, None, 0.4, 1.3, 0.9, None, None, None]) == 0.5
+    assert horizon([1.0] + [0.1] * 7) == 0.0
+    assert horizon([0.1] * 8) == 30.0
+
+
+def test_the_report_of_a_model_without_memory_says_so_and_shows_what_outages_cost(report):
+    text = report.read_text()
+    assert "The checkpoint has no memory" in text and 'id="memory-table"' in text
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60))
