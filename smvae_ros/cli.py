@@ -18,9 +18,11 @@ from smvae_core.cli.options import DeviceOption
 from smvae_core.cli.tables import error_table
 from smvae_core.errors import ConfigurationError
 from smvae_core.simulation.scene import SceneLook
+from smvae_ros import fault_options
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
     from smvae_ros.replay.job import ReplayJob
+    from smvae_ros.replay.summary import Kind
     from smvae_ros.replay.to_logs import WrittenLogs
 
 Bags = Annotated[
@@ -221,20 +223,17 @@ def replay(
     ] = None,
     topic: OtherTopics = None,
     params_file: ParameterFile = None,
-    drop: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What if a modality were gone: MODALITY altogether, MODALITY@START:END in seconds from the bag's "
-            "start; several by commas. Give its name or its topic. Drop what the bag lacks as well."
-        ),
-    ] = None,
-    noise: Annotated[
-        list[str] | None,
-        typer.Option(help="What if it were noisy: MODALITY=STANDARD DEVIATION in model units; images run from 0 to 1."),
-    ] = None,
-    delay: Annotated[
-        list[str] | None, typer.Option(help="What if it came later: MODALITY=SECONDS; stamps stay as they are.")
-    ] = None,
+    drop: fault_options.Drop = None,
+    delay: fault_options.Delay = None,
+    freeze: fault_options.Freeze = None,
+    swap: fault_options.Swap = None,
+    zero: fault_options.Zero = None,
+    scale: fault_options.Scale = None,
+    bias: fault_options.Bias = None,
+    noise: fault_options.Noise = None,
+    dim: fault_options.Dim = None,
+    cover: fault_options.Cover = None,
+    shift: fault_options.Shift = None,
     write_bag: Annotated[
         bool, typer.Option("--write-bag", help="Also write latents and predictions as a rosbag2 (MCAP).")
     ] = False,
@@ -254,13 +253,25 @@ def replay(
     from smvae_ros.bags.naming import named_bags
     from smvae_ros.replay.job import ReplayJob
 
+    options: dict[Kind, list[str] | None] = {
+        "drop": drop,
+        "delay": delay,
+        "swap": swap,
+        "shift": shift,
+        "cover": cover,
+        "dim": dim,
+        "scale": scale,
+        "bias": bias,
+        "noise": noise,
+        "zero": zero,
+        "freeze": freeze,
+    }
+    faults = {kind: tuple(words) for kind, words in options.items() if words}
     job = ReplayJob(
         checkpoint=best_of(checkpoint) if checkpoint else None,
         changes=_changes(params_file, topic or []),
         device=device,
-        drop=tuple(drop or ()),
-        noise=tuple(noise or ()),
-        delay=tuple(delay or ()),
+        faults=faults,
         write_bag=write_bag,
     )
     named = named_bags(bags)

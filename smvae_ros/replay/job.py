@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from smvae_core import checkpoint as checkpoints
 from smvae_core.device import Device
 from smvae_core.modality import Modality
-from smvae_ros.replay.faults import parse_what_if
-from smvae_ros.replay.summary import WhatIf
+from smvae_ros.replay.summary import Kind, WhatIf
+from smvae_ros.replay.what_if import parse_what_if
 from smvae_ros.settings import FusionSettings, default_settings
 
 
@@ -23,16 +23,14 @@ class ReplayJob:
         checkpoint: None takes the one that ships.
         changes: changes to the default settings, for `FusionSettings.changed`, in order.
         device: where the model runs.
-        drop: faults as the command line words them, for `parse_what_if`; likewise `noise` and `delay`.
+        faults: as the command line words them, by kind, for `parse_what_if`.
         write_bag: also write latents and predictions as a rosbag2.
     """
 
     checkpoint: Path | None = None
     changes: tuple[dict[str, Any], ...] = ()
     device: Device = "auto"
-    drop: tuple[str, ...] = ()
-    noise: tuple[str, ...] = ()
-    delay: tuple[str, ...] = ()
+    faults: Mapping[Kind, tuple[str, ...]] = field(default_factory=dict)
     write_bag: bool = False
 
     @property
@@ -51,13 +49,13 @@ class ReplayJob:
             chosen = chosen.changed(change)
         return chosen
 
-    def what_if(self, settings: FusionSettings) -> WhatIf:
+    def what_if(self, settings: FusionSettings, modalities: Sequence[Modality]) -> WhatIf:
         """Return the faults to put on top of what was recorded.
 
         Raises:
             WhatIfError: a fault that cannot be understood.
         """
-        return parse_what_if(self.drop, self.noise, self.delay, settings)
+        return parse_what_if(self.faults, settings, modalities)
 
     def check(self) -> WhatIf:
         """Return the faults, after a check of all that does not depend on the bag.
@@ -68,4 +66,4 @@ class ReplayJob:
         modalities = checkpoints.read_metadata(self.checkpoint_path).model.modalities
         settings = self.settings(modalities)
         settings.bindings(modalities)
-        return self.what_if(settings)
+        return self.what_if(settings, modalities)

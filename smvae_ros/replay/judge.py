@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from smvae_core.modality import Modality
+from smvae_core.modality import Modality, ModalityError
 from smvae_core.scores import ErrorSums, Evaluation
 from smvae_core.subsets import all_subsets
 from smvae_ros.conversions.arrays import set_arrays
@@ -30,7 +30,7 @@ class Prepared:
 
     Attributes:
         sample_set: the set with only the newest sample of each modality, without its message.
-        arrays: what reached the set and could be used, with the noise of the what-if, model units.
+        arrays: what reached the set and could be used, with the faults of the what-if, model units.
         truth: what the bag holds for the set's moment, model units.
         rejected: by modality, why its messages could not be used.
         frames: by modality in the set, the frame of its newest message.
@@ -43,8 +43,8 @@ class Prepared:
     frames: dict[str, str]
 
 
-def prepare(recorded: RecordedSet, bindings: Sequence[Binding], faults: Faults) -> Prepared:
-    """Convert the messages of a set and of its truth to arrays."""
+def prepare(recorded: RecordedSet, bindings: Sequence[Binding], faults: Faults, begin_ns: int) -> Prepared:
+    """Convert the messages of a set and of its truth to arrays. The bag's first receive time is `begin_ns`."""
     sample_set = recorded.sample_set
     arrays, rejected = set_arrays(bindings, sample_set)
     others = {
@@ -54,19 +54,38 @@ def prepare(recorded: RecordedSet, bindings: Sequence[Binding], faults: Faults) 
     }
     truth, _ = set_arrays(bindings, sample_set._replace(samples=others))
     truth |= {name: arrays[name] for name in recorded.recorded if name in arrays and name not in others}
+    arrays, blank = _disturbed(arrays, recorded, bindings, faults, begin_ns)
     return Prepared(
         sample_set=sample_set._replace(
             samples={name: (Sample(samples[-1].stamp_ns, None),) for name, samples in sample_set.samples.items()}
         ),
-        arrays={name: faults.disturbed(name, array, sample_set.samples[name]) for name, array in arrays.items()},
+        arrays=arrays,
         truth=truth,
-        rejected=rejected,
+        rejected=rejected | blank,
         frames={
             binding.modality.name: frame_of(binding, samples[-1].data)
             for binding in bindings
             if (samples := sample_set.samples.get(binding.modality.name))
         },
     )
+
+
+def _disturbed(
+    arrays: dict[str, np.ndarray], recorded: RecordedSet, bindings: Sequence[Binding], faults: Faults, begin_ns: int
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays with the faults of the what-if, and why those that carry nothing any more count as absent."""
+    since_ns = recorded.sample_set.emitted_ns - begin_ns
+    kept, blank = {}, {}
+    for binding in bindings:
+        name = binding.modality.name
+        if name in arrays:
+            array = faults.disturbed(name, arrays[name], recorded.sample_set.samples[name], since_ns)
+            try:
+                binding.modality.check_valid(array)
+                kept[name] = array
+            except ModalityError as error:
+                blank[name] = str(error)
+    return kept, blank
 
 
 class Judge:

@@ -20,6 +20,7 @@ from smvae_ros.replay.faults import Faults
 from smvae_ros.replay.fusion_bag import FusionBag
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.judge import Judge, prepare
+from smvae_ros.replay.other_bag import OtherBag
 from smvae_ros.replay.pictures import Moment, write_pictures
 from smvae_ros.replay.results_folder import refuse_occupied, results_folder
 from smvae_ros.replay.samples import Samples
@@ -75,11 +76,16 @@ def _judge_sets(
     """Send every set of the bag through the model, and write the table and the bag of predictions."""
     modalities = setup.engine.modalities
     synchronizer = setup.settings.synchronizer()
-    faults = Faults(setup.what_if, modalities)
     samples = Samples(bag, setup.bindings)
-    sets = RecordedSets(samples, synchronizer, setup.settings.synchronizer_streams(), faults)
-    prepared = (prepare(recorded, samples.bindings, faults) for recorded in sets)
     with ExitStack() as stack:
+        others = {
+            fault: stack.enter_context(OtherBag(fault, setup.settings, setup.bindings, modalities)).at
+            for fault in setup.what_if.faults
+            if fault.kind == "swap"
+        }
+        faults = Faults(setup.what_if, modalities, others)
+        sets = RecordedSets(samples, synchronizer, setup.settings.synchronizer_streams(), faults)
+        prepared = (prepare(recorded, samples.bindings, faults, bag.begin_ns or 0) for recorded in sets)
         table = stack.enter_context(SetTable(folder / SETS, modalities, setup.engine.latent, hashes))
         fusion_bag = stack.enter_context(FusionBag(folder / FUSION_BAG, setup.bindings)) if write_bag else None
         judge = Judge(modalities, table)

@@ -11,10 +11,10 @@ from smvae_core import checkpoint as checkpoints
 from smvae_core.inference.engine import Engine
 from smvae_ros.bags.reading import bag_hash
 from smvae_ros.conversions.bindings import Binding
-from smvae_ros.replay.faults import dropped_altogether
 from smvae_ros.replay.inference import BatchInference
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.summary import WhatIf
+from smvae_ros.replay.what_if import dropped_altogether
 from smvae_ros.settings import FusionSettings
 
 
@@ -57,6 +57,7 @@ class Setup:
     def hashes(self, bag: Path) -> dict[str, str]:
         """Return the SHA-256 of all that the results depend on."""
         chosen = self.settings.model_dump_json() + self.what_if.model_dump_json()
+        chosen += "".join(bag_hash(fault.other) for fault in self.what_if.faults if fault.other is not None)
         return {
             "bag_sha256": bag_hash(bag) if bag.exists() else "",
             "checkpoint_sha256": sha256(self.checkpoint.read_bytes()).hexdigest(),
@@ -78,6 +79,6 @@ def load(job: ReplayJob) -> Setup:
         engine=engine,
         inference=BatchInference(loaded.model, engine.mean, engine.device, pictures=job.write_bag),
         settings=settings,
-        what_if=job.what_if(settings),
+        what_if=job.what_if(settings, engine.modalities),
         bindings=settings.bindings(engine.modalities),
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import smvae_core
 from smvae_ros.bags.reading import Bag
-from smvae_ros.replay.faults import interval
 from smvae_ros.replay.judge import Judge
 from smvae_ros.replay.samples import Samples
 from smvae_ros.replay.sets import RecordedSets
@@ -109,9 +108,10 @@ def _warnings(done: Pass, topics: dict[str, str]) -> Iterator[str]:
         yield f"{channel} was left out, since it holds no ROS 2 messages ({count} messages)"
     for name, topic in topics.items():
         yield from (f"{topic}: {warning}" for warning in _stream_warnings(name, done))
-    for drop in done.sets.faults.without_effect():
-        if done.sets.recorded[drop.modality]:  # otherwise the missing topic was already warned of
-            yield f"{topics[drop.modality]}: nothing to take away {interval(drop)}, where it has no messages"
+    for fault in done.sets.faults.without_effect():
+        if done.sets.recorded[fault.modality]:  # otherwise the missing topic was already warned of
+            effect = "to take away" if fault.kind == "drop" else f"to {fault.kind}"
+            yield f"{topics[fault.modality]}: nothing {effect} {fault.interval}, where it has no messages"
     if resets := done.synchronizer.resets:
         yield f"time jumped back {'once' if resets == 1 else f'{resets} times'}"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
 from smvae_core.calibration import Calibration
@@ -59,26 +62,56 @@ class StreamSummary(_Record):
     rejected_because: str | None
 
 
-class Drop(_Record):
-    """A modality that is taken away from `start` until before `end`, seconds from the bag's start; None is open."""
+Kind = Literal["drop", "delay", "swap", "shift", "cover", "dim", "scale", "bias", "noise", "zero", "freeze"]
+"""The faults that a replay can put on top of a bag; each is an option of `smvae replay`."""
 
+
+class Fault(_Record):
+    """A fault of one modality, from `start` until before `end`, seconds from the bag's start.
+
+    Attributes:
+        kind: `drop` takes messages away, `delay` lets them arrive later with their stamps as they are, `swap` puts what
+            another bag has at the same time in their place, `freeze` repeats what was sent last. The others are those
+            of `smvae_core.data.faults`.
+        amount: the factor, deviation, number of seconds and so on; 0 for a fault without an amount.
+        other: the other bag of a `swap`.
+        end: None is open.
+    """
+
+    kind: Kind
     modality: str
+    amount: float = 0.0
+    other: Path | None = None
     start: float = 0.0
     end: float | None = None
 
+    @property
+    def throughout(self) -> bool:
+        """Whether the fault is there from the beginning to the end of the bag."""
+        return self.start <= 0.0 and self.end is None
+
+    @property
+    def interval(self) -> str:
+        """The time of the fault, in words."""
+        if self.end is None:
+            return f"from {self.start:g} s" if self.start else "throughout"
+        return f"from {self.start:g} to {self.end:g} s"
+
+    def covers(self, since_ns: int) -> bool:
+        """Return whether the fault is there at a time from the bag's start."""
+        return round(1e9 * self.start) <= since_ns and (self.end is None or since_ns < round(1e9 * self.end))
+
+    def meets(self, other: Fault) -> bool:
+        """Return whether another fault is of the same kind and modality, and at some time at once with this one."""
+        early, late = sorted((self, other), key=lambda fault: fault.start)
+        same = (self.kind, self.modality) == (other.kind, other.modality)
+        return same and (early.end is None or late.start < early.end)
+
 
 class WhatIf(_Record):
-    """Faults that a replay puts on top of what was recorded.
+    """Faults that a replay puts on top of what was recorded."""
 
-    Attributes:
-        drop: modalities that are taken away.
-        noise: by modality, standard deviation of the noise that is added to its array, in model units.
-        delay: by modality, seconds by which its messages arrive later; their stamps stay.
-    """
-
-    drop: tuple[Drop, ...] = ()
-    noise: dict[str, float] = {}
-    delay: dict[str, float] = {}
+    faults: tuple[Fault, ...] = ()
 
 
 class ReplaySummary(_Record):

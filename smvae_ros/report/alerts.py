@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from smvae_ros.replay.faults import interval
-from smvae_ros.replay.summary import WhatIf
+from smvae_ros.replay.summary import Fault, Kind, WhatIf
 
 
 def alert(title: str, sentences: Sequence[str], kind: str = "") -> str:
@@ -17,8 +16,24 @@ def alert(title: str, sentences: Sequence[str], kind: str = "") -> str:
 
 def faults(what_if: WhatIf) -> str:
     """Return the faults of a what-if as HTML; empty text if there are none."""
-    sentences = [f"{drop.modality}: taken away {interval(drop)}" for drop in what_if.drop]
-    sentences += [f"{name}: noise of {noise:g} added, in model units" for name, noise in what_if.noise.items()]
-    sentences += [f"{name}: delayed by {1000 * delay:g} ms" for name, delay in what_if.delay.items()]
+    sentences = [f"{fault.modality}: {_effect(fault)} {fault.interval}" for fault in what_if.faults]
     title = "What if: these faults were put on top of what was recorded. Errors are against what was recorded."
     return alert(title, sentences, "what-if") if sentences else ""
+
+
+def _effect(fault: Fault) -> str:
+    amount = f"{fault.amount:g}"
+    effects: dict[Kind, str] = {
+        "drop": "taken away",
+        "delay": f"delayed by {1000 * fault.amount:g} ms",
+        "swap": f"replaced by that of {fault.other.name if fault.other else ''}",
+        "shift": f"moved by {amount} pixels",
+        "cover": f"{100 * fault.amount:g} % covered",
+        "dim": f"brightness times {amount}",
+        "scale": f"values times {amount}",
+        "bias": f"{amount} added to its values",
+        "noise": f"noise of {amount} added, in model units",
+        "zero": "zeros",
+        "freeze": "frozen",
+    }
+    return effects[fault.kind]

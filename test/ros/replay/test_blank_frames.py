@@ -24,7 +24,7 @@ def test_a_blank_camera_gives_the_latents_of_an_absent_one(
             file[key][...] = blank
     write_bag(find_trajectories(blind)[0], tmp_path / "bag", fov=26.5)
     found = replay(tmp_path / "bag", tmp_path / "found", ReplayJob(checkpoint, device="cpu"))
-    replay(bag, tmp_path / "expected", ReplayJob(checkpoint, device="cpu", drop=(name,)))
+    replay(bag, tmp_path / "expected", ReplayJob(checkpoint, device="cpu", faults={"drop": (name,)}))
     blank_rows, absent_rows = (
         {row["stamp_ns"]: row for row in pq.read_table(tmp_path / out / "sets.parquet").to_pylist()}
         for out in ("found", "expected")

@@ -50,7 +50,7 @@ def test_a_folder_with_bad_bags_in_it(bag: Path, checkpoint: Path, tmp_path: Pat
         results = tmp_path / "out" / folder
         assert pq.read_metadata(results / "sets.parquet").num_rows == STEPS
         assert (results / "fusion" / "fusion.mcap").exists()
-        assert json.loads((results / "summary.json").read_text())["what_if"]["drop"][0]["modality"] == "depth"
+        assert json.loads((results / "summary.json").read_text())["what_if"]["faults"][0]["modality"] == "depth"
     assert not (tmp_path / "out" / "wrong").exists() and not (tmp_path / "out" / "tuesday" / "empty").exists()
 
 
@@ -61,7 +61,7 @@ def test_what_is_wrong_with_the_command_is_told_once_and_nothing_begins(
     named = {"a": bag, "b": bag}
     for job, sentence in (
         (ReplayJob(checkpoint=tmp_path / "none.safetensors"), "no such checkpoint"),
-        (ReplayJob(checkpoint=checkpoint, drop=("sonar",)), "expected a modality among"),
+        (ReplayJob(checkpoint=checkpoint, faults={"drop": ("sonar",)}), "expected a modality among"),
         (ReplayJob(checkpoint=checkpoint, changes=({"streams": {"sonar": {}}},)), "expected settings of rgb"),
         (ReplayJob(checkpoint=checkpoint, changes=({"streams": {"rgb": {"message": "X"}}},)), "streams.rgb.message"),
     ):

@@ -10,7 +10,7 @@ from smvae_ros.report.results import read_results
 
 
 def test_a_replay_ends_with_its_report(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
-    job = ReplayJob(checkpoint=checkpoint, device="cpu", drop=("rgb@0.2:0.5", "wrench"))
+    job = ReplayJob(checkpoint=checkpoint, device="cpu", faults={"drop": ("rgb@0.2:0.5", "wrench")})
     summary = replay_with_report(bag, tmp_path / "results", job, 1)
     text = (tmp_path / "results" / "report.html").read_text()
     assert summary.bag_sha256 in text and summary.settings_sha256 in text
@@ -25,14 +25,14 @@ def test_a_robot_without_some_modalities_gets_its_answers_too(
         if topic not in ("/depth/image", "/wrench"):
             yield log_ns, content
 
-    job = ReplayJob(checkpoint=checkpoint, device="cpu", drop=("depth,wrench,rgb@100:200",))
+    job = ReplayJob(checkpoint=checkpoint, device="cpu", faults={"drop": ("depth,wrench,rgb@100:200",)})
     summary = replay_with_report(edited(bag, lacking), tmp_path / "results", job, 1)
     assert "/rgb/image: nothing to take away from 100 to 200 s, where it has no messages" in summary.warnings
     good, _, blind = findings(read_results(tmp_path / "results"))
     assert good.answer.startswith("From rgb + action, the most that a set held, ")
     assert good.details[1].startswith("depth: not judged") and " from rgb + action, " in good.details[0]
     assert blind.details[0].startswith("without rgb: ") and blind.word
-    dropped = ReplayJob(checkpoint=checkpoint, device="cpu", drop=("rgb,depth",))
+    dropped = ReplayJob(checkpoint=checkpoint, device="cpu", faults={"drop": ("rgb,depth",)})
     replay_with_report(bag, tmp_path / "blind", dropped, 1)
     _, _, blind = findings(read_results(tmp_path / "blind"))
     assert blind.answer.startswith("No set had a camera. By force + action, ") and blind.word

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.replay.faults import Faults
 from smvae_ros.replay.sets import RecordedSets
-from smvae_ros.replay.summary import Drop, WhatIf
+from smvae_ros.replay.summary import Fault, WhatIf
 from smvae_ros.synchronizer.set_synchronizer import SetSynchronizer, Stream
 
 MS = 1_000_000
@@ -53,7 +53,7 @@ def test_the_truth_is_what_a_set_holds_and_the_nearest_of_what_it_lacks(gaps: li
         now_ns += gap_ns + 1
         messages.append((name, now_ns, now_ns, now_ns))
     depths = [stamp for name, _, stamp, _ in messages if name == "depth"]
-    for one in recorded(messages, WhatIf(drop=(Drop(modality="depth"),))):
+    for one in recorded(messages, WhatIf(faults=(Fault(kind="drop", modality="depth"),))):
         stamp_ns = one.sample_set.stamp_ns
         assert one.sample_set.samples.items() <= one.recorded.items()
         near = sorted((abs(stamp - stamp_ns), stamp) for stamp in depths if abs(stamp - stamp_ns) <= 25 * MS)
@@ -61,7 +61,8 @@ def test_the_truth_is_what_a_set_holds_and_the_nearest_of_what_it_lacks(gaps: li
 
 
 def test_what_a_drop_takes_away_stays_the_truth() -> None:
-    drop = WhatIf(drop=(Drop(modality="force", start=1.0, end=2.0), Drop(modality="depth")))
+    force = Fault(kind="drop", modality="force", start=1.0, end=2.0)
+    drop = WhatIf(faults=(force, Fault(kind="drop", modality="depth")))
     clean, dropped = recorded(steady(3.0)), recorded(steady(3.0), drop)
     assert [one.sample_set.stamp_ns for one in clean] == [one.sample_set.stamp_ns for one in dropped]
     assert [one.recorded for one in clean] == [one.recorded for one in dropped]
@@ -71,7 +72,7 @@ def test_what_a_drop_takes_away_stays_the_truth() -> None:
 
 
 def test_ticks_find_the_truth_of_a_reference_that_was_dropped() -> None:
-    gone = recorded(steady(3.0), WhatIf(drop=(Drop(modality="rgb"),)))
+    gone = recorded(steady(3.0), WhatIf(faults=(Fault(kind="drop", modality="rgb"),)))
     assert {one.sample_set.reason for one in gone} == {"tick"} and len(gone) > 40
     assert all("rgb" not in one.sample_set.samples for one in gone)
     # The clock ticks on for a moment after the last message.
@@ -79,7 +80,7 @@ def test_ticks_find_the_truth_of_a_reference_that_was_dropped() -> None:
 
 
 def test_a_late_message_is_the_truth_of_the_set_that_went_without_it() -> None:
-    late = recorded(steady(3.0), WhatIf(delay={"depth": 0.2}))
+    late = recorded(steady(3.0), WhatIf(faults=(Fault(kind="delay", modality="depth", amount=0.2),)))
     clean = recorded(steady(3.0))
     assert all("depth" not in one.sample_set.samples for one in late)
     assert [one.recorded["depth"] for one in late] == [one.recorded["depth"] for one in clean]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from smvae_core.scores import Evaluation
-from smvae_ros.replay.summary import BagResult, Drop, ReplaysSummary, WhatIf
+from smvae_ros.replay.summary import BagResult, Fault, ReplaysSummary, WhatIf
 from smvae_ros.report.findings import _absences, findings, outages, silences
 from smvae_ros.report.latent import latent_plane
 from smvae_ros.report.memory import horizon, seconds_off
@@ -159,7 +159,14 @@ def test_the_force_is_what_was_recorded_and_else_what_was_predicted(results):
 def test_damage_and_faults_stand_on_top(tmp_path):
     extent = {"whole": False, "damage": ["bag.mcap: cut off after 31 MB"], "begin_ns": 1_700_000_000_000_000_000,
               "seconds": 2.4, "recorded_seconds": 60.0, "messages": 240}  # fmt: skip
-    what_if = {"drop": [{"modality": "rgb", "start": 1.0, "end": 2.0}], "noise": {"depth": 0.3}, "delay": {"rgb": 0.08}}
+    faults = [
+        {"kind": "drop", "modality": "rgb", "start": 1.0, "end": 2.0},
+        {"kind": "noise", "modality": "depth", "amount": 0.3},
+        {"kind": "delay", "modality": "rgb", "amount": 0.08},
+        {"kind": "scale", "modality": "depth", "amount": 1.03, "start": 3.0},
+        {"kind": "swap", "modality": "rgb", "other": "bags/<monday>"},
+    ]
+    what_if = {"faults": faults}
     text = write_report(write_results(tmp_path, 60, 4, extent=extent, what_if=what_if)).read_text()
     head = text[: text.index("<main>")]
     for sentence in (
@@ -167,7 +174,9 @@ def test_damage_and_faults_stand_on_top(tmp_path):
         "cut off after 31 MB",
         "rgb: taken away from 1 to 2 s",
         "depth: noise of 0.3",
-        "rgb: delayed by 80 ms",
+        "rgb: delayed by 80 ms throughout",
+        "depth: values times 1.03 from 3 s",
+        "rgb: replaced by that of &lt;monday&gt;",
     ):
         assert sentence in head
 
@@ -208,7 +217,7 @@ def test_several_bags_get_a_page_that_leads_to_each(opens, tmp_path, results):
         BagResult(bag="a bag", folder="a bag", sets=30, evaluation=evaluation),
         BagResult(bag="bad", folder=None, error="bad: expected a bag, found <nothing>"),
     )
-    what_if = WhatIf(drop=(Drop(modality="rgb", start=1.0, end=2.0),))
+    what_if = WhatIf(faults=(Fault(kind="drop", modality="rgb", start=1.0, end=2.0),))
     summary = ReplaysSummary(checkpoint="mine.safetensors", what_if=what_if, bags=bags, sets=30, evaluation=evaluation)
     (tmp_path / "summary.json").write_text(summary.model_dump_json())
     opened = opens(write_index(tmp_path), ready="#bags-table")
