@@ -16,7 +16,8 @@ from smvae_core import checkpoint
 from smvae_core.checkpoint import Checkpoint, Metadata
 from smvae_core.device import Device, checked_device
 from smvae_core.inference.backend import BackendError, trial
-from smvae_core.inference.engine import BackendName, Engine
+from smvae_core.inference.building import BackendName
+from smvae_core.inference.engine import Engine
 from smvae_core.model.memory import MemoryConfiguration
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 from smvae_core.subsets import all_subsets

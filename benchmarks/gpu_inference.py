@@ -15,7 +15,8 @@ from smvae_core.checkpoint import Checkpoint, Metadata, default_checkpoint, load
 from smvae_core.device import DeviceLostError, EngineError, first_line, torch_device
 from smvae_core.inference import engine as engines
 from smvae_core.inference.backend import TF32_TOLERANCE, TOLERANCE, BackendError, TorchBackend, difference, trial
-from smvae_core.inference.engine import Engine, Precision
+from smvae_core.inference.building import Precision
+from smvae_core.inference.engine import Engine
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 
 

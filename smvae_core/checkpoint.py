@@ -16,13 +16,15 @@ from smvae_core.configuration import Configuration
 from smvae_core.errors import SMVAEError, explain
 from smvae_core.files import write_atomically
 from smvae_core.model.sizes import NetworkError
+from smvae_core.model.trust import TrustNetwork
 from smvae_core.model.vae import Batch, ModelConfiguration, MultimodalVAE
 from smvae_core.scores import Evaluation
+from smvae_core.trust import TrustRecord
 
 # Goes up when an existing key changes its meaning. A new key needs no new format: the version that wrote it is named.
 FORMAT = 1
 _KEY = "smvae"
-_MODEL, _MEAN = "model.", "mean."
+_MODEL, _MEAN, _TRUST = "model.", "mean.", "trust."
 
 
 class CheckpointError(SMVAEError):
@@ -64,6 +66,7 @@ class Metadata(BaseModel):
         metrics: errors on held-out samples, by subset; None for a model that was not evaluated.
         calibration: how far σ and predicted intervals can be trusted, by subset; None for a model that was not
             calibrated, as those of version 0.1.
+        trust: the calibration of trust; None for a model without it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -74,6 +77,7 @@ class Metadata(BaseModel):
     training: TrainingRecord | None = None
     metrics: Evaluation | None = None
     calibration: Calibration | None = None
+    trust: TrustRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,13 @@ class Checkpoint:
         model: as loaded: on the processor, in evaluation mode.
         mean: the mean of each modality over the training part, (*shape), model units: the trivial prediction.
         metadata: everything else in the file.
+        trust: the network behind trust, in evaluation mode; None for a model without it.
     """
 
     model: MultimodalVAE
     mean: Batch
     metadata: Metadata
+    trust: TrustNetwork | None = None
 
 
 def default_checkpoint() -> Path:
@@ -103,6 +109,7 @@ def save(
     training: TrainingRecord | None,
     metrics: Evaluation | None,
     calibration: Calibration | None = None,
+    trust: tuple[TrustNetwork, TrustRecord] | None = None,
 ) -> None:
     """Write a checkpoint atomically: a reader sees the old file or the new one, never a part.
 
@@ -113,6 +120,7 @@ def save(
         training: None if the model was not trained by `smvae train`.
         metrics: errors on held-out samples.
         calibration: of σ and predicted intervals, on held-out samples.
+        trust: the network behind trust, and its calibration.
 
     Raises:
         CheckpointError: the folder cannot be written to.
@@ -124,9 +132,12 @@ def save(
         training=training,
         metrics=metrics,
         calibration=calibration,
+        trust=trust[1] if trust else None,
     )
     tensors = {_MODEL + name: tensor for name, tensor in model.state_dict().items()}
     tensors |= {_MEAN + name: tensor for name, tensor in mean.items()}
+    if trust is not None:
+        tensors |= {_TRUST + name: tensor for name, tensor in trust[0].state_dict().items()}
     content = to_bytes(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
         metadata={_KEY: metadata.model_dump_json()},
@@ -196,10 +207,24 @@ def load(path: Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
         weights = {name.removeprefix(_MODEL): t for name, t in tensors.items() if name.startswith(_MODEL)}
         model.load_state_dict(weights)
+        trust = _trust(metadata, model, tensors)
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"{path}: the weights do not fit the model that it describes ({reason})") from None
-    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
+    if not all(torch.isfinite(tensor).all() for name, tensor in tensors.items() if not name.startswith(_MEAN)):
         raise CheckpointError(f"{path}: expected finite weights, found NaN or infinity")
     mean = {name.removeprefix(_MEAN): t for name, t in tensors.items() if name.startswith(_MEAN)}
-    return Checkpoint(model.eval(), mean, metadata)
+    return Checkpoint(model.eval(), mean, metadata, trust)
+
+
+def _trust(metadata: Metadata, model: MultimodalVAE, tensors: Batch) -> TrustNetwork | None:
+    """Return the network behind trust; None for a model without it.
+
+    Raises:
+        RuntimeError: the weights do not fit.
+    """
+    if metadata.trust is None:
+        return None
+    network = TrustNetwork(len(model.names), model.width, model.configuration.latent, metadata.trust.hidden)
+    network.load_state_dict({name.removeprefix(_TRUST): t for name, t in tensors.items() if name.startswith(_TRUST)})
+    return network.eval()

@@ -42,6 +42,10 @@ _SIMULATED_FUTURE_S = 1.0
 _ROS_PARAMETERS = {"use_sim_time", "qos_overrides", "start_type_description_service"}
 
 
+Policy = Literal["off", "warn", "drop"]
+"""What happens to a modality that is distrusted."""
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -102,6 +106,12 @@ class StreamSettings(_Settings):
     enabled: bool = Field(
         default=True, description="false leaves the modality out of every set", json_schema_extra=ANY_TIME
     )
+    distrust: Policy = Field(
+        default="warn",
+        description="a modality that contradicts the others and memory: off (nothing happens), warn (it is named), or "
+        "drop (it is named, and leaves the set until it agrees again)",
+        json_schema_extra=ANY_TIME,
+    )
     prediction_rate: NonNegativeFloat = Field(
         default=0.0,
         le=1000.0,
@@ -123,6 +133,12 @@ class StreamSettings(_Settings):
         default=0.0, description="least spacing of two samples, 0 unknown; lets sets leave early (s)"
     )
     ordered: bool = Field(default=True, description="samples arrive in the order of their stamps")
+
+    @field_validator("distrust", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, value: Any) -> Any:
+        # YAML reads an off without quotes as false.
+        return "off" if value is False else value
 
     @field_validator("fields", "joints", mode="before")
     @classmethod

@@ -17,6 +17,7 @@ from smvae_core.cli import tables
 from smvae_core.cli.exit import Commands, partly_done, run
 from smvae_core.cli.options import DeviceOption, PrecisionName, PrecisionOption, SystemName
 from smvae_core.cli.reproduce import reproduce
+from smvae_core.cli.trust import trust
 
 app = typer.Typer(
     cls=Commands,
@@ -175,6 +176,7 @@ def train(
 
 
 app.command()(reproduce)
+app.command()(trust)
 
 
 @app.command()
@@ -308,6 +310,11 @@ def info(
         console.print(tables.calibration_table(metadata.calibration))
     else:
         console.print("calibration: not measured; smvae evaluate measures it on logs", soft_wrap=True)
+    if metadata.trust is None:
+        console.print("trust: none, so sensors that lie are not noticed; smvae trust adds it", soft_wrap=True)
+    else:
+        record = metadata.trust
+        console.print(f"trust: calibrated on {record.samples:,} sets of {len(record.calibrated_on)} trajectories")
 
 
 @app.command()

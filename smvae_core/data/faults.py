@@ -75,7 +75,8 @@ def _rebuilt(modality: Modality, x: Array, factor: float, offset: float) -> Arra
         return (((values * scale + middle) * factor + offset - middle) / scale).astype(np.float32)
     if isinstance(record, Force):
         squashed = np.arctanh(values.clip(-_ALMOST_ONE, _ALMOST_ONE))
-        return np.tanh(factor * squashed + offset / np.asarray(record.scale)[:, None]).astype(np.float32)
+        forces: Array = np.tanh(factor * squashed + offset / np.asarray(record.scale)[:, None]).astype(np.float32)
+        return forces
     if isinstance(record, Depth):
         changed = factor * values + offset / record.max_depth
         readable = (values > 0.0) & (changed > 0.0) & (changed < 1.0)
@@ -90,7 +91,7 @@ def _shifted(x: Array, pixels: int) -> Array:
 
 
 def _covered(x: Array, part: float) -> Array:
-    covered = x.copy()
+    covered: Array = x.copy()
     covered[..., : round(part * x.shape[-1])] = 0.0
     return covered
 

@@ -44,6 +44,7 @@ class Outputs(NamedTuple):
         attention: (S, M), 0 where absent; of a model with memory (S, M + 1), memory last.
         predictions: E[x_m | z = μ], (S, *shape), model units, of the modalities that were asked for.
         hidden: h of the memory after the set, (S, H); None for a model without memory.
+        embeddings: of the modalities that a subset has, (M, d), zeros elsewhere; None from a graph without them.
     """
 
     mean: np.ndarray
@@ -51,6 +52,7 @@ class Outputs(NamedTuple):
     attention: np.ndarray
     predictions: dict[str, np.ndarray]
     hidden: np.ndarray | None = None
+    embeddings: np.ndarray | None = None
 
 
 class Backend(Protocol):
@@ -116,6 +118,7 @@ class TorchBackend:
             attention,
             {name: x.cpu().numpy() for name, x in predictions.items()},
             None if hidden is None else hidden.cpu().numpy(),
+            embeddings[0].cpu().numpy(),
         )
 
 

@@ -1,6 +1,6 @@
 """A model as CUDA graphs. On a GPU one set is about a hundred small kernels; starting them one by one takes longest."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from smvae_core.model.vae import MultimodalVAE
 _MASK = "mask."
 _POSTERIOR = ("mean.", "log_variance.", "attention.")
 _HIDDEN, _PRESENT, _ELAPSED, _NEXT = "hidden.", "present.", "elapsed.", "next."
+_EMBEDDINGS = "embeddings."
 
 
 class CudaGraphBackend:
@@ -82,7 +83,15 @@ class CudaGraphBackend:
             attention,
             {name: np.stack([row[name] for row in rows]) for name in predict},
             None if self._memory is None else np.stack([row[_NEXT] for row in rows]),
+            self._embeddings(masks, rows),
         )
+
+    def _embeddings(self, masks: np.ndarray, rows: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+        """Return the embedding of each modality, (M, d), from a subset that has it; zeros where none has."""
+        embeddings = np.zeros((masks.shape[1], self._model.width), np.float32)
+        for mask, row in zip(masks, rows):
+            embeddings[mask] = row[_EMBEDDINGS][mask]
+        return embeddings
 
     def _run(self, graph: "_Graph", arrays: Arrays, mask: np.ndarray) -> dict[str, np.ndarray]:
         for name, present in zip(self._model.names, mask.tolist()):
@@ -100,6 +109,7 @@ class CudaGraphBackend:
             shapes: dict[str, tuple[int, ...]] = dict(zip(_POSTERIOR, ((latent,), (latent,), (slots,))))
             if self._memory is not None:
                 shapes[_NEXT] = (self._memory.size,)
+            shapes[_EMBEDDINGS] = (len(modalities), self._model.width)
             outputs = _Packed({**shapes, **{name: modalities[name].shape for name in predict}}, self._device)
             with arithmetic(self._device, self._tf32):
                 replay = self._recorder.record(partial(self._fuse, predict, outputs))
@@ -118,7 +128,7 @@ class CudaGraphBackend:
             *posterior, _ = self._recalling(*sets, given[_HIDDEN][None], given[_PRESENT] > 0.5, given[_ELAPSED])
         z = posterior[0].to(self._dtype)
         predictions = self._recorder.parallel([partial(self._predict, z, name) for name in predict])
-        values: list[Tensor] = [*posterior, *predictions]
+        values: list[Tensor] = [*posterior, sets[0], *predictions]
         torch.cat([value.flatten().float() for value in values], out=outputs.there)
         outputs.host.copy_(outputs.there, non_blocking=True)
 

@@ -11,11 +11,9 @@ With a checkpoint that has memory, hand the state to the next call, with the sec
 >>> forecast = engine.infer({}, predict=["rgb"], state=fusion.state, elapsed=0.5)
 """
 
-import copy
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -31,20 +29,16 @@ from smvae_core.inference.backend import (
     TOLERANCE,
     Backend,
     BackendError,
-    TorchBackend,
     disagreement,
     measure,
     trial,
     trial_memory,
 )
-from smvae_core.inference.cuda_graph import CudaGraphBackend
-from smvae_core.inference.onnx_runtime import OnnxBackend
-from smvae_core.inference.state import EngineMemory, State
+from smvae_core.inference.building import BUILD, BackendName, Precision, candidates
+from smvae_core.inference.state import EngineMemory, Recalled, State
+from smvae_core.inference.trust import Verdict
+from smvae_core.inference.watch import Watch
 from smvae_core.modality import Modality
-from smvae_core.model.vae import MultimodalVAE
-
-BackendName = Literal["eager", "channels_last", "onnx", "cuda_graph", "cuda_graph_half"]
-Precision = Literal["single", "tf32", "half"]
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +55,10 @@ class Fusion:
         predictions: E[x_m | z = μ], float32 (*shape), model units.
         attention_of_memory: weight of memory; 0 without.
         memory_age: seconds from the newest observation in memory to this set; None where nothing was remembered.
-        state: what is remembered after this set, for the next call; None for a checkpoint without memory.
+        state: what is remembered after this set, for the next call; None for a checkpoint without memory and trust.
+        trust: by modality that the set had, 0 to 1, those that were left out included; from 0.5 on it is distrusted.
+            Empty for a checkpoint without trust.
+        verdict: everything that trust says of the set; None for a checkpoint without trust.
     """
 
     modalities: tuple[str, ...]
@@ -72,6 +69,8 @@ class Fusion:
     attention_of_memory: float = 0.0
     memory_age: float | None = None
     state: State | None = None
+    trust: dict[str, float] = field(default_factory=dict)
+    verdict: Verdict | None = None
 
 
 class Engine:
@@ -88,6 +87,7 @@ class Engine:
         latent: dimensions of z.
         mean: mean of each modality over the training data, model units.
         memory: settings of the checkpoint's memory; None without.
+        watch: over the sets; None for a checkpoint without trust.
     """
 
     def __init__(
@@ -104,6 +104,11 @@ class Engine:
         self.latent = loaded.metadata.model.latent
         self.memory = loaded.metadata.model.memory
         self._memory = EngineMemory(loaded.model, self.memory) if self.memory is not None else None
+        self.watch: Watch | None = None
+        if loaded.trust is not None and loaded.metadata.trust is not None:
+            # The loaded model stays on the host, whatever the device.
+            self.watch = Watch(loaded.model, loaded.trust, loaded.metadata.trust)
+        self._forgotten = State(None, np.zeros(0, np.float32), "")
         self.timings: dict[BackendName, float] = {}
         self._names = tuple(modality.name for modality in self.modalities)
         self._model = loaded.model
@@ -181,13 +186,13 @@ class Engine:
         Raises:
             BackendError: there is no such back end here, or it does not agree.
         """
-        if name not in _BUILD:
+        if name not in BUILD:
             raise BackendError(f"backend: expected 'auto' or one of {', '.join(get_args(BackendName))}, found '{name}'")
         tf32 = self._precision == "tf32"
-        backend = _BUILD[name](self._model, self.device, tf32)
+        backend = BUILD[name](self._model, self.device, tf32)
         if name == "eager":
             return backend
-        eager = _eager(self._model, self.device, tf32=False)
+        eager = BUILD["eager"](self._model, self.device, False)
         arrays, masks = trial(self._model.configuration)
         # Everything, one modality alone, and nothing: other sets take the same path.
         worst = disagreement(backend, eager, arrays, masks[[0, -2, -1]], trial_memory(self._model.configuration))
@@ -215,6 +220,7 @@ class Engine:
         predict: Collection[str] = (),
         state: State | None = None,
         elapsed: float | None = None,
+        drop: Collection[str] = (),
     ) -> Fusion:
         """Fuse one set.
 
@@ -226,13 +232,33 @@ class Engine:
             state: `Fusion.state` of the set before; None: nothing is remembered.
             elapsed: seconds since that set; needed with a state. What is older than the horizon of the memory, and what
                 lies in the future, is forgotten.
+            drop: modalities that leave the set while they are distrusted. They are judged on.
 
         Raises:
             EngineError: an unknown modality, a wrong shape or type, a released engine, a state of another model, a
                 state without a time, or a GPU out of memory.
             DeviceLostError: the GPU stopped working.
         """
-        return self.infer_subsets(arrays, [tuple(arrays)], predict, state, elapsed)[0]
+        if self.watch is None:
+            return self.infer_subsets(arrays, [tuple(arrays)], predict, state, elapsed)[0]
+        arrays, recalled = self._checked(arrays, predict), self._recalled(state, elapsed)
+        before = state.watch if state is not None and state.watch is not None and (elapsed or 0.0) >= 0.0 else None
+        out = self.watch.doubted(before) & set(drop)
+        kept = [name for name in arrays if name not in out]
+        # Modalities that are out are embedded all the same, to be judged.
+        subsets = [kept] if len(kept) == len(arrays) else [kept, [*arrays]]
+        (fusion, *_), embeddings = self._run(arrays, subsets, predict, recalled)
+        mask = torch.tensor([[name in arrays for name in self._names]])
+        watched = self.watch.step(before, embeddings, mask, recalled, elapsed or 0.0, drop)
+        if watched.dropped != out or watched.recalled is not recalled:
+            kept = [name for name in arrays if name not in watched.dropped]
+            (fusion,), _ = self._run(arrays, [kept], predict, watched.recalled)
+        return replace(
+            fusion,
+            trust=watched.verdict.trust,
+            verdict=watched.verdict,
+            state=replace(fusion.state or self._forgotten, watch=watched.state),
+        )
 
     def infer_subsets(
         self,
@@ -250,6 +276,18 @@ class Engine:
             EngineError: as `infer`, or a subset that names what `arrays` lacks.
             DeviceLostError: the GPU stopped working.
         """
+        if missing := set().union(*subsets) - set(arrays):
+            raise EngineError(f"subsets: expected modalities among {sorted(arrays)}, found {sorted(missing)}")
+        arrays = self._checked(arrays, predict)
+        recalled = self._recalled(state, elapsed)
+        return self._run(arrays, subsets, predict, recalled)[0] if subsets else []
+
+    def _checked(self, arrays: Mapping[str, np.ndarray], predict: Collection[str]) -> dict[str, np.ndarray]:
+        """Return the arrays that carry enough to count as present.
+
+        Raises:
+            EngineError: as `infer`.
+        """
         if self._running is None:
             raise EngineError("the engine is released; call warm_up() first")
         for name, array in arrays.items():
@@ -262,79 +300,51 @@ class Engine:
                 )
             if array.shape != shape:
                 raise EngineError(f"{name}: expected shape {shape}, found {array.shape}")
-        if missing := set().union(*subsets) - set(arrays):
-            raise EngineError(f"subsets: expected modalities among {sorted(arrays)}, found {sorted(missing)}")
         for name in predict:
             self.modality(name)
-        if self._memory is None and state is not None:
-            raise EngineError("state: expected none, since the checkpoint has no memory; leave it out")
-        recalled = self._memory.recall(state, elapsed) if self._memory is not None else None
-        if not subsets:
-            return []
+        return {name: array for name, array in arrays.items() if self.modality(name).is_valid(array)}
+
+    def _recalled(self, state: State | None, elapsed: float | None) -> Recalled | None:
+        if self._memory is not None:
+            return self._memory.recall(state, elapsed)
+        if state is not None and self.watch is None:
+            raise EngineError("state: expected none, since the checkpoint has no memory and no trust")
+        return None
+
+    def _run(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        subsets: Sequence[Collection[str]],
+        predict: Collection[str],
+        recalled: Recalled | None,
+    ) -> tuple[list[Fusion], torch.Tensor]:
+        """Fuse subsets of checked arrays; return the results, and the embeddings (1, M, d) of what a subset has."""
+        assert self._running is not None, "the arrays were checked"
         names = self._names
-        arrays = {name: array for name, array in arrays.items() if self.modality(name).is_valid(array)}
         subsets = [[name for name in subset if name in arrays] for subset in subsets]
         masks = np.array([[name in subset for name in names] for subset in subsets])
         with device_errors(self.device):
-            mean, log_variance, attention, predictions, hidden = self._running.run(arrays, masks, predict, recalled)
+            found = self._running.run(arrays, masks, predict, recalled)
         fusions = [
             Fusion(
                 modalities=tuple(name for name in names if name in subset),
-                mean=mean[row],
-                log_variance=log_variance[row],
-                attention={name: float(attention[row, m]) for m, name in enumerate(names) if name in subset},
-                predictions={name: x[row] for name, x in predictions.items()},
+                mean=found.mean[row],
+                log_variance=found.log_variance[row],
+                attention={name: float(found.attention[row, m]) for m, name in enumerate(names) if name in subset},
+                predictions={name: x[row] for name, x in found.predictions.items()},
             )
             for row, subset in enumerate(subsets)
         ]
-        if self._memory is None or recalled is None or hidden is None:
-            return fusions
-        return [
+        embeddings = torch.from_numpy(np.asarray(found.embeddings, np.float32))[None]
+        if self._memory is None or recalled is None or found.hidden is None:
+            return fusions, embeddings
+        remembering = [
             replace(
                 fusion,
-                attention_of_memory=float(attention[row, -1]),
+                attention_of_memory=float(found.attention[row, -1]),
                 memory_age=recalled.age,
-                state=self._memory.after(recalled, hidden[row], observed=bool(fusion.modalities)),
+                state=self._memory.after(recalled, found.hidden[row], observed=bool(fusion.modalities)),
             )
             for row, fusion in enumerate(fusions)
         ]
-
-
-def candidates(device: torch.device, precision: Precision) -> list[BackendName]:
-    """Return the back ends that `auto` measures beside eager on a device."""
-    names: list[BackendName] = ["channels_last"]
-    if device.type == "cuda":
-        names.append("cuda_graph")
-        if precision == "half":
-            names.append("cuda_graph_half")
-    elif find_spec("onnx") and find_spec("onnxruntime"):
-        names.append("onnx")
-    return names
-
-
-def _eager(model: MultimodalVAE, device: torch.device, tf32: bool) -> Backend:
-    return TorchBackend(_for(device, model), device, torch.contiguous_format, tf32)
-
-
-def _channels_last(model: MultimodalVAE, device: torch.device, tf32: bool) -> Backend:
-    return TorchBackend(copy.deepcopy(model), device, torch.channels_last, tf32)
-
-
-def _onnx(model: MultimodalVAE, device: torch.device, tf32: bool) -> Backend:
-    if device.type != "cpu":
-        raise BackendError(f"backend: 'onnx' runs on a processor, but the device is '{device}'; choose 'auto'")
-    return OnnxBackend(model)
-
-
-def _for(device: torch.device, model: MultimodalVAE) -> MultimodalVAE:
-    """Return a model that may be moved to the device: the host keeps its weights, whatever becomes of a GPU."""
-    return model if device.type == "cpu" else copy.deepcopy(model)
-
-
-_BUILD: dict[BackendName, Callable[[MultimodalVAE, torch.device, bool], Backend]] = {
-    "eager": _eager,
-    "channels_last": _channels_last,
-    "onnx": _onnx,
-    "cuda_graph": lambda model, device, tf32: CudaGraphBackend(model, device, tf32=tf32),
-    "cuda_graph_half": lambda model, device, tf32: CudaGraphBackend(model, device, half=True),
-}
+        return remembering, embeddings

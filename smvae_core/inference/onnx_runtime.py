@@ -67,7 +67,7 @@ class OnnxBackend:
             inputs |= onnx_memory(recalled or nothing(self._memory), len(masks))
             mean, log_variance, attention, hidden, _ = self._fuse.run(None, inputs)
         predictions = {name: self._decode[name].run(None, {"z": mean})[0] for name in predict}
-        return Outputs(mean, log_variance, attention, predictions, hidden)
+        return Outputs(mean, log_variance, attention, predictions, hidden, embeddings[0])
 
 
 class _Prediction(nn.Module):

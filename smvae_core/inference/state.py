@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from smvae_core.device import EngineError
 from smvae_core.model.memory import MemoryConfiguration, MemoryState
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.systems.posterior import Posterior
+
+if TYPE_CHECKING:  # which imports this module
+    from smvae_core.inference.watch import WatchState
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,14 @@ class State:
     Attributes:
         age: seconds from the newest set with an observation to the set of this state; None: nothing is remembered.
         hidden: h, float32 (H,).
-        model: the fingerprint of the weights.
+        model: the fingerprint of the weights; empty for a model without memory.
+        watch: what trust keeps; None for a checkpoint without trust.
     """
 
     age: float | None
     hidden: np.ndarray = field(repr=False)
     model: str = field(repr=False)
+    watch: "WatchState | None" = field(default=None, repr=False)
 
 
 class Recalled(NamedTuple):

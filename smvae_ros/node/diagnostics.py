@@ -35,6 +35,10 @@ class ModalityReport:
         problem: what is wrong with the period's messages although they can be read; empty if nothing is.
         decoded: predictions of the modality since activation.
         unheard: why publishers on the topic cannot be heard; empty if there are none.
+        trust: how far the modality can be trusted, 0 to 1; -1 where the checkpoint cannot tell, or before the first
+            set that has it.
+        distrusted_ns: stamp of the set since which the modality is distrusted; None while it is trusted.
+        distrusted_for: seconds since then.
     """
 
     name: str
@@ -54,6 +58,9 @@ class ModalityReport:
     problem: str = ""
     decoded: int = 0
     unheard: str = ""
+    trust: float = -1.0
+    distrusted_ns: int | None = None
+    distrusted_for: float = 0.0
 
     def verdict(self) -> tuple[bytes, str]:
         """Return level and summary: STALE is silent, ERROR sends nothing usable, WARN sends some that is not usable."""
@@ -70,6 +77,9 @@ class ModalityReport:
             return WARN, f"{self.bad} messages on {self.topic} could not be used: {self.reason}"
         if self.problem:
             return (WARN if self.share else ERROR), f"{self.topic}: {self.problem}"
+        if self.distrusted_ns is not None:
+            told = f"distrusted for {self.distrusted_for:.1f} s: it contradicts what else is known"
+            return WARN, f"{self.rate:.1f} Hz, {told} (trust {self.trust:.2f})"
         if self.share == 0.0:
             return WARN, f"{self.rate:.1f} Hz, but in no set of the last second"
         return OK, f"{self.rate:.1f} Hz"
@@ -87,6 +97,7 @@ class ModalityReport:
             "without a stamp": self.zero_stamp,
             **{f"dropped: {reason}": count for reason, count in sorted(self.dropped.items())},
             "predictions": self.decoded,
+            **({"trust": f"{self.trust:.2f}"} if self.trust >= 0.0 else {}),
         }
 
 

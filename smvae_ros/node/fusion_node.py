@@ -223,7 +223,8 @@ class FusionNode(LifecycleNode):
         memory = self._active.memory if self._active is not None else None
         if memory is not None:
             memory.lapse()
-        self._status.publish(self.state, self._problem, device, self._statistics, subscriptions, memory)
+        distrust = self._active.distrust if self._active is not None else None
+        self._status.publish(self.state, self._problem, device, self._statistics, subscriptions, memory, distrust)
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._active is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -150,6 +150,10 @@ def _declare(node: Node, parameters: Iterator[tuple[str, Any, FieldInfo]]) -> No
     for name, setting, field in parameters:
         if node.has_parameter(name):
             continue
+        override = node._parameter_overrides.get(name)
+        if override is not None and override.value is False and "off" in get_args(field.annotation):
+            # YAML reads an off without quotes as false.
+            node._parameter_overrides[name] = Parameter(name, value="off")
         # ROS 2 cannot tell the type of an empty list.
         value = [*(setting or ("",))] if isinstance(setting, tuple) else setting
         descriptor = _descriptor(value, field)

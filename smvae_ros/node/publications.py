@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -90,13 +90,19 @@ class Publications:
         return wanted if wanted or self._latent.get_subscription_count() else None
 
     def publish(
-        self, sample_set: SampleSet, fusion: Fusion, frames: Mapping[str, str], cameras: Cameras
+        self,
+        sample_set: SampleSet,
+        fusion: Fusion,
+        frames: Mapping[str, str],
+        cameras: Cameras,
+        distrusted: Sequence[str] = (),
     ) -> dict[str, str]:
         """Publish latent and predictions of one set, with the stamp of the set; each whether or not the others fail.
 
         Args:
             frames: by modality, the frame id that its sensor last gave.
             cameras: the calibrations that are known.
+            distrusted: names of the modalities that are distrusted.
 
         Returns:
             By topic that failed, the reason.
@@ -112,7 +118,7 @@ class Publications:
         stamp = Time(nanoseconds=sample_set.stamp_ns).to_msg()
         # The first modality of a set is the reference where that is alive.
         frame = next((frames[name] for name in sample_set.samples if name in frames), "")
-        attempt(self._latent, lambda: _latent(Header(stamp=stamp, frame_id=frame), fusion))
+        attempt(self._latent, lambda: _latent(Header(stamp=stamp, frame_id=frame), fusion, distrusted))
         for name, prediction in fusion.predictions.items():
             binding = self._bindings[name]
             try:
@@ -178,7 +184,7 @@ class Publications:
         return publisher
 
 
-def _latent(header: Header, fusion: Fusion) -> Latent:
+def _latent(header: Header, fusion: Fusion, distrusted: Sequence[str]) -> Latent:
     return Latent(
         header=header,
         modalities=list(fusion.modalities),
@@ -187,6 +193,8 @@ def _latent(header: Header, fusion: Fusion) -> Latent:
         attention=[fusion.attention[name] for name in fusion.modalities],
         attention_of_memory=fusion.attention_of_memory,
         memory_age=-1.0 if fusion.memory_age is None else fusion.memory_age,
+        trust=[fusion.trust[name] for name in fusion.modalities if name in fusion.trust],
+        distrusted=list(distrusted),
     )
 
 

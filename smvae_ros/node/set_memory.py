@@ -51,7 +51,8 @@ class SetMemory:
     def age(self) -> float | None:
         """Seconds by the node's clock since a modality was fused; None where nothing is remembered."""
         with self._lock:
-            return max(0, self._now_ns() - self._observed_ns) / 1e9 if self._state is not None else None
+            remembers = self._state is not None and self._state.age is not None
+            return max(0, self._now_ns() - self._observed_ns) / 1e9 if remembers else None
 
     def recall(self, sample_set: SampleSet) -> Recollection:
         """Return what is remembered at a set, after forgetting what is too old."""
@@ -65,15 +66,21 @@ class SetMemory:
                     self._forget(self._too_old(silence))
             return Recollection(self._state, elapsed if self._state is not None else None, self._number)
 
-    def keep(self, sample_set: SampleSet, state: State | None, recollection: Recollection) -> None:
-        """Take the state after a set, unless memory was forgotten since it was recalled for the set."""
+    def keep(self, sample_set: SampleSet, state: State | None, recollection: Recollection) -> bool:
+        """Take the state after a set, unless memory was forgotten since it was recalled for the set.
+
+        Returns:
+            Whether it was taken.
+        """
         with self._lock:
             if recollection.number != self._number:
-                return
+                return False
             # A state in which nothing is remembered is none.
-            self._state, self._last = state if state is not None and state.age is not None else None, sample_set
+            useful = state is not None and (state.age is not None or state.watch is not None)
+            self._state, self._last = state if useful else None, sample_set
             if state is not None and state.age == 0.0:
                 self._observed_ns = self._now_ns()
+            return True
 
     def forget(self, reason: str) -> None:
         """Forget everything, and say why if there was anything."""
@@ -91,7 +98,7 @@ class SetMemory:
         return f"no modality was fused for {silence:.1f} s, and the checkpoint remembers {self._horizon:g} s"
 
     def _forget(self, reason: str) -> None:
-        if self._state is not None:
+        if self._state is not None and self._state.age is not None:
             self.forgotten += 1
             self._say(f"memory forgotten: {reason}")
         self._state = self._last = None

@@ -8,7 +8,9 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
+from rclpy.time import Time
 
+from smvae_ros.distrust import Distrust
 from smvae_ros.msg import FusionStatus, ModalityStatus
 from smvae_ros.node.diagnostics import ModalityReport, NodeReport, diagnostic_statuses
 from smvae_ros.node.sensor_watch import NO_CLOCK, SensorWatch
@@ -44,6 +46,7 @@ class StatusPublisher:
         statistics: Statistics,
         subscriptions: Subscriptions | None,
         memory: SetMemory | None,
+        distrust: Distrust | None,
     ) -> None:
         """Publish status and diagnostics.
 
@@ -53,12 +56,17 @@ class StatusPublisher:
             device: where the model runs; empty before it is loaded.
             subscriptions: None while the node is not active.
             memory: likewise.
+            distrust: likewise.
         """
         period = max(monotonic() - self._last, 1e-3)
         self._last = monotonic()
         sets = sum(subscriptions.synchronizer.sets.values()) if subscriptions is not None else 0
         recent_sets = self._since_last("", "sets", sets)
-        modalities = [] if subscriptions is None else self._modalities(subscriptions, statistics, period, recent_sets)
+        modalities = (
+            []
+            if subscriptions is None
+            else self._modalities(subscriptions, statistics, period, recent_sets, distrust or Distrust({}))
+        )
         report = NodeReport(
             state=state,
             problem=problem or (NO_CLOCK if subscriptions is not None and self._watch.timeless else ""),
@@ -102,7 +110,12 @@ class StatusPublisher:
         self._status.publish(status)
 
     def _modalities(
-        self, subscriptions: Subscriptions, statistics: Statistics, period: float, recent_sets: int
+        self,
+        subscriptions: Subscriptions,
+        statistics: Statistics,
+        period: float,
+        recent_sets: int,
+        distrust: Distrust,
     ) -> list[ModalityReport]:
         now_ns = self._node.get_clock().now().nanoseconds
         reports = []
@@ -110,6 +123,7 @@ class StatusPublisher:
             bad = self._since_last(name, "rejected", counts.dropped["rejected"])
             usable = max(0, self._since_last(name, "sets", counts.sets))
             received = self._since_last(name, "received", counts.received)
+            since_ns = distrust.since_ns.get(name)
             reports.append(
                 ModalityReport(
                     name=name,
@@ -129,6 +143,9 @@ class StatusPublisher:
                     problem=self._watch.problem(subscriptions, name, received, recent_sets > 0 and not (usable or bad)),
                     decoded=statistics.decoded[name],
                     unheard="" if received else self._watch.unheard(subscriptions, name),
+                    trust=distrust.trust.get(name, -1.0),
+                    distrusted_ns=since_ns,
+                    distrusted_for=max(0.0, (now_ns - since_ns) / 1e9) if since_ns is not None else 0.0,
                 )
             )
         return reports
@@ -152,5 +169,7 @@ def _message(report: ModalityReport) -> ModalityStatus:
         zero_stamp=report.zero_stamp,
         drop_reasons=list(report.dropped),
         drop_counts=list(report.dropped.values()),
-        trust=-1.0,
+        trust=report.trust,
+        distrusted=report.distrusted_ns is not None,
+        distrusted_since=Time(nanoseconds=report.distrusted_ns or 0).to_msg(),
     )

@@ -15,6 +15,7 @@ from smvae_core.device import DeviceLostError
 from smvae_core.errors import SMVAEError
 from smvae_ros.conversions.arrays import frame_ids, set_arrays
 from smvae_ros.conversions.bindings import Binding
+from smvae_ros.distrust import Distrust
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
 from smvae_ros.node.set_memory import SetMemory
 from smvae_ros.node.statistics import Statistics
@@ -45,6 +46,8 @@ class Activity:
         topics: by modality, the topic that brings it, for warnings.
         now_ns: the node's clock.
         memory: from set to set.
+        distrust: of modalities that contradict the others.
+        say: takes a sentence for the log.
     """
 
     statistics: Statistics
@@ -53,6 +56,8 @@ class Activity:
     topics: Mapping[str, str]
     now_ns: Callable[[], int]
     memory: SetMemory
+    distrust: Distrust
+    say: Callable[[str], None]
 
 
 class _Waiting(NamedTuple):
@@ -170,6 +175,7 @@ class FusionWorker:
             self._waiting.clear()
         if self._activity is not None:
             self._activity.memory.forget(reason)
+            self._activity.distrust.forget()
 
     def pause(self) -> None:
         """Let the set that is being run finish, drop those that wait, and free the memory of a GPU."""
@@ -267,7 +273,7 @@ class FusionWorker:
         start_ns, processor_s = perf_counter_ns(), thread_time()
         arrays, rejected = set_arrays(self.bindings, sample_set)
         converted_ns = perf_counter_ns()
-        fusion = self._infer(arrays, wanted, sample_set, activity.memory)
+        fusion = self._infer(arrays, wanted, sample_set, activity)
         inferred_ns = perf_counter_ns()
         if generation != self._generation:
             return
@@ -278,7 +284,8 @@ class FusionWorker:
             return
         begin_s = monotonic()
         self._frames |= frame_ids(self.bindings, sample_set)
-        failures = self.publications.publish(sample_set, fusion, self._frames, activity.cameras)
+        distrusted = activity.distrust.distrusted
+        failures = self.publications.publish(sample_set, fusion, self._frames, activity.cameras, distrusted)
         for topic, reason in failures.items():
             statistics.fail(topic, reason)
             activity.warnings.warn(topic, f"{topic} is not published: {reason}")
@@ -301,12 +308,17 @@ class FusionWorker:
         )
 
     def _infer(
-        self, arrays: Mapping[str, np.ndarray], wanted: Collection[str], sample_set: SampleSet, memory: SetMemory
+        self, arrays: Mapping[str, np.ndarray], wanted: Collection[str], sample_set: SampleSet, activity: Activity
     ) -> Fusion | None:
-        """Fuse a set with memory; None if it has no usable modality and nothing is remembered."""
+        """Fuse a set with memory; None if no usable and trusted modality is left and nothing is remembered."""
+        memory = activity.memory
         recollection = memory.recall(sample_set)
-        if not arrays and recollection.state is None:
+        state = recollection.state
+        if not arrays and (state is None or state.age is None):
             return None
-        fusion = self.engine.infer(arrays, wanted, recollection.state, recollection.elapsed)
-        memory.keep(sample_set, fusion.state, recollection)
-        return fusion
+        distrust = activity.distrust
+        fusion = self.engine.infer(arrays, wanted, state, recollection.elapsed, distrust.names("drop"))
+        if memory.keep(sample_set, fusion.state, recollection) and fusion.verdict is not None:
+            for sentence in distrust.see(fusion.verdict, sample_set.stamp_ns):
+                activity.say(sentence)
+        return fusion if fusion.modalities or fusion.memory_age is not None else None

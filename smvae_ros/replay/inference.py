@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import compress
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from torch import Tensor
 from smvae_core.inference.backend import Arrays
 from smvae_core.inference.decoding import ModalityDecoder
 from smvae_core.inference.state import Recalled, RecallingFusion, age_after, aged, nothing
+from smvae_core.inference.trust import Verdict
+from smvae_core.inference.watch import Watch, WatchState
 from smvae_core.model.memory import MemoryState, Remembered
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.subsets import Subset, all_subsets, subset_mask
@@ -51,6 +54,7 @@ class Judged:
             held no other.
         attention_of_memory: weight of memory; 0 without.
         recalled: memory at the moment of the set; None for a model without memory.
+        verdict: what trust says of the set; None for a model without trust. `held` lacks what it dropped.
     """
 
     held: Subset
@@ -64,11 +68,19 @@ class Judged:
     without: dict[str, np.ndarray]
     attention_of_memory: float = 0.0
     recalled: Recalled | None = None
+    verdict: Verdict | None = None
 
     @property
     def memory_age(self) -> float | None:
         """Seconds from the newest observation in memory to the set; None where nothing was remembered."""
         return self.recalled.age if self.recalled is not None else None
+
+
+class Carried(NamedTuple):
+    """What goes from set to set: memory, and what trust keeps; None where the model lacks it, and before any set."""
+
+    memory: Recalled | None = None
+    watch: WatchState | None = None
 
 
 @dataclass(frozen=True)
@@ -79,15 +91,15 @@ class Batch:
         sets: what reached each set; may lack any modality.
         truths: what the bag holds for each set's moment; may lack any modality.
         elapsed: seconds from the set before to each set; None where nothing is to be remembered.
-        before: the memory after the batch before; None: nothing is remembered.
-        after: takes the memory after this batch, or the error because of which there is none.
+        before: what the batch before hands on; None before the first.
+        after: takes what this batch hands on, or the error because of which there is none.
     """
 
     sets: Sequence[Arrays]
     truths: Sequence[Arrays]
     elapsed: Sequence[float | None]
-    before: Future[Recalled | None] | None = None
-    after: Future[Recalled | None] = field(default_factory=Future)
+    before: Future[Carried] | None = None
+    after: Future[Carried] = field(default_factory=Future)
 
 
 class BatchInference:
@@ -102,9 +114,20 @@ class BatchInference:
     Args:
         mean: mean of each modality over the training data, model units.
         pictures: whether to return predicted images too.
+        watch: over the model, on the processor; None for a checkpoint without trust.
+        drop: modalities that leave the set while they are distrusted.
     """
 
-    def __init__(self, model: MultimodalVAE, mean: Arrays, device: torch.device, pictures: bool) -> None:
+    def __init__(
+        self,
+        model: MultimodalVAE,
+        mean: Arrays,
+        device: torch.device,
+        pictures: bool,
+        watch: Watch | None = None,
+        drop: Collection[str] = (),
+    ) -> None:
+        self._watch, self._drop = watch, drop
         self.names = model.names
         self.latent = model.configuration.latent
         self.subsets = all_subsets(self.names)
@@ -132,7 +155,7 @@ class BatchInference:
     def _run(self, batch: Batch) -> list[Judged]:
         sets, truths = batch.sets, batch.truths
         embeddings, present = self._embedded(sets)
-        recalled = self._recall(embeddings, present, batch)
+        recalled, verdicts, present = self._recall(embeddings, present, batch)
         # The modalities that are in a subset and in a set, (S, B, M).
         masks = self._masks[:, None] & present
         # A set has a row for each of its subsets, and an empty set has one. The first row is the whole set, since the
@@ -170,6 +193,7 @@ class BatchInference:
                     without=without,
                     attention_of_memory=float(attention[i, len(self.names) :].sum()),
                     recalled=recalled[i],
+                    verdict=verdicts[i],
                 )
             )
         return judged
@@ -191,23 +215,41 @@ class BatchInference:
         wanted = [name for name, anywhere in zip(self.names, present.any(dim=0).tolist()) if anywhere]
         return self._model.embed({name: self._stacked(name, sets) for name in wanted}, present), present
 
-    def _recall(self, embeddings: Tensor, present: Tensor, batch: Batch) -> list[Recalled | None]:
-        """Return what is recalled at each set, and hand the memory after the last one on."""
-        if self.memory is None or self._recalling is None:
-            batch.after.set_result(None)
-            return [None] * len(batch.sets)
-        empty = nothing(self.memory)
-        state = (batch.before.result() if batch.before is not None else None) or empty
+    def _recall(
+        self, embeddings: Tensor, present: Tensor, batch: Batch
+    ) -> tuple[list[Recalled | None], list[Verdict | None], Tensor]:
+        """Return what is recalled at each set, the verdicts, and what stays in the sets; hand the rest on."""
+        if self._recalling is None and self._watch is None:
+            batch.after.set_result(Carried())
+            return [None] * len(batch.sets), [None] * len(batch.sets), present
+        memory, watch = batch.before.result() if batch.before is not None else Carried()
         recalled: list[Recalled | None] = []
+        verdicts: list[Verdict | None] = []
+        kept = present.clone()
+        host = embeddings.cpu()
         for row, elapsed in enumerate(batch.elapsed):
-            age = None if elapsed is None else aged(state.age, elapsed, self.memory.horizon)
-            now = Recalled(state.hidden, age, elapsed or 0.0)
+            here = slice(row, row + 1)
+            now, verdict = self._at(memory, elapsed), None
+            if self._watch is not None:
+                watch = watch if elapsed is not None and elapsed >= 0.0 else None
+                watched = self._watch.step(watch, host[here], present[here], now, elapsed or 0.0, self._drop)
+                watch, verdict, now = watched.state, watched.verdict, watched.recalled
+                kept[row] &= torch.tensor([name not in watched.dropped for name in self.names])
             recalled.append(now)
-            mask = present[row : row + 1]
-            _, hidden = self._recalling.step(embeddings[row : row + 1], mask.to(self._device), now)
-            state = Recalled(hidden[0].cpu().numpy(), age_after(age, observed=bool(mask.any())), 0.0)
-        batch.after.set_result(state)
-        return recalled
+            verdicts.append(verdict)
+            if self._recalling is not None and now is not None:
+                _, hidden = self._recalling.step(embeddings[here], kept[here].to(self._device), now)
+                memory = Recalled(hidden[0].cpu().numpy(), age_after(now.age, observed=bool(kept[row].any())), 0.0)
+        batch.after.set_result(Carried(memory, watch))
+        return recalled, verdicts, kept
+
+    def _at(self, memory: Recalled | None, elapsed: float | None) -> Recalled | None:
+        """Return memory at the moment of the next set; None for a model without."""
+        if self.memory is None:
+            return None
+        state = memory or nothing(self.memory)
+        age = None if elapsed is None else aged(state.age, elapsed, self.memory.horizon)
+        return Recalled(state.hidden, age, elapsed or 0.0)
 
     def _remembered(self, recalled: Sequence[Recalled | None]) -> Remembered | None:
         known = [one for one in recalled if one is not None]

@@ -148,6 +148,9 @@ class Judge:
             name = modality.name
             row[f"present_{name}"] = name in judged.held
             row[f"attention_{name}"] = judged.attention[m]
+            if judged.verdict is not None:
+                row[f"trust_{name}"] = judged.verdict.trust.get(name)
+                row[f"distrusted_{name}"] = name in judged.verdict.distrusted
             if name in judged.held:
                 row[f"age_{name}"] = sample_set.ages_ns[name] / 1e9
             if name not in prepared.truth:

@@ -77,7 +77,14 @@ def load(job: ReplayJob) -> Setup:
     return Setup(
         checkpoint=job.checkpoint_path,
         engine=engine,
-        inference=BatchInference(loaded.model, engine.mean, engine.device, pictures=job.write_bag),
+        inference=BatchInference(
+            loaded.model,
+            engine.mean,
+            engine.device,
+            pictures=job.write_bag,
+            watch=engine.watch,
+            drop=[name for name, stream in settings.streams.items() if stream.distrust == "drop"],
+        ),
         settings=settings,
         what_if=job.what_if(settings, engine.modalities),
         bindings=settings.bindings(engine.modalities),

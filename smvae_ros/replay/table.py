@@ -11,6 +11,8 @@
 | `present_<m>` | bool | in the set, and usable |
 | `age_<m>` | float64 | how much older than the stamp (s), null where absent |
 | `attention_<m>` | float32 | 0 where absent |
+| `trust_<m>` | float32 | 0 to 1, also of what was dropped; null where it is absent, or the checkpoint cannot tell |
+| `distrusted_<m>` | bool | whether it is distrusted, whatever its policy; null where the checkpoint cannot tell |
 | `attention_of_memory` | float32 | 0 without memory |
 | `memory_age` | float64 | from the newest observation in memory to the stamp (s), null where nothing was remembered |
 | `mean`, `log_variance` | list<float32>[L] | the posterior of what the set held |
@@ -94,6 +96,8 @@ def table_schema(modalities: Sequence[Modality], latent: int) -> pa.Schema:
             (f"present_{name}", pa.bool_()),
             (f"age_{name}", pa.float64()),
             (f"attention_{name}", pa.float32()),
+            (f"trust_{name}", pa.float32()),
+            (f"distrusted_{name}", pa.bool_()),
         ]
     columns += [("attention_of_memory", pa.float32()), ("memory_age", pa.float64())]
     columns += [("mean", distribution), ("log_variance", distribution)]

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from smvae_core.inference.state import Recalled
-from smvae_ros.replay.inference import BATCH, Batch, BatchInference, Judged
+from smvae_ros.replay.inference import BATCH, Batch, BatchInference, Carried, Judged
 from smvae_ros.replay.judge import Prepared
 from smvae_ros.synchronizer.sample_set import SampleSet
 
@@ -81,7 +80,7 @@ def undisturbed() -> Iterator[None]:
 def _batches(prepared: Iterator[Prepared]) -> Iterator[tuple[list[Prepared], Batch]]:
     """Yield all sets in batches that hand memory on, each set with the time since the one before."""
     last: SampleSet | None = None
-    before: Future[Recalled | None] | None = None
+    before: Future[Carried] | None = None
     for sets in _grouped(prepared):
         elapsed = []
         for one in sets:

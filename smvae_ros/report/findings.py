@@ -1,4 +1,4 @@
-"""The three questions that the report answers first, in words."""
+"""The questions that the report answers first, in words."""
 
 from __future__ import annotations
 
@@ -36,7 +36,50 @@ class Outage:
 
 def findings(results: Results) -> list[Finding]:
     """Return the answers to the first questions of a robotics engineer."""
-    return [_goodness(results), _absences(results.sets), _without_cameras(results)]
+    return [_goodness(results), _absences(results.sets), _without_cameras(results), *_lies(results)]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A time in which a modality was distrusted, in seconds from the bag's start.
+
+    Attributes:
+        with_it: by other modality, error from the sets as they came while it lasted, as a part of the training mean's.
+        without_it: by other modality, the same from everything but the modality.
+    """
+
+    name: str
+    start: float
+    end: float
+    with_it: dict[str, float]
+    without_it: dict[str, float]
+
+
+def doubts(results: Results) -> list[Doubt]:
+    """Return every stretch of sets in which a modality was distrusted, in order of time."""
+    sets, trivial = results.sets, trivial_errors(results)
+    ends = np.append(sets.seconds[1:], sets.seconds[-1:])
+    found = []
+    for name, distrusted in sets.distrusted.items():
+        rest = "+".join(other for other in results.names if other != name)
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], distrusted, [0]))))
+        for first, after in zip(edges[::2], edges[1::2]):
+            costs: list[dict[str, float]] = []
+            for source in (SET, rest):
+                errors = {
+                    other: sets.errors[other][source][first:after]
+                    for other in results.names
+                    if other != name and other in trivial and source in sets.errors[other]
+                }
+                costs.append(
+                    {
+                        other: float(np.nanmean(values)) / trivial[other]
+                        for other, values in errors.items()
+                        if np.isfinite(values).any()
+                    }
+                )
+            found.append(Doubt(name, float(sets.seconds[first]), float(ends[after - 1]), *costs))
+    return sorted(found, key=lambda doubt: doubt.start)
 
 
 def outages(sets: Sets) -> list[Outage]:
@@ -187,6 +230,42 @@ def _without_cameras(results: Results) -> Finding:
     in_full = ", ".join(f"{name} {percent(nmse)}" for name, nmse in whole.items())
     details.append(f"for comparison, from {_all(results)}: {in_full}")
     return Finding(question, word, word, " ".join(dict.fromkeys(sentences)), details)
+
+
+def _lies(results: Results) -> list[Finding]:
+    """Return the answer to whether a sensor lied; nothing where the checkpoint cannot tell."""
+    sets = results.sets
+    if not sets.distrusted:
+        return []
+    question = "Did a sensor lie?"
+    found = doubts(results)
+    details = [_doubt(doubt, results) for doubt in found]
+    for fault in results.summary.what_if.faults:
+        if fault.kind in ("drop", "delay") or fault.modality not in sets.distrusted:
+            continue
+        within = [d for d in found if d.name == fault.modality and d.start >= fault.start]
+        within = [d for d in within if fault.end is None or d.start < fault.end]
+        noticed = (
+            f"noticed after {within[0].start - fault.start:.2f} s" if within else "not noticed: nothing contradicted it"
+        )
+        details.append(f"--{fault.kind} of {fault.modality} {fault.interval}: {noticed}")
+    if not found:
+        least = min(float(np.nanmin(trust)) for trust in sets.trust.values() if np.isfinite(trust).any())
+        return [Finding(question, "good", "no", f"None was distrusted; the least trust was {least:.2f}.", details)]
+    names = list(dict.fromkeys(doubt.name for doubt in found))
+    answer = f"{_and(names)} contradicted what else was known, and {'was' if len(names) == 1 else 'were'} distrusted."
+    return [Finding(question, "weak", "yes", answer, details)]
+
+
+def _doubt(doubt: Doubt, results: Results) -> str:
+    dropped = results.summary.settings.streams[doubt.name].distrust == "drop"
+    words = f"{doubt.name}: from {clock(doubt.start)} to {clock(doubt.end)}, "
+    words += "out of the sets" if dropped else "in the sets all the same"
+    both = [name for name in doubt.with_it if name in doubt.without_it]
+    if dropped or not both:
+        return words
+    costs = (f"{name} {percent(doubt.with_it[name])}, {percent(doubt.without_it[name])} with drop" for name in both)
+    return f"{words}; error of the others: {'; '.join(costs)}"
 
 
 def _how_it_held(found: dict[str, float]) -> str:

@@ -35,6 +35,8 @@ class Sets:
         wait_ms: time from the reference's arrival until the set went out, (N,).
         present: by modality, whether the set held it, (N,) bool.
         age_ms: by modality, how much older than the set's stamp its sample was, (N,).
+        trust: by modality, 0 to 1, (N,); no modality where the checkpoint cannot tell.
+        distrusted: by modality, whether it was distrusted, (N,) bool; likewise.
         errors: by modality and by the subset it was predicted from, mean squared error in model units, (N,).
         seen, predicted, without: by modality, images apart, physical units, (N, C): recorded values, values predicted
             from the set, and values predicted from the set without that modality.
@@ -50,6 +52,8 @@ class Sets:
     present: dict[str, np.ndarray]
     age_ms: dict[str, np.ndarray]
     attention: dict[str, np.ndarray]
+    trust: dict[str, np.ndarray]
+    distrusted: dict[str, np.ndarray]
     mean: np.ndarray
     errors: dict[str, dict[str, np.ndarray]]
     seen: dict[str, np.ndarray]
@@ -161,6 +165,11 @@ def _sets(table: pa.Table, names: list[str], begin_ns: int) -> Sets:
         raise ValueError("no set")
     seconds = (table["log_ns"].to_numpy() - begin_ns) / 1e9
     vectors = {name: _vectors(table, name) for name in names if f"seen_{name}" in table.column_names}
+    told = [
+        name
+        for name in names
+        if f"distrusted_{name}" in table.column_names and table[f"distrusted_{name}"].null_count < table.num_rows
+    ]
     return Sets(
         seconds=seconds,
         jumps=seconds[1:][np.diff(table["epoch"].to_numpy()) != 0].tolist(),
@@ -170,6 +179,8 @@ def _sets(table: pa.Table, names: list[str], begin_ns: int) -> Sets:
         present={name: table[f"present_{name}"].to_numpy() for name in names},
         age_ms={name: _column(table, f"age_{name}") * 1e3 for name in names},
         attention={name: _column(table, f"attention_{name}") for name in names},
+        trust={name: _column(table, f"trust_{name}") for name in told},
+        distrusted={name: _column(table, f"distrusted_{name}") == 1.0 for name in told},
         mean=_lists(table, "mean"),
         errors={name: _errors(table, name) for name in names},
         seen={name: seen for name, (seen, _, _) in vectors.items()},

@@ -17,8 +17,9 @@ from smvae_core.inference.backend import (
     disagreement,
     trial,
 )
+from smvae_core.inference.building import candidates
 from smvae_core.inference.cuda_graph import CudaGraphBackend
-from smvae_core.inference.engine import Engine, candidates
+from smvae_core.inference.engine import Engine
 
 CPU = torch.device("cpu")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU to capture a graph on")

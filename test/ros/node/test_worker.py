@@ -14,6 +14,7 @@ from smvae_core.inference.engine import Engine, Fusion
 from smvae_core.inference.state import State
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.conversions.bindings import bind
+from smvae_ros.distrust import Distrust
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
 from smvae_ros.node.set_memory import SetMemory
 from smvae_ros.node.statistics import Statistics
@@ -38,7 +39,12 @@ class SlowEngine:
         self.threads.add(threading.get_ident())
 
     def infer(
-        self, arrays: dict[str, np.ndarray], predict: Collection[str], state: State | None, elapsed: float | None
+        self,
+        arrays: dict[str, np.ndarray],
+        predict: Collection[str],
+        state: State | None,
+        elapsed: float | None,
+        drop: Collection[str],
     ) -> Fusion:
         self.threads.add(threading.get_ident())
         self.recalled.append((state.age if state is not None else None, elapsed))
@@ -76,7 +82,9 @@ class Outputs:
         self.asked.put(True)
         return self.heard
 
-    def publish(self, sample_set: SampleSet, fusion: Fusion, frames: dict[str, str], cameras: dict) -> dict[str, str]:
+    def publish(
+        self, sample_set: SampleSet, fusion: Fusion, frames: dict[str, str], cameras: dict, distrusted: tuple[str, ...]
+    ) -> dict[str, str]:
         self.results.put((sample_set, dict(frames)))
         return self.failures
 
@@ -103,7 +111,7 @@ class Bench:
         warnings = RepeatedWarnings(self.lines.put)
         self.memory = SetMemory(10.0, lambda: self.now_ns, self.said.append)
         topics = {"action": "/action"}
-        self.worker.begin(Activity(self.statistics, warnings, {}, topics, lambda: 1, self.memory))
+        self.worker.begin(Activity(self.statistics, warnings, {}, topics, lambda: 1, self.memory, Distrust({}), print))
 
     def result(self) -> float:
         """Return the command of the set that is published next."""

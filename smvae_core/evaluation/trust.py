@@ -1,0 +1,191 @@
+"""Calibration of trust on healthy held-out logs: p-values by quantiles, and thresholds by the tail of the evidence.
+
+In healthy logs the evidence against a modality rises from 0 now and then, and falls back. The heights of such
+excursions have an exponential tail, as theory says of Page's test. The tail is fitted, and the threshold is the height
+that is reached once in `HOURS` of healthy operation, by the fit. It is never below `LEAST`, nor below 1.2 times what
+was seen. Few logs give a rough fit: the record says how many there were.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import expon
+from torch import Tensor, nn
+
+from smvae_core.data.samples import Samples
+from smvae_core.data.splits import split_by_trajectory
+from smvae_core.inference.trust import LARGEST, PAST, log_odds
+from smvae_core.model.trust import Moment, TrustNetwork
+from smvae_core.model.vae import MultimodalVAE
+from smvae_core.subsets import all_subsets, subset_mask
+from smvae_core.trust import TrustRecord
+
+Numbers = NDArray[np.float64]
+
+HOURS = 10.0
+"""Hours of healthy operation to one false alarm, which a threshold aims at."""
+LEAST = 9.0
+"""The lowest threshold, nats: three sets of the strongest evidence."""
+PERIOD = 0.05
+"""Seconds between the steps of a log."""
+_QUANTILES = 201
+_CHUNK = 512
+
+
+def calibrate_trust(
+    model: MultimodalVAE, network: TrustNetwork, samples: Samples, period: float = PERIOD
+) -> TrustRecord:
+    """Calibrate trust on one half of healthy samples that the model was not trained on; the other half is for tests.
+
+    Args:
+        model: on the processor, in evaluation mode.
+        samples: split by trajectory, as `evaluation.calibration` does. A single trajectory is used whole.
+    """
+    if len(samples.held) > 1:
+        samples, _ = split_by_trajectory(samples, 0.5, seed=0)
+    runs = healthy_runs(model, samples)
+    names = model.names
+    masks = subset_mask(names, all_subsets(names))
+    surprise: list[list[list[Numbers]]] = [[[] for _ in names] for _ in names]
+    peaks: list[list[Numbers]] = [[] for _ in names]
+    for embeddings, available in runs:
+        every = columns_of(model, embeddings.expand(len(masks), -1, -1, -1), available & masks[:, None], period)
+        for columns, there, mask in zip(every.embeddings, every.mask, masks):
+            odds = odds_of(model.fusion, network, columns, there, period)
+            size = int(mask.sum())
+            for m in np.flatnonzero(mask.numpy()):
+                own = odds[:, m][np.isfinite(odds[:, m])]
+                surprise[m][size - 1].append(own)
+                # A set of one modality cannot be judged by others; its evidence needs no threshold of its own.
+                if size > 1:
+                    peaks[m].append(excursions(own))
+    seconds = period * sum(len(embeddings) for embeddings, _ in runs) * sum(int(mask.sum()) > 1 for mask in masks) / 2
+    return TrustRecord(
+        hidden=network.hidden,
+        calibrated_on=samples.held,
+        samples=len(samples),
+        period=period,
+        threshold=tuple(threshold(np.concatenate([np.zeros(0), *own]), seconds) for own in peaks),
+        surprise=tuple(tuple(_quantiles(values) for values in sizes) for sizes in surprise),
+    )
+
+
+class Columns(NamedTuple):
+    """Consecutive sets as the posterior network takes them: the modalities, and memory if the model has it.
+
+    Attributes:
+        embeddings: (S, T, C, d).
+        mask: (S, T, C), bool.
+        hidden: the state of memory before each set, (S, T, H); None for a model without memory.
+    """
+
+    embeddings: Tensor
+    mask: Tensor
+    hidden: Tensor | None
+
+
+@torch.inference_mode()
+def columns_of(model: MultimodalVAE, embeddings: Tensor, mask: Tensor, period: float = PERIOD) -> Columns:
+    """Return S streams of T consecutive sets with the memory of each stream.
+
+    Args:
+        embeddings: of the modalities, (S, T, M, d).
+        mask: (S, T, M), bool.
+    """
+    if model.memory is None:
+        return Columns(embeddings, mask, None)
+    state = model.memory.start(len(mask))
+    elapsed = torch.full((len(mask),), period)
+    slots, known, hidden = [], [], []
+    for x, there in zip(embeddings.unbind(dim=1), mask.unbind(dim=1)):
+        remembered = model.memory.recall(state, elapsed)
+        slots.append(remembered.embedding)
+        known.append(remembered.present)
+        hidden.append(state.hidden)
+        state = model.memory.advance(state, elapsed, model.fuse(x, there, remembered), there)
+    return Columns(
+        torch.cat([embeddings, torch.stack(slots, dim=1)[:, :, None]], dim=2),
+        torch.cat([mask, torch.stack(known, dim=1)[..., None]], dim=2),
+        torch.stack(hidden, dim=1),
+    )
+
+
+@torch.inference_mode()
+def healthy_runs(model: MultimodalVAE, samples: Samples) -> list[tuple[Tensor, Tensor]]:
+    """Return the embeddings (T, M, d) and the availability (T, M) of each trajectory."""
+    runs = []
+    for number in np.unique(samples.trajectory):
+        own = samples.select(np.flatnonzero(samples.trajectory == number))
+        parts = []
+        for rows in np.array_split(np.arange(len(own)), -(-len(own) // _CHUNK)):
+            batch, available = own.batch(rows)
+            parts.append(model.embed(batch, available))
+        runs.append((torch.cat(parts), torch.from_numpy(own.available)))
+    return runs
+
+
+@torch.inference_mode()
+def odds_of(
+    fusion: nn.Module, network: TrustNetwork, embeddings: Tensor, mask: Tensor, period: float = PERIOD
+) -> Numbers:
+    """Return the log odds that each modality is faulty, (T, M), of consecutive sets none of which is distrusted.
+
+    Args:
+        embeddings: (T, C, d).
+        mask: (T, C), bool.
+    """
+    now = Moment(embeddings, mask)
+    before, past = _earlier(now, 1), _earlier(now, max(1, round(PAST / period)))
+    parts = []
+    for rows in torch.arange(len(mask)).split(_CHUNK):
+        moments = (Moment(*(x[rows] for x in moment)) for moment in (now, before, past))
+        parts.append(network(fusion, *moments).double().numpy())
+    return log_odds(np.concatenate(parts))
+
+
+def evidence_of(odds: Numbers) -> Numbers:
+    """Return Page's test of consecutive log odds (T, M): W of each modality after each set, without a threshold."""
+    added = np.where(np.isfinite(odds), np.clip(odds, -LARGEST, LARGEST), 0.0)
+    evidence, now = np.zeros(odds.shape), np.zeros(odds.shape[1:])
+    for step, change in enumerate(added):
+        now = np.maximum(now + change, 0.0)
+        evidence[step] = now
+    return evidence
+
+
+def excursions(odds: Numbers) -> Numbers:
+    """Return the height of each excursion of the evidence from 0, of consecutive log odds (T,)."""
+    evidence = evidence_of(odds[:, None])[:, 0]
+    number = np.cumsum(evidence == 0.0)
+    up = evidence > 0.0
+    heights = np.zeros(number[-1] + 1 if len(number) else 1)
+    np.maximum.at(heights, number[up], evidence[up])
+    return heights[heights > 0.0]
+
+
+def threshold(peaks: Numbers, seconds: float) -> float:
+    """Return the height that excursions of these peaks, seen in so many seconds, reach once in `HOURS`."""
+    if not len(peaks):
+        return LEAST
+    base = float(np.median(peaks))
+    above = peaks[peaks >= base]
+    _, scale = expon.fit(above, floc=base)
+    expected = len(above) * 3600.0 * HOURS / max(seconds, 1.0)
+    level = base + float(expon.isf(min(1.0, 1.0 / expected), scale=max(scale, 1e-6)))
+    return max(LEAST, 1.2 * float(peaks.max()), level)
+
+
+def _quantiles(values: list[Numbers]) -> tuple[float, ...]:
+    """Return quantiles at equal steps of probability; zeros where nothing was measured."""
+    every = np.concatenate([np.zeros(0), *values])
+    probability = np.linspace(0.0, 1.0, _QUANTILES)
+    return tuple(np.quantile(every, probability).tolist()) if len(every) else (0.0,) * _QUANTILES
+
+
+def _earlier(now: Moment, steps: int) -> Moment:
+    """Return the sets so many steps earlier, sets of nothing before the first."""
+    first = torch.zeros(min(steps, len(now.mask)), *now.embeddings.shape[1:])
+    none = torch.zeros(len(first), now.mask.shape[1], dtype=torch.bool)
+    return Moment(torch.cat([first, now.embeddings[:-steps]]), torch.cat([none, now.mask[:-steps]]))

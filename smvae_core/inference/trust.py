@@ -1,0 +1,201 @@
+"""Trust: which modality of a stream of sets lies, since when, and how sure that is. Explicit state in, state out.
+
+>>> trust = Trust(loaded.model, loaded.trust)
+>>> state = trust.start()
+>>> state, verdict = trust.step(state, embeddings, mask, elapsed=0.05)
+>>> verdict.trust["rgb"], verdict.distrusted
+
+`model.trust` gives the log odds u that a modality is faulty, from one set and what came before it. A sequential test
+(Page's CUSUM) accumulates them: W ← max(0, W + u), with u bounded, so that neither one bad set is believed nor a slow
+fault goes unnoticed. A modality whose W reaches its threshold h is distrusted, and trusted again once W is a tenth of
+it. Trust is 1 − W / 2h: 1 is full trust, 0.5 and less is distrust. The others are then judged without it,
+and what was held against them before is forgotten: the fault of the one explains it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from smvae_core.model.trust import Moment, TrustNetwork
+from smvae_core.trust import TrustRecord
+
+Numbers = NDArray[np.float64]
+
+PAST = 0.5
+"""Seconds from a set to the one that its changes are measured against, as nearly as the stream of sets allows."""
+LARGEST = 3.0
+"""Bound of the log odds that one set adds to the evidence, nats."""
+_RECOVERED = 0.1
+
+
+class _Seen(NamedTuple):
+    """One set: its time, and what it held."""
+
+    seconds: float
+    moment: Moment
+
+
+@dataclass(frozen=True)
+class TrustState:
+    """All that is kept from set to set.
+
+    Attributes:
+        seconds: time of the newest set, from the start.
+        evidence: W of each modality, (M,).
+        begun: time at which the evidence against each modality began, (M,).
+        distrusted: (M,), bool.
+        recent: the sets of the last half second, oldest first.
+    """
+
+    seconds: float
+    evidence: Numbers
+    begun: Numbers
+    distrusted: NDArray[np.bool_]
+    recent: tuple[_Seen, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a set says about its modalities, together with the sets before it.
+
+    Attributes:
+        trust: by modality of the set, 0 to 1; at 0.5 it begins to be distrusted, and it is trusted again near 1.
+        surprise: by modality of the set, the p-value of how faulty it looks in this set alone: as small in so many
+            healthy sets.
+        distrusted: names of the modalities that are distrusted, also where the set lacks them.
+        faulty_for: by distrusted modality, seconds from the estimated beginning of the fault to this set.
+        evidence: by distrusted modality, nats.
+    """
+
+    trust: dict[str, float]
+    surprise: dict[str, float]
+    distrusted: tuple[str, ...]
+    faulty_for: dict[str, float]
+    evidence: dict[str, float]
+
+
+class Trust:
+    """The judgement of a stream of sets. It keeps nothing between calls.
+
+    Args:
+        fusion: the posterior network of the model, on the processor.
+        network: trained by `training.trust`.
+        record: its calibration.
+        names: the modalities, in the order of the columns.
+    """
+
+    def __init__(self, fusion: nn.Module, network: TrustNetwork, record: TrustRecord, names: Sequence[str]) -> None:
+        self._fusion, self._network, self._names = fusion, network, tuple(names)
+        self._threshold = np.array(record.threshold)
+        self._quantiles = np.array(record.surprise)
+
+    def start(self) -> TrustState:
+        """Return the state before any set: full trust."""
+        count = len(self._names)
+        return TrustState(0.0, np.zeros(count), np.zeros(count), np.zeros(count, bool))
+
+    @torch.inference_mode()
+    def step(self, state: TrustState, embeddings: Tensor, mask: Tensor, elapsed: float) -> tuple[TrustState, Verdict]:
+        """Judge a set, and return the state after it.
+
+        Args:
+            embeddings: (1, C, d), on the processor: the modalities, and memory where the model has it.
+            mask: (1, C), bool: what the set has, distrusted modalities included.
+            elapsed: seconds since the set before.
+        """
+        count = len(self._names)
+        seconds = state.seconds + elapsed
+        present = mask[0, :count].numpy()
+        odds = self._log_odds(state, Moment(embeddings, mask), seconds)
+        added = np.where(present, np.clip(odds, -LARGEST, LARGEST), 0.0)
+        evidence = np.clip(state.evidence + added, 0.0, 2.0 * self._threshold)
+        begun = np.where((state.evidence <= 0.0) & (evidence > 0.0), seconds, state.begun)
+        distrusted, evidence = self._decided(state.distrusted, evidence, present)
+        recent = (*state.recent, _Seen(seconds, Moment(embeddings, mask)))
+        recent = tuple(seen for seen in recent if seconds - seen.seconds <= 1.5 * PAST)
+        after = TrustState(seconds, evidence, begun, distrusted, recent)
+        return after, self._verdict(after, present, odds)
+
+    def _log_odds(self, state: TrustState, now: Moment, seconds: float) -> Numbers:
+        """Return the log odds that each modality is faulty, (M,); distrusted ones are no evidence against others."""
+        count = len(self._names)
+        before, past = self._earlier(state, now, seconds)
+        suspects = np.flatnonzero(state.distrusted & now.mask[0, :count].numpy())
+        # One row without all distrusted modalities, and one for each of them, to judge it by the others.
+        rows = [torch.zeros(now.mask.shape[1], dtype=torch.bool)]
+        rows += [torch.arange(now.mask.shape[1]) == int(suspect) for suspect in suspects]
+        doubted = torch.zeros(now.mask.shape[1], dtype=torch.bool)
+        doubted[:count] = torch.from_numpy(state.distrusted)
+        allowed = torch.stack([row | ~doubted for row in rows])
+        moments = (
+            Moment(moment.embeddings.expand(len(rows), -1, -1), moment.mask & allowed) for moment in (now, before, past)
+        )
+        logits = self._network(self._fusion, *moments).double().numpy()
+        odds = log_odds(logits[0])
+        for row, suspect in enumerate(suspects, start=1):
+            odds[suspect] = log_odds(logits[row])[suspect]
+        return odds
+
+    def _earlier(self, state: TrustState, now: Moment, seconds: float) -> tuple[Moment, Moment]:
+        """Return the set before, and the one about `PAST` seconds earlier; sets of nothing where there is none."""
+        nothing = Moment(torch.zeros_like(now.embeddings), torch.zeros_like(now.mask))
+        recent = [seen for seen in state.recent if 0.0 < seconds - seen.seconds <= 1.5 * PAST]
+        if not recent:
+            return nothing, nothing
+        oldest = min(recent, key=lambda seen: abs(seconds - seen.seconds - PAST))
+        far = seconds - oldest.seconds >= 0.5 * PAST
+        return recent[-1].moment, oldest.moment if far else nothing
+
+    def _decided(
+        self, before: NDArray[np.bool_], evidence: Numbers, present: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.bool_], Numbers]:
+        """Return which modalities are distrusted now, one more at most, and the evidence that remains."""
+        distrusted = before & (evidence > _RECOVERED * self._threshold)
+        share = np.where(distrusted | ~present, 0.0, evidence / self._threshold)
+        worst = int(share.argmax())
+        if share[worst] < 1.0:
+            return distrusted, evidence
+        distrusted = distrusted.copy()
+        distrusted[worst] = True
+        return distrusted, np.where(distrusted, evidence, 0.0)
+
+    def _verdict(self, state: TrustState, present: NDArray[np.bool_], odds: Numbers) -> Verdict:
+        trust = 1.0 - state.evidence / (2.0 * self._threshold)
+        size = int(present.sum())
+        suspects = np.flatnonzero(state.distrusted)
+        return Verdict(
+            trust={name: float(trust[m]) for m, name in enumerate(self._names) if present[m]},
+            surprise={
+                name: p_value(self._quantiles[m, size - 1], float(odds[m]))
+                for m, name in enumerate(self._names)
+                if present[m]
+            },
+            distrusted=tuple(self._names[m] for m in suspects),
+            faulty_for={self._names[m]: state.seconds - float(state.begun[m]) for m in suspects},
+            evidence={self._names[m]: float(state.evidence[m]) for m in suspects},
+        )
+
+
+def log_odds(logits: Numbers) -> Numbers:
+    """Return the log odds of each modality's fault against all other hypotheses, (..., M), from (..., 1 + M) logits.
+
+    -inf for a modality that is not there.
+    """
+    finite = np.isfinite(logits)
+    odds = np.full(logits.shape, -np.inf)
+    for j in range(1, logits.shape[-1]):
+        rest = np.where(np.arange(logits.shape[-1]) == j, -np.inf, logits)
+        odds[..., j] = np.where(finite[..., j], logits[..., j] - np.logaddexp.reduce(rest, axis=-1), -np.inf)
+    return odds[..., 1:]
+
+
+def p_value(quantiles: Numbers, value: float) -> float:
+    """Return the part of healthy sets whose value is at least as large, from ascending quantiles at equal steps."""
+    probability = np.linspace(0.0, 1.0, len(quantiles))
+    below = float(np.interp(value, quantiles, probability))
+    return max(1.0 - below, 0.5 / len(quantiles))

@@ -1,0 +1,138 @@
+"""The watch over a stream of sets: trust is judged, and memory is put right once a modality is distrusted.
+
+A lie reaches memory before it is noticed. So the watch keeps the sets of the last seconds with the memory before each.
+When a modality is distrusted and is to leave the sets, memory goes back to the time at which the fault is estimated to
+have begun, and follows the same sets again without that modality.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from smvae_core.inference.state import Recalled, RecallingFusion, age_after, aged
+from smvae_core.inference.trust import Trust, TrustState, Verdict
+from smvae_core.model.memory import MemoryState
+from smvae_core.model.trust import TrustNetwork
+from smvae_core.model.vae import MultimodalVAE
+from smvae_core.trust import TrustRecord
+
+KEPT = 3.0
+"""Seconds for which sets are kept. A fault that began earlier is undone from then on."""
+
+
+class _Past(NamedTuple):
+    """A set of the last seconds: its time, and the memory at its moment, before it was fused."""
+
+    seconds: float
+    recalled: Recalled
+    embeddings: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class WatchState:
+    """All that the watch keeps from set to set.
+
+    Attributes:
+        trust: of the sequential test.
+        past: sets of the last seconds, oldest first; none for a model without memory.
+    """
+
+    trust: TrustState
+    past: tuple[_Past, ...] = field(default=(), repr=False)
+
+
+class Watched(NamedTuple):
+    """The result for one set.
+
+    Attributes:
+        state: for the next set.
+        verdict: on the modalities of the set.
+        recalled: memory at the moment of the set, put right where need be; None for a model without memory.
+        dropped: names of the modalities that leave the set.
+    """
+
+    state: WatchState
+    verdict: Verdict
+    recalled: Recalled | None
+    dropped: frozenset[str]
+
+
+class Watch:
+    """Watches the sets of one model. It keeps nothing between calls.
+
+    Args:
+        model: on the processor.
+        network: of trust.
+        record: of its calibration.
+    """
+
+    def __init__(self, model: MultimodalVAE, network: TrustNetwork, record: TrustRecord) -> None:
+        self._names = model.names
+        self._trust = Trust(model.fusion, network, record, model.names)
+        self._recalling = RecallingFusion(model) if model.memory is not None else None
+
+    def doubted(self, state: WatchState | None) -> set[str]:
+        """Return the names of the modalities that are distrusted in a state; none before any set."""
+        return set() if state is None else {name for name, one in zip(self._names, state.trust.distrusted) if one}
+
+    @torch.inference_mode()
+    def step(
+        self,
+        state: WatchState | None,
+        embeddings: Tensor,
+        mask: Tensor,
+        recalled: Recalled | None,
+        elapsed: float,
+        drop: Collection[str] = (),
+    ) -> Watched:
+        """Watch one set.
+
+        Args:
+            state: after the set before; None before any.
+            embeddings: (1, M, d), on the processor.
+            mask: (1, M), bool: what the set has, distrusted modalities included.
+            recalled: memory at the moment of the set; None for a model without memory.
+            elapsed: seconds since the set before.
+            drop: modalities that leave the set while they are distrusted.
+        """
+        state = WatchState(self._trust.start()) if state is None else state
+        columns = self._with_memory(embeddings, mask, recalled)
+        trust, verdict = self._trust.step(state.trust, *columns, elapsed)
+        dropped = frozenset(verdict.distrusted) & frozenset(drop)
+        past: tuple[_Past, ...] = ()
+        if recalled is not None:
+            past = (*state.past, _Past(trust.seconds, recalled, embeddings, mask))
+            past = tuple(one for one in past if trust.seconds - one.seconds <= KEPT)
+            if new := dropped - self.doubted(state):
+                past = self._again(past, trust.seconds - max(verdict.faulty_for[name] for name in new), dropped)
+                recalled = past[-1].recalled
+        return Watched(WatchState(trust, past), verdict, recalled, dropped)
+
+    def _with_memory(self, embeddings: Tensor, mask: Tensor, recalled: Recalled | None) -> tuple[Tensor, Tensor]:
+        """Return the columns that the posterior network takes: those of the set, and memory if there is one."""
+        if self._recalling is None or recalled is None:
+            return embeddings, mask
+        state = MemoryState(torch.from_numpy(recalled.hidden)[None], torch.tensor([recalled.age is not None]))
+        embedding, present = self._recalling.memory.recall(state, torch.tensor([recalled.elapsed]))
+        return torch.cat([embeddings, embedding[:, None]], dim=1), torch.cat([mask, present[:, None]], dim=1)
+
+    def _again(self, past: tuple[_Past, ...], begun: float, dropped: Collection[str]) -> tuple[_Past, ...]:
+        """Return the sets with memory as it were had the dropped modalities been out of them since `begun`."""
+        assert self._recalling is not None
+        horizon = self._recalling.memory.configuration.horizon
+        kept = torch.tensor([[name not in dropped for name in self._names]])
+        first = next((n for n, one in enumerate(past) if one.seconds >= begun), len(past) - 1)
+        redone = list(past)
+        for n in range(first, len(past)):
+            one = redone[n]._replace(mask=past[n].mask & kept)
+            redone[n] = one
+            if n + 1 < len(past):
+                _, hidden = self._recalling.step(one.embeddings, one.mask, one.recalled)
+                elapsed = past[n + 1].recalled.elapsed
+                age = aged(age_after(one.recalled.age, observed=bool(one.mask.any())), elapsed, horizon)
+                redone[n + 1] = past[n + 1]._replace(recalled=Recalled(hidden[0].numpy(), age, elapsed))
+        return tuple(redone)

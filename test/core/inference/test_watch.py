@@ -1,0 +1,97 @@
+"""The engine with trust: who is distrusted, what leaves the set, and what memory holds afterwards."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from smvae_core.checkpoint import Checkpoint, load, save
+from smvae_core.inference.engine import Engine, Fusion
+from smvae_core.model.memory import MemoryConfiguration
+from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
+
+from ..made_trust import picture, write_checkpoint
+
+DARK, BRIGHT = (False,) * 5, (True,) * 10
+
+
+@pytest.fixture(params=[None, MemoryConfiguration(size=8)], ids=["static", "memory"])
+def with_trust(request: pytest.FixtureRequest, tmp_path: Path) -> Checkpoint:
+    torch.manual_seed(0)
+    model = MultimodalVAE(ModelConfiguration(size="tiny", memory=request.param)).eval()
+    return load(write_checkpoint(tmp_path / "told.safetensors", model))
+
+
+@pytest.fixture
+def plain(with_trust: Checkpoint, tmp_path: Path) -> Engine:
+    """The same model without trust."""
+    save(tmp_path / "plain.safetensors", with_trust.model, with_trust.mean, None, None)
+    return Engine.load(tmp_path / "plain.safetensors", "cpu", "eager")
+
+
+def sets(pictures: tuple[bool, ...]) -> list[dict[str, np.ndarray]]:
+    random = np.random.default_rng(0)
+    return [
+        {
+            "rgb": picture(bright, n),
+            "force": random.uniform(-0.5, 0.5, (6, 32)).astype(np.float32),
+            "action": random.standard_normal(4).astype(np.float32),
+        }
+        for n, bright in enumerate(pictures)
+    ]
+
+
+def run(engine: Engine, stream: list[dict[str, np.ndarray]], drop: tuple[str, ...] = ()) -> list[Fusion]:
+    found: list[Fusion] = []
+    for arrays in stream:
+        state, elapsed = (found[-1].state, 0.05) if found and found[-1].state is not None else (None, None)
+        found.append(engine.infer(arrays, ["depth"], state, elapsed, drop))
+    return found
+
+
+def same(one: Fusion, two: Fusion) -> None:
+    assert one.modalities == two.modalities
+    np.testing.assert_allclose(one.mean, two.mean, atol=1e-6)
+    np.testing.assert_allclose(one.log_variance, two.log_variance, atol=1e-6)
+    np.testing.assert_allclose(one.predictions["depth"], two.predictions["depth"], atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["eager", "onnx"])
+def test_a_distrusted_modality_leaves_the_set_and_comes_back(with_trust: Checkpoint, backend: str) -> None:
+    if backend == "onnx":
+        pytest.importorskip("onnxruntime")
+    engine = Engine(with_trust, "cpu", backend)  # type: ignore[arg-type]
+    found = run(engine, sets((*DARK, *BRIGHT, *([False] * 15))), drop=("rgb",))
+    out = [n for n, fusion in enumerate(found) if "rgb" not in fusion.modalities]
+    assert out == list(range(out[0], out[-1] + 1)) and out[0] == 8 and 15 < out[-1] < 25
+    for n, fusion in enumerate(found):
+        assert set(fusion.trust) == {"rgb", "force", "action"}, "what left the set is judged on"
+        assert fusion.verdict is not None and fusion.verdict.distrusted == (("rgb",) if n in out else ())
+        assert (fusion.trust["rgb"] <= 0.5) == (n in range(8, 19)), "it is trusted again later than this"
+    assert found[8].verdict is not None and found[8].verdict.faulty_for["rgb"] == pytest.approx(0.15)
+    assert found[-1].trust["rgb"] == 1.0
+
+
+def test_who_is_warned_of_stays_and_the_trusted_are_fused_as_without_trust(
+    with_trust: Checkpoint, plain: Engine
+) -> None:
+    stream = sets((*DARK, *BRIGHT))
+    engine = Engine(with_trust, "cpu", "eager")
+    for one, two in zip(run(engine, stream), run(plain, stream)):
+        same(one, two)
+    assert run(engine, stream)[-1].verdict == run(engine, stream)[-1].verdict
+    assert not plain.infer(stream[0]).trust
+
+
+def test_memory_is_as_if_the_liar_had_never_been_heard(with_trust: Checkpoint, plain: Engine) -> None:
+    stream = sets((*DARK, *BRIGHT))
+    without = stream[: len(DARK)] + [{k: x for k, x in arrays.items() if k != "rgb"} for arrays in stream[len(DARK) :]]
+    found = run(Engine(with_trust, "cpu", "eager"), stream, drop=("rgb",))
+    expected = run(plain, without)
+    assert found[7].modalities == ("rgb", "force", "action"), "not noticed yet"
+    for one, two in zip(found[8:], expected[8:]):
+        same(one, two)
+        if two.state is not None and one.state is not None:
+            np.testing.assert_allclose(one.state.hidden, two.state.hidden, atol=1e-6)
+            assert one.state.age == two.state.age
