@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -53,6 +54,14 @@ class NodeProcess:
         """Return its processor time in seconds."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_S
+
+    def threads_s(self) -> list[float]:
+        """Return the processor time of each of its threads in seconds, most first."""
+        tasks = [
+            path.read_text().rpartition(")")[2].split()
+            for path in Path(f"/proc/{self._process.pid}/task").glob("*/stat")
+        ]
+        return sorted(((int(one[11]) + int(one[12])) / _TICKS_S for one in tasks), reverse=True)
 
     def memory_mb(self) -> float:
         """Return its anonymous memory; segments of the transport, which fill up once and are reused, do not count."""
@@ -132,18 +141,26 @@ class Listener:
 
 
 class Sensors:
-    """The two processes of `benchmarks.sensors`."""
+    """The two processes of `benchmarks.sensors`, or of `benchmarks.faulty_sensors`.
 
-    def __init__(self, dropouts: bool) -> None:
-        command = [sys.executable, "-m", "benchmarks.sensors"]
-        options = ["--dropouts"] if dropouts else []
+    Attributes:
+        faults: how often each fault of each faulty sensor occurred; known when they have ended.
+    """
+
+    def __init__(self, dropouts: bool, rates: float, faults: int | None) -> None:
+        self.faults: Counter[str] = Counter()
+        command = [sys.executable, "-m", "benchmarks.sensors" if faults is None else "benchmarks.faulty_sensors"]
+        options = [*(["--dropouts"] if dropouts else []), "--rates", str(rates)]
+        options += ["--seed", str(faults)] if faults is not None else []
+        # Threads that NumPy starts when it is imported would not block the signals, and die of the one that ends them.
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._processes = [
-            subprocess.Popen([*command, group, *options], stdout=subprocess.PIPE, text=True)
+            subprocess.Popen([*command, group, *options], stdout=subprocess.PIPE, text=True, env=environment)
             for group in ("cameras", "touch")
         ]
 
     def end(self) -> dict[str, np.ndarray]:
-        """End them and return the stamps that they published, int64 nanoseconds, by modality.
+        """End them and return the stamps of healthy messages, int64 nanoseconds, by modality.
 
         Raises:
             RuntimeError: one failed, or did not end.
@@ -158,7 +175,11 @@ class Sensors:
                 raise RuntimeError(f"the sensors did not end within {_END_S:g} s of SIGTERM") from None
             if process.returncode:
                 raise RuntimeError(f"the sensors ended with exit code {process.returncode}")
-            stamps |= {name: np.array(values, np.int64) for name, values in json.loads(output).items()}
+            for name, found in json.loads(output).items():
+                healthy = found["healthy"] if isinstance(found, dict) else found
+                stamps[name] = np.array(healthy, np.int64)
+                if isinstance(found, dict):
+                    self.faults.update({f"{name}: {fault}": times for fault, times in found["faults"].items()})
         return stamps
 
     def kill(self) -> None:
@@ -170,7 +191,12 @@ class Sensors:
 
 @contextmanager
 def rig(
-    command: Sequence[str], *, dropouts: bool = False, transport: str = "fastdds.xml"
+    command: Sequence[str],
+    *,
+    dropouts: bool = False,
+    transport: str = "fastdds.xml",
+    rates: float = 1.0,
+    faults: int | None = None,
 ) -> Iterator[tuple[Sensors, NodeProcess, Listener]]:
     """Start sensors, a listener and the node, in a ROS domain of their own on this machine; end them at the end.
 
@@ -178,6 +204,8 @@ def rig(
         command: starts the node.
         dropouts: whether the topics fall silent at random.
         transport: one of TRANSPORTS.
+        rates: factor of the sensors' rates.
+        faults: the seed of random faults; None for healthy sensors.
     """
     # One of the domains 1 to 80: the demo and the tests use higher ones, and ports of domains above 101 are taken.
     os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 80)
@@ -189,7 +217,7 @@ def rig(
             os.environ[variable] = str(_PROFILE)
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        sensors = Sensors(dropouts)
+        sensors = Sensors(dropouts, rates, faults)
         stack.callback(sensors.kill)
         listener = Listener()
         stack.callback(listener.close)

@@ -1,7 +1,7 @@
 """The sensors of a robot as a process: `cameras` (VGA colour and depth, 30 Hz) or `touch` (wrench, action).
 
 They publish until SIGTERM or SIGINT, then print the stamps that they published, by modality, as JSON. With `--dropouts`
-each topic falls silent at random, about every ten seconds, for up to three seconds.
+each topic falls silent at random, about every ten seconds, for up to three seconds. `--rates 2` doubles all rates.
 """
 
 import argparse
@@ -10,7 +10,9 @@ import random
 import signal
 import sys
 from collections.abc import Iterator
+from itertools import cycle
 from time import time_ns
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -28,21 +30,25 @@ from smvae_ros.demo.player import Recorded
 from smvae_ros.settings import default_settings
 
 RATES = {"rgb": 30, "depth": 30, "force": 1000, "action": 20}
-_GROUPS = {"cameras": ("rgb", "depth"), "touch": ("force", "action")}
+GROUPS = {"cameras": ("rgb", "depth"), "touch": ("force", "action")}
 _HEIGHT, _WIDTH = 480, 640
+# No camera brings the same picture twice.
+CONTENTS = 3
 _QUIET_EVERY_S, _QUIET_S = 10.0, 3.0
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
-def _message(name: str) -> object:
-    noise = np.random.default_rng(0)
+def sensor_message(name: str, seed: int) -> Any:
+    """Return a healthy message of a modality; each seed gives another content."""
+    noise = np.random.default_rng(seed)
     header = Header(frame_id=name)
     if name == "force":
         message = WrenchStamped(header=header)
         fill_wrench(message, noise.normal(size=6))
     elif name == "action":
         message = TwistStamped(header=header)
-        fill_twist(message, noise.normal(size=4))
+        # Within the range of the shipped checkpoint's data: other commands count as absent.
+        fill_twist(message, noise.uniform(-0.01, 0.01, size=4))
     else:
         message = Image(header=header)
         size = (_HEIGHT, _WIDTH)
@@ -51,7 +57,7 @@ def _message(name: str) -> object:
     return message
 
 
-def _moments(names: tuple[str, ...], start_ns: int) -> Iterator[tuple[int, str]]:
+def moments(names: tuple[str, ...], start_ns: int, factor: float) -> Iterator[tuple[int, str]]:
     """Yield times and the modality that is due at each; both cameras are due at the same times."""
     due = {name: start_ns for name in names}
     index = dict.fromkeys(names, 0)
@@ -59,7 +65,7 @@ def _moments(names: tuple[str, ...], start_ns: int) -> Iterator[tuple[int, str]]
         name = min(due, key=due.__getitem__)
         yield due[name], name
         index[name] += 1
-        due[name] = start_ns + index[name] * 1_000_000_000 // RATES[name]
+        due[name] = start_ns + int(index[name] * 1_000_000_000 / (factor * RATES[name]))
 
 
 class _DropOuts:
@@ -84,27 +90,28 @@ class _DropOuts:
 def main() -> None:
     """Publish until a signal."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("group", choices=_GROUPS)
+    parser.add_argument("group", choices=GROUPS)
     parser.add_argument("--dropouts", action="store_true")
+    parser.add_argument("--rates", type=float, default=1.0, help="factor of all rates")
     arguments = parser.parse_args()
-    names = _GROUPS[arguments.group]
+    names = GROUPS[arguments.group]
     # Blocked and waited for, because a handler could interrupt any line, and take a lock that the line holds. Threads
     # that start from here on inherit the mask.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = Node(arguments.group)
     streams = default_settings(vision_touch_modalities()).streams
     publishers, contents = {}, {}
     for name in names:
-        message = _message(name)
-        publishers[name] = node.create_publisher(type(message), streams[name].topic, qos_profile_sensor_data)
-        contents[name] = Recorded(name, 0, 0, message, serialize_message(message))
+        messages = [sensor_message(name, seed) for seed in range(CONTENTS)]
+        publishers[name] = node.create_publisher(type(messages[0]), streams[name].topic, qos_profile_sensor_data)
+        contents[name] = cycle([Recorded(name, 0, 0, message, serialize_message(message)) for message in messages])
     start_ns = time_ns()
     dropouts = {name: _DropOuts(name, start_ns) for name in names} if arguments.dropouts else {}
     stamps: dict[str, list[int]] = {name: [] for name in names}
     frame_due_ns = frame_ns = 0
-    for due_ns, name in _moments(names, start_ns):
-        if signal.sigtimedwait(_ENDING, max(0, due_ns - time_ns()) / 1e9):
+    for due_ns, name in moments(names, start_ns, arguments.rates):
+        if signal.sigtimedwait(ENDING, max(0, due_ns - time_ns()) / 1e9):
             break
         if name in dropouts and dropouts[name].silent(due_ns):
             continue
@@ -118,7 +125,7 @@ def main() -> None:
             if frame_due_ns != due_ns:
                 frame_due_ns, frame_ns = due_ns, time_ns()
             stamp_ns = frame_ns
-        publishers[name].publish(contents[name].stamped(stamp_ns))
+        publishers[name].publish(next(contents[name]).stamped(stamp_ns))
         stamps[name].append(stamp_ns)
     json.dump(stamps, sys.stdout)
     node.destroy_node()

@@ -60,8 +60,8 @@ def _resized(image: Array, size: int) -> Array:
 def _varied(x: Array) -> Array:
     """Return the part of the pixels of images (..., C, H, W) that differ from the mean colour of their image."""
     with np.errstate(invalid="ignore"):
-        differs = np.abs(x - x.mean(axis=(-2, -1), keepdims=True)) > _CONTRAST
-    return _counted(np.asarray(differs.any(axis=-3)), 2)
+        contrast = np.fmax.reduce(np.abs(x - x.mean(axis=(-2, -1), keepdims=True)), axis=-3)
+    return _counted(contrast > _CONTRAST, 2)
 
 
 def _counted(valid: Array, dimensions: int) -> Array:
@@ -198,14 +198,15 @@ class Depth(_Record):
             raise PreprocessingError(f"expected a depth image in metres, float (H, W), found {raw.dtype} {raw.shape}")
         metres: Array = raw.reshape(raw.shape[:2]).astype(np.float32, copy=False)
         reading = (metres > 1e-7) & (metres < self.max_depth)
-        # Zero where there is no reading; twice as fast as np.where.
-        valid: Array = reading.astype(np.float32)
-        metres = cv2.copyTo(metres, reading.view(np.uint8))
+        complete = bool(reading.all())
+        if not complete:
+            # Zero where there is no reading; twice as fast as np.where.
+            metres = cv2.copyTo(metres, reading.view(np.uint8))
         if metres.shape[:2] != (self.size, self.size):
-            target = (self.size, self.size)
-            metres = cv2.resize(metres, target, interpolation=cv2.INTER_AREA)
-            part = cv2.resize(valid, target, interpolation=cv2.INTER_AREA)
-            metres = np.where(part >= 0.5, metres / np.maximum(part, 1e-6), 0.0)
+            metres = _resized(metres, self.size)
+            if not complete:
+                part = _resized(reading.astype(np.float32), self.size)
+                metres = np.where(part >= 0.5, metres / np.maximum(part, 1e-6), 0.0)
         return (metres / self.max_depth).astype(np.float32)[None]
 
     def invert(self, x: Array) -> Array:

@@ -58,6 +58,7 @@ class MessageAccessor:
         paths: the wanted fields.
         kinds: what each of these fields holds.
         has_header: whether the messages have a header, with a stamp and a frame.
+        header_first: whether they begin with it.
 
     Raises:
         ConfigurationError: the definitions lack the type, or the type lacks the field; the error names the fields that
@@ -75,7 +76,7 @@ class MessageAccessor:
         fields = definition(types, message_type)
         self.has_header = (Nodetype.NAME, HEADER) in [detail for name, detail in fields if name == "header"]
         # With the header in front, as nearly always, the stamp has a fixed place.
-        self._header_first = self.has_header and fields[0][0] == "header"
+        self.header_first = self.has_header and fields[0][0] == "header"
         paths_of_header = [("stamp", "sec"), ("stamp", "nanosec"), ("frame_id",)] if self.has_header else []
         self._header = _Reader(
             types, message_type, [(("header", *path), slot) for slot, path in enumerate(paths_of_header)]
@@ -98,7 +99,7 @@ class MessageAccessor:
         Raises:
             MalformedMessage: the bytes end before the stamp.
         """
-        if self._header_first:
+        if self.header_first:
             try:
                 sec, nanosec = _STAMPS[data[1]](data, ENCAPSULATION)
             except (struct.error, IndexError):

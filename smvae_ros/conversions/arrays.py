@@ -132,6 +132,8 @@ def numbers(binding: Binding, message: Any) -> Sequence[Any]:
     if isinstance(message, Numbers):
         return message.row
     values = binding.values(message)
+    if binding.is_plain and isinstance(message, bytes | memoryview):
+        return values
     if binding.type == JOINTS and not binding.fields:
         return _joints(binding, *values)
     if len(values) == 1 and not isinstance(values[0], str):
@@ -235,9 +237,10 @@ def _plausible(depth: np.ndarray, most: float) -> np.ndarray:
         ConversionError: it is in millimetres.
     """
     readings = depth[:: max(1, len(depth) // 32), :: max(1, depth.shape[1] // 32)]
-    readings = readings[np.isfinite(readings) & (readings > 0)]
+    readings = readings[(readings > 0) & (readings < np.inf)]
     # A robot whose depth ends at `most` metres does not look at things a hundred times as far away.
-    if readings.size and (median := float(np.median(readings))) > 100 * most:
+    if 2 * np.count_nonzero(readings > 100 * most) > readings.size:
+        median = np.median(readings)
         raise ConversionError(
             f"expected depth in metres, at most about {most:g}, found a median of {median:.0f}, as of millimetres; "
             "publish it as 16UC1, or divide it by 1000"

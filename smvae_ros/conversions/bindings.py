@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from rosbags.typesys.store import Typestore
@@ -110,6 +111,11 @@ class Binding:
             return _TWIST_OF_6 if self.modality.shape[0] == 6 else _TWIST_OF_4
         return _FIELDS[self.type]
 
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether an accessor reads just the modality's numbers, each from a field of its own."""
+        return self.accessor is not None and set(self.accessor.kinds) == {"number"} and not self.modality.is_image
+
     def reading(self, types: Typestore) -> Binding:
         """Return the binding with an accessor, so that it reads serialised messages as these types define them.
 
@@ -163,6 +169,11 @@ class Binding:
             ConversionError: the bytes are no whole message.
         """
         return self._accessor.frame_id(message)
+
+    @property
+    def has_header(self) -> bool:
+        """Whether serialised messages begin with a header."""
+        return self._accessor.header_first
 
     @property
     def _accessor(self) -> MessageAccessor:

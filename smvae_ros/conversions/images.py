@@ -38,7 +38,10 @@ class CompressedFields(NamedTuple):
 
 
 class _Layout(NamedTuple):
-    """How the pixels of an encoding are stored, and OpenCV's code that makes RGB of them; None if they are RGB."""
+    """How the pixels of an encoding are stored, and OpenCV's code that makes RGB of them; None if they are RGB.
+
+    Floating-point pixels are 0 to 1, or 0 to 255 where one is above 1.
+    """
 
     code: int | None
     channels: int = 1
@@ -59,6 +62,7 @@ _CHANNELS: dict[str, tuple[int | None, int]] = {
     "bgra": (cv2.COLOR_BGRA2RGB, 4),
     "mono": (cv2.COLOR_GRAY2RGB, 1),
 }
+_FLOATS = ((32, "f4"), (64, "f8"))
 _COLOURS: dict[str, _Layout] = {
     **{f"{name}8": _Layout(code, channels) for name, (code, channels) in _CHANNELS.items()},
     **{f"{name}16": _Layout(code, channels, "u2") for name, (code, channels) in _CHANNELS.items()},
@@ -68,27 +72,45 @@ _COLOURS: dict[str, _Layout] = {
     "8UC1": _Layout(cv2.COLOR_GRAY2RGB),
     "8UC3": _Layout(cv2.COLOR_BGR2RGB, 3),
     "8UC4": _Layout(cv2.COLOR_BGRA2RGB, 4),
+    "16UC1": _Layout(cv2.COLOR_GRAY2RGB, 1, "u2"),
     "16UC3": _Layout(cv2.COLOR_BGR2RGB, 3, "u2"),
     "16UC4": _Layout(cv2.COLOR_BGRA2RGB, 4, "u2"),
+    **{f"{bits}FC1": _Layout(cv2.COLOR_GRAY2RGB, 1, kind) for bits, kind in _FLOATS},
+    **{f"{bits}FC3": _Layout(cv2.COLOR_BGR2RGB, 3, kind) for bits, kind in _FLOATS},
+    **{f"{bits}FC4": _Layout(cv2.COLOR_BGRA2RGB, 4, kind) for bits, kind in _FLOATS},
     "yuv422": _Layout(cv2.COLOR_YUV2RGB_UYVY, 2),
     "uyvy": _Layout(cv2.COLOR_YUV2RGB_UYVY, 2),
     "yuv422_yuy2": _Layout(cv2.COLOR_YUV2RGB_YUY2, 2),
     "yuyv": _Layout(cv2.COLOR_YUV2RGB_YUY2, 2),
+    "yvyu": _Layout(cv2.COLOR_YUV2RGB_YVYU, 2),
 }
-# A plane of brightness, then one of colour at half of the resolution.
-_PLANES = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
+# A plane of brightness, then colour at half of the resolution, as one plane of pairs or as two planes.
+_PLANES = {
+    "nv12": cv2.COLOR_YUV2RGB_NV12,
+    "nv21": cv2.COLOR_YUV2RGB_NV21,
+    "i420": cv2.COLOR_YUV2RGB_I420,
+    "yuv420": cv2.COLOR_YUV2RGB_I420,
+    "yv12": cv2.COLOR_YUV2RGB_YV12,
+}
+_TWO_PLANES = ("i420", "yuv420", "yv12")
+# Brightness and colour of the video range of BT.601 at full resolution, which OpenCV has no code for, to RGB.
+_FULL = ("yuv444", "nv24", "nv42")
+_BT601 = np.array([[1.164, 0.0, 1.596], [1.164, -0.391, -0.813], [1.164, 2.018, 0.0]], np.float32)
+_BT601 = np.hstack([_BT601, -_BT601 @ np.array([[16.0], [128.0], [128.0]], np.float32)])
 # The type of a depth, and its unit in metres.
 _DEPTHS: dict[str, tuple[str, float]] = {
     "32FC1": ("f4", 1.0),
     "64FC1": ("f8", 1.0),
     "16UC1": ("u2", 0.001),
+    "16SC1": ("i2", 0.001),
+    "32SC1": ("i4", 0.001),
     "mono16": ("u2", 0.001),
 }
 
 
 def colour_encodings() -> list[str]:
     """Return the encodings of colour and grey images that need no cv_bridge."""
-    return [*_COLOURS, *_PLANES]
+    return [*_COLOURS, *_PLANES, *_FULL]
 
 
 def depth_encodings() -> list[str]:
@@ -112,9 +134,12 @@ def colour(message: Any) -> np.ndarray:
     code: int | None
     if message.encoding in _PLANES:
         pixels, code = _planes(message), _PLANES[message.encoding]
+    elif message.encoding in _FULL:
+        pixels, code = cv2.transform(_yuv(message), _BT601), None
     elif message.encoding in _COLOURS:
         code, channels, kind = _COLOURS[message.encoding]
         pixels = _pixels(message, kind, channels)
+        pixels = _unit_to_bytes(pixels) if pixels.dtype.kind == "f" else pixels
     else:
         return _bridged(message, "rgb8", colour_encodings())
     try:
@@ -139,7 +164,7 @@ def metres(message: Any) -> np.ndarray:
         return _bridged(message, "32FC1", depth_encodings())
     kind, unit = _DEPTHS[message.encoding]
     with np.errstate(over="ignore", invalid="ignore"):
-        values = _pixels(message, kind, 1).astype(np.float32)
+        values = _pixels(message, kind, 1).astype(np.float32, copy=False)
     return values if unit == 1.0 else values * np.float32(unit)
 
 
@@ -162,6 +187,9 @@ def _planes(message: Any) -> np.ndarray:
     height, width, step = _size(message)
     data = np.frombuffer(message.data, np.uint8)
     rows = height + height // 2
+    if message.encoding in _TWO_PLANES and step != width:
+        # Rows of the colour planes are half as long, so that their padding would be unknown.
+        raise ConversionError(f"expected a step of {width} for {width} pixels of {message.encoding}, found {step}")
     if data.size == height * step and height % 3 == 0:
         # Some drivers count the rows of both planes as the height.
         rows = height
@@ -171,6 +199,35 @@ def _planes(message: Any) -> np.ndarray:
             f"found {data.size} bytes in rows of {step}"
         )
     return np.ascontiguousarray(data[: rows * step].reshape(rows, step)[:, :width])
+
+
+def _yuv(message: Any) -> np.ndarray:
+    """Return brightness and both colour differences of each pixel, (H, W, 3)."""
+    if message.encoding == "yuv444":
+        return _pixels(message, "u1", 3)
+    height, width, step = _size(message)
+    data = np.frombuffer(message.data, np.uint8)
+    if step < width or data.size < 3 * height * step:
+        raise ConversionError(
+            f"expected {height} rows of at least {width} bytes and as many of {2 * width} for {width} × {height} "
+            f"pixels of {message.encoding}, found {data.size} bytes in rows of {step}"
+        )
+    brightness = data[: height * step].reshape(height, step)[:, :width]
+    pairs = data[height * step : 3 * height * step].reshape(height, 2 * step)[:, : 2 * width]
+    pairs = pairs.reshape(height, width, 2)
+    return np.dstack([brightness, pairs if message.encoding == "nv24" else pairs[..., ::-1]])
+
+
+def _unit_to_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels of 0 to 1, or of 0 to 255, as uint8.
+
+    Raises:
+        ConversionError: other pixels.
+    """
+    least, most = float(pixels.min()), float(pixels.max())
+    if not (least >= 0.0 and most <= 255.0):
+        raise ConversionError(f"expected pixels of 0 to 1 or 0 to 255, found {least:g} to {most:g}")
+    return np.rint(pixels * 255.0 if most <= 1.0 else pixels).astype(np.uint8)
 
 
 def _size(message: Any) -> tuple[int, int, int]:

@@ -42,15 +42,19 @@ class SampleReader:
 
     Attributes:
         binding: with the joints that are in use.
-        repeated: how many pictures in a row were the same as the one before, by a part of their bytes.
+        repeated: how many pictures were the same as the one before, by a part of their bytes.
+        repeated_in_a_row: how many of these came last.
+        merges: whether the last message brought only some of the joints, so that others bring the rest.
     """
 
     def __init__(self, binding: Binding) -> None:
         self.binding = binding
         self._is_joints = binding.type == JOINTS and not binding.fields
         self._is_image = binding.modality.is_image
+        self._stamp_ns = binding.stamp_ns
         self._states: dict[str, _Joint] = {}
-        self.repeated = 0
+        self.repeated = self.repeated_in_a_row = 0
+        self.merges = False
         self._part: tuple[int, bytes] | None = None
 
     def read(self, message: bytes | memoryview) -> tuple[int, Any]:
@@ -60,19 +64,24 @@ class SampleReader:
             ConversionError: a message that cannot be used: cut off, with another number of numbers, with one that is
                 not finite, or without a joint.
         """
-        binding = self.binding
-        stamp_ns = binding.stamp_ns(message)
+        stamp_ns = self._stamp_ns(message)
         if self._is_image:
             # Of bytes all over the picture; the noise of a camera changes many of them.
             size = len(message)
             part = size, bytes(message[min(size // 2, _HEADER) :: 1 + size // _PART])
-            self.repeated = self.repeated + 1 if part == self._part else 0
-            self._part = part
+            if part == self._part:
+                self.repeated += 1
+                self.repeated_in_a_row += 1
+            else:
+                self.repeated_in_a_row, self._part = 0, part
             return stamp_ns, message
         if self._is_joints:
             row = self._joint_row(message, stamp_ns)
-            return stamp_ns, Numbers(_checked(row), binding.frame_id(message))
-        _checked(numbers(binding, message))
+            return stamp_ns, Numbers(_checked(row), self.binding.frame_id(message))
+        found = numbers(self.binding, message)
+        # The sum is finite where all are; rarely where one is too large.
+        if not sum(map(abs, found)) <= _MOST:
+            _checked(found)
         return stamp_ns, message
 
     def reset(self) -> None:
@@ -87,6 +96,7 @@ class SampleReader:
         joints = self.binding.joints
         if not joints:
             return numbers(self.binding, message)
+        self.merges = not set(joints).issubset(names)
         if len(state) != len(names):
             found = f"{len(state)} for {len(names)} names"
             raise ConversionError(f"expected a number in {self.binding.field} for each name, found {found}")

@@ -30,6 +30,7 @@ class ModalityReport:
         dropped: samples that were in no set, by reason.
         lost: messages that were published and never taken; counted while one node publishes them.
         zero_stamp: samples without a stamp, which got the time of arrival.
+        faults: messages and windows that can be read but mean little, by kind, since activation.
         bad: messages of the period that could not be converted.
         reason: why the last of the bad messages could not be.
         problem: what is wrong with the period's messages although they can be read; empty if nothing is.
@@ -53,6 +54,7 @@ class ModalityReport:
     dropped: dict[str, int] = field(default_factory=dict)
     lost: int = 0
     zero_stamp: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
     bad: int = 0
     reason: str = ""
     problem: str = ""
@@ -96,6 +98,7 @@ class ModalityReport:
             "lost": self.lost,
             "without a stamp": self.zero_stamp,
             **{f"dropped: {reason}": count for reason, count in sorted(self.dropped.items())},
+            **{f"fault: {kind}": count for kind, count in sorted(self.faults.items())},
             "predictions": self.decoded,
             **({"trust": f"{self.trust:.2f}"} if self.trust >= 0.0 else {}),
         }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -180,6 +181,8 @@ class Publications:
             topic,
             QoSProfile(depth=TOGETHER),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            # The listener's own rclpy says when they do not match. Here each would cost time with every message.
+            event_callbacks=PublisherEventCallbacks(use_default_callbacks=False),
         )
         return publisher
 

@@ -10,7 +10,7 @@ from rclpy.node import Node
 
 from smvae_ros.node.diagnostics import ModalityReport
 from smvae_ros.node.publisher_check import unheard_publishers
-from smvae_ros.node.stream_faults import repeated_picture, repeated_stamps, stretched_windows
+from smvae_ros.node.stream_faults import mixed_sources, repeated_pictures, repeated_stamps, stretched_windows
 from smvae_ros.node.subscriptions import Subscriptions, simulated_time
 from smvae_ros.settings import nanoseconds
 
@@ -138,12 +138,24 @@ class SensorWatch:
         counts = subscriptions.synchronizer.counts[name]
         duplicates = self._since_last(name, "duplicate", counts.dropped["duplicate"])
         stretched = self._since_last(name, "stretched", counts.stretched)
+        faults = subscriptions.faults(name)
+        repeated, changes = (self._since_last(name, fault, faults.get(fault, 0)) for fault in ("repeated", "mixed"))
+        if name not in subscriptions.sources:
+            return ""
         stream = subscriptions.settings.streams[name].stream(name)
         return (
             repeated_stamps(received, duplicates)
             or stretched_windows(stream, stretched, counts.span_ns)
-            or repeated_picture(subscriptions.repeated(name))
+            or mixed_sources(
+                received, changes, self._publishers(subscriptions, name, changes), subscriptions.sources[name]
+            )
+            or repeated_pictures(received, repeated, subscriptions.repeated_in_a_row(name))
         )
+
+    def _publishers(self, subscriptions: Subscriptions, name: str, changes: int) -> list[str]:
+        """Return the nodes that publish on a modality's topic, if somebody wants to know."""
+        publishers = self._node.get_publishers_info_by_topic(subscriptions.topics[name]) if changes else []
+        return sorted(f"{one.node_namespace.rstrip('/')}/{one.node_name}" for one in publishers)
 
     def _future_since_last(self, subscriptions: Subscriptions, name: str) -> bool:
         return self._since_last(name, "future", subscriptions.synchronizer.counts[name].dropped["future"]) > 0

@@ -7,6 +7,7 @@ from time import monotonic
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.time import Time
 
@@ -27,8 +28,10 @@ class StatusPublisher:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._status = node.create_publisher(FusionStatus, "~/status", 1)
-        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
+        # Event handlers of publishers would cost time with every message that the node receives.
+        quiet = PublisherEventCallbacks(use_default_callbacks=False)
+        self._status = node.create_publisher(FusionStatus, "~/status", 1, event_callbacks=quiet)
+        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 1, event_callbacks=quiet)
         self._watch = SensorWatch(node)
         self.begin()
 
@@ -138,6 +141,7 @@ class StatusPublisher:
                     dropped={reason: count for reason, count in counts.dropped.items() if count},
                     lost=subscriptions.losses[name].lost if name in subscriptions.losses else 0,
                     zero_stamp=counts.zero_stamp,
+                    faults=subscriptions.faults(name),
                     bad=bad,
                     reason=statistics.reasons.get(name, ""),
                     problem=self._watch.problem(subscriptions, name, received, recent_sets > 0 and not (usable or bad)),
@@ -172,4 +176,6 @@ def _message(report: ModalityReport) -> ModalityStatus:
         trust=report.trust,
         distrusted=report.distrusted_ns is not None,
         distrusted_since=Time(nanoseconds=report.distrusted_ns or 0).to_msg(),
+        fault_names=list(report.faults),
+        fault_counts=list(report.faults.values()),
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from smvae_ros.node.message_sources import MessageSources
 from smvae_ros.synchronizer.stream import Stream
 
 # A fault of single messages is a fault of the stream if it concerns more than this part of them.
@@ -9,6 +12,9 @@ _MOST = 0.5
 _FEWEST = 4
 # A moving robot's camera hardly shows the same pixels twice; this many pictures take some seconds.
 _MOST_REPEATED = 150
+# A moving scene gives hardly any; a driver that sends each picture twice gives half.
+_FEWEST_REPEATED = 0.25
+_FEWEST_CHANGES = 2
 
 
 def repeated_stamps(received: int, duplicates: int) -> str:
@@ -26,19 +32,48 @@ def repeated_stamps(received: int, duplicates: int) -> str:
     )
 
 
-def repeated_picture(repeated: int) -> str:
-    """Return the words for a camera that sends one picture again and again; "" for any other.
+def repeated_pictures(received: int, repeated: int, in_a_row: int) -> str:
+    """Return the words for a camera that repeats pictures; "" for any other.
 
     Args:
-        repeated: how many messages in a row had the same picture as the one before.
+        received: pictures in some time.
+        repeated: how many of them were the same as the one before.
+        in_a_row: how many pictures up to now were the same as the one before.
     """
-    if repeated < _MOST_REPEATED:
+    if in_a_row >= _MOST_REPEATED:
+        hangs = "the camera or its driver hangs, or nothing moves before it"
+        return f"the same picture {in_a_row + 1} times in a row; {hangs}"
+    if received < _FEWEST or repeated < _FEWEST_REPEATED * received or in_a_row >= received:
         return ""
-    return f"the same picture {repeated + 1} times in a row; the camera or its driver hangs, or nothing moves before it"
+    return (
+        f"{repeated} of {received} pictures are the same as the one before, but new ones come: "
+        "the driver sends more often than the camera takes pictures"
+    )
+
+
+def mixed_sources(received: int, changes: int, publishers: Sequence[str], sources: MessageSources) -> str:
+    """Return the words for a topic on which several sources are mixed; "" for any other.
+
+    Args:
+        received: messages in some time.
+        changes: how many of them came from another source than the one before.
+        publishers: names of the nodes that publish on the topic.
+        sources: with frames and sizes.
+    """
+    # One may be a publisher that was restarted.
+    if changes < _FEWEST_CHANGES:
+        return ""
+    found = [f"publishers {', '.join(publishers)}"] if len(publishers) > 1 else []
+    found += [f"frames {' and '.join(sources.frames)}"] if len(sources.frames) > 1 else []
+    found += [f"pictures of {' and '.join(map(str, sources.sizes))} bytes"] if len(sources.sizes) > 1 else []
+    return (
+        f"messages of several sources are mixed, {changes} of {received} come after one of another source "
+        f"({'; '.join(found) or 'several publishers'}); let each publish on a topic of its own"
+    )
 
 
 def stretched_windows(stream: Stream, stretched: int, span_ns: int) -> str:
-    """Return the words for windows that span far more time than their samples should take; "" if there are none.
+    """Return the words for windows that were left out because they span too much time; "" if there are none.
 
     Args:
         stream: with its window and period.
@@ -48,7 +83,7 @@ def stretched_windows(stream: Stream, stretched: int, span_ns: int) -> str:
     if not stretched:
         return ""
     return (
-        f"windows of {stream.window} samples span {span_ns / 1e6:.0f} ms, expected about "
-        f"{(stream.window - 1) * stream.period_ns / 1e6:.0f} ms (streams.{stream.name}.period): the sensor is slower "
-        "than the one that the model was trained with, or period is wrong"
+        f"{stretched} windows of {stream.window} samples span {span_ns / 1e6:.0f} ms, expected about "
+        f"{(stream.window - 1) * stream.period_ns / 1e6:.0f} ms (streams.{stream.name}.period), and count as absent: "
+        "the sensor is slower than the one that the model was trained with, samples are missing, or period is wrong"
     )

@@ -14,19 +14,21 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
-from smvae_ros.conversions.bindings import Binding
+from smvae_ros.conversions.bindings import IMAGE, Binding
 from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.conversions.message_types import message_class
 from smvae_ros.conversions.sample_reader import SampleReader
 from smvae_ros.node.cameras import Cameras
 from smvae_ros.node.message_loss import MessageLoss
+from smvae_ros.node.message_sources import MessageSources
+from smvae_ros.node.paced_group import PacedGroup
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
 from smvae_ros.node.statistics import Statistics
 from smvae_ros.settings import FusionSettings, nanoseconds
 from smvae_ros.synchronizer.sample_set import TOGETHER, SampleSet
 
-# Of a 1 kHz sensor nothing may be lost while the executor is busy.
-_QOS_DEPTH = {"force": 200, "vector": 10}
+# Of a 1 kHz sensor nothing may be lost while the executor is busy, or while it rests.
+_QOS_DEPTH = 200
 
 
 class Subscriptions:
@@ -52,6 +54,7 @@ class Subscriptions:
         cameras: the calibrations of the image modalities.
         qos: by modality that is subscribed to, the quality of service of its subscription.
         losses: by modality that is subscribed to, the messages lost on the way.
+        sources: by modality that is subscribed to, the sources of its messages.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Subscriptions:
         self.stamps_ns: dict[str, int] = {}
         self.qos: dict[str, QoSProfile] = {}
         self.losses: dict[str, MessageLoss] = {}
+        self.sources: dict[str, MessageSources] = {}
         self._node, self._clock = node, node.get_clock()
         self._submit, self._forget, self._learn = submit, forget, learn
         self._statistics, self._warnings = statistics, warnings
@@ -81,6 +85,7 @@ class Subscriptions:
         self._epoch = 0
         self._armed_ns: int | None = None
         self._subscriptions: dict[str, list[Subscription]] = {}
+        self._paced = PacedGroup(node)
         # On the node's clock, so that a paused or fast simulation pauses and hurries the deadlines as well.
         self._timer = node.create_timer(1.0, self._poll, clock=self._clock, autostart=False)
         self._jump = self._clock.create_jump_callback(
@@ -122,12 +127,20 @@ class Subscriptions:
         for name in list(self._subscriptions):
             self._unsubscribe(name)
         self.cameras.destroy()
+        self._paced.destroy()
         self._node.destroy_timer(self._timer)
         self._jump.unregister()
 
-    def repeated(self, name: str) -> int:
+    def repeated_in_a_row(self, name: str) -> int:
         """Return how many pictures of a modality in a row were the same as the one before."""
-        return self._readers[name].repeated if name in self._readers else 0
+        return self._readers[name].repeated_in_a_row if name in self._readers else 0
+
+    def faults(self, name: str) -> dict[str, int]:
+        """Return by kind how many messages or windows of a modality can be read but mean little; only those above 0."""
+        found = {"stretched": self.synchronizer.counts[name].stretched}
+        if name in self._readers:
+            found |= {"repeated": self._readers[name].repeated, "mixed": self.sources[name].changes}
+        return {kind: count for kind, count in found.items() if count}
 
     def settle(self) -> None:
         """Move samples that turned out to be unusable in a set from the used to the rejected ones."""
@@ -137,49 +150,67 @@ class Subscriptions:
     def _subscribe(self, name: str, topic: str) -> None:
         binding = self.bindings[name]
         reader = self._readers[name] = SampleReader(binding)
+        loss = self.losses[name] = MessageLoss(lambda: self._node.count_publishers(self.topics[name]))
+        sources = MessageSources(has_header=binding.has_header, one_size=binding.type == IMAGE)
+        self.sources[name] = sources
 
-        def receive(message: bytes, now_ns: int) -> None:
+        def receive(message: bytes, number: int | None, now_ns: int) -> list[SampleSet]:
+            loss.see(number)
             try:
                 stamp_ns, sample = reader.read(message)
+                if not reader.merges:
+                    sources.see(number, message)
             except ConversionError as error:
-                self._reject(name, str(error), now_ns)
-                return
+                return self._reject(name, str(error), now_ns)
             if reader.binding is not self.bindings[name]:
                 self.bindings[name] = reader.binding
                 self._learn(reader.binding)
             self.arrived_ns[name], self.stamps_ns[name] = now_ns, stamp_ns
-            self._hand_on(self.synchronizer.add(name, stamp_ns, sample, now_ns))
+            return self.synchronizer.add(name, stamp_ns, sample, now_ns)
 
         # As many images as the worker lets wait, so that those that came while the machine slept are not lost.
-        depth = TOGETHER if binding.modality.is_image else _QOS_DEPTH[binding.modality.preprocessing.kind]
-        self.losses[name] = self._create(name, message_class(binding.type), topic, receive, depth)
+        depth = TOGETHER if binding.modality.is_image else _QOS_DEPTH
+        self._create(name, message_class(binding.type), topic, receive, depth)
 
-    def _reject(self, name: str, reason: str, now_ns: int) -> None:
+    def _reject(self, name: str, reason: str, now_ns: int) -> list[SampleSet]:
         self._statistics.note_reason(name, reason)
         self._warnings.warn(name, f"{self.topics[name]}: {reason}")
-        self._hand_on(self.synchronizer.reject(name, now_ns))
+        return self.synchronizer.reject(name, now_ns)
 
     def _unsubscribe(self, name: str) -> None:
         for subscription in self._subscriptions.pop(name, []):
+            self._paced.remove(subscription)
             self._node.destroy_subscription(subscription)
         self.qos.pop(name, None)
 
     def _create(
-        self, name: str, message: type[Any], topic: str, receive: Callable[[bytes, int], None], depth: int
-    ) -> MessageLoss:
+        self,
+        name: str,
+        message: type[Any],
+        topic: str,
+        receive: Callable[[bytes, int | None, int], list[SampleSet]],
+        depth: int,
+    ) -> None:
         def take(first: bytes, info: dict[str, Any]) -> None:
-            now_ns = self._clock.now().nanoseconds
-            self.arrived_s[name] = monotonic()
-            loss.see(info["publication_sequence_number"])
-            receive(first, now_ns)
-            # Take the rest of a burst at once: the executor costs several times as much as taking a message.
+            self._paced.read_others(subscription)
+            now_ns = self._arrived(name)
+            self._hand_on(receive(first, info["publication_sequence_number"], now_ns))
+            self._paced.note(subscription)
+            read()
+
+        def read() -> int:
+            """Take all messages that wait: the executor costs several times as much as taking one."""
+            number = 0
+            sets: list[SampleSet] = []
             with subscription.handle:
-                for _ in range(depth - 1):
-                    taken = subscription.handle.take_message(message, True)
-                    if taken is None:
-                        return
-                    loss.see(taken[1]["publication_sequence_number"])
-                    receive(taken[0], now_ns)
+                while number < depth and (taken := subscription.handle.take_message(message, True)) is not None:
+                    if not number:
+                        now_ns = self._arrived(name)
+                    number += 1
+                    sets += receive(taken[0], taken[1]["publication_sequence_number"], now_ns)
+            if number:
+                self._hand_on(sets)
+            return number
 
         subscription = self._node.create_subscription(
             message,
@@ -188,16 +219,21 @@ class Subscriptions:
             QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT),
             raw=True,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            callback_group=self._paced,
             # The sensor watch names publishers that cannot be heard.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
-        loss = MessageLoss(subscription.get_publisher_count)
+        self._paced.add(subscription, read)
         self._subscriptions.setdefault(name, []).append(subscription)
         self.qos[name] = subscription.qos_profile
-        return loss
+
+    def _arrived(self, name: str) -> int:
+        self.arrived_s[name] = monotonic()
+        return self._clock.now().nanoseconds
 
     def _poll(self) -> None:
         self._armed_ns = None
+        self._paced.read_others(None)
         self._hand_on(self.synchronizer.poll(self._clock.now().nanoseconds))
 
     def _hand_on(self, sets: list[SampleSet]) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from smvae_ros.synchronizer.stream import Stream
 
+# A window that spans so many times the time of its samples at the declared period means something else to the model.
+_STRETCH = 4
+
 
 class SampleSelection:
     """The choice of a stream's samples for a reference, from a list of their stamps.
@@ -20,6 +23,7 @@ class SampleSelection:
 
     def __init__(self, stream: Stream) -> None:
         self._window, self._least, self._timeout_ns = stream.window, stream.least, stream.timeout_ns
+        self._longest_ns = _STRETCH * stream.period_ns
         self.back_ns = max(stream.tolerance_ns, stream.hold_ns)
         """How far before the reference a sample (of a window: its newest sample) may lie."""
         self.ahead_ns = stream.tolerance_ns if stream.window == 1 else 0
@@ -28,7 +32,8 @@ class SampleSelection:
     def select(self, stamps: Sequence[int], reference_ns: int) -> tuple[int, int]:
         """Return the places `start` and `end` of the samples for the reference; equal if there are none."""
         if self._window > 1:
-            return self.window(stamps, reference_ns)
+            start, end = self.window(stamps, reference_ns)
+            return (end, end) if self.is_stretched(stamps, start, end) else (start, end)
         place = self.nearest(stamps, reference_ns)
         return (0, 0) if place is None else (place, place + 1)
 
@@ -58,6 +63,14 @@ class SampleSelection:
         if end - start < self._least or reference_ns - stamps[end - 1] > self.back_ns:
             return end, end
         return start, end
+
+    def is_stretched(self, stamps: Sequence[int], start: int, end: int) -> bool:
+        """Return whether the samples of a window lie so far apart that it does not count as present.
+
+        They do if they span more than four times the time that they take at the declared period. Without a declared
+        period no window is stretched.
+        """
+        return end - start > 1 and 0 < self._longest_ns * (end - 1 - start) < stamps[end - 1] - stamps[start]
 
     def _window_start(self, stamps: Sequence[int], end: int) -> int:
         """Return where the window that ends at `end` begins: after the last silence of the timeout in it."""

@@ -113,9 +113,8 @@ class SetSynchronizer:
             return sets
         revived, advanced = False, buffer.advance(stamp_ns, now_ns)
         # A stream lives by samples that sets can use: a late one counts if waiting for the next would help.
-        if (buffer.add(stamp_ns, sample, self._stamp_ns) or advanced) and in_time(
-            buffer, now_ns - stamp_ns, self._reference, self._others, self._max_wait_ns, now_ns
-        ):
+        advanced = (buffer.add(stamp_ns, sample, self._stamp_ns) or advanced) and not buffer.is_stretched()
+        if advanced and in_time(buffer, now_ns - stamp_ns, self._reference, self._others, self._max_wait_ns, now_ns):
             revived = buffer.arrive(stamp_ns, now_ns)
         if buffer is self._blocker:
             self._emit(now_ns, now_ns, sets)

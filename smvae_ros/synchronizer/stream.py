@@ -103,12 +103,13 @@ class StreamCounts:
         received: samples that arrived.
         used: samples that went out in a set, each counted once.
         sets: sets that the modality was in.
-        stretched: windows that span more than four times the time that their samples take at the declared period.
-        span_ns: from the oldest to the newest sample of the last window, in nanoseconds.
+        stretched: windows that were left out of their sets, because they span more than four times the time that their
+            samples take at the declared period.
+        span_ns: from the oldest to the newest sample of the last of these windows, in nanoseconds.
         zero_stamp: samples that came without a stamp and got their time of arrival.
         dropped: samples in no set, by reason: rejected (the content cannot be used), late, duplicate, future, unmatched
-            (a reference whose clock is not that of the others), overflow, unused (no set could take it), reset or
-            disabled.
+            (a reference whose clock is not that of the others), overflow, stretched (of a window that spans too much
+            time), unused (no set could take it), reset or disabled.
     """
 
     received: int = 0

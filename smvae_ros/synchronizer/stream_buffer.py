@@ -11,8 +11,6 @@ from smvae_ros.synchronizer.stream import FOREVER, NEVER, Stream, StreamCounts
 
 # Samples after which the least spacing that was observed is measured anew.
 _ROUND = 64
-# A window that spans so many times the time of its samples at the declared period is counted as stretched.
-_STRETCH = 4
 
 
 class StreamBuffer:
@@ -148,6 +146,11 @@ class StreamBuffer:
             self._drop_oldest(1, "overflow")
         return True
 
+    def is_stretched(self) -> bool:
+        """Return whether the newest samples are a window that lies too far apart to be in a set."""
+        end = len(self.stamps)
+        return self._window > 1 and self._selection.is_stretched(self.stamps, max(0, end - self._window), end)
+
     def alive(self, now_ns: int) -> bool:
         """Return whether a usable sample arrived within the timeout."""
         return now_ns < self.dead_ns and self.arrived_ns != NEVER
@@ -208,13 +211,15 @@ class StreamBuffer:
         if start == end or (end <= self._reused and not self._hold_ns):
             self._drop_oldest(max(0, end - self._window), "unused")
             return ()
+        if self._selection.is_stretched(self.stamps, start, end):
+            self.counts.stretched += 1
+            self.counts.span_ns = self.stamps[end - 1] - self.stamps[start]
+            self._drop_oldest(start, "stretched")
+            return ()
         used = tuple(self._samples[start:end])
         self._drop_oldest(start, "unused")
         self.used_ns = self.stamps[len(used) - 1]
         self.counts.sets += 1
-        self.counts.span_ns = span_ns = self.used_ns - self.stamps[0]
-        if 0 < self._longest_ns < span_ns:
-            self.counts.stretched += 1
         if len(used) > self._reused:
             self.counts.used += len(used) - self._reused
             self._reused = len(used)
@@ -227,7 +232,6 @@ class StreamBuffer:
         self._window, self._ordered, self._depth = stream.window, stream.ordered, stream.depth
         self._hold_ns, self._timeout_ns = stream.hold_ns, stream.timeout_ns
         self.back_ns = self._selection.back_ns
-        self._longest_ns = _STRETCH * (stream.window - 1) * stream.period_ns
         self.kept_ns = stream.depth * stream.period_ns or stream.timeout_ns
 
     def _steady(self, reference_ns: int) -> bool:

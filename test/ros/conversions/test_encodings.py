@@ -72,19 +72,61 @@ RGB_OF = {"black": (0, 0, 0), "white": (255, 255, 255), "red": (254, 0, 0), "blu
 
 @pytest.mark.parametrize("padding", [0, 6])
 @pytest.mark.parametrize("colour", YUV)
-@pytest.mark.parametrize("encoding", ["yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12", "nv21"])
+@pytest.mark.parametrize(
+    "encoding", ["yuv422", "uyvy", "yuv422_yuy2", "yuyv", "yvyu", "nv12", "nv21", "nv24", "nv42", "yuv444"]
+)
 def test_video_encodings_give_the_colour_of_a_uniform_surface(encoding: str, colour: str, padding: int) -> None:
     y, u, v = YUV[colour]
     height, width = 4, 6
     if encoding.startswith("nv"):
-        pair = (u, v) if encoding == "nv12" else (v, u)
-        rows = np.vstack([np.full((height, width), y), np.tile(pair, (height // 2, width // 2))])
+        pair = (u, v) if encoding in ("nv12", "nv24") else (v, u)
+        colours = np.tile(pair, (height // 2, width // 2))
+        if encoding in ("nv24", "nv42"):
+            # A row of colours is twice as long as one of brightness, and so is its padding.
+            colours = np.tile(pair, (height, width)).reshape(2 * height, width)
+            colours = np.pad(colours.reshape(height, 2 * width), ((0, 0), (0, 2 * padding)))
+            colours = colours.reshape(2 * height, width + padding)
+            bright = np.pad(np.full((height, width), y), ((0, 0), (0, padding)))
+            rows, padding = np.vstack([bright, colours]), 0
+        else:
+            rows = np.vstack([np.full((height, width), y), colours])
+    elif encoding == "yuv444":
+        rows = np.tile((y, u, v), (height, width))
     else:
-        quad = (u, y, v, y) if encoding in ("yuv422", "uyvy") else (y, u, y, v)
+        quads = {"yuv422": (u, y, v, y), "uyvy": (u, y, v, y), "yvyu": (y, v, y, u)}
+        quad = quads.get(encoding, (y, u, y, v))
         rows = np.tile(quad, (height, width // 2))
     found = raw_array(RGB, [raw(encoding, height, width, rows.astype(np.uint8), padding)])
     assert found.shape == (height, width, 3)
     assert np.abs(found.astype(int) - RGB_OF[colour]).max() <= 2
+
+
+@pytest.mark.parametrize("encoding", ["i420", "yuv420", "yv12"])
+@pytest.mark.parametrize("colour", YUV)
+def test_planes_of_both_colours_give_the_colour_of_a_uniform_surface(encoding: str, colour: str) -> None:
+    y, u, v = YUV[colour]
+    first, second = (v, u) if encoding == "yv12" else (u, v)
+    rows = np.array([y] * 24 + [first] * 6 + [second] * 6, np.uint8).reshape(6, 6)
+    found = raw_array(RGB, [raw(encoding, 4, 6, rows)])
+    assert found.shape == (4, 6, 3) and np.abs(found.astype(int) - RGB_OF[colour]).max() <= 2
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_floating_point_colours_are_of_0_to_1_or_of_0_to_255(kind: type) -> None:
+    bits, pixels = 8 * np.dtype(kind).itemsize, np.array([[[0, 51, 255], [102, 153, 204]]], np.uint8)
+    for scale in (1, 255):
+        found = raw_array(RGB, [image(f"{bits}FC3", (pixels / scale).astype(kind))])
+        assert np.array_equal(found, pixels[..., ::-1])
+        grey = raw_array(RGB, [image(f"{bits}FC1", (pixels[..., 1] / scale).astype(kind))])
+        assert np.array_equal(grey[..., 0], pixels[..., 1])
+    for bad in (-0.5, 300.0, np.nan, np.inf):
+        with pytest.raises(ConversionError, match="rgb: expected pixels of 0 to 1 or 0 to 255"):
+            raw_array(RGB, [image(f"{bits}FC3", np.full((2, 2, 3), bad, kind))])
+
+
+@pytest.mark.parametrize(("encoding", "kind"), [("16SC1", np.int16), ("32SC1", np.int32)])
+def test_depth_of_signed_integers_is_millimetres(encoding: str, kind: type) -> None:
+    np.testing.assert_allclose(raw_array(DEPTH, [image(encoding, np.array([[850, -1]], kind))]), [[0.85, -0.001]])
 
 
 def test_the_height_of_nv12_may_count_the_rows_of_both_planes() -> None:
@@ -112,7 +154,13 @@ def test_depth_as_grey_of_16_bits_is_millimetres(pixels: np.ndarray, bigendian: 
         (raw("nv12", 4, 4, np.zeros((5, 4), np.uint8)), "expected 6 rows of at least 4 bytes for 4 × 4 pixels of nv12"),
         (raw("bayer_rggb8", 2, 4, np.zeros((2, 3), np.uint8)), "expected a step of at least 4"),
         (raw("rgb16", 2, 4, np.zeros((2, 12), np.uint8)), "expected a step of at least 24"),
-        (raw("16UC1", 2, 4, np.zeros((2, 8), np.uint8)), "expected encoding rgb8, .*found '16UC1'"),
+        (
+            raw("nv24", 2, 4, np.zeros((3, 4), np.uint8)),
+            "expected 2 rows of at least 4 bytes and as many of 8 for 4 × 2",
+        ),
+        (raw("yv12", 4, 4, np.zeros((6, 4), np.uint8), 2), "expected a step of 4 for 4 pixels of yv12, found 6"),
+        (raw("yuv444", 2, 4, np.zeros((2, 8), np.uint8)), "expected a step of at least 12"),
+        (raw("8SC3", 2, 4, np.zeros((2, 12), np.uint8)), "expected encoding rgb8, .*found '8SC3'"),
     ],
 )
 def test_a_size_that_does_not_fit_the_encoding_is_refused(message: SimpleNamespace, sentence: str) -> None:
@@ -120,7 +168,12 @@ def test_a_size_that_does_not_fit_the_encoding_is_refused(message: SimpleNamespa
         raw_array(RGB, [message])
 
 
-@given(st.sampled_from(["yuyv", "nv12", "nv21", "bayer_rggb8", "bayer_gbrg16", "mono16", "8UC4", "64FC1"]), st.data())
+@given(
+    st.sampled_from(
+        ["yuyv", "nv12", "nv24", "yv12", "yuv444", "32FC3", "bayer_rggb8", "bayer_gbrg16", "mono16", "8UC4", "64FC1"]
+    ),
+    st.data(),
+)
 def test_no_size_of_any_encoding_raises_anything_but_a_conversion_error(encoding: str, data: st.DataObject) -> None:
     height, width, step = (data.draw(st.integers(-1, 9)) for _ in range(3))
     content = np.zeros(data.draw(st.integers(0, 200)), np.uint8)

@@ -4,6 +4,7 @@ from array import array
 
 import numpy as np
 import pytest
+from geometry_msgs.msg import WrenchStamped
 from rclpy.serialization import serialize_message
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import Image
@@ -14,7 +15,8 @@ from smvae_ros.conversions.bindings import bind
 from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.conversions.sample_reader import SampleReader
 from smvae_ros.node.diagnostics import OK, WARN, ModalityReport
-from smvae_ros.node.stream_faults import repeated_picture, repeated_stamps, stretched_windows
+from smvae_ros.node.message_sources import MessageSources
+from smvae_ros.node.stream_faults import mixed_sources, repeated_pictures, repeated_stamps, stretched_windows
 from smvae_ros.settings import default_settings
 
 from ..conversions.test_arrays import image
@@ -41,10 +43,38 @@ def test_a_window_that_spans_far_more_time_than_its_samples_take_is_counted_and_
             bench.add("force", step * spacing)
         bench.add("rgb", 3 * spacing)
         counts = bench.synchronizer.counts["force"]
-        assert (counts.sets, counts.stretched) == (1, stretched)
+        assert (counts.sets, counts.stretched) == (1 - stretched, stretched)
+        assert set(bench.sets[-1].samples) == ({"rgb"} if stretched else {"rgb", "force"})
         assert bool(stretched_windows(FORCE, counts.stretched, counts.span_ns)) == bool(stretched)
     stream = default_settings(vision_touch_modalities()).streams["force"].stream("force")
-    assert "windows of 32 samples span 500 ms, expected about 28 ms" in stretched_windows(stream, 3, 500_000_000)
+    assert "3 windows of 32 samples span 500 ms, expected about 28 ms" in stretched_windows(stream, 3, 500_000_000)
+
+
+def test_a_window_with_a_hole_is_absent_and_returns_when_the_hole_has_gone() -> None:
+    bench = Bench(CAMERA, FORCE)
+    # 4 ms apart, but for a hole of 60 ms, which is shorter than the timeout.
+    moments = [step * 4 + (60 if step >= 10 else 0) for step in range(20)]
+    for now in moments:
+        bench.add("force", now)
+        bench.add("rgb", now)
+    with_force = [one.stamp_ns // 1_000_000 for one in bench.sets if "force" in one.samples]
+    whole = [now for place, now in enumerate(moments) if place >= 3 and now - moments[place - 3] == 12]
+    assert [stamp - with_force[0] for stamp in with_force] == [now - whole[0] for now in whole]
+    counts = bench.synchronizer.counts["force"]
+    assert counts.stretched == 3 and counts.received == counts.used + counts.dropped.total() + bench.synchronizer.held(
+        "force"
+    )
+
+
+def test_a_window_that_is_always_stretched_does_not_keep_its_stream_alive() -> None:
+    bench = Bench(CAMERA, FORCE)
+    for step in range(40):
+        bench.add("force", step * 20)
+        bench.add("rgb", step * 20)
+    synchronizer = bench.synchronizer
+    assert synchronizer.counts["force"].sets == 0 and synchronizer.counts["force"].stretched > 30
+    assert not synchronizer.alive("force", bench.sets[-1].emitted_ns)
+    assert synchronizer.counts["force"].dropped["stretched"] > 0
 
 
 def test_stamps_that_repeat_are_named() -> None:
@@ -60,10 +90,62 @@ def test_a_camera_that_repeats_one_picture_is_named() -> None:
     for second in range(200):
         message.header.stamp.sec = second
         stream.read(serialize_message(message))
-    assert stream.repeated == 199 and "the same picture 200 times in a row" in repeated_picture(stream.repeated)
+    assert (stream.repeated, stream.repeated_in_a_row) == (199, 199)
+    assert "the same picture 200 times in a row" in repeated_pictures(30, 30, 199)
     message.data[1000] ^= 1
     stream.read(serialize_message(message))
-    assert stream.repeated == 0 and not repeated_picture(0)
+    assert (stream.repeated, stream.repeated_in_a_row) == (199, 0) and not repeated_pictures(30, 3, 0)
+
+
+def test_a_driver_that_sends_each_picture_twice_is_told_from_a_camera_that_hangs() -> None:
+    words = repeated_pictures(30, 15, 1)
+    assert words.startswith("15 of 30 pictures are the same as the one before, but new ones come")
+    assert not repeated_pictures(30, 30, 45), "it may hang, or nothing moves: too early to tell"
+
+
+def serialised(frame: str, width: int = 20) -> bytes:
+    """An Image of a frame and a size."""
+    message = Image(height=2, width=width, step=3 * width, encoding="rgb8", data=bytes(6 * width))
+    message.header.frame_id = frame
+    return serialize_message(message)
+
+
+@pytest.mark.parametrize(
+    ("messages", "changes", "frames", "sizes"),
+    [
+        ([(n, serialised("cam")) for n in range(6)], 0, 1, 1),
+        ([(n, serialised("cam")) for n in (5, 6, 7, 1, 2, 3)], 1, 1, 1),
+        ([(n, serialised("cam")) for n in (500, 1, 501, 2, 502, 3)], 3, 1, 1),
+        ([(n, serialised("cam")) for n in (1, 1, 2, 2, 3, 3)], 3, 1, 1),
+        ([(n, serialised("left" if n % 2 else "right")) for n in range(6)], 5, 2, 1),
+        ([(n, serialised("cam", 20 + n % 2)) for n in range(6)], 5, 1, 2),
+        ([(None, serialised("", 20)) for _ in range(6)], 0, 0, 1),
+    ],
+    ids=["one", "restarted", "two publishers", "two of one age", "two frames", "two sizes", "without numbers"],
+)
+def test_sources_that_are_mixed_on_one_topic_are_counted(
+    messages: list[tuple[int | None, bytes]], changes: int, frames: int, sizes: int
+) -> None:
+    sources = MessageSources(has_header=True, one_size=True)
+    for number, message in messages:
+        sources.see(number, message)
+    assert (sources.changes, len(sources.frames), len(sources.sizes)) == (changes, frames, sizes)
+    words = mixed_sources(6, changes, ["/left", "/right"], sources)
+    assert words.startswith(f"messages of several sources are mixed, {changes} of 6") == (changes > 1)
+    if changes > 1:
+        assert "publishers /left, /right" in words
+        assert ("frames right and left" in words) == (frames > 1)
+
+
+def test_a_wrench_of_two_frames_and_bytes_that_are_no_message_are_no_trouble() -> None:
+    sources = MessageSources(has_header=True, one_size=False)
+    for frame in ("wrist", "base", "wrist"):
+        message = WrenchStamped()
+        message.header.frame_id = frame
+        sources.see(None, serialize_message(message))
+    assert (sources.changes, sources.frames, sources.sizes) == (2, ("wrist", "base"), ())
+    for broken in (b"", b"\0\1\0\0", bytes(20), b"\xff" * 40):
+        sources.see(1, broken)
 
 
 def test_a_modality_in_no_set_is_not_well() -> None:
