@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from time import monotonic
@@ -17,6 +18,8 @@ from smvae_ros.settings import nanoseconds
 NO_CLOCK = "use_sim_time is true, but no time has come on /clock"
 
 _SILENT_S = 5.0
+# With its unit, which changes as a time grows.
+_NUMBER = re.compile(r"\d[\d.]*( \w+)?")
 _NOBODY = "nobody publishes there"
 # A sensor that begins or ends in the middle of a period may be in no set of it.
 _PERIODS_IN_A_ROW = 2
@@ -31,7 +34,7 @@ _LONGEST_RUN_S = 10 * _YEAR_S
 class SensorWatch:
     """A watch over the sensors of an active node, asked once a second.
 
-    A problem counts once it was found twice in a row. It is logged once per activation.
+    A problem counts once it was found twice in a row. Each sentence is logged once per topic and activation.
     """
 
     def __init__(self, node: Node) -> None:
@@ -46,7 +49,9 @@ class SensorWatch:
     def begin(self) -> None:
         """Start again, as after an activation."""
         self._began = monotonic()
-        self._warned: set[tuple[str, str]] = set()
+        self._warned: set[tuple[str, str, str]] = set()
+        # Topics whose silence was reported.
+        self._silent: set[str] = set()
         self._unused: Counter[str] = Counter()
         self._misdated: Counter[str] = Counter()
         self._previous: Counter[tuple[str, str]] = Counter()
@@ -117,7 +122,8 @@ class SensorWatch:
             unheard = unheard_publishers(self._node, one.topic, binding, subscriptions.qos.get(one.name))
             new = {reason for name, reason in unheard.items() if (one.topic, name, reason) not in self._unheard}
             self._unheard |= {(one.topic, name, reason) for name, reason in unheard.items()}
-            if one.received == 0 and ("silence", one.topic) not in self._warned:
+            if one.received == 0 and one.topic not in self._silent:
+                self._silent.add(one.topic)
                 publishers = self._node.count_publishers(one.topic)
                 found = "; ".join(sorted(unheard.values())) or ("a publisher is there" if publishers else _NOBODY)
                 silence[one.topic] = f"no message in the {_SILENT_S:.0f} s since activation ({found}); {goes_on}"
@@ -165,11 +171,12 @@ class SensorWatch:
         return value - previous
 
     def _warn(self, kind: str, problems: Mapping[str, str]) -> None:
-        """Log each problem once, and equal problems of several topics in one line."""
+        """Log each problem once, whatever its numbers, and equal problems of several topics in one line."""
         topics: dict[str, list[str]] = {}
         for topic, problem in problems.items():
-            if problem and (kind, topic) not in self._warned:
-                self._warned.add((kind, topic))
+            words = (kind, topic, _NUMBER.sub("", problem))
+            if problem and words not in self._warned:
+                self._warned.add(words)
                 topics.setdefault(problem, []).append(topic)
         for problem, names in topics.items():
             self._node.get_logger().warning(f"{', '.join(names)}: {problem}")
