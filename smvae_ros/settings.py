@@ -42,8 +42,7 @@ _SIMULATED_FUTURE_S = 1.0
 _ROS_PARAMETERS = {"use_sim_time", "qos_overrides", "start_type_description_service"}
 
 
-Policy = Literal["off", "warn", "drop"]
-"""What happens to a modality that is distrusted."""
+Policy = Literal["off", "warn", "drop"]  # for a modality that is distrusted
 
 
 class _Settings(BaseModel):
@@ -108,8 +107,8 @@ class StreamSettings(_Settings):
     )
     distrust: Policy = Field(
         default="warn",
-        description="a modality that contradicts the others and memory: off (nothing happens), warn (it is named), or "
-        "drop (it is named, and leaves the set until it agrees again)",
+        description="a modality that contradicts what else is known: off (nothing), warn (it is named), or drop (it "
+        "leaves the set, too, until it agrees again)",
         json_schema_extra=ANY_TIME,
     )
     prediction_rate: NonNegativeFloat = Field(
@@ -134,17 +133,12 @@ class StreamSettings(_Settings):
     )
     ordered: bool = Field(default=True, description="samples arrive in the order of their stamps")
 
-    @field_validator("distrust", mode="before")
+    @field_validator("fields", "joints", "distrust", mode="before")
     @classmethod
-    def _off_is_a_word(cls, value: Any) -> Any:
-        # YAML reads an off without quotes as false.
-        return "off" if value is False else value
-
-    @field_validator("fields", "joints", mode="before")
-    @classmethod
-    def _without_blanks(cls, names: Any) -> Any:
-        # ROS 2 cannot tell the type of an empty list, so that the node's parameters have [""] in its place.
-        return [name for name in names if name != ""] if isinstance(names, list | tuple) else names
+    def _as_meant(cls, value: Any) -> Any:
+        # YAML reads an off without quotes as false; the node has [""] for an empty list, whose type ROS 2 cannot tell.
+        value = "off" if value is False else value
+        return [name for name in value if name != ""] if isinstance(value, list | tuple) else value
 
     def stream(self, name: str) -> Stream:
         """Return the synchroniser's stream of that name, in nanoseconds.
