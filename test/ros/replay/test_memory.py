@@ -60,7 +60,7 @@ def test_a_batch_that_fails_lets_none_wait(remembering: Path) -> None:
 
 
 def test_threads_and_repetition_change_no_byte(bag: Path, remembering: Path, tmp_path: Path) -> None:
-    job = ReplayJob(remembering, device="cpu", drop=("rgb@0.3:0.8",), write_bag=True)
+    job = ReplayJob(remembering, device="cpu", faults={"drop": ("rgb@0.3:0.8",)}, write_bag=True)
     for name, threads in (("one", 1), ("two", 3)):
         replay(bag, tmp_path / name, job, threads)
     for file in ("sets.parquet", "pictures.npz", "summary.json", "fusion/fusion.mcap"):
