@@ -113,7 +113,8 @@ def outages(
         raise LogError(f"outages: expected modalities among {', '.join(model.names)}, found {', '.join(unknown)}")
     if spacing is None:
         spacing = (model.memory.configuration if model.memory is not None else MemoryConfiguration()).spacing
-    steps = [max(1, round(age / spacing)) for age in ages]
+    # Ages below the spacing, or nearer to each other, are the same step.
+    steps = sorted({max(1, round(age / spacing)) for age in ages})
     begin = round(_WARM_UP / spacing)
     groups = list(_groups(runs_of(samples), begin + steps[-1]))
     if not groups:

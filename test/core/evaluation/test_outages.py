@@ -1,9 +1,15 @@
 """Errors while sensors are off, against the same computed outage by outage."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from smvae_core import checkpoint
+from smvae_core.cli.commands import app
 from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.samples import Samples
 from smvae_core.data.sequences import runs_of
@@ -11,6 +17,7 @@ from smvae_core.evaluation.outages import outages, picture
 from smvae_core.model.memory import MemoryConfiguration
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 
+from ..conftest import write_logs
 from ..training.test_loop import samples as samples  # the fixture: trajectories of 17 steps
 
 SPACING, AGES = 0.5, (0.5, 1.5)
@@ -90,3 +97,16 @@ def test_logs_that_are_too_short_and_unknown_modalities_are_one_sentence(model, 
         outages(model, samples, samples.mean(), ages=(10.0,))
     with pytest.raises(LogError, match="expected modalities among rgb, depth, force, action, found sound"):
         outages(model, samples, samples.mean(), ["sound"])
+
+
+def test_the_command_shows_the_curves_and_writes_them(model, samples, tmp_path: Path):
+    logs = write_logs(tmp_path / "logs")
+    checkpoint.save(tmp_path / "model.safetensors", model, samples.mean(), None, None)
+    # The logs have 17 steps: at a spacing of 0.5 s the longest age, 5 s, is just within.
+    arguments = ["evaluate", tmp_path / "model.safetensors", "--data", logs, "--off", "rgb", "--out", tmp_path / "out"]
+    shown = CliRunner().invoke(app, [*map(str, arguments), "--outages"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0, shown.output
+    assert "NMSE while rgb is off" in shown.output and "forecast" in shown.output
+    found = json.loads((tmp_path / "out" / "outages.json").read_text())
+    assert found["off"] == ["rgb"] and len(found["curves"]) == 6
+    assert (tmp_path / "out" / "outages.png").exists()
