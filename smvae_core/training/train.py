@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from smvae_core.checkpoint import CheckpointError, read_metadata
-from smvae_core.data.formats.registry import find_trajectories
+from smvae_core.data.formats.registry import FORMATS, find_trajectories
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
 from smvae_core.device import EngineError, arithmetic, device_errors, torch_device
@@ -62,6 +62,7 @@ def train(job: Job, console: Console | None = None) -> Run:
     with torch.device("meta"):
         MultimodalVAE(job.configuration.model)
     find_trajectories(job.data, job.configuration.data.format)
+    _check_spacing(job)
     if job.init is not None:
         read_metadata(job.init)
     with ExitStack() as stack:
@@ -83,6 +84,21 @@ def train(job: Job, console: Console | None = None) -> Run:
                 f"{job.out}: the run cannot be written ({reason}); what was saved before is whole, and --resume goes "
                 "on from there"
             ) from None
+
+
+def _check_spacing(job: Job) -> None:
+    """Raise the TrainingError for a memory whose unit of time is not that of the data, where their format says it."""
+    memory, form = job.configuration.model.memory, job.configuration.data.format
+    describe = FORMATS[form].describe
+    # Logs do not say it, and describing many of them takes long.
+    if memory is None or form == "logs" or describe is None:
+        return
+    rate = describe(job.data).rate
+    if rate and abs(memory.spacing * rate - 1.0) > 0.01:
+        raise TrainingError(
+            f"model.memory.spacing: expected {1.0 / rate:g}, since {job.data} has {rate:g} steps a second, found "
+            f"{memory.spacing:g}"
+        )
 
 
 def _launched(job: Job) -> lightning_fabric.Fabric:

@@ -1,6 +1,7 @@
 """The objective of sequences, against the same computed sample by sample; and what a run keeps of memory."""
 
 import copy
+from pathlib import Path
 
 import lightning_fabric
 import numpy as np
@@ -22,7 +23,10 @@ from smvae_core.training.interruption import Interruption
 from smvae_core.training.lanes import Window
 from smvae_core.training.loop import Loop
 from smvae_core.training.objective import Objective
+from smvae_core.training.run import TrainingError
+from smvae_core.training.train import Job, train
 
+from ..robot_data import write_lerobot_3
 from .test_loop import samples as samples  # the fixture
 
 LANES, LENGTH = 2, 3
@@ -261,6 +265,21 @@ def test_what_is_learned_from_the_teacher_by_hand(model, batch):
     single = sum(gaussian_kl(target, model.fuse(embeddings, mask)) for mask in (everything, part))
     expected = kl + torch.where(part.any(dim=1), single, 0.0)
     torch.testing.assert_close(found.loss, expected.mean(), rtol=1e-4, atol=1e-4)
+
+
+def job(tmp_path: Path, data: Path, configuration: Configuration) -> Job:
+    return Job(data, tmp_path / "run", configuration, "smvae train", device="cpu")
+
+
+def test_latent_epochs_without_a_model_to_learn_from_are_refused(tmp_path, shared_logs):
+    with pytest.raises(TrainingError, match="latent_epochs: expected --init with a trained model"):
+        train(job(tmp_path, shared_logs, changed(MEMORY, {"sequences": {"latent_epochs": 1}})), Console(quiet=True))
+
+
+def test_a_spacing_that_is_not_that_of_the_data_is_refused(tmp_path):
+    data = write_lerobot_3(tmp_path / "data")
+    with pytest.raises(TrainingError, match=r"expected 0.1, since .* has 10 steps a second, found 0.05"):
+        train(job(tmp_path, data, changed(MEMORY, {"data": {"format": "lerobot"}})), Console(quiet=True))
 
 
 def test_the_posterior_of_a_static_set_is_trained_too(smvae, batch):
