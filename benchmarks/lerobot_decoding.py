@@ -71,7 +71,7 @@ def measure(frames: int, rounds: int, results: Path, logs: Samples) -> None:
     """
     with tempfile.TemporaryDirectory() as temporary:
         data = Path(temporary) / "data"
-        write_lerobot(data, _FPS, (_episode(n, frames) for n in range(3)), "benchmark")
+        write_lerobot(data, _FPS, ([_episode(n, frames)] for n in range(3)), "benchmark")
         videos = sorted(data.rglob("*.mp4"))
         pictures = replace(logs, modalities=logs.modalities[:1], available=logs.available[:, :1])
         alone, caching, speed, plain = [], [], [], []

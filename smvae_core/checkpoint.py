@@ -42,6 +42,7 @@ class TrainingRecord(BaseModel):
         samples: in the training part.
         held_out: names of trajectories that were never trained on.
         skipped: names of log files that could not be used.
+        joints: by modality whose logs name them, the joints in the order of the numbers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +54,7 @@ class TrainingRecord(BaseModel):
     samples: int
     held_out: tuple[str, ...]
     skipped: tuple[str, ...] = ()
+    joints: dict[str, tuple[str, ...]] = {}
 
 
 class Metadata(BaseModel):
@@ -78,6 +80,11 @@ class Metadata(BaseModel):
     metrics: Evaluation | None = None
     calibration: Calibration | None = None
     trust: TrustRecord | None = None
+
+    @property
+    def joints(self) -> dict[str, tuple[str, ...]]:
+        """The joints that the model was trained on, by modality."""
+        return self.training.joints if self.training is not None else {}
 
 
 @dataclass(frozen=True)

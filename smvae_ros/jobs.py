@@ -1,4 +1,8 @@
-"""Several bags in several processes: each gets a folder of its own, and a bad bag does not stop the others."""
+"""Work on several bags at once, in processes of this machine or on a Dask cluster; a bad bag does not stop the others.
+
+>>> run_jobs(partial(replay_bag, out, job), bags, on_done=print, workers=4)
+>>> run_jobs(partial(replay_bag, out, job), bags, on_done=print, cluster=Cluster("tcp://head:8786", out))
+"""
 
 from __future__ import annotations
 
@@ -6,123 +10,136 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.synchronize import Event
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from smvae_core.errors import SMVAEError
-from smvae_core.scores import merged
-from smvae_ros.bags.repair import reason_of
-from smvae_ros.replay.job import ReplayJob
-from smvae_ros.replay.results_folder import ReplayError
-from smvae_ros.replay.run import OnSet, replay
-from smvae_ros.replay.summary import BagResult, ReplaysSummary, ReplaySummary
-from smvae_ros.report.write import write_index, write_report
+
+if TYPE_CHECKING:
+    from smvae_ros.cluster import Cluster
+
+Result = TypeVar("Result")
+Task = Callable[[str, Path, int], Result]
+"""The work on one bag: name, path, and number of threads that compute. It is sent to other processes."""
 
 
-def replay_with_report(
-    bag: Path, out: Path, job: ReplayJob, threads: int, on_set: OnSet = lambda seconds, of: None
-) -> ReplaySummary:
-    """Replay one bag and write its report beside the results; see `smvae_ros.replay.run.replay`."""
-    summary = replay(bag, out, job, threads, on_set)
-    write_report(out)
-    return summary
+@dataclass(frozen=True)
+class Done(Generic[Result]):
+    """What became of one bag: the result of the task, or why there is none."""
+
+    name: str
+    result: Result | None = None
+    error: str | None = None
 
 
-def replay_many(
-    bags: dict[str, Path], out: Path, job: ReplayJob, workers: int, on_bag: Callable[[BagResult], None]
-) -> ReplaysSummary:
-    """Replay several bags at once; write the summary.json of all (`ReplaysSummary`) and an index into `out`.
+def run_jobs(
+    task: Task[Result],
+    bags: Mapping[str, Path],
+    on_done: Callable[[Done[Result]], None],
+    workers: int = 1,
+    cluster: Cluster | None = None,
+) -> list[Done[Result]]:
+    """Run a task on each bag; return what became of them, in the order of `bags`.
+
+    If a process is killed, as for want of memory, one process goes on, and a bag at which it is killed twice is bad.
 
     Args:
-        bags: by the folder in `out` that their results go into.
-        workers: number of processes, which share the cores.
-        on_bag: called after each bag, in the order of `bags`.
+        on_done: called after each bag, in the order in which they end.
+        workers: number of processes, which share the cores of this machine.
+        cluster: a cluster to work on instead.
 
     Raises:
-        ReplayError: `out` cannot be written, or a process was killed.
-        CheckpointError, ConfigurationError, WhatIfError: something is wrong with the job.
+        ClusterError: the cluster cannot be reached, or it is lost.
     """
-    what_if = job.check()
-    if out.exists() and not out.is_dir():
-        raise ReplayError(f"{out}: expected a folder or nothing, found a file")
+    done: dict[str, Done[Result]] = {}
+
+    def settle(one: Done[Result]) -> None:
+        done[one.name] = one
+        on_done(one)
+
+    if cluster is not None:
+        cluster.run(task, bags, settle)
+    deaths: Counter[str] = Counter()
+    while left := {name: bag for name, bag in bags.items() if name not in done}:
+        broken = _run_here(task, left, settle, workers)
+        if broken and workers == 1:
+            # A single process takes the bags in order, so it was killed at the first of those that are left.
+            name = next(name for name in left if name not in done)
+            deaths[name] += 1
+            if deaths[name] == _TRIES:
+                settle(Done(name, error=f"{bags[name]}: its process was killed twice, as for want of memory"))
+        workers = 1
+    return [done[name] for name in bags]
+
+
+def run_job(task: Task[Result], name: str, bag: Path, threads: int) -> Done[Result]:
+    """Run a task on one bag; whatever it raises becomes a sentence."""
+    try:
+        return Done(name, task(name, bag, threads))
+    except SMVAEError as error:
+        return Done(name, error=str(error))
+    except Exception as error:  # a defect that one bag meets does not stop the others
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        reason = " ".join(str(error).split())[:300]
+        where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
+        return Done(name, error=f"{bag}: a defect of smvae, {where}: {reason}")
+
+
+_TRIES = 2
+_INTERRUPT = {signal.SIGINT}
+
+_stopped: Any
+"""In a process of the pool: its value is 1 once no further bag is to be started."""
+
+
+def _run_here(
+    task: Task[Result], bags: Mapping[str, Path], settle: Callable[[Done[Result]], None], workers: int
+) -> bool:
+    """Run a task on bags in processes of this machine; return whether a process was killed before the end."""
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
-    results = []
     # A forked process may hang, because torch has threads.
     context = multiprocessing.get_context("spawn")
-    stopped = context.Event()
+    # Not an Event: a process that is killed while it asks would keep the lock of it.
+    stopped = context.RawValue("b", 0)
     pool = ProcessPoolExecutor(workers, context, _start, (stopped,))
+    broken = False
     try:
         # Ctrl-C reaches all processes: those that are still being started inherit the blocked signal.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
         try:
-            futures = [pool.submit(_here, job, bag, label, out / label, threads) for label, bag in bags.items()]
+            futures = [pool.submit(_interruptible, task, name, bag, threads) for name, bag in bags.items()]
+        except BrokenProcessPool:
+            return True
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for future in futures:
-            results.append(future.result())
-            on_bag(results[-1])
-    except BrokenProcessPool:
-        raise ReplayError(
-            f"{out}: a process was killed, as for want of memory; fewer at a time (--workers) need less"
-        ) from None
+        for future in as_completed(futures):
+            if isinstance(future.exception(), BrokenProcessPool):
+                broken = True
+            else:
+                settle(future.result())
     finally:
         # After Ctrl-C the pool does not cancel what it has handed on already.
-        stopped.set()
+        stopped.value = 1
         pool.shutdown(cancel_futures=True)
-    summary = ReplaysSummary(
-        checkpoint=job.checkpoint_path.name,
-        what_if=what_if,
-        bags=tuple(results),
-        sets=sum(result.sets for result in results),
-        evaluation=merged([result.evaluation for result in results if result.evaluation is not None]),
-    )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n")
-    except OSError as error:
-        raise ReplayError(f"{out}: cannot be written ({error.strerror})") from None
-    write_index(out)
-    return summary
+    return broken
 
 
-_INTERRUPT = {signal.SIGINT}
-
-_stopped: Event
-"""In a replaying process: set once no further bag is to be started."""
-
-
-def _start(stopped: Event) -> None:
+def _start(stopped: Any) -> None:
     global _stopped
     _stopped = stopped
 
 
-def _here(job: ReplayJob, bag: Path, label: str, out: Path, threads: int) -> BagResult:
-    """Run `_one` in a worker process, which Ctrl-C interrupts only here: elsewhere it would end with a traceback."""
-    if _stopped.is_set():
+def _interruptible(task: Task[Result], name: str, bag: Path, threads: int) -> Done[Result]:
+    """Run a job in a process of the pool, which Ctrl-C interrupts only here: elsewhere it would print a traceback."""
+    if _stopped.value:
         raise KeyboardInterrupt
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
     try:
-        return _one(job, bag, label, out, threads)
+        return run_job(task, name, bag, threads)
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
-
-
-def _one(job: ReplayJob, bag: Path, label: str, out: Path, threads: int) -> BagResult:
-    try:
-        summary = replay_with_report(bag, out, job, threads)
-    except SMVAEError as error:
-        return BagResult(bag=label, folder=None, error=str(error))
-    except Exception as error:  # a defect that one bag meets does not stop the others
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        return BagResult(
-            bag=label,
-            folder=None,
-            error=f"{bag}: a defect of smvae, {type(error).__name__} in {Path(place.filename).name}, line "
-            f"{place.lineno}: {reason_of(error)}",
-        )
-    return BagResult(
-        bag=label, folder=label, sets=summary.sets, evaluation=summary.evaluation, damage=summary.extent.damage
-    )

@@ -9,6 +9,9 @@ import numpy as np
 
 STEPS_PER_FILE = 50
 
+JOINTS = "joints"
+"""Attribute of a key that comes from joint states: the names of the joints, in the order of the numbers."""
+
 
 def write_log(path: Path, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
     """Write steps as one file that holds (len(rows), ...) under each key. Missing folders are made.
@@ -34,7 +37,7 @@ def _hdf5(arrays: Mapping[str, np.ndarray]) -> bytes:
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         for key, data in arrays.items():
-            file.create_dataset(
+            dataset = file.create_dataset(
                 key,
                 data=data,
                 chunks=(1, *data.shape[1:]) if data.ndim == 4 else data.shape,  # so that single pictures can be read
@@ -43,4 +46,6 @@ def _hdf5(arrays: Mapping[str, np.ndarray]) -> bytes:
                 shuffle=True,
                 track_times=False,  # times would make the bytes differ from call to call
             )
+            # Otherwise HDF5 places the chunks when Python frees the object, which may be later.
+            dataset.flush()
     return content.getvalue()

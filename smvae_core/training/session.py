@@ -15,6 +15,7 @@ from rich.console import Console
 from smvae_core import checkpoint
 from smvae_core.calibration import Calibration
 from smvae_core.data.formats.protocol import LogError
+from smvae_core.data.joints import logged_joints
 from smvae_core.data.samples import Samples, fitted
 from smvae_core.data.splits import SPLITS, at_most, calibration_and_test
 from smvae_core.evaluation.calibration import calibrate
@@ -278,6 +279,7 @@ class Session:
             samples=len(training),
             held_out=unseen.held if not self._shared else (),
             skipped=self.skipped,
+            joints=logged_joints(self.job.data, self.job.configuration),
         )
         checkpoint.save(path, self.model, self.mean, record, metrics, calibration)
 

@@ -55,6 +55,7 @@ class Bag:
         end_ns: newest receive time of the messages read.
         types: the message types that the bag describes, and those of ROS 2.
         message_types: by modality that the bag has, the type of its messages.
+        sources: the readers of the files, each with the connections of the topics.
     """
 
     path: Path
@@ -69,8 +70,8 @@ class Bag:
     begin_ns: int | None = None
     end_ns: int | None = None
     message_types: dict[str, str] = field(default_factory=dict)
+    sources: list[tuple[Source, list[Connection]]] = field(default_factory=list)
     _because: dict[str, str] = field(default_factory=dict)
-    _sources: list[tuple[Source, list[Connection]]] = field(default_factory=list)
     _modalities: dict[str, list[str]] = field(default_factory=dict)
 
     def messages(self) -> Iterator[tuple[str, int, int, Any]]:
@@ -124,7 +125,7 @@ class Bag:
         self._because.setdefault(topic, reason)
 
     def _raw(self) -> Iterator[tuple[Connection, int, bytes]]:
-        for source, connections in self._sources:
+        for source, connections in self.sources:
             messages = source.reader.messages(connections)
             while True:
                 try:
@@ -191,7 +192,7 @@ def open_bag(
             publishers={name: _publishers(connections, topic) for name, topic in topics.items()},
             foreign=dict(sources.foreign),
             recorded_messages={} if metadata is None else metadata.messages,
-            _sources=[
+            sources=[
                 (s, chosen)
                 for s in sources.readers
                 if (chosen := [c for c in s.reader.connections if c.topic in modalities])
@@ -203,22 +204,23 @@ def open_bag(
         )
 
 
-def bag_topics(path: Path) -> dict[str, tuple[tuple[str, ...], int, int]]:
-    """Return types, least number of publishers and number of messages of each topic of a bag.
+def bag_topics(path: Path) -> dict[str, tuple[tuple[str, ...], int, int, bool]]:
+    """Return types, least number of publishers, number of messages, and whether the types are known, of each topic.
 
     Raises:
         BagError: not a bag, or nothing can be read.
     """
     with _opened(path) as sources:
         connections = [connection for source in sources.readers for connection in source.reader.connections]
-        return {
-            topic: (
-                tuple(sorted({connection.msgtype for connection in connections if connection.topic == topic})),
-                _publishers(connections, topic),
-                sum(connection.msgcount for connection in connections if connection.topic == topic),
-            )
-            for topic in dict.fromkeys(connection.topic for connection in connections)
-        }
+        topics = dict.fromkeys(connection.topic for connection in connections)
+        known = described_types(connections, set(topics)).fielddefs
+        found = {}
+        for topic in topics:
+            here = [connection for connection in connections if connection.topic == topic]
+            types = tuple(sorted({connection.msgtype for connection in here}))
+            messages = sum(connection.msgcount for connection in here)
+            found[topic] = types, _publishers(connections, topic), messages, all(kind in known for kind in types)
+        return found
 
 
 def read_bag(

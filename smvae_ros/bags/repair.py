@@ -251,6 +251,7 @@ def _from_mcap(file: Path, writer: Writer, foreign: Counter[str]) -> Iterator[No
 
 
 def _from_sqlite(file: Path, writer: Writer, foreign: Counter[str]) -> Iterator[None]:
+    uncommitted = _uncommitted(_log_of(file))
     with TemporaryDirectory(prefix="smvae_bag_") as folder, ExitStack() as stack:
         if _log_of(file).exists():
             # SQLite reads a write-ahead log only in a folder that it may write to.
@@ -265,12 +266,30 @@ def _from_sqlite(file: Path, writer: Writer, foreign: Counter[str]) -> Iterator[
         database.execute("PRAGMA writable_schema=ON")
         channels = _channels(database, writer)
         for topic, receive_ns, data in database.execute("SELECT topic_id, timestamp, data FROM messages ORDER BY id"):
-            channel = channels[topic]
+            channel = channels.get(topic)
+            if channel is None:
+                raise ValueError("a message of no topic")
             if isinstance(channel, str):
                 foreign[channel] += 1
                 continue
             writer.add_message(channel, receive_ns, data, receive_ns)
             yield
+        if uncommitted:
+            raise ValueError(f"the last {uncommitted} pages of its write-ahead log are cut off or not committed")
+
+
+def _uncommitted(log: Path) -> int:
+    """Return the number of pages of a write-ahead log that SQLite leaves out (fileformat2.html, 4.1 and 4.2)."""
+    content = log.read_bytes() if log.exists() else b""
+    salts, step = content[16:24], 24 + int.from_bytes(content[8:12], "big")
+    lost = 0
+    for begin in range(32, len(content), step):
+        frame = content[begin : begin + step]
+        if frame[8:16] != salts:  # of an earlier turn of the log
+            break
+        committed = len(frame) == step and frame[4:8] != bytes(4)
+        lost = 0 if committed else lost + 1
+    return lost
 
 
 def _channels(database: sqlite3.Connection, writer: Writer) -> dict[int, int | str]:

@@ -23,8 +23,8 @@ class RecordedSource:
     def __init__(self, bag: Path, seconds: float) -> None:
         self._bag, self._seconds = bag, seconds
         self.topics = {
-            name: Topic(name, types, publishers, messages)
-            for name, (types, publishers, messages) in sorted(bag_topics(bag).items())
+            name: Topic(name, types, publishers, messages, described=described)
+            for name, (types, publishers, messages, described) in sorted(bag_topics(bag).items())
             if messages
         }
 

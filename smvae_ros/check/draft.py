@@ -26,9 +26,16 @@ _DEPTH_ENCODINGS = ("16UC1", "32FC1", "mono16")
 
 @dataclass
 class Sample:
-    """The knowledge that a draft has of a topic: its first message, and the times between its messages."""
+    """The knowledge that a draft has of a topic: its first message, and the times between its messages.
+
+    Attributes:
+        fields: paths of the numbers, of a message that no modality takes by itself.
+        size: number of these numbers.
+    """
 
     message: Any
+    fields: tuple[str, ...] = ()
+    size: int = 0
     spacings: Spacings = field(default_factory=Spacings)
 
 
@@ -43,16 +50,16 @@ class Draft:
     """
 
     def __init__(self, samples: Mapping[str, Sample], topics: Mapping[str, Topic]) -> None:
-        chosen = {name: sample for name, sample in samples.items() if topics[name].types[0] in CANDIDATES}
+        chosen = {
+            name: sample for name, sample in samples.items() if topics[name].types[0] in CANDIDATES or sample.fields
+        }
         if not chosen:
             found = ", ".join(f"{topic.name} ({', '.join(topic.types)})" for topic in topics.values()) or "no topic"
             raise ConfigurationError(
                 f"expected topics with {', '.join(CANDIDATES)} to draft modalities from, found {found}"
             )
         names = _names(chosen)
-        modalities = [
-            _modality(names[topic], topics[topic].types[0], sample.message) for topic, sample in chosen.items()
-        ]
+        modalities = [_modality(names[topic], topics[topic].types[0], sample) for topic, sample in chosen.items()]
         self.model = {"model": {"size": "compact", "modalities": modalities}}
         configuration = Configuration.model_validate(self.model)
         streams = {names[topic]: _stream(topic, topics[topic].types[0], sample) for topic, sample in chosen.items()}
@@ -87,7 +94,8 @@ class Draft:
         return [model, parameters]
 
 
-def _modality(name: str, msgtype: str, message: Any) -> dict[str, Any]:
+def _modality(name: str, msgtype: str, sample: Sample) -> dict[str, Any]:
+    message = sample.message
     entry: dict[str, Any] = {"name": name, "source": name}
     if msgtype in IMAGES:
         words = message.format if msgtype == COMPRESSED else message.encoding
@@ -100,7 +108,10 @@ def _modality(name: str, msgtype: str, message: Any) -> dict[str, Any]:
     if msgtype == WRENCH:
         force = {"kind": "force", "window": 32}
         return entry | {"preprocessing": force, "network": "sequence", "likelihood": "normal", "scale": 0.1}
-    size = 6 if msgtype == TWIST else len(message.position if msgtype == JOINTS else message.values)
+    if sample.fields:
+        size = sample.size
+    else:
+        size = 6 if msgtype == TWIST else len(message.position if msgtype == JOINTS else message.values)
     vector = {"kind": "vector", "size": size}
     return entry | {"preprocessing": vector, "network": "vector", "likelihood": "normal", "scale": 0.1}
 
@@ -108,6 +119,8 @@ def _modality(name: str, msgtype: str, message: Any) -> dict[str, Any]:
 def _stream(topic: str, msgtype: str, sample: Sample) -> dict[str, Any]:
     """Return the parameters of a stream that differ from the defaults, by the rate that was seen."""
     stream: dict[str, Any] = {"topic": topic, "message": msgtype}
+    if sample.fields:
+        stream["fields"] = list(sample.fields)
     if msgtype == JOINTS and sample.message.name:
         stream["joints"] = list(sample.message.name)
     usual_ns = sample.spacings.usual_ns()
@@ -119,7 +132,7 @@ def _stream(topic: str, msgtype: str, sample: Sample) -> dict[str, Any]:
         stream["timeout"] = _rounded(LONGEST_GAP * usual)
     if msgtype != WRENCH and 0.6 * usual > 0.025:
         stream["tolerance"] = _rounded(0.6 * usual)
-    if msgtype in (TWIST, JOINTS, VECTOR) and 2 * usual > 0.1:
+    if (msgtype in (TWIST, JOINTS, VECTOR) or sample.fields) and 2 * usual > 0.1:
         stream["hold"] = _rounded(2 * usual)
     return stream
 

@@ -30,6 +30,7 @@ class Topic:
         messages: number of messages in the bag; None for a robot.
         qos: what its publishers offer, in words; empty where nobody tells.
         incompatible: why the node's subscription would not match its publishers; empty if it would.
+        described: whether the fields of its type are known here.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Topic:
     messages: int | None = None
     qos: str = ""
     incompatible: str = ""
+    described: bool = True
 
 
 @dataclass(frozen=True)

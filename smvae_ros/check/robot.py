@@ -14,6 +14,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, qos_check_compatible, qos_profile_sensor_data
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from smvae_core.errors import ConfigurationError
 from smvae_ros.check.facts import Feed, Topic
 from smvae_ros.conversions.message_definitions import installed_types
 from smvae_ros.conversions.message_types import message_class
@@ -101,9 +102,23 @@ class RobotSource:
             publishers = [] if name in _OF_ROS else self._node.get_publishers_info_by_topic(name)
             if publishers:
                 topics[name] = Topic(
-                    name, tuple(types), len(publishers), None, _offered(publishers), _incompatible(publishers)
+                    name,
+                    tuple(types),
+                    len(publishers),
+                    None,
+                    _offered(publishers),
+                    _incompatible(publishers),
+                    all(map(_is_installed, types)),
                 )
         return topics
+
+
+def _is_installed(message_type: str) -> bool:
+    try:
+        message_class(message_type)
+    except ConfigurationError:
+        return False
+    return True
 
 
 def _offered(publishers: list[TopicEndpointInfo]) -> str:

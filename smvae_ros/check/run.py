@@ -14,6 +14,7 @@ from smvae_core.modality import Modality
 from smvae_ros.check.bag import RecordedSource
 from smvae_ros.check.draft import CANDIDATES, Draft, Sample
 from smvae_ros.check.facts import Feed, Observation, Topic
+from smvae_ros.check.numeric_fields import brings_numbers, numeric_fields
 from smvae_ros.check.verdicts import Verdict, judge
 from smvae_ros.replay.samples import as_recorded
 from smvae_ros.settings import default_settings
@@ -98,13 +99,19 @@ def draft(source: Source) -> Draft:
         BagError: the bag cannot be read.
         ConfigurationError: no topic brings a modality.
     """
-    possible = {name: topic.types[0] for name, topic in source.topics.items() if _fits(topic, CANDIDATES)}
+    possible = {
+        name: topic.types[0]
+        for name, topic in source.topics.items()
+        if _fits(topic, CANDIDATES) or (topic.described and len(topic.types) == 1 and brings_numbers(topic.types[0]))
+    }
     samples: dict[str, Sample] = {}
     if possible:
         with source.feed({name: name for name in possible}, {name: [kind] for name, kind in possible.items()}) as feed:
             for name, receive_ns, data in feed.messages:
                 if name not in samples:
-                    samples[name] = Sample(feed.types.deserialize_cdr(data, possible[name]))
+                    message = feed.types.deserialize_cdr(data, possible[name])
+                    fields = () if possible[name] in CANDIDATES else numeric_fields(feed.types, possible[name], message)
+                    samples[name] = Sample(message, *fields)
                 samples[name].spacings.add(receive_ns)
     return Draft({name: samples[name] for name in possible if name in samples}, source.topics)
 

@@ -40,6 +40,7 @@ from smvae_ros.node.statistics import Statistics
 from smvae_ros.node.status import STEADY, StatusPublisher
 from smvae_ros.node.worker import FusionWorker
 from smvae_ros.settings import NodeSettings
+from smvae_ros.trained_joints import other_joints, with_trained_joints
 
 if TYPE_CHECKING:  # torch takes seconds to import; the worker does it when the node is configured
     from smvae_core.inference.engine import Engine
@@ -153,7 +154,10 @@ class FusionNode(LifecycleNode):
         self._worker = worker = FusionWorker()
         engine = worker.load(lambda: self._load(settings))
         declare_fusion_settings(self, engine.modalities)
-        bindings = fusion_settings(self, engine.modalities).bindings(engine.modalities)
+        chosen = fusion_settings(self, engine.modalities)
+        bindings = with_trained_joints(chosen, engine.metadata.joints).bindings(engine.modalities)
+        for sentence in other_joints(chosen, engine.metadata.joints):
+            self.get_logger().warning(sentence)
         types = installed_types({binding.type for binding in bindings})
         bindings = tuple(binding.reading(types) for binding in bindings)
         worker.prepare(bindings, Publications(self, bindings))

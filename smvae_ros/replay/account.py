@@ -17,6 +17,9 @@ ALONE = "in a set alone between two gaps"
 
 DAMAGED = "damaged"
 
+UNREAD = "cut off or missing"
+"""Reason of messages that the bag's metadata counts and that could not be read."""
+
 _HARMLESS = (NO_SET, "disabled")
 
 
@@ -31,7 +34,7 @@ class ModalityAccount(_Record):
         topic: topic in the bag.
         publishers: number of publishers on the topic while the bag was recorded, as far as the bag tells.
         recorded: number of messages by the bag's metadata; None without metadata.
-        messages: number of messages in the bag, as far as it could be read.
+        messages: number of messages in the bag; without metadata, as far as it could be read.
         used: number of messages that stand in a log.
         rows: number of rows of the logs that hold the modality.
         dropped: number of messages by the reason why they stand in no log.
@@ -53,11 +56,12 @@ class ModalityAccount(_Record):
 
 
 class TrajectoryAccount(_Record):
-    """One trajectory: its number of rows, the stamp of its first row, and why it ended."""
+    """One trajectory: its number of rows, the stamps of its first and last row, and why it ended."""
 
     name: str
     rows: int
     begin_ns: int
+    end_ns: int
     ended: str
 
 
@@ -73,6 +77,7 @@ class BagAccount(_Record):
         rows: number of sets that were written as rows.
         splits: why trajectories ended, with the number of times.
         trajectories: the trajectories, in order.
+        timeouts: by modality, the timeout in seconds that was taken, because the stream is slower than the one set.
     """
 
     bag: str
@@ -83,6 +88,7 @@ class BagAccount(_Record):
     rows: int
     splits: dict[str, int]
     trajectories: tuple[TrajectoryAccount, ...]
+    timeouts: dict[str, float] = {}
 
     def losses(self) -> list[str]:
         """Return sentences on considerable losses, for a warning."""
@@ -109,9 +115,9 @@ def in_words(counts: dict[str, int]) -> str:
 
 
 def _losses(modality: ModalityAccount) -> Iterator[str]:
-    lost = {reason: count for reason, count in modality.dropped.items() if reason not in _HARMLESS}
-    if modality.recorded is not None and modality.recorded > modality.messages:
-        yield f"{modality.messages:,} of {modality.recorded:,} messages on {modality.topic} could be read"
+    lost = {reason: count for reason, count in modality.dropped.items() if reason not in (*_HARMLESS, UNREAD)}
+    if unread := modality.dropped.get(UNREAD, 0):
+        yield f"{modality.messages - unread:,} of {modality.messages:,} messages on {modality.topic} could be read"
     if modality.publishers > 1:
         yield f"{modality.publishers} publishers on {modality.topic}, whose messages went into one stream"
     if "disabled" in modality.dropped:

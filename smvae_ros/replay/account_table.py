@@ -58,6 +58,11 @@ def bag_lines(account: BagAccount) -> list[str]:
         f"{account.bag}: {channel} was left out, since it holds no ROS 2 messages ({count:,} messages)"
         for channel, count in account.foreign.items()
     ]
+    lines += [
+        f"{account.bag}: {name} comes more rarely than its timeout, which was taken as {seconds:g} s; give the node "
+        f"streams.{name}.timeout: {seconds:g}"
+        for name, seconds in account.timeouts.items()
+    ]
     return lines
 
 

@@ -130,6 +130,7 @@ class LogWriter:
                     name=f"{self._name}_{len(self.trajectories)}",
                     rows=self._rows,
                     begin_ns=self._begin_ns,
+                    end_ns=self._before.sample_set.stamp_ns,
                     ended=reason,
                 )
             )

@@ -14,6 +14,8 @@ from smvae_ros.bags.naming import FUSION_BAG, SETS
 from smvae_ros.bags.reading import is_bag
 from smvae_ros.replay.pictures import SHEET_NAME
 
+_UNFINISHED = ".replay."
+
 
 class ReplayError(SMVAEError):
     """The results cannot be written."""
@@ -31,6 +33,14 @@ def refuse_occupied(out: Path) -> None:
         raise ReplayError(f"{out}: expected a folder for the results, found a bag")
 
 
+def clear_unfinished(out: Path) -> None:
+    """Remove what a replay that was killed left in its folder."""
+    for left in out.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with suppress(OSError):  # there is none, or it holds results
+        out.rmdir()
+
+
 @contextmanager
 def results_folder(out: Path) -> Iterator[Path]:
     """Yield a folder to write into; its content moves to `out` at the end. After an error nothing is left.
@@ -42,7 +52,7 @@ def results_folder(out: Path) -> Iterator[Path]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         try:
-            with tempfile.TemporaryDirectory(dir=out, prefix=".replay.") as folder:
+            with tempfile.TemporaryDirectory(dir=out, prefix=_UNFINISHED) as folder:
                 yield Path(folder)
                 _move(Path(folder), out)
         except BaseException:

@@ -16,6 +16,7 @@ from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.summary import WhatIf
 from smvae_ros.replay.what_if import dropped_altogether
 from smvae_ros.settings import FusionSettings
+from smvae_ros.trained_joints import with_trained_joints
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def load(job: ReplayJob) -> Setup:
     """
     loaded = checkpoints.load(job.checkpoint_path)
     engine = Engine(loaded, job.device, backend="eager")
-    settings = job.settings(engine.modalities)
+    settings = with_trained_joints(job.settings(engine.modalities), loaded.metadata.joints)
     return Setup(
         checkpoint=job.checkpoint_path,
         engine=engine,

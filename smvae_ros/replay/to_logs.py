@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import h5py
 import numpy as np
 
-from smvae_core.data.log_file import STEPS_PER_FILE
+from smvae_core.data.log_file import JOINTS, STEPS_PER_FILE
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality
 from smvae_core.preprocessing import Preprocessing, PreprocessingError
@@ -24,11 +24,12 @@ from smvae_ros.bags.reading import Bag, BagError, open_bag
 from smvae_ros.conversions.arrays import raw_array
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.conversions.errors import ConversionError
-from smvae_ros.replay.account import DAMAGED, NO_SET, BagAccount, ModalityAccount
+from smvae_ros.replay.account import DAMAGED, NO_SET, UNREAD, BagAccount, ModalityAccount
 from smvae_ros.replay.faults import Faults
 from smvae_ros.replay.log_writer import LogWriter, Row
 from smvae_ros.replay.samples import Samples
 from smvae_ros.replay.sets import RecordedSets
+from smvae_ros.replay.slow_streams import slow_timeouts
 from smvae_ros.replay.spacings import Spacings
 from smvae_ros.replay.summary import WhatIf
 from smvae_ros.replay.usage import MOST_REASONS, OTHER, Usage
@@ -37,8 +38,6 @@ from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet, SetSynchr
 
 ACCOUNT = "account"
 """Attribute of a log with the account of its bag, as JSON; `NAME.account.json` beside the logs has more."""
-JOINTS = "joints"
-"""Attribute of a key that comes from JointStates: the names of the joints, in the order of the numbers."""
 
 
 class LogWriteError(SMVAEError):
@@ -63,8 +62,9 @@ def write_logs(
 ) -> WrittenLogs:
     """Write each stretch of a bag over which the same modalities arrived as a trajectory, in files of 50 steps.
 
-    A set alone between two gaps makes no trajectory. A bag is written whole or not at all. The account of the bag goes
-    into the attributes of each log and into `NAME.account.json` beside them.
+    A set alone between two gaps makes no trajectory. A stream that is slower than its timeout gets a longer one, which
+    the account tells, because the node needs it as well. A bag is written whole or not at all. The account of the bag
+    goes into the attributes of each log and into `NAME.account.json` beside them.
 
     A log has the keys that the modalities name as their `source`: images (T, size, size, 3), uint8; depth (T, size,
     size, 1), float32, metres, 0 for no reading; windows (T, window, C) and vectors (T, C), float32, physical units. The
@@ -88,15 +88,21 @@ def write_logs(
     made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=out, prefix=".log.") as folder, open_bag(bag, topics, types) as opened:
-            conversion = _Conversion(opened, modalities, bindings, settings, Path(folder), name)
+        with TemporaryDirectory(dir=out, prefix=_prefix(name)) as folder, open_bag(bag, topics, types) as opened:
+            timeouts = slow_timeouts(opened, topics, settings)
+            streams = {modality: {"timeout": seconds} for modality, seconds in timeouts.items()}
+            followed = settings.changed({"streams": streams}) if streams else settings
+            conversion = _Conversion(opened, modalities, bindings, followed, Path(folder), name)
             conversion.run(on_set)
-            account = conversion.account(topics)
+            account = conversion.account(topics, timeouts)
             if not conversion.files:
                 raise BagError(f"{bag}: expected sets to write, found none; {account.fates()}")
             _attach(account, conversion.joints, conversion.files)
-            (out / f"{name}.account.json").write_text(account.model_dump_json(indent=2) + "\n")
-            return WrittenLogs([file.replace(out / file.name) for file in conversion.files], account)
+            told = Path(folder) / _account_name(name)
+            told.write_text(account.model_dump_json(indent=2) + "\n")
+            files = [file.replace(out / file.name) for file in conversion.files]
+            told.replace(out / told.name)
+            return WrittenLogs(files, account)
     except OSError as error:
         raise LogWriteError(f"{out}: the logs cannot be written ({error.strerror or error})") from None
     finally:
@@ -111,16 +117,31 @@ def refuse_overwriting(out: Path, names: Iterable[str]) -> None:
     Raises:
         LogWriteError: the folder has such logs.
     """
-    if not out.is_dir():
-        return
-    files = sorted(file.name for file in out.glob("*.h5"))
     for name in names:
-        of_bag = re.compile(rf"\d+_\d+_{re.escape(name)}_\d+_\d+_{STEPS_PER_FILE}\.h5")
-        there = next((file for file in files if of_bag.fullmatch(file)), None)
+        there = next((file.name for file in files_of(out, name) if file.suffix == ".h5"), None)
         if there is not None:
             raise LogWriteError(
                 f"{out}: expected no logs of a bag named {name}, found {there}; give another folder or remove them"
             )
+
+
+def files_of(out: Path, name: str) -> list[Path]:
+    """Return the logs of a bag of this name in a folder, and the file of its account."""
+    of_bag = re.compile(rf"\d+_\d+_{re.escape(name)}_\d+_\d+_{STEPS_PER_FILE}\.h5|{re.escape(_account_name(name))}")
+    return sorted(file for file in out.iterdir() if of_bag.fullmatch(file.name)) if out.is_dir() else []
+
+
+def unfinished(out: Path, name: str) -> list[Path]:
+    """Return the folders in which logs of a bag of this name were being written when the process was killed."""
+    return [folder for folder in out.iterdir() if folder.name.startswith(_prefix(name))] if out.is_dir() else []
+
+
+def _prefix(name: str) -> str:
+    return f".log.{name}."
+
+
+def _account_name(name: str) -> str:
+    return f"{name}.account.json"
 
 
 class _Conversion:
@@ -164,7 +185,7 @@ class _Conversion:
         self._writer.close()
         self._usage.close()
 
-    def account(self, topics: dict[str, str]) -> BagAccount:
+    def account(self, topics: dict[str, str], timeouts: dict[str, float]) -> BagAccount:
         """Return what became of every message."""
         return BagAccount(
             bag=self._name,
@@ -175,6 +196,7 @@ class _Conversion:
             rows=sum(trajectory.rows for trajectory in self._writer.trajectories),
             splits=dict(self._writer.splits.most_common()),
             trajectories=tuple(self._writer.trajectories),
+            timeouts=timeouts,
         )
 
     def _settle(self, row: Row, reason: str | None) -> None:
@@ -190,13 +212,16 @@ class _Conversion:
         dropped[DAMAGED] += self._bag.damaged[topic]
         for reason, count in self._samples.unusable[name].items():
             dropped[reason if reason in dropped or len(dropped) < MOST_REASONS else OTHER] += count
+        read = self._sets.recorded[name] + self._bag.damaged[topic] + self._samples.unusable[name].total()
+        recorded = self._bag.recorded_messages.get(topic)
+        dropped[UNREAD] = max(0, (recorded or 0) - read)
         spacings = self._sets.spacings.get(name, Spacings())
         usual_ns = spacings.usual_ns()
         return ModalityAccount(
             topic=topic,
             publishers=self._bag.publishers[name],
-            recorded=self._bag.recorded_messages.get(topic),
-            messages=self._sets.recorded[name] + self._bag.damaged[topic] + self._samples.unusable[name].total(),
+            recorded=recorded,
+            messages=read + dropped[UNREAD],
             used=self._usage.used[name],
             rows=self._rows[name],
             dropped={reason: count for reason, count in dropped.most_common() if count},

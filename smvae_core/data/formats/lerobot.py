@@ -174,8 +174,8 @@ def _described(folder: Path, meta: Meta, key: str, looked_at: list[str]) -> Feat
         problem = "is text; expected numbers or pictures"
     elif feature.dtype in ("video", "image"):
         kind, problem = _describe_pictures(folder, meta, key, looked_at[0])
-    elif len(shape) != 1:
-        problem = f"expected a vector per step, found shape {shape}"
+    elif _kind(shape) == "none":
+        problem = f"expected a vector, a window (T, n) or depth (H, W, 1) per step, found shape {shape}"
     else:
         kind, low, high, problem = _describe_numbers(folder, meta, key, looked_at)
     return Feature(key, shape, feature.dtype, kind, low, high, problem)
@@ -209,7 +209,14 @@ def _describe_numbers(
     low, high = float(values.min()), float(values.max())
     if (values.min(axis=0) == values.max(axis=0)).all():
         return "none", low, high, "never changes"
-    return "vector", low, high, ""
+    return _kind(meta.features[key].shape), low, high, ""
+
+
+def _kind(shape: tuple[int, ...]) -> str:
+    """Return what numbers of a shape per step are: LeRobot itself only knows vectors, `smvae log` writes all three."""
+    if len(shape) == 3 and shape[2] == 1:
+        return "depth"
+    return {1: "vector", 2: "window"}.get(len(shape), "none")
 
 
 def _tried(look: Callable[[], object], kind: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The statistics of a LeRobot data set, summed up episode by episode."""
+"""The statistics of a LeRobot data set, summed up part by part."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,12 +20,14 @@ class Statistics:
         self._squares: dict[str, np.ndarray] = {}
         self._rows: dict[str, int] = {}
         self._counts: dict[str, int] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
 
-    def add(self, episode: Mapping[str, np.ndarray]) -> None:
-        """Add the steps of one episode, by feature."""
-        for key, values in episode.items():
+    def add(self, steps: Mapping[str, np.ndarray]) -> None:
+        """Add steps, by feature."""
+        for key, values in steps.items():
             rows, count = _rows(values)
-            if values.ndim == 4:
+            self._shapes[key] = values.shape[1:] or (1,)
+            if _is_picture(values):
                 self._pictures.add(key)
             low, high = rows.min(axis=0), rows.max(axis=0)
             if key in self._low:
@@ -43,15 +45,19 @@ class Statistics:
             mean = self._sums[key] / self._rows[key]
             spread = np.sqrt(np.maximum(self._squares[key] / self._rows[key] - np.square(mean), 0.0))
             figures = {"min": low, "max": self._high[key], "mean": mean, "std": spread}
-            shape = (3, 1, 1) if key in self._pictures else low.shape
+            shape = (3, 1, 1) if key in self._pictures else self._shapes[key]
             found[key] = {name: value.reshape(shape).tolist() for name, value in figures.items()}
             found[key]["count"] = [self._counts[key]]
         return found
 
 
+def _is_picture(values: np.ndarray) -> bool:
+    return values.ndim == 4 and values.dtype == np.uint8
+
+
 def _rows(values: np.ndarray) -> tuple[np.ndarray, int]:
     """Return values as rows of float64, one column per entry or channel, and the number of steps that they are from."""
-    if values.ndim == 4:
+    if _is_picture(values):
         few = values[::_PICTURE_STEP, ::_PIXEL_STEP, ::_PIXEL_STEP]
         return few.reshape(-1, few.shape[-1]) / 255.0, len(few)
     return values.reshape(len(values), -1).astype(np.float64), len(values)

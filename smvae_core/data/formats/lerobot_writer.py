@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -26,17 +26,28 @@ _FIRST = {"chunk_index": 0, "file_index": 0}
 _NUMBERING = {"timestamp": "float32", "frame_index": "int64", "episode_index": "int64", "index": "int64"}
 
 
+Steps = Mapping[str, np.ndarray]
+"""Steps in a row, by name of a feature."""
+
+
 def write_lerobot(
-    out: Path, fps: float, episodes: Iterable[Mapping[str, np.ndarray]], task: str, robot: str = "unknown"
+    out: Path,
+    fps: float,
+    episodes: Iterable[Iterable[Steps]],
+    task: str,
+    robot: str = "unknown",
+    notes: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Write episodes as a LeRobot data set.
 
     Args:
         out: a folder that does not exist yet.
         fps: steps a second.
-        episodes: by name of a feature (`observation.state`, `action`, `observation.images.front`), either pictures
-            (T, H, W, 3), uint8 RGB, or numbers (T, n). All episodes have the same features and shapes.
+        episodes: each in parts of consecutive steps, so that a long one need not be in memory. A part has, by name of a
+            feature (`observation.state`, `action`, `observation.images.front`), either pictures (T, H, W, 3), uint8
+            RGB, or numbers (T, ...). All parts have the same features and shapes.
         task: the task in words, the same for all episodes.
+        notes: content of further files in `meta/`, by name.
 
     Returns:
         The number of episodes.
@@ -55,6 +66,8 @@ def write_lerobot(
                 for episode in episodes:
                     writer.add(episode)
                 count = writer.finish()
+            for name, text in notes.items():
+                (folder / "meta" / name).write_text(text)
             shutil.move(folder, out)
             return count
     except OSError as error:
@@ -82,38 +95,46 @@ class _Writer:
         if self._table is not None:
             self._table.close()
 
-    def add(self, episode: Mapping[str, np.ndarray]) -> None:
-        arrays = {key: np.asarray(values) for key, values in episode.items()}
-        number, length = len(self._rows), self._checked(arrays)
-        numbers = {key: values for key, values in arrays.items() if not _is_video(values)}
-        steps = np.arange(length)
-        columns = {key: _fixed_lists(values) for key, values in numbers.items()} | {
+    def add(self, parts: Iterable[Steps]) -> None:
+        begin = self._steps
+        for part in parts:
+            self._add_steps({key: np.asarray(values) for key, values in part.items()}, self._steps - begin)
+        if self._steps == begin:
+            raise LogError(f"{self._out}: episode {len(self._rows)}: expected at least one step, found none")
+        row: dict[str, Any] = {
+            "episode_index": len(self._rows),
+            "tasks": [self._task],
+            "length": self._steps - begin,
+            "data/chunk_index": 0,
+            "data/file_index": 0,
+            "dataset_from_index": begin,
+            "dataset_to_index": self._steps,
+        }
+        for key in self._videos:
+            row |= {f"videos/{key}/chunk_index": 0, f"videos/{key}/file_index": 0}
+            row[f"videos/{key}/from_timestamp"] = begin / self._fps
+            row[f"videos/{key}/to_timestamp"] = self._steps / self._fps
+        self._rows.append(row)
+
+    def _add_steps(self, arrays: dict[str, np.ndarray], done: int) -> None:
+        """Add steps to the open episode, of which `done` steps were added before."""
+        length = self._checked(arrays)
+        steps = done + np.arange(length)
+        columns = {key: _lists(values) for key, values in arrays.items() if not _is_video(values)} | {
             "timestamp": pa.array((steps / self._fps).astype(np.float32)),
             "frame_index": pa.array(steps),
-            "episode_index": pa.array(np.full(length, number)),
-            "index": pa.array(self._steps + steps),
+            "episode_index": pa.array(np.full(length, len(self._rows))),
+            "index": pa.array(self._steps + np.arange(length)),
             "task_index": pa.array(np.zeros(length, np.int64)),
         }
         table = pa.table(columns)
         if self._table is None:
             self._table = parquet.ParquetWriter(_made(self._folder / _DATA.format(**_FIRST)), table.schema)
         self._table.write_table(table)
-        row: dict[str, Any] = {
-            "episode_index": number,
-            "tasks": [self._task],
-            "length": length,
-            "data/chunk_index": 0,
-            "data/file_index": 0,
-            "dataset_from_index": self._steps,
-            "dataset_to_index": self._steps + length,
-        }
-        for key in arrays.keys() - numbers.keys():
-            self._video(key).write(arrays[key])
-            row |= {f"videos/{key}/chunk_index": 0, f"videos/{key}/file_index": 0}
-            row[f"videos/{key}/from_timestamp"] = self._steps / self._fps
-            row[f"videos/{key}/to_timestamp"] = (self._steps + length) / self._fps
+        for key, values in arrays.items():
+            if _is_video(values):
+                self._video(key).write(values)
         self._statistics.add(arrays)
-        self._rows.append(row)
         self._steps += length
 
     def finish(self) -> int:
@@ -139,12 +160,6 @@ class _Writer:
                 f"{self._out}: episode {len(self._rows)}: expected features {self._shapes} of one length, "
                 f"found {shapes} of lengths {lengths}"
             )
-        if strange := [key for key, values in arrays.items() if not _is_video(values) and values.ndim not in (1, 2)]:
-            found = arrays[strange[0]]
-            raise LogError(
-                f"{self._out}: feature '{strange[0]}': expected pictures (T, H, W, 3), uint8, or numbers (T, n), "
-                f"found {found.dtype} {found.shape}"
-            )
         return next(iter(lengths.values()))
 
     def _video(self, key: str) -> "_Video":
@@ -156,7 +171,7 @@ class _Writer:
     def _info(self) -> dict[str, Any]:
         features: dict[str, Any] = {}
         for key, shape in self._shapes.items():
-            if len(shape) == 3:
+            if key in self._videos:
                 height, width = (side + side % 2 for side in shape[:2])
                 features[key] = {
                     "dtype": "video",
@@ -238,10 +253,16 @@ def _is_video(values: np.ndarray) -> bool:
     return values.ndim == 4 and values.shape[3] == 3 and values.dtype == np.uint8
 
 
-def _fixed_lists(values: np.ndarray) -> pa.Array:
-    flat = pa.array(values.astype(np.float32).ravel())
-    width = int(np.prod(values.shape[1:], dtype=int))
-    return flat if values.ndim == 1 or width == 1 else pa.FixedSizeListArray.from_arrays(flat, width)
+def _lists(values: np.ndarray) -> pa.Array:
+    """Return numbers as a column; of several a step, as lists in the nesting that LeRobot reads them with."""
+    column = pa.array(values.astype(np.float32).ravel())
+    if values.ndim == 1 or values.shape[1:] == (1,):
+        return column
+    if values.ndim == 2:
+        return pa.FixedSizeListArray.from_arrays(column, values.shape[1])
+    for length in reversed(values.shape[1:]):
+        column = pa.ListArray.from_arrays(np.arange(0, len(column) + 1, length, dtype=np.int32), column)
+    return column
 
 
 def _task_table(task: str) -> pa.Table:

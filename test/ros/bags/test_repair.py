@@ -133,6 +133,10 @@ def test_what_a_killed_recorder_left_in_the_write_ahead_log_is_read(
     found, damage = stamps(left)
     assert found == whole
     assert damage == ["metadata.yaml is missing: the recorder did not come to its end"]
+    log = left / "left.db3-wal"
+    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
+    found, damage = stamps(left)
+    assert len(found) == 500 and "pages of its write-ahead log are cut off or not committed" in damage[1]
 
 
 def test_a_bag_in_parts_goes_on_behind_a_damaged_one(small: Path, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from rosbags.rosbag2 import StoragePlugin
 
 from smvae_ros.bags.reading import BagError
-from smvae_ros.replay.account import BagAccount
+from smvae_ros.replay.account import UNREAD, BagAccount
+from smvae_ros.replay.account_table import bag_lines
 from smvae_ros.replay.spacings import Spacings
 from smvae_ros.replay.to_logs import ACCOUNT, WrittenLogs, write_logs
 
@@ -132,6 +133,17 @@ def test_a_gap_follows_the_rate_of_the_stream(period_ms: int, tmp_path: Path) ->
     assert (arm.gaps, arm.longest_gap) == (1, pytest.approx(pause / 1000))
 
 
+@pytest.mark.parametrize(("arm_ms", "hand_ms"), [(700, 700), (5000, 5000), (1000, 50)])
+def test_a_reference_slower_than_its_timeout_loses_nothing(arm_ms: int, hand_ms: int, tmp_path: Path) -> None:
+    hand = steady("/hand", 30 * arm_ms // hand_ms, hand_ms)
+    account = logged(tmp_path, steady("/arm", 30, arm_ms) + hand).account
+    assert [trajectory.rows for trajectory in account.trajectories] == [30]
+    assert account.modalities["hand"].rows == account.modalities["arm"].used == 30
+    assert account.timeouts["arm"] == pytest.approx(5 * arm_ms / 1000, rel=0.03)
+    (line,) = [line for line in bag_lines(account) if "streams.arm.timeout" in line]
+    assert "arm comes more rarely than its timeout" in line
+
+
 @given(st.lists(st.integers(1, 10**10), min_size=1, max_size=60))
 def test_spacings_are_known_to_two_percent(steps: list[int]) -> None:
     spacings = Spacings()
@@ -149,6 +161,12 @@ def cut_database(folder: Path) -> Path:
     content = database.read_bytes()
     database.write_bytes(content[: len(content) * 6 // 10])
     return bag
+
+
+def test_messages_that_the_metadata_counts_and_nobody_can_read_are_in_the_account(tmp_path: Path) -> None:
+    account = write_logs(cut_database(tmp_path), BOTH, settings(), tmp_path / "logs").account
+    check(account, {"arm": 400, "hand": 400})
+    assert min(modality.dropped[UNREAD] for modality in account.modalities.values()) > 50
 
 
 def test_the_command_warns_of_a_loss_and_strict_ends_with_3(tmp_path: Path) -> None:

@@ -8,17 +8,24 @@ import pytest
 import yaml
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from smvae_core.checkpoint import read_metadata
+from smvae_core.configuration import Configuration
+from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.formats.vision_touch import find_trajectories
+from smvae_core.data.joints import logged_joints
+from smvae_core.data.log_file import JOINTS
 from smvae_core.data.samples import read_samples
 from smvae_core.errors import ConfigurationError
 from smvae_core.modality import Modality
+from smvae_core.model.vae import ModelConfiguration
 from smvae_core.preprocessing import Vector
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.run import replay
-from smvae_ros.replay.to_logs import JOINTS, write_logs
+from smvae_ros.replay.to_logs import write_logs
 from smvae_ros.settings import default_settings
+from smvae_ros.trained_joints import other_joints, with_trained_joints
 
-from ..bags.made import ARM, HAND, JOINT_STATE, MS, START_NS, TYPES, Timed, joints, settings, steady, write, write_typed
+from ..bags.made import ARM, HAND, JOINT_STATE, MS, START_NS, TYPES, Timed, joints, settings, write, write_typed
 from ..command import smvae
 from ..senses import tiny_checkpoint
 
@@ -61,6 +68,31 @@ def test_two_publishers_of_joints_are_merged_by_name(tmp_path: Path) -> None:
     account = write_logs(write(tmp_path / "bag", messages), [ARM, HAND], changed, tmp_path / "logs").account
     assert account.modalities["arm"].dropped == {"expected joints b, found a": 1}
     np.testing.assert_array_equal(np.unique(row_of(tmp_path / "logs", "arm"), axis=0), [[1.0, 2.0]])
+
+
+def test_joints_come_in_the_order_of_the_checkpoint_and_others_are_refused(tmp_path: Path) -> None:
+    stamps = [START_NS + n * 50 * MS for n in range(20)]
+    messages = [("/arm", stamp, joints(stamp, (2.0, 1.0), "ba")) for stamp in stamps]
+    messages += [("/hand", stamp, joints(stamp, (3.0, 4.0), "xy")) for stamp in stamps]
+    trained = {"arm": ("a", "b"), "hand": ("c", "d")}
+    chosen = with_trained_joints(settings(), trained)
+    account = write_logs(write(tmp_path / "bag", messages), [ARM, HAND], chosen, tmp_path / "logs").account
+    np.testing.assert_array_equal(row_of(tmp_path / "logs", "arm"), [[1.0, 2.0]] * 20)
+    assert account.modalities["hand"].dropped == {"expected joints c, d, found x, y": 20}
+    own = settings().changed({"streams": {"arm": {"joints": ["b", "a"]}}})
+    assert with_trained_joints(own, trained).streams["arm"].joints == ("b", "a"), "the settings have the last word"
+    (told,) = other_joints(own, trained)
+    assert told.startswith("streams.arm.joints: expected a, b, on which the checkpoint was trained, found b, a")
+
+
+def test_logs_of_other_joints_are_not_mixed(tmp_path: Path) -> None:
+    for bag, order in (("one", "ab"), ("two", "ba")):
+        stamps = [START_NS + n * 50 * MS for n in range(20)]
+        messages = [(topic, stamp, joints(stamp, names=order)) for stamp in stamps for topic in ("/arm", "/hand")]
+        write_logs(write(tmp_path / bag, messages), [ARM, HAND], settings(), tmp_path / "logs")
+    model = ModelConfiguration(modalities=(ARM, HAND))
+    with pytest.raises(LogError, match=r"two_0_0_50.h5: key '(arm|hand)' expected joints a, b as in .*one_0_0_50.h5"):
+        logged_joints(tmp_path / "logs", Configuration(model=model))
 
 
 TWIST, ARRAY, ODOMETRY, OWN = (
@@ -144,9 +176,10 @@ def six_numbers(folder: Path) -> Path:
     """A bag of an arm and of commands with six numbers."""
     types = TYPES.types
     vector = types["geometry_msgs/msg/Vector3"]
-    messages = steady("/arm", 80)
+    messages: list[Timed] = []
     for n in range(80):
         now = START_NS + n * 50 * MS
+        messages.append(("/arm", now, joints(now, (0.1, 0.01 * n), ["shoulder", "elbow"])))
         header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](*divmod(now, 1_000_000_000)), "")
         twist = types[TWIST](vector(n, 1.0, 2.0), vector(3.0, 4.0, 5.0))
         message = types["geometry_msgs/msg/TwistStamped"](header, twist)
@@ -187,4 +220,5 @@ def test_what_the_command_logs_the_command_trains(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     trained = smvae("train", "--data", tmp_path / "logs", "--out", tmp_path / "run", *shared, "--device", "cpu")
     assert trained.returncode == 0, trained.stderr
-    assert (tmp_path / "run" / "best.safetensors").exists()
+    trained_on = read_metadata(tmp_path / "run" / "best.safetensors").joints
+    assert trained_on == {"arm": ("shoulder", "elbow")}

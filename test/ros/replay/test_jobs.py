@@ -1,14 +1,13 @@
 """Several bags in one command: each has its results, the bad ones are told, the exit code says so."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,10 +16,10 @@ import pytest
 from smvae_core.errors import ConfigurationError, SMVAEError
 from smvae_ros.bags.naming import named_bags
 from smvae_ros.bags.reading import BagError
-from smvae_ros.jobs import _one, replay_many
+from smvae_ros.jobs import run_job, run_jobs
 from smvae_ros.replay.job import ReplayJob
-from smvae_ros.replay.results_folder import ReplayError
-from smvae_ros.replay.summary import BagResult, ReplaysSummary
+from smvae_ros.replay.summary import ReplaysSummary
+from smvae_ros.report.replays import replay_many
 
 from ..command import smvae
 
@@ -57,7 +56,7 @@ def test_a_folder_with_bad_bags_in_it(bag: Path, checkpoint: Path, tmp_path: Pat
 def test_what_is_wrong_with_the_command_is_told_once_and_nothing_begins(
     bag: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    told: list[BagResult] = []
+    told: list[str] = []
     named = {"a": bag, "b": bag}
     for job, sentence in (
         (ReplayJob(checkpoint=tmp_path / "none.safetensors"), "no such checkpoint"),
@@ -66,7 +65,7 @@ def test_what_is_wrong_with_the_command_is_told_once_and_nothing_begins(
         (ReplayJob(checkpoint=checkpoint, changes=({"streams": {"rgb": {"message": "X"}}},)), "streams.rgb.message"),
     ):
         with pytest.raises(SMVAEError, match=sentence):
-            replay_many(named, tmp_path / "out", job, 1, told.append)
+            replay_many(named, tmp_path / "out", job, lambda: told.append("a bag"))
     assert not told and not (tmp_path / "out").exists()
     with pytest.raises(ConfigurationError):
         ReplayJob(checkpoint=checkpoint, changes=({"streams": 1},)).check()
@@ -96,27 +95,41 @@ def test_ctrl_c_begins_no_other_bag_and_leaves_no_half_of_one(bag: Path, checkpo
     assert not list((tmp_path / "out").glob("*/.*")) and not (tmp_path / "out" / "summary.json").exists()
 
 
-def test_a_defect_that_one_bag_meets_is_told_and_takes_no_other_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("cannot reshape")
-
-    monkeypatch.setattr("smvae_ros.jobs.replay", fail)
-    result = _one(ReplayJob(), Path("bags/a"), "a", Path("out/a"), 1)
-    assert result.folder is None
-    assert "bags/a: a defect of smvae, RuntimeError in test_jobs.py, line" in (result.error or "")
+def failing(name: str, bag: Path, threads: int) -> str:
+    raise RuntimeError("cannot reshape")
 
 
-def test_a_killed_process_is_one_sentence(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
-    def kill_the_first() -> None:
-        while not (running := multiprocessing.active_children()):
-            threading.Event().wait(0.01)
-        running[0].kill()
+def test_a_defect_that_one_bag_meets_is_told_and_takes_no_other_along() -> None:
+    done = run_job(failing, "a", Path("bags/a"), 1)
+    assert done.result is None
+    assert "bags/a: a defect of smvae, RuntimeError in test_jobs.py, line" in (done.error or "")
 
-    killer = threading.Thread(target=kill_the_first)
-    killer.start()
-    with pytest.raises(ReplayError, match="a process was killed.*--workers"):
-        replay_many({"a": bag, "b": bag}, tmp_path / "out", ReplayJob(checkpoint=checkpoint), 1, lambda result: None)
-    killer.join()
+
+def killed_at_b(once: Path, name: str, bag: Path, threads: int) -> str:
+    """A task whose process is killed at bag b; at bag c only the first time."""
+    if name == "b" or (name == "c" and not once.exists()):
+        if name == "c":
+            once.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return name.upper()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bag_whose_process_is_killed_is_tried_again_and_stops_no_other(workers: int, tmp_path: Path) -> None:
+    bags = {name: tmp_path / name for name in "abcd"}
+    told: list[str] = []
+    done = run_jobs(partial(killed_at_b, tmp_path / "once"), bags, lambda one: told.append(one.name), workers)
+    assert [one.result for one in done] == ["A", None, "C", "D"]
+    assert done[1].error == f"{tmp_path / 'b'}: its process was killed twice, as for want of memory"
+    assert sorted(told) == list("abcd"), "each is told once"
+
+
+def test_what_a_killed_process_left_is_removed(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
+    left = tmp_path / "out" / "a" / ".replay.left"
+    left.mkdir(parents=True)
+    replay_many({"a": bag, "b": tmp_path}, tmp_path / "out", ReplayJob(checkpoint=checkpoint), lambda: None)
+    assert not left.exists() and (tmp_path / "out" / "a" / "report.html").exists()
+    assert not (tmp_path / "out" / "b").exists()
 
 
 def test_results_are_named_by_the_bags(bag: Path, tmp_path: Path) -> None:

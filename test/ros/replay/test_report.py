@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from smvae_ros.jobs import replay_many, replay_with_report
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.report.findings import findings
+from smvae_ros.report.replays import replay_many, replay_with_report
 from smvae_ros.report.results import read_results
 
 
@@ -41,7 +41,7 @@ def test_a_robot_without_some_modalities_gets_its_answers_too(
 def test_several_bags_get_a_page_that_leads_to_their_reports(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     bags = {"good": bag, "bad": tmp_path / "bad"}
-    replay_many(bags, tmp_path / "out", ReplayJob(checkpoint=checkpoint, device="cpu"), 1, lambda result: None)
+    replay_many(bags, tmp_path / "out", ReplayJob(checkpoint=checkpoint, device="cpu"), lambda: None)
     text = (tmp_path / "out" / "index.html").read_text()
     assert 'href="good/report.html"' in text and (tmp_path / "out" / "good" / "report.html").is_file()
     assert "1 could not be replayed" in text

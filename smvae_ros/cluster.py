@@ -1,0 +1,131 @@
+"""A Dask cluster that works on bags: one task for each, one bag at a time in each worker."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import smvae_core
+from smvae_core.errors import SMVAEError
+from smvae_ros.jobs import Done, Result, Task, run_job
+
+_RESOURCE = "smvae_bag"
+"""The Dask resource of which each worker has one and each task takes one."""
+
+
+class ClusterError(SMVAEError):
+    """A cluster that cannot be reached, or that is lost."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Dask scheduler whose workers see the same files as this machine.
+
+    Attributes:
+        address: of the scheduler, as `tcp://head:8786`, or `tls://head:8786` with the certificates that Dask's own
+            configuration names.
+        out: folder for the results, which the workers write.
+    """
+
+    address: str
+    out: Path
+
+    def run(self, task: Task[Result], bags: Mapping[str, Path], settle: Callable[[Done[Result]], None]) -> None:
+        """Run a task on each bag. Dask starts a task again whose worker died, up to its `allowed-failures`.
+
+        Args:
+            settle: called after each bag.
+
+        Raises:
+            ClusterError: there is no scheduler at the address, Dask is not installed, or the scheduler is lost.
+        """
+        with self._client() as client, _shared_file(self.out) as shared:
+            from distributed import as_completed
+
+            futures = {
+                client.submit(
+                    _on_worker,
+                    *(task, name, bag.absolute(), shared, smvae_core.__version__),
+                    key=f"smvae-{shared.name}-{name}",
+                    resources={_RESOURCE: 1},
+                    pure=False,
+                ): name
+                for name, bag in bags.items()
+            }
+            for future in as_completed(futures, loop=client.loop):
+                name = futures[future]
+                if future.status == "cancelled":
+                    raise ClusterError(f"{self.address}: the scheduler was lost before the end")
+                if future.status == "error":
+                    settle(Done(name, error=f"{bags[name]}: {_told(future.exception())}"))
+                    continue
+                done = future.result()
+                # The sentence is the one of this machine, also where it names the bag by a relative path.
+                here, there = str(bags[name]), str(bags[name].absolute())
+                settle(replace(done, error=done.error and done.error.replace(there, here)))
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        """Yield a Dask client whose workers take one bag at a time."""
+        try:
+            from distributed import Client
+            from distributed.diagnostics.plugin import WorkerPlugin
+        except ImportError:
+            raise ClusterError("--cluster: Dask is not installed; pip install 'smvae_ros[cluster]'") from None
+
+        class OneBag(WorkerPlugin):  # type: ignore[misc]
+            """Gives a worker its one unit of the resource, also if it comes later than the tasks."""
+
+            name = _RESOURCE
+
+            async def setup(self, worker: Any) -> None:
+                await worker.set_resources(**{_RESOURCE: 1})
+
+        try:
+            client = Client(self.address, set_as_default=False)
+        except (OSError, ValueError, RuntimeError, TypeError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())[:200] or type(error).__name__
+            raise ClusterError(
+                f"--cluster: expected the address of a Dask scheduler, as tcp://head:8786, found {self.address} "
+                f"({reason})"
+            ) from None
+        try:
+            client.register_plugin(OneBag())
+            yield client
+        finally:
+            client.close()
+
+
+@contextmanager
+def _shared_file(out: Path) -> Iterator[Path]:
+    """Yield a file in the folder of results, by which workers see that it is the same folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=out.absolute(), prefix=".cluster.") as file:
+        yield Path(file.name)
+
+
+def _on_worker(task: Task[Result], name: str, bag: Path, shared: Path, version: str) -> Done[Result]:
+    """Run a job in a worker, with as many threads as the worker has."""
+    from distributed import get_worker
+
+    here = f"the worker on {socket.gethostname()}"
+    if smvae_core.__version__ != version:
+        found = smvae_core.__version__
+        return Done(name, error=f"{bag}: {here} has smvae {found}, expected {version} as on the machine of the command")
+    for path in (bag, shared):
+        if not path.exists():
+            return Done(name, error=f"{path}: {here} does not see it; workers need the same files (docs/scale.md)")
+    return run_job(task, name, bag, get_worker().state.nthreads)
+
+
+def _told(error: BaseException) -> str:
+    """Return what Dask says of a task that it gave up, in one sentence."""
+    if type(error).__name__ == "KilledWorker":
+        return "every worker that tried it died, as for want of memory"
+    reason = " ".join(str(error).split())[:300]
+    return f"the cluster could not run it ({type(error).__name__}: {reason})"
