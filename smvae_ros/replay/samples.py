@@ -32,12 +32,12 @@ class Samples:
         self.unusable: dict[str, Counter[str]] = {binding.modality.name: Counter() for binding in bindings}
         self._bag, self._bindings = bag, bindings
         self._readers = {
-            binding.modality.name: SampleReader(as_recorded(binding, bag.message_types[binding.modality.name]))
+            binding.modality.name: SampleReader(
+                as_recorded(binding, bag.message_types[binding.modality.name]).reading(bag.types)
+            )
             for binding in bindings
             if binding.modality.name in bag.message_types
         }
-        for reader in self._readers.values():
-            reader.binding = reader.binding.reading(bag.types)
 
     @property
     def begin_ns(self) -> int | None:
