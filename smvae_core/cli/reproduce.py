@@ -15,13 +15,14 @@ from smvae_core.reproduce.rows import ROWS
 
 
 class ExperimentName(str, Enum):
-    """The paper's experiments."""
+    """The paper's experiments, and an ablation of ours."""
 
     fashion_mnist = "fashion-mnist"
     mnist = "mnist"
     celeba = "celeba"
     vision = "vision"
     vision_touch = "vision-touch"
+    ablation = "ablation"
 
 
 class RowName(str, Enum):
@@ -41,7 +42,9 @@ def reproduce(
     ] = None,
     systems: Annotated[
         list[RowName] | None,
-        typer.Option("--systems", help="A row of the tables; may be given several times. All by default."),
+        typer.Option(
+            "--systems", help="A row of the tables; may be given several times. By default those of the experiment."
+        ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="For a processor: compact networks, few epochs, few test points.")

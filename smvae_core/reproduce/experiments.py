@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from smvae_core.configuration import Configuration, DataConfiguration, DataFormat, TrainingConfiguration
+from smvae_core.data.corruption import CorruptionConfiguration
 from smvae_core.data.formats.pictures import ATTRIBUTES
 from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.formats.registry import FORMATS
@@ -13,10 +14,10 @@ from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality, vision_touch_modalities
 from smvae_core.model.vae import ModelConfiguration
 from smvae_core.preprocessing import RGB, Grey, Vector
-from smvae_core.reproduce.rows import Row
+from smvae_core.reproduce.rows import ABLATION_ROWS, CORRUPTION, SYSTEM_ROWS, Row
 from smvae_core.systems.registry import objective_settings
 
-Name = Literal["fashion-mnist", "mnist", "celeba", "vision", "vision-touch"]
+Name = Literal["fashion-mnist", "mnist", "celeba", "vision", "vision-touch", "ablation"]
 
 
 class ReproductionError(SMVAEError):
@@ -65,6 +66,7 @@ class Experiment:
         annealed: part of the epochs over which β grows.
         paper: the paper's scale.
         quick: a scale for a processor.
+        rows: names of the rows of its tables, of `rows.ROWS`.
     """
 
     name: Name
@@ -79,6 +81,7 @@ class Experiment:
     annealed: float
     paper: Scale
     quick: Scale
+    rows: tuple[str, ...] = SYSTEM_ROWS
 
     def folder(self, data: Path | None) -> tuple[Path, DataFormat]:
         """Return where the data are, and which of the formats they have.
@@ -106,6 +109,7 @@ class Experiment:
                 system=row.system, size=scale.size, latent=self.latent, modalities=self.modalities(form, data)
             ),
             objective=objective_settings(row.system, objective),
+            corruption=CorruptionConfiguration.model_validate(CORRUPTION if row.corrupted else {}),
             data=DataConfiguration(
                 format=form, split=_SPLIT[form], held_out=_HELD_OUT.get(form, 0.3), most=scale.images
             ),
@@ -188,6 +192,22 @@ _FOUR = (
 _TABLE_1 = Scale("paper", 200, None, 1000, 5000, 1000)
 _TABLE_1_QUICK = Scale("compact", 15, 1000, 500, 2500, 300, images=12_000, seeds=3)
 
+_VISION_TOUCH = Experiment(
+    name="vision-touch",
+    title="Vision&Touch (§4.4): RGB, depth, force and action",
+    formats=("logs",),
+    place=None,
+    where="name with --data a folder with logs of the Vision&Touch dataset (MultiBench redistributes it), or "
+    "write some with smvae simulate",
+    modalities=lambda form, data: vision_touch_modalities(),
+    given=None,
+    latent=64,
+    rate=1e-3,
+    annealed=0.75,
+    paper=Scale("paper", 200, None, 0, 0, 1000),
+    quick=Scale("compact", 15, 300, 0, 0, 200),
+)
+
 EXPERIMENTS: dict[Name, Experiment] = {
     experiment.name: experiment
     for experiment in (
@@ -251,20 +271,12 @@ EXPERIMENTS: dict[Name, Experiment] = {
             paper=Scale("paper", 100, None, 0, 0, 1000),
             quick=Scale("compact", 5, 300, 0, 0, 300),
         ),
-        Experiment(
-            name="vision-touch",
-            title="Vision&Touch (§4.4): RGB, depth, force and action",
-            formats=("logs",),
-            place=None,
-            where="name with --data a folder with logs of the Vision&Touch dataset (MultiBench redistributes it), or "
-            "write some with smvae simulate",
-            modalities=lambda form, data: vision_touch_modalities(),
-            given=None,
-            latent=64,
-            rate=1e-3,
-            annealed=0.75,
-            paper=Scale("paper", 200, None, 0, 0, 1000),
-            quick=Scale("compact", 15, 300, 0, 0, 200),
+        _VISION_TOUCH,
+        replace(
+            _VISION_TOUCH,
+            name="ablation",
+            title="What each part of SMVAE's objective brings, on Vision&Touch logs",
+            rows=ABLATION_ROWS,
         ),
     )
 }

@@ -10,6 +10,11 @@ from smvae_core.systems.registry import SYSTEMS
 
 PAPER: dict[str, Any] = {"subset_kl": 0.0, "full_kl": 0.0, "full_set": 0.0, "reconstruct": "observed"}
 """The objective of the SMVAE paper (Eq. 3 and 4), as in `smvae_core.systems.smvae.PAPER`."""
+CORRUPTION: dict[str, dict[str, float]] = {
+    "images": {"blank": 0.1, "partly_blank": 0.1, "noisy": 0.05, "another": 0.05},
+    "numbers": {"blank": 0.05, "another": 0.05},
+}
+"""The corruption of the rows that have it, as in config/peg_insertion.yaml."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,7 @@ class Row:
         name: what tables, folders and the command line call it.
         system: a registered system.
         objective: settings that differ from the system's defaults.
+        corrupted: whether what subsets see is corrupted in training, see `CORRUPTION`.
         meaning: what it is, for the report; empty for a system as it is by default.
     """
 
@@ -27,6 +33,7 @@ class Row:
     system: str
     objective: dict[str, Any] = field(default_factory=dict)
     meaning: str = ""
+    corrupted: bool = False
 
 
 _OTHERS = (
@@ -35,5 +42,26 @@ _OTHERS = (
     Row("smvae-paper", "smvae", PAPER, "SMVAE with the objective of its paper: the ELBO of random subsets"),
     Row("smvae-pull", "smvae", PAPER | {"pull": 0.1}, "the same with the L2 pull of §3.2, weight 0.1"),
 )
-ROWS: dict[str, Row] = {system: Row(system, system) for system in SYSTEMS} | {row.name: row for row in _OTHERS}
+_PARTS = (
+    Row("smvae-robust", "smvae", {}, "SMVAE with corrupted subsets", corrupted=True),
+    Row(
+        "robust-uncoordinated",
+        "smvae",
+        {"subset_kl": 0.0, "full_kl": 0.0, "full_set": 0.2},
+        "the same without coordination: the ELBO of random subsets, one in five of them whole",
+        corrupted=True,
+    ),
+    Row(
+        "robust-unpredicted",
+        "smvae",
+        {"subset_likelihood": 0.0},
+        "smvae-robust without prediction from the subset (r = 0)",
+        corrupted=True,
+    ),
+)
+SYSTEM_ROWS = (*SYSTEMS, *(row.name for row in _OTHERS if row.name not in SYSTEMS))
+"""The rows of the papers' experiments, in the order of the tables."""
+ABLATION_ROWS = (*(row.name for row in _PARTS), "smvae")
+"""The rows of the ablation; `smvae` is the one without corruption."""
+ROWS: dict[str, Row] = {s: Row(s, s) for s in SYSTEMS} | {row.name: row for row in (*_OTHERS, *_PARTS)}
 """By name."""

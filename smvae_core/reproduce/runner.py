@@ -32,7 +32,7 @@ class Request:
         name: of the experiment.
         out: folder for everything that is written.
         command: how it was called.
-        rows: names of the rows to compare, of `rows.ROWS`.
+        rows: names of the rows to compare, of `rows.ROWS`; None for those of the experiment.
         seeds: number of seeds, from 0; None for as many as the scale has.
         quick: the scale for a processor, instead of the paper's.
         data: folder; None for the experiment's usual place.
@@ -43,7 +43,7 @@ class Request:
     name: Name
     out: Path
     command: str
-    rows: Sequence[str]
+    rows: Sequence[str] | None
     seeds: int | None
     quick: bool
     data: Path | None
@@ -80,7 +80,7 @@ def reproduce(request: Request, console: Console) -> Path:
     folder, form = experiment.folder(request.data)
     results: list[SystemResult] = []
     for seed in range(scale.seeds):
-        for name in request.rows:
+        for name in request.rows or experiment.rows:
             console.rule(f"{request.name}: {name}, seed {seed}")
             configuration = experiment.configuration(ROWS[name], seed, scale, folder, form)
             settings = Settings(

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from smvae_core.checkpoint import load
 from smvae_core.cli.commands import app
+from smvae_core.data.corruption import CorruptionConfiguration
 from smvae_core.inference.engine import Engine
 from smvae_core.reproduce.experiments import EXPERIMENTS, ReproductionError
 from smvae_core.reproduce.paired import POINTS, differences, read_points, write_points
@@ -249,6 +251,31 @@ def test_the_rows_of_smvae_have_the_objective_of_their_papers():
     assert {key: getattr(PAPERS_SETTINGS, key) for key in PAPER} == PAPER
     assert ROWS["smvae-pull"].objective == PAPER | {"pull": 0.1}
     assert ROWS["mvae"].objective["random_subsets"] >= 1
+
+
+def test_each_row_of_the_ablation_takes_one_part_of_the_first_away(tmp_path):
+    experiment = EXPERIMENTS["ablation"]
+    first, *others = (
+        experiment.configuration(ROWS[name], 0, experiment.quick, tmp_path, "logs").model_dump()
+        for name in experiment.rows
+    )
+    assert first["objective"]["subset_kl"] > 0 and first["objective"]["subset_likelihood"] > 0
+    shipped = yaml.safe_load((ROOT / "config/peg_insertion.yaml").read_text())["corruption"]
+    assert first["corruption"] == CorruptionConfiguration.model_validate(shipped).model_dump()
+    off = [
+        {
+            f"{section}.{key}"
+            for section in first
+            for key in first[section]
+            if first[section] != row[section] and first[section][key] != row[section][key]
+        }
+        for row in others
+    ]
+    assert off == [
+        {"objective.subset_kl", "objective.full_kl", "objective.full_set"},
+        {"objective.subset_likelihood"},
+        {"corruption.images", "corruption.numbers"},
+    ]
 
 
 def test_the_table_has_differences_that_are_paired_by_test_point(mnist):
