@@ -16,6 +16,8 @@ class SubsetCalibration(BaseModel):
         kl: mean KL(q(z | X_S) ‖ p(z)), nats.
         coverage: by modality, the part of its entries that lie in the predicted interval of each level of
             `Calibration.levels`. Entries that hardly vary are left out.
+        factors: by modality, the factor of each level by which the intervals were widened, fitted on the calibration
+            part; 1 where the spread of the posterior and the residual say all. Empty in older records.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -25,6 +27,7 @@ class SubsetCalibration(BaseModel):
     z2: float | None
     kl: float
     coverage: dict[str, tuple[float, ...]]
+    factors: dict[str, tuple[float, ...]] = {}
 
 
 class Calibration(BaseModel):

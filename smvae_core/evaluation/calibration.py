@@ -37,6 +37,8 @@ SAMPLES = 100
 """Most samples of each part, by default."""
 DRAWS = 8
 _BATCH = 16
+# Least half-width of an entry, as a part of r: what an entry that was seen has taken up is only an estimate.
+_LEAST = 0.25
 # Standard deviation over the calibration part, model units, up to which an entry does not vary.
 _CONSTANT = {True: 0.02, False: 1e-6}
 
@@ -64,7 +66,8 @@ def calibrate(
     model.eval()
     with torch.inference_mode():
         residuals = _residuals(model, fitted_on, most, draws)
-        figures = _figures(model, tested_on, most, draws, subsets, residuals)
+        factors = _factors(model, fitted_on, most, draws, subsets, residuals)
+        figures = _figures(model, tested_on, most, draws, subsets, residuals, factors)
     model.train(training)
     return Calibration(
         fitted_on=fitted_on.held,
@@ -74,7 +77,7 @@ def calibrate(
         latent=model.configuration.latent,
         active=int(figures.active.sum()),
         levels=LEVELS,
-        subsets=tuple(_row(model, figures, s, subset) for s, subset in enumerate(subsets)),
+        subsets=tuple(_row(model, figures, factors, s, subset) for s, subset in enumerate(subsets)),
     )
 
 
@@ -141,10 +144,10 @@ def _figures(
     draws: int,
     subsets: Sequence[Subset],
     residuals: dict[str, _Residual],
+    factors: dict[tuple[int, str], Tensor],
 ) -> _Figures:
     figures = _Figures(len(subsets), len(model.names), model.configuration.latent)
     masks, generator = subset_mask(model.names, subsets), torch.Generator().manual_seed(1)
-    normal, student = _normal(), _student(draws)
     for batch, available, embeddings in _batches(model, samples, most):
         full: Posterior = model.fuse(embeddings, available)
         figures.samples += len(available)
@@ -158,21 +161,70 @@ def _figures(
             figures.kl[s] += float(posterior.kl_to_prior().double().sum())
             figures.ratio[s] += _ratio(full.mean[rows], full.log_variance[rows], posterior).sum(dim=0).cpu()
             predicted, variance = _spread(model, posterior, draws, generator)
-            for name, (scale, varies) in residuals.items():
+            for name, residual in residuals.items():
                 m = model.names.index(name)
-                here = available[rows, m]
-                error, squared = (
-                    x[here].flatten(1).cpu()[:, varies] for x in (predicted[name] - batch[name][rows], variance[name])
+                error, width = _widths(
+                    residual,
+                    name in subsets[s],
+                    predicted[name],
+                    batch[name][rows],
+                    variance[name],
+                    available[rows, m],
+                    draws,
                 )
                 figures.entries[s, m] += error.numel()
-                change = -normal.square() if name in subsets[s] else student.square()
-                for level, r in enumerate(scale):
-                    inside = error.square() <= r[varies].square() + change[level] * squared
-                    figures.inside[s, m, level] += int(inside.sum())
+                if error.numel():
+                    widest = width * factors.get((s, name), torch.ones(len(LEVELS)))[:, None, None]
+                    figures.inside[s, m] += (error <= widest).flatten(1).sum(dim=1)
     return figures
 
 
-def _row(model: MultimodalVAE, figures: _Figures, s: int, subset: Subset) -> SubsetCalibration:
+def _factors(
+    model: MultimodalVAE,
+    samples: Samples,
+    most: int | None,
+    draws: int,
+    subsets: Sequence[Subset],
+    residuals: dict[str, _Residual],
+) -> dict[tuple[int, str], Tensor]:
+    """Fit the factor of each level, (levels,), by subset and modality, on the calibration part."""
+    masks, generator = subset_mask(model.names, subsets), torch.Generator().manual_seed(2)
+    batches, factors = list(_batches(model, samples, most)), {}
+    for s, mask in enumerate(masks):
+        ratios: dict[str, list[Tensor]] = {name: [] for name in residuals}
+        for batch, available, embeddings in batches:
+            rows = torch.nonzero((available | ~mask.to(available.device)).all(dim=1))[:, 0]
+            if not len(rows):
+                continue
+            wanted = mask.to(available.device).expand(len(rows), -1)
+            predicted, variance = _spread(model, model.fuse(embeddings[rows], wanted), draws, generator)
+            for name, residual in residuals.items():
+                here = available[rows, model.names.index(name)]
+                error, width = _widths(
+                    residual, name in subsets[s], predicted[name], batch[name][rows], variance[name], here, draws
+                )
+                ratios[name].append((error / width).flatten(1))
+        for name, parts in ratios.items():
+            if parts and (ratio := torch.cat(parts, dim=1)).numel():
+                fitted = [np.quantile(ratio[level].numpy(), LEVELS[level]) for level in range(len(LEVELS))]
+                factors[s, name] = torch.tensor(fitted)
+    return factors
+
+
+def _widths(
+    residual: _Residual, seen: bool, predicted: Tensor, x: Tensor, variance: Tensor, here: Tensor, draws: int
+) -> tuple[Tensor, Tensor]:
+    """Return |x − x̂|, (B, D), of the entries that vary, and the half-width of each level, (levels, B, D)."""
+    error, squared = (each[here].flatten(1).cpu()[:, residual.varies] for each in (predicted - x, variance))
+    change = -_normal().square() if seen else _student(draws).square()
+    r = residual.scale[:, None, residual.varies].square()
+    width = torch.maximum(r + change[:, None, None] * squared, _LEAST**2 * r).sqrt()
+    return error.abs(), width.clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def _row(
+    model: MultimodalVAE, figures: _Figures, factors: dict[tuple[int, str], Tensor], s: int, subset: Subset
+) -> SubsetCalibration:
     held, active = int(figures.held[s]), figures.active
     return SubsetCalibration(
         subset=subset,
@@ -184,6 +236,7 @@ def _row(model: MultimodalVAE, figures: _Figures, s: int, subset: Subset) -> Sub
             for m, name in enumerate(model.names)
             if figures.entries[s, m]
         },
+        factors={name: tuple(factors[s, name].tolist()) for name in model.names if (s, name) in factors},
     )
 
 
