@@ -27,7 +27,7 @@ from smvae_core.training.run import Run, RunError
 from smvae_core.training.state import load_state
 from smvae_core.training.train import Interrupted, Job, TrainingError, train
 
-from ..conftest import write_log, write_logs
+from ..conftest import write_log
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
@@ -342,20 +342,3 @@ def test_corruption_trains_reproducibly_and_otherwise_than_without(shared_logs, 
     assert first.metadata.training.configuration.corruption == corrupted.corruption
     weights = [torch.cat([p.flatten() for p in x.model.parameters()]) for x in (first, again, without)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
-
-
-def test_the_test_part_of_what_is_held_out_has_no_say_in_the_choice_of_the_best_epoch(tmp_path):
-    configuration = changed(TINY, {"data": {"held_out": 0.5}, "training": {"epochs": 2}})
-    before = fit(write_logs(tmp_path / "logs"), tmp_path / "before", configuration)
-    (tested,) = checkpoint.load(before.best).metadata.calibration.tested_on
-    other = write_logs(tmp_path / "other")
-    for log in [
-        path for path in other.iterdir() if tested.split("journal_")[1][0] == path.name.split("journal_")[1][0]
-    ]:
-        write_log(log, 10 if log.name.startswith("20190408_183040") else 7, seed=100)
-    after = fit(other, tmp_path / "after", configuration)
-    assert [line["score"] for line in figures(before)] == [line["score"] for line in figures(after)]
-    assert (
-        checkpoint.load(before.best).metadata.calibration.subsets
-        != checkpoint.load(after.best).metadata.calibration.subsets
-    )
