@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -e -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo live test lint docs bench bench-gpu clean distclean
+.PHONY: help setup build demo live docs/live.gif test lint docs bench bench-gpu clean distclean
 
 # The Python that .venv is made from, as in: make PYTHON=python3.12 demo
 PYTHON ?= python3
@@ -20,7 +20,7 @@ demo live test: export FASTDDS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds
 test: export OMP_NUM_THREADS ?= 1
 
 help: ## List the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z./-]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: ## Make .venv: ROS 2 (the sourced one, else Jazzy from PyPI), PyTorch and the rest
 	@environment/check.sh --install $(PYTHON)
@@ -35,6 +35,9 @@ demo: build ## Replay the shipped recording to the fusion node; leaves demo/pred
 
 live: build ## Watch the node while a simulated robot's sensors fail; leaves live/live.gif and live/live.mp4
 	@. .venv/ros-env.sh && cd install && python -m smvae_ros.demo.live --out "$(CURDIR)/live"
+
+docs/live.gif: live ## Make the animation of README anew
+	@cp live/live.gif docs/live.gif
 
 test: build ## Run every test; a part: make test TESTS=test/core
 	@environment/check.sh --rendering --install $(PYTHON)
