@@ -27,7 +27,7 @@ class PacedGroup(MutuallyExclusiveCallbackGroup):
     """
 
     def __init__(self, node: Node) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # rclpy has no types here
         self._node = node
         self._readers: dict[Subscription, Callable[[], int]] = {}
         self._resting: set[Subscription] = set()
@@ -64,7 +64,8 @@ class PacedGroup(MutuallyExclusiveCallbackGroup):
 
     def can_execute(self, entity: Any) -> bool:
         """Return whether an entity may wake the executor."""
-        return entity not in self._resting and super().can_execute(entity)
+        # rclpy has no types here.
+        return entity not in self._resting and super().can_execute(entity)  # type: ignore[no-untyped-call]
 
     def destroy(self) -> None:
         """Destroy the timer."""

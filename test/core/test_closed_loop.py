@@ -1,7 +1,13 @@
 """The parts of the closed loop: the head that reads a pose, what a fault brings, and attempts in simulated time."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+# Last, since the built package has the messages that smvae_ros/ of the repository lacks.
+sys.path.append(str(Path(__file__).parents[2]))
 
 from benchmarks.closed_loop import _share, _verdicts
 from benchmarks.insertion import CONDITIONS, LIMIT_S, SENSORS, Condition, Outcome, RawFeed, TruePose, attempt

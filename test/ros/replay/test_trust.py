@@ -10,8 +10,8 @@ import torch
 
 from smvae_core.model.memory import MemoryConfiguration
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
-from smvae_ros.jobs import replay_with_report
 from smvae_ros.replay.job import ReplayJob
+from smvae_ros.report.replays import replay_with_report
 from test.core.made_trust import write_checkpoint
 
 DIM = {"dim": ("rgb=0.3@:0.5",)}
