@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -74,7 +75,9 @@ class Cluster:
         """Yield a Dask client whose workers take one bag at a time."""
         try:
             from distributed import Client
+            from distributed.comm import connect
             from distributed.diagnostics.plugin import WorkerPlugin
+            from distributed.security import Security
         except ImportError:
             raise ClusterError("--cluster: Dask is not installed; pip install 'smvae_ros[cluster]'") from None
 
@@ -86,7 +89,13 @@ class Cluster:
             async def setup(self, worker: Any) -> None:
                 await worker.set_resources(**{_RESOURCE: 1})
 
+        async def knock() -> None:
+            comm = await connect(self.address, **Security().get_connection_args("client"))
+            await comm.close()
+
         try:
+            # First, since a client that fails to begin writes a traceback when it is collected.
+            asyncio.run(knock())
             client = Client(self.address, set_as_default=False)
         except (OSError, ValueError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error.__cause__ or error).split())[:200] or type(error).__name__
