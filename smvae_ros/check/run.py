@@ -16,6 +16,7 @@ from smvae_ros.check.draft import CANDIDATES, Draft, Sample
 from smvae_ros.check.facts import Feed, Observation, Topic
 from smvae_ros.check.numeric_fields import brings_numbers, numeric_fields
 from smvae_ros.check.verdicts import Verdict, judge
+from smvae_ros.conversions.accessors import MessageAccessor
 from smvae_ros.replay.samples import as_recorded
 from smvae_ros.settings import default_settings
 
@@ -105,6 +106,7 @@ def draft(source: Source) -> Draft:
         if _fits(topic, CANDIDATES) or (topic.described and len(topic.types) == 1 and brings_numbers(topic.types[0]))
     }
     samples: dict[str, Sample] = {}
+    stamps: dict[str, MessageAccessor] = {}
     if possible:
         with source.feed({name: name for name in possible}, {name: [kind] for name, kind in possible.items()}) as feed:
             for name, receive_ns, data in feed.messages:
@@ -112,7 +114,9 @@ def draft(source: Source) -> Draft:
                     message = feed.types.deserialize_cdr(data, possible[name])
                     fields = () if possible[name] in CANDIDATES else numeric_fields(feed.types, possible[name], message)
                     samples[name] = Sample(message, *fields)
-                samples[name].spacings.add(receive_ns)
+                    stamps[name] = MessageAccessor(feed.types, possible[name], ())
+                # Messages arrive in bursts, whatever the sensor's rate.
+                samples[name].spacings.add(stamps[name].stamp_ns(data) or receive_ns)
     return Draft({name: samples[name] for name in possible if name in samples}, source.topics)
 
 

@@ -70,6 +70,8 @@ def nmse_by_age(results: Results, name: str, trivial: float) -> list[float | Non
 def _off(results: Results) -> str:
     rows = []
     for name, trivial in trivial_errors(results).items():
+        if name not in results.sets.present:
+            continue
         errors = nmse_by_age(results, name, trivial)
         if any(error is not None for error in errors):
             until = horizon(errors)

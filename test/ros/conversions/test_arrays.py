@@ -191,8 +191,8 @@ def cv_bridge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[ModuleType 
 
 def test_another_encoding_without_cv_bridge_is_refused_and_names_it(cv_bridge: Callable[..., None]) -> None:
     cv_bridge(None)
-    with pytest.raises(ConversionError, match="rgb8, .*, found 'yuv444', which needs cv_bridge"):
-        raw_array(RGB, [SimpleNamespace(**{**vars(GOOD), "encoding": "yuv444"})])
+    with pytest.raises(ConversionError, match="rgb8, .*, found 'yuv411', which needs cv_bridge"):
+        raw_array(RGB, [SimpleNamespace(**{**vars(GOOD), "encoding": "yuv411"})])
 
 
 def test_another_encoding_goes_through_cv_bridge_where_it_is_installed(cv_bridge: Callable[..., None]) -> None:
@@ -205,7 +205,7 @@ def test_another_encoding_goes_through_cv_bridge_where_it_is_installed(cv_bridge
     bridge = ModuleType("cv_bridge")
     bridge.CvBridge = CvBridge  # type: ignore[attr-defined]
     cv_bridge(bridge)
-    yuv = SimpleNamespace(**{**vars(GOOD), "encoding": "yuv444"})
+    yuv = SimpleNamespace(**{**vars(GOOD), "encoding": "yuv411"})
     assert np.array_equal(raw_array(RGB, [yuv]), np.full((4, 5, 3), len("rgb8"), np.uint8))
     with pytest.raises(ConversionError, match="which cv_bridge cannot convert .unrecognised encoding"):
         raw_array(RGB, [SimpleNamespace(**{**vars(GOOD), "encoding": "nonsense"})])
@@ -224,7 +224,7 @@ def test_a_broken_cv_bridge_is_tried_once(cv_bridge: Callable[..., None]) -> Non
     cv_bridge(bridge)
     for _ in range(3):
         with pytest.raises(ConversionError, match="which needs cv_bridge, and that is not installed or does not load"):
-            raw_array(RGB, [SimpleNamespace(**{**vars(GOOD), "encoding": "yuv444"})])
+            raw_array(RGB, [SimpleNamespace(**{**vars(GOOD), "encoding": "yuv411"})])
     assert len(tried) == 1
 
 

@@ -1,5 +1,6 @@
 """Several bags in one command: each has its results, the bad ones are told, the exit code says so."""
 
+import importlib
 import json
 import os
 import shutil
@@ -105,20 +106,30 @@ def test_a_defect_that_one_bag_meets_is_told_and_takes_no_other_along() -> None:
     assert "bags/a: a defect of smvae, RuntimeError in test_jobs.py, line" in (done.error or "")
 
 
-def killed_at_b(once: Path, name: str, bag: Path, threads: int) -> str:
-    """A task whose process is killed at bag b; at bag c only the first time."""
+KILLED = """
+import os, signal
+
+def killed_at_b(once, name, bag, threads):
+    'A task whose process is killed at bag b; at bag c only the first time.'
     if name == "b" or (name == "c" and not once.exists()):
         if name == "c":
             once.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return name.upper()
+"""
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_bag_whose_process_is_killed_is_tried_again_and_stops_no_other(workers: int, tmp_path: Path) -> None:
+def test_a_bag_whose_process_is_killed_is_tried_again_and_stops_no_other(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In a file of its own: the processes cannot import the tests by their names.
+    (tmp_path / f"killed_{workers}.py").write_text(KILLED)
+    monkeypatch.syspath_prepend(tmp_path)
+    task = importlib.import_module(f"killed_{workers}").killed_at_b
     bags = {name: tmp_path / name for name in "abcd"}
     told: list[str] = []
-    done = run_jobs(partial(killed_at_b, tmp_path / "once"), bags, lambda one: told.append(one.name), workers)
+    done = run_jobs(partial(task, tmp_path / "once"), bags, lambda one: told.append(one.name), workers)
     assert [one.result for one in done] == ["A", None, "C", "D"]
     assert done[1].error == f"{tmp_path / 'b'}: its process was killed twice, as for want of memory"
     assert sorted(told) == list("abcd"), "each is told once"

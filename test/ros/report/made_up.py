@@ -98,6 +98,8 @@ def _columns(t: np.ndarray, present: dict[str, np.ndarray], random: np.random.Ge
         columns[f"present_{name}"] = present[name]
         columns[f"age_{name}"] = pa.array(random.uniform(0, 0.02, sets), mask=~present[name])
         columns[f"attention_{name}"] = np.where(present[name], 1.0 / count, 0.0).astype(np.float32)
+        columns[f"trust_{name}"] = pa.array(np.ones(sets, np.float32), mask=~present[name])
+        columns[f"distrusted_{name}"] = np.zeros(sets, bool)
         for subset in all_subsets(NAMES):
             held = np.all([present[n] for n in subset], axis=0)
             error = (quality(name, subset) * TRIVIAL[name] * random.gamma(3.0, 1 / 3, sets)).astype(np.float32)

@@ -51,6 +51,8 @@ def some_sets(seconds, present, mean=None) -> Sets:
         predicted={},
         without={},
         memory_age=np.full(len(seconds), np.nan),
+        trust={},
+        distrusted={},
         attention_of_memory=nothing,
     )
 
@@ -68,8 +70,8 @@ def test_the_same_results_give_the_same_bytes(report, folder):
     assert write_report(folder).read_bytes() == before
 
 
-def test_the_three_questions_are_answered(results):
-    good, absent, blind = findings(results)
+def test_the_four_questions_are_answered(results):
+    good, absent, blind, liar = findings(results)
     assert good.verdict == "good" and "rgb: 8.0\N{NO-BREAK SPACE}% from all modalities" in good.details[0]
     assert "longest 3.0 s (75 sets) from 0:06.0" in absent.details[0]
     assert absent.details[1] == "depth: never"
@@ -77,6 +79,7 @@ def test_the_three_questions_are_answered(results):
     worst = max(quality(name, ("force", "action")) for name in NAMES)
     assert blind.verdict == "fair" and f"{100 * worst:.0f}" in blind.answer
     assert "without rgb" in blind.details[0] and "without any camera" in blind.details[2]
+    assert liar.question == "Did a sensor lie?" and liar.verdict == "good"
 
 
 def test_the_time_since_a_modality_was_there_begins_with_the_last_set_that_held_it():
