@@ -49,10 +49,10 @@ def test_an_objective_that_version_0_1_wrote_still_loads(system):
     assert Configuration.model_validate_json(loaded.model_dump_json()) == loaded
 
 
-def test_the_shipped_checkpoint_still_loads():
+def test_the_shipped_checkpoint_is_coordinated():
     training = read_metadata(default_checkpoint()).training
     assert training is not None and isinstance(training.configuration.objective, SMVAESettings)
-    assert training.configuration.objective.beta == 0.3 and not training.configuration.objective.coordinated
+    assert training.configuration.objective.beta == 0.3 and training.configuration.objective.coordinated
 
 
 @pytest.mark.parametrize(
