@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from smvae_ros.synchronizer.stream import Stream
 
 # A window that spans so many times the time of its samples at the declared period means something else to the model.
-_STRETCH = 10
+_STRETCH = 4
 
 
 class SampleSelection:
@@ -67,7 +67,7 @@ class SampleSelection:
     def is_stretched(self, stamps: Sequence[int], start: int, end: int) -> bool:
         """Return whether the samples of a window lie so far apart that it does not count as present.
 
-        They do if they span more than ten times the time that they take at the declared period. Without a declared
+        They do if they span more than four times the time that they take at the declared period. Without a declared
         period no window is stretched.
         """
         return end - start > 1 and 0 < self._longest_ns * (end - 1 - start) < stamps[end - 1] - stamps[start]

@@ -103,7 +103,7 @@ class StreamCounts:
         received: samples that arrived.
         used: samples that went out in a set, each counted once.
         sets: sets that the modality was in.
-        stretched: windows that were left out of their sets, because they span more than ten times the time that their
+        stretched: windows that were left out of their sets, because they span more than four times the time that their
             samples take at the declared period.
         span_ns: from the oldest to the newest sample of the last of these windows, in nanoseconds.
         zero_stamp: samples that came without a stamp and got their time of arrival.

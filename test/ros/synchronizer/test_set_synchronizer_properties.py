@@ -102,7 +102,7 @@ def oracle(case: Case) -> list[tuple[int, dict[str, list[int]]]]:
             back = max(stream.tolerance_ns, stream.hold_ns)
             if stream.window > 1:
                 window = [stamp for stamp in samples if stamp <= reference][-stream.window :]
-                stretched = 0 < 10 * stream.period_ns * (len(window) - 1) < window[-1] - window[0] if window else False
+                stretched = 0 < 4 * stream.period_ns * (len(window) - 1) < window[-1] - window[0] if window else False
                 present = len(window) >= stream.least and not stretched
                 if present and window[-1] >= reference - back and window[-1] > last:
                     chosen[stream.name] = window
