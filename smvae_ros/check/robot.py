@@ -11,16 +11,19 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSCompatibility, qos_check_compatible, qos_profile_sensor_data
+from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible, qos_profile_sensor_data
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from smvae_core.errors import ConfigurationError
 from smvae_ros.check.facts import Feed, Topic
+from smvae_ros.conversions.bindings import COMPRESSED, IMAGE
 from smvae_ros.conversions.message_definitions import installed_types
 from smvae_ros.conversions.message_types import message_class
 
 # Topics that every node has, or that bring no sensor.
 _OF_ROS = ("/rosout", "/parameter_events", "/clock")
+# Messages that may wait while the check is busy: bursts of a fast sensor fit, as in the node.
+_IMAGES, _NUMBERS = 5, 200
 # Discovery has come to rest when topics were found, and nothing new for so long.
 _QUIET_S = 1.5
 _DISCOVERY_S = 5.0
@@ -78,7 +81,7 @@ class RobotSource:
         store = installed_types(set(found.values()))
         subscriptions = [
             self._node.create_subscription(
-                message_class(found[name]), topic, receiver(name), qos_profile_sensor_data, raw=True
+                message_class(found[name]), topic, receiver(name), _qos(found[name]), raw=True
             )
             for name, topic in wanted.items()
         ]
@@ -111,6 +114,12 @@ class RobotSource:
                     all(map(_is_installed, types)),
                 )
         return topics
+
+
+def _qos(message_type: str) -> QoSProfile:
+    """Return sensor data, with a queue in which bursts of a fast sensor fit; images are few and large."""
+    depth = _IMAGES if message_type in (IMAGE, COMPRESSED) else _NUMBERS
+    return QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def _is_installed(message_type: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from smvae_ros.check.facts import Feed, Observation, Topic
 from smvae_ros.check.numeric_fields import brings_numbers, numeric_fields
 from smvae_ros.check.verdicts import Verdict, judge
 from smvae_ros.conversions.accessors import MessageAccessor
+from smvae_ros.conversions.cdr import MalformedMessage
 from smvae_ros.replay.samples import as_recorded
 from smvae_ros.settings import default_settings
 
@@ -116,7 +117,8 @@ def draft(source: Source) -> Draft:
                     samples[name] = Sample(message, *fields)
                     stamps[name] = MessageAccessor(feed.types, possible[name], ())
                 # Messages arrive in bursts, whatever the sensor's rate.
-                samples[name].spacings.add(stamps[name].stamp_ns(data) or receive_ns)
+                with suppress(MalformedMessage):
+                    samples[name].spacings.add(stamps[name].stamp_ns(data) or receive_ns)
     return Draft({name: samples[name] for name in possible if name in samples}, source.topics)
 
 
