@@ -152,26 +152,16 @@ def _figures(
         full: Posterior = model.fuse(embeddings, available)
         figures.samples += len(available)
         figures.full_kl += _kl(full).sum(dim=0).cpu()
-        for s, mask in enumerate(masks.to(available.device)):
-            rows = torch.nonzero((available | ~mask).all(dim=1))[:, 0]
-            if not len(rows):
+        for s, mask in enumerate(masks):
+            found = _of_subset(model, (batch, available, embeddings), mask, residuals, draws, generator)
+            if found is None:
                 continue
-            posterior: Posterior = model.fuse(embeddings[rows], mask.expand(len(rows), -1))
-            figures.held[s] += len(rows)
-            figures.kl[s] += float(posterior.kl_to_prior().double().sum())
-            figures.ratio[s] += _ratio(full.mean[rows], full.log_variance[rows], posterior).sum(dim=0).cpu()
-            predicted, variance = _spread(model, posterior, draws, generator)
-            for name, residual in residuals.items():
+            figures.held[s] += len(found.rows)
+            figures.kl[s] += float(found.posterior.kl_to_prior().double().sum())
+            mean, log_variance = full.mean[found.rows], full.log_variance[found.rows]
+            figures.ratio[s] += _ratio(mean, log_variance, found.posterior).sum(dim=0).cpu()
+            for name, (error, width) in found.widths.items():
                 m = model.names.index(name)
-                error, width = _widths(
-                    residual,
-                    name in subsets[s],
-                    predicted[name],
-                    batch[name][rows],
-                    variance[name],
-                    available[rows, m],
-                    draws,
-                )
                 figures.entries[s, m] += error.numel()
                 if error.numel():
                     widest = width * factors.get((s, name), torch.ones(len(LEVELS)))[:, None, None]
@@ -192,23 +182,47 @@ def _factors(
     batches, factors = list(_batches(model, samples, most)), {}
     for s, mask in enumerate(masks):
         ratios: dict[str, list[Tensor]] = {name: [] for name in residuals}
-        for batch, available, embeddings in batches:
-            rows = torch.nonzero((available | ~mask.to(available.device)).all(dim=1))[:, 0]
-            if not len(rows):
-                continue
-            wanted = mask.to(available.device).expand(len(rows), -1)
-            predicted, variance = _spread(model, model.fuse(embeddings[rows], wanted), draws, generator)
-            for name, residual in residuals.items():
-                here = available[rows, model.names.index(name)]
-                error, width = _widths(
-                    residual, name in subsets[s], predicted[name], batch[name][rows], variance[name], here, draws
-                )
+        for batch in batches:
+            found = _of_subset(model, batch, mask, residuals, draws, generator)
+            for name, (error, width) in found.widths.items() if found else ():
                 ratios[name].append((error / width).flatten(1))
         for name, parts in ratios.items():
             if parts and (ratio := torch.cat(parts, dim=1)).numel():
                 fitted = [np.quantile(ratio[level].numpy(), LEVELS[level]) for level in range(len(LEVELS))]
                 factors[s, name] = torch.tensor(fitted)
     return factors
+
+
+class _Found(NamedTuple):
+    """The predictions from one subset: which samples of a batch have it, their posterior, and by modality `_widths`."""
+
+    rows: Tensor
+    posterior: Posterior
+    widths: dict[str, tuple[Tensor, Tensor]]
+
+
+def _of_subset(
+    model: MultimodalVAE,
+    item: tuple[Batch, Tensor, Tensor],
+    mask: Tensor,
+    residuals: dict[str, _Residual],
+    draws: int,
+    generator: torch.Generator,
+) -> _Found | None:
+    """Predict a batch of `_batches` from the subset of a mask (M,); None if no sample has all of it."""
+    batch, available, embeddings = item
+    here = mask.to(available.device)
+    rows = torch.nonzero((available | ~here).all(dim=1))[:, 0]
+    if not len(rows):
+        return None
+    posterior: Posterior = model.fuse(embeddings[rows], here.expand(len(rows), -1))
+    predicted, variance = _spread(model, posterior, draws, generator)
+    widths = {}
+    for name, residual in residuals.items():
+        m = model.names.index(name)
+        seen, scored = bool(mask[m]), available[rows, m]
+        widths[name] = _widths(residual, seen, predicted[name], batch[name][rows], variance[name], scored, draws)
+    return _Found(rows, posterior, widths)
 
 
 def _widths(

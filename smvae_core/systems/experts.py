@@ -105,6 +105,12 @@ class ProductOfExperts(nn.Module):
         return experts.product(mask, ~mask[..., -1] if self.prior and self.memory else self.prior)
 
 
+NO_MEMORY_IN_MIXTURES = (
+    "a mixture weighs its components equally, so a guess from memory would count as much as what is seen"
+)
+"""The reason for which mixtures cannot have memory."""
+
+
 class MixtureOfProducts(nn.Module):
     """A mixture with equal weights: one component for each subset of the set, the product of the subset's experts.
 

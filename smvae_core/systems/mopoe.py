@@ -7,7 +7,7 @@ from torch import Tensor
 
 from smvae_core.systems.configuration import ObjectiveConfiguration
 from smvae_core.systems.draws import Draws, everything, uniform_subsets
-from smvae_core.systems.experts import MixtureOfProducts
+from smvae_core.systems.experts import NO_MEMORY_IN_MIXTURES, MixtureOfProducts
 from smvae_core.systems.system import System
 from smvae_core.systems.terms import Step, Terms, equal_weights
 
@@ -40,5 +40,5 @@ SYSTEM = System(
     network=_network,
     draw=_draw,
     terms=_terms,
-    memory="a mixture weighs its components equally, so a guess from memory would count as much as what is seen",
+    memory=NO_MEMORY_IN_MIXTURES,
 )
