@@ -30,7 +30,7 @@ Task = Callable[[str, Path, int], Result]
 
 @dataclass(frozen=True)
 class Done(Generic[Result]):
-    """What became of one bag: the result of the task, or why there is none."""
+    """The end of the work on one bag: the result of the task, or why there is none."""
 
     name: str
     result: Result | None = None

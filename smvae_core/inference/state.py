@@ -1,6 +1,7 @@
 """Memory between two sets, as a value that calls take and return."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from smvae_core.device import EngineError
-from smvae_core.model.memory import MemoryConfiguration, MemoryState
+from smvae_core.model.memory import MemoryConfiguration, MemoryState, Remembered
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.systems.posterior import Posterior
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:  # which imports this module
 
 @dataclass(frozen=True)
 class State:
-    """What an engine remembers after a set, to hand to the call for the next set. Nothing ever changes it.
+    """The memory of an engine after a set, to hand to the call for the next set. Nothing ever changes it.
 
     It lies on the host, so an engine with the same weights takes it on any device and back end.
 
@@ -137,6 +138,14 @@ class RecallingFusion(nn.Module):
             torch.full((rows,), recalled.elapsed, device=device),
         )
         return Posterior(mean, log_variance, attention), hidden
+
+    def remembered(self, recalled: Sequence[Recalled], device: torch.device) -> Remembered:
+        """Return memory at the moments of several sets, as the posterior network takes it, one row each."""
+        state = MemoryState(
+            torch.from_numpy(np.stack([one.hidden for one in recalled])).to(device),
+            torch.tensor([one.age is not None for one in recalled], device=device),
+        )
+        return self.memory.recall(state, torch.tensor([one.elapsed for one in recalled], device=device))
 
 
 def nothing(configuration: MemoryConfiguration) -> Recalled:

@@ -61,7 +61,7 @@ class TrustState:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a set says about its modalities, together with the sets before it.
+    """The judgement on the modalities of a set, by this set and the sets before it.
 
     Attributes:
         trust: by modality of the set, 0 to 1; at 0.5 it begins to be distrusted, and it is trusted again near 1.

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from smvae_core.inference.state import Recalled, RecallingFusion, age_after, aged
 from smvae_core.inference.trust import Trust, TrustState, Verdict
-from smvae_core.model.memory import MemoryState
 from smvae_core.model.trust import TrustNetwork
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.trust import TrustRecord
@@ -116,8 +115,7 @@ class Watch:
         """Return the columns that the posterior network takes: those of the set, and memory if there is one."""
         if self._recalling is None or recalled is None:
             return embeddings, mask
-        state = MemoryState(torch.from_numpy(recalled.hidden)[None], torch.tensor([recalled.age is not None]))
-        embedding, present = self._recalling.memory.recall(state, torch.tensor([recalled.elapsed]))
+        embedding, present = self._recalling.remembered([recalled], embeddings.device)
         return torch.cat([embeddings, embedding[:, None]], dim=1), torch.cat([mask, present[:, None]], dim=1)
 
     def _again(self, past: tuple[_Past, ...], begun: float, dropped: Collection[str]) -> tuple[_Past, ...]:

@@ -35,7 +35,7 @@ class MemoryConfiguration(BaseModel):
 
 
 class MemoryState(NamedTuple):
-    """What is remembered after a set, for each row of a batch. Rows do not influence each other.
+    """The memory after a set, one state for each row of a batch. Rows do not influence each other.
 
     Attributes:
         hidden: h, float32 (B, H).

@@ -22,7 +22,7 @@ _TEACHER = "lanes.teacher."
 
 @dataclass(eq=False)
 class Window:
-    """What memory is told of B·T samples, those of one lane after the other.
+    """The history of B·T samples as memory learns it, those of one lane after the other.
 
     Attributes:
         state: before the first sample of each lane, B rows.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; --help does without
 
 
 class LogFormat(str, Enum):
-    """What is written."""
+    """The formats of the data that are written."""
 
     logs = "logs"
     lerobot = "lerobot"

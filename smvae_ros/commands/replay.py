@@ -14,7 +14,7 @@ from smvae_core.cli.commands import console
 from smvae_core.cli.exit import partly_done
 from smvae_core.cli.options import DeviceOption
 from smvae_core.cli.tables import error_table
-from smvae_ros import fault_options
+from smvae_ros.commands import fault_options
 from smvae_ros.commands.options import (
     Bags,
     ClusterOption,

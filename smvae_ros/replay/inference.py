@@ -24,7 +24,7 @@ from smvae_core.inference.decoding import ModalityDecoder
 from smvae_core.inference.state import Recalled, RecallingFusion, age_after, aged, nothing
 from smvae_core.inference.trust import Verdict
 from smvae_core.inference.watch import Watch, WatchState
-from smvae_core.model.memory import MemoryState, Remembered
+from smvae_core.model.memory import Remembered
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.subsets import Subset, all_subsets, subset_mask
 from smvae_core.systems.posterior import Posterior
@@ -253,13 +253,7 @@ class BatchInference:
 
     def _remembered(self, recalled: Sequence[Recalled | None]) -> Remembered | None:
         known = [one for one in recalled if one is not None]
-        memory = self._model.memory
-        if memory is None or not known:
-            return None
-        hidden = torch.from_numpy(np.stack([one.hidden for one in known])).to(self._device)
-        present = torch.tensor([one.age is not None for one in known], device=self._device)
-        elapsed = torch.tensor([one.elapsed for one in known], device=self._device)
-        return memory.recall(MemoryState(hidden, present), elapsed)
+        return self._recalling.remembered(known, self._device) if self._recalling is not None and known else None
 
     def _decoded(
         self, z: Tensor, owner: Tensor, first: Tensor, truths: Sequence[Arrays]
