@@ -72,7 +72,7 @@ class CorruptionConfiguration(BaseModel):
 
     def of(self, modality: Modality) -> Probabilities:
         """Return the probabilities that hold for a modality."""
-        return self.images if len(modality.shape) == 3 else self.numbers
+        return self.images if modality.is_image else self.numbers
 
     @property
     def active(self) -> bool:

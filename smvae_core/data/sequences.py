@@ -160,7 +160,7 @@ def _outages(
 
 def _group(modalities: Sequence[Modality], random: np.random.Generator) -> np.ndarray:
     """Return the modalities that fail together, (M,), bool."""
-    images = np.array([len(m.shape) == 3 for m in modalities])
+    images = np.array([m.is_image for m in modalities])
     kind = random.random()
     if kind < _VISION and images.any():
         return images

@@ -108,7 +108,7 @@ def outages(
     Raises:
         LogError: an unknown modality, or no trajectory that is long enough.
     """
-    off = tuple(off) or tuple(name for name, m in model.modalities.items() if len(m.shape) == 3) or model.names[:1]
+    off = tuple(off) or tuple(name for name, m in model.modalities.items() if m.is_image) or model.names[:1]
     if unknown := set(off) - set(model.names):
         raise LogError(f"outages: expected modalities among {', '.join(model.names)}, found {', '.join(unknown)}")
     if spacing is None:

@@ -1,8 +1,7 @@
 """Trust: which modality of a stream of sets lies, since when, and how sure that is. Explicit state in, state out.
 
->>> trust = Trust(loaded.model, loaded.trust)
->>> state = trust.start()
->>> state, verdict = trust.step(state, embeddings, mask, elapsed=0.05)
+>>> trust = Trust(loaded.model.fusion, loaded.trust, loaded.metadata.trust, loaded.model.names)
+>>> state, verdict = trust.step(trust.start(), embeddings, mask, elapsed=0.05)
 >>> verdict.trust["rgb"], verdict.distrusted
 
 `model.trust` gives the log odds u that a modality is faulty, from one set and what came before it. A sequential test
