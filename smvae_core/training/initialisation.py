@@ -53,6 +53,16 @@ def initialise(model: MultimodalVAE, path: Path) -> Initialised:
     )
 
 
+def recipe(command: str, init: Path | None) -> str:
+    """Return the commands, one a line, that do a training again: those of the checkpoint that it starts from, first.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, damaged, foreign, or newer than this package.
+    """
+    earlier = checkpoint.read_metadata(init).training if init is not None else None
+    return "\n".join(dict.fromkeys([*(earlier.commands if earlier else ()), command]))
+
+
 def _part(name: str) -> str:
     pieces = name.split(".")
     depth = 3 if pieces[:2] == ["fusion", "experts"] else 2

@@ -4,7 +4,6 @@ import hashlib
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import lightning_fabric
 import numpy as np
@@ -24,14 +23,14 @@ from smvae_core.evaluation.prediction_errors import evaluate
 from smvae_core.files import write_atomically
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.plots.predictions import picture_rows, tiled
-from smvae_core.scores import Evaluation, with_old_names
-from smvae_core.training.initialisation import initialise
+from smvae_core.scores import Evaluation
+from smvae_core.training.initialisation import initialise, recipe
 from smvae_core.training.interruption import Interruption
 from smvae_core.training.loop import Loop
 from smvae_core.training.model_card import write_card
 from smvae_core.training.run import Job, Run, TrainingError
-from smvae_core.training.state import Position, StateWriter, load_state
-from smvae_core.training.tensorboard import TensorBoard
+from smvae_core.training.state import Position, StateWriter, continued, load_state
+from smvae_core.training.tensorboard import TensorBoard, calibration_scalars, epoch_scalars
 
 # Held-out samples that an epoch is judged on; the finished run is judged on all of them.
 _EPOCH_SAMPLES = 512
@@ -88,12 +87,15 @@ class Session:
         training = at_most(training, configuration.data.most)
         model_configuration = configuration.model.model_copy(update={"modalities": fitted(training)})
         self.position = Position(
-            command=job.command, configuration=configuration, model=model_configuration, data=_digest(training, unseen)
+            command=recipe(job.command, job.init),
+            configuration=configuration,
+            model=model_configuration,
+            data=_digest(training, unseen),
         )
         begun = run.state.exists()
         if begun:
             stored, tensors = load_state(run.state)
-            self.position = _continued(run, stored, self.position)
+            self.position = continued(run.folder, stored, self.position)
         modalities = self.position.model.modalities
         self.unseen = Samples(**{**vars(unseen), "modalities": modalities})
         # The best epoch is chosen on the calibration part, so that the test part has no say in anything.
@@ -197,7 +199,7 @@ class Session:
         self._save()
         if board is not None:
             self._write_metrics()
-            scalars = _scalars(self.position.lines[-1])
+            scalars = epoch_scalars(self.position.lines[-1])
             board.write(self.loop.epoch, scalars, tiled(picture_rows(self.model, self.unseen)))
 
     def _outages(self) -> Outages | None:
@@ -246,7 +248,7 @@ class Session:
             self._save_model(self.run.best, metrics, calibration)
             if calibration is not None:
                 board = TensorBoard(self.run.tensorboard, self.loop.epoch)
-                board.write(self.loop.epoch, _calibration_scalars(calibration), None)
+                board.write(self.loop.epoch, calibration_scalars(calibration), None)
                 board.close()
             write_card(self.run, self.model, self.unseen)
         self.fabric.barrier()
@@ -296,55 +298,3 @@ def _digest(training: Samples, unseen: Samples) -> str:
             digest.update(np.ascontiguousarray(values).tobytes())
         digest.update("\n".join(samples.names).encode())
     return digest.hexdigest()
-
-
-def _continued(run: Run, stored: Position, wanted: Position) -> Position:
-    """Return the stored position, with the wanted epochs, if it belongs to the wanted run.
-
-    Raises:
-        TrainingError: other logs, or another configuration; more or fewer epochs are allowed.
-    """
-    before, after = (_flat(p.configuration.model_dump(mode="json")) for p in (stored, wanted))
-    differing = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
-    if differing := [key for key in differing if key != "training.epochs"]:
-        told = ", ".join(f"{key} {before.get(key)!r} (now {after.get(key)!r})" for key in differing)
-        raise TrainingError(f"{run.folder}: expected the configuration that the run began with, found changed: {told}")
-    if stored.data != wanted.data:
-        raise TrainingError(f"{run.folder}: expected the logs that the run began with, found others")
-    command = stored.command
-    # The schedule and Adam's moments depend on all commands, so training it again needs all of them.
-    if stored.epoch + stored.step == 0:
-        command = wanted.command
-    elif stored.configuration != wanted.configuration:
-        command = f"{command}\n{wanted.command}"
-    return stored.model_copy(update={"configuration": wanted.configuration, "command": command})
-
-
-def _flat(content: object, key: str = "") -> dict[str, object]:
-    if isinstance(content, dict) and content:
-        return {
-            k: v for name, value in content.items() for k, v in _flat(value, f"{key}.{name}" if key else name).items()
-        }
-    return {key: content}
-
-
-def _scalars(line: dict[str, Any]) -> dict[str, float]:
-    scalars = {f"training/{name}": value for name, value in line["training"].items()}
-    scalars |= {key: line[key] for key in ("learning_rate", "samples_per_second", "score")}
-    for row in line["held_out"]:
-        scalars |= {
-            f"held_out/{name} from {'+'.join(row['subset'])}": nmse
-            for name, nmse in with_old_names(row)["nmse"].items()
-        }
-    return scalars
-
-
-def _calibration_scalars(calibration: Calibration) -> dict[str, float]:
-    scalars: dict[str, float] = {}
-    for row in calibration.subsets:
-        given = "+".join(row.subset)
-        scalars |= {f"calibration/z2 of {given}": row.z2} if row.z2 is not None else {}
-        scalars |= {f"calibration/KL of {given}": row.kl} if row.samples else {}
-        for name, inside in calibration.coverage(row, 0.9).items():
-            scalars[f"calibration/90 % of {name} from {given}"] = inside
-    return scalars

@@ -33,7 +33,8 @@ class Position(BaseModel):
 
     Attributes:
         format: of the state file.
-        command: the shell command of the run; one more line for each resume with other epochs.
+        command: the shell command of the run; before it those of the checkpoint that it started from, after it one
+            for each resume with other epochs. One a line.
         configuration: of the run.
         model: with scales fitted on the training part.
         data: digest of the samples and their split.
@@ -138,6 +139,38 @@ def load_state(path: Path) -> tuple[Position, dict[str, Tensor]]:
         ) from None
     except ValidationError as error:
         raise CheckpointError(f"{path}: expected the state of a run, found {explain(error)}") from None
+
+
+def continued(folder: Path, stored: Position, wanted: Position) -> Position:
+    """Return the stored position, with the wanted epochs, if it belongs to the wanted run.
+
+    Raises:
+        TrainingError: other logs, or another configuration; more or fewer epochs are allowed.
+    """
+    before, after = (_flat(p.configuration.model_dump(mode="json")) for p in (stored, wanted))
+    differing = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+    if differing := [key for key in differing if key != "training.epochs"]:
+        told = ", ".join(f"{key} {before.get(key)!r} (now {after.get(key)!r})" for key in differing)
+        raise TrainingError(f"{folder}: expected the configuration that the run began with, found changed: {told}")
+    if stored.data != wanted.data:
+        raise TrainingError(f"{folder}: expected the logs that the run began with, found others")
+    commands, wanted_commands = stored.command.splitlines(), wanted.command.splitlines()
+    earlier = commands[:-1]
+    # The schedule and Adam's moments depend on all commands, so training it again needs all of them.
+    if stored.epoch + stored.step == 0 and wanted_commands[: len(earlier)] == earlier:
+        commands = wanted_commands
+    elif stored.configuration != wanted.configuration:
+        commands = [*commands, wanted_commands[-1]]
+    command = "\n".join(dict.fromkeys(commands))
+    return stored.model_copy(update={"configuration": wanted.configuration, "command": command})
+
+
+def _flat(content: object, key: str = "") -> dict[str, object]:
+    if isinstance(content, dict) and content:
+        return {
+            k: v for name, value in content.items() for k, v in _flat(value, f"{key}.{name}" if key else name).items()
+        }
+    return {key: content}
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

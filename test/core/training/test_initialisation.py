@@ -15,7 +15,8 @@ from smvae_core.evaluation.held_out import read_logs_to_judge
 from smvae_core.modality import vision_touch_modalities
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 from smvae_core.preprocessing import Vector
-from smvae_core.training.initialisation import InitialisationError, initialise
+from smvae_core.training.initialisation import InitialisationError, initialise, recipe
+from smvae_core.training.state import Position, continued
 from smvae_core.training.train import Interrupted, train
 
 from ..conftest import write_log
@@ -28,8 +29,10 @@ def build(seed: int, names: tuple[str, ...] = ("rgb", "depth", "force", "action"
     return MultimodalVAE(ModelConfiguration(**{"size": "tiny", "modalities": modalities, **options}))
 
 
-def saved(model: MultimodalVAE, path: Path) -> Path:
-    record = TrainingRecord(data="none", commands=(), configuration=Configuration(), epochs=0, samples=0, held_out=())
+def saved(model: MultimodalVAE, path: Path, commands: tuple[str, ...] = ()) -> Path:
+    record = TrainingRecord(
+        data="none", commands=commands, configuration=Configuration(), epochs=0, samples=0, held_out=()
+    )
     checkpoint.save(path, model, {}, record, None)
     return path
 
@@ -79,7 +82,13 @@ def test_nothing_that_fits_and_no_checkpoint_are_told(tmp_path):
 def test_a_run_that_starts_from_its_own_result_starts_where_it_ended(shared_logs, tmp_path):
     first = train(job(shared_logs, tmp_path / "first"), Console(quiet=True))
     told = io.StringIO()
-    second = train(job(shared_logs, tmp_path / "second", init=first.best), Console(file=told, width=500))
+    second = train(
+        replace(job(shared_logs, tmp_path / "second", init=first.best), command="second"),
+        Console(file=told, width=500),
+    )
+    recipes = [checkpoint.read_metadata(run.best).training for run in (first, second)]
+    assert recipes[0] is not None and recipes[1] is not None
+    assert recipes[1].commands == (*recipes[0].commands, "second")
     assert f"starting from {first.best}: weights of the embedding of rgb" in told.getvalue()
     fresh = train(job(shared_logs, tmp_path / "fresh"), Console(quiet=True))
     losses = [checkpoint.load(run.best).metadata.metrics for run in (second, fresh)]
@@ -122,6 +131,34 @@ def test_the_recipe_has_every_command_that_trained_and_no_other(shared_logs, tmp
     assert resumed(1) == ("smvae train --epochs 1",)
     assert resumed(1) == ("smvae train --epochs 1",)
     assert resumed(2) == ("smvae train --epochs 1", "smvae train --epochs 2")
+
+
+def test_the_recipe_of_a_run_begins_with_that_of_the_checkpoint_it_starts_from(tmp_path):
+    path = saved(build(0, ("force",)), tmp_path / "other.safetensors", ("train a", "train b"))
+    assert recipe("train c", path).splitlines() == ["train a", "train b", "train c"]
+    assert recipe("train b", path).splitlines() == ["train a", "train b"]
+    assert recipe("train c", None) == "train c"
+
+
+@pytest.mark.parametrize(
+    ("step", "command", "epochs", "expected"),
+    [
+        (0, "a\nc", 2, "a c"),
+        (0, "c", 2, "a b c"),  # without --init, the weights are those of the stored state
+        (1, "a\nc", 2, "a b c"),
+        (1, "a\nlater of a\nc", 2, "a b c"),  # the other run went on after this one had started from it
+        (1, "a\nc", 1, "a b"),
+    ],
+)
+def test_a_resumed_run_keeps_the_commands_that_it_started_from(step, command, epochs, expected, tmp_path):
+    def position(command: str, epochs: int) -> Position:
+        configuration = changed(TINY, {"training": {"epochs": epochs}})
+        return Position(
+            command=command, configuration=configuration, model=ModelConfiguration(), data="same", step=step
+        )
+
+    found = continued(tmp_path, position("a\nb", 1), position(command, epochs))
+    assert found.command.split() == expected.split()
 
 
 def test_a_run_that_was_stopped_before_its_first_step_keeps_no_command_of_it(shared_logs, tmp_path):
