@@ -39,7 +39,8 @@ def _channels_last(model: MultimodalVAE, device: torch.device, tf32: bool) -> Ba
 def _onnx(model: MultimodalVAE, device: torch.device, tf32: bool) -> Backend:
     if device.type != "cpu":
         raise BackendError(f"backend: 'onnx' runs on a processor, but the device is '{device}'; choose 'auto'")
-    return OnnxBackend(model)
+    # A copy, since the exporter changes the modes of the modules, which another thread may be running.
+    return OnnxBackend(copy.deepcopy(model))
 
 
 def _for(device: torch.device, model: MultimodalVAE) -> MultimodalVAE:

@@ -12,7 +12,7 @@ With a checkpoint that has memory, hand the state to the next call, with the sec
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -157,8 +157,16 @@ class Engine:
                 return modality
         raise EngineError(f"expected a modality among {[m.name for m in self.modalities]}, found '{name}'")
 
-    def warm_up(self) -> None:
+    @property
+    def may_compare_later(self) -> bool:
+        """Whether sets can be fused while `compare` runs on another thread."""
+        return self._undecided and self.device.type == "cpu"
+
+    def warm_up(self, compare: bool = True) -> None:
         """Choose the back end, if it is not fixed, and run every modality in and out, so that no real set is slow.
+
+        Args:
+            compare: False: eager runs until the caller has called `compare`, and what it returned.
 
         Raises:
             EngineError: the GPU is out of memory or does not work.
@@ -167,9 +175,8 @@ class Engine:
         with device_errors(self.device):
             if self._running is None:
                 self._running = self._build(self.backend)
-            if self._undecided:
-                self._choose()
-                self._undecided = False
+            if self._undecided and compare:
+                self.compare()()
         arrays, _ = trial(self.metadata.model)
         for _ in range(3):
             self.infer(arrays, predict=list(arrays))
@@ -201,18 +208,32 @@ class Engine:
             raise BackendError(f"backend: expected '{name}' to agree with eager to {tolerance:g}, found {worst:.2g}")
         return backend
 
-    def _choose(self) -> None:
+    def compare(self, stop: Callable[[], bool] = lambda: False) -> Callable[[], None]:
+        """Build and measure the back ends; return the step that takes the fastest.
+
+        Where `may_compare_later`, this may run on another thread than `infer`; the step that it returns must not.
+
+        Args:
+            stop: asked before each back end is built; once it says so, the rest is left out.
+        """
         found: dict[BackendName, Backend] = {"eager": self._build("eager")}
         for name in candidates(self.device, self._precision):
+            if stop():
+                break
             try:
                 found[name] = self._build(name)
             except BackendError as error:
                 _log.warning("%s; doing without", error)
-        self.timings = measure(found, self.metadata.model)
-        self.backend = min(found, key=lambda name: self.timings[name])
-        self._running = found[self.backend]
-        compared = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in self.timings.items())
-        _log.info("runs with %s (%s a set)", self.backend, compared)
+        timings = measure(found, self.metadata.model)
+
+        def take() -> None:
+            self.timings, self._undecided = timings, False
+            self.backend = min(found, key=lambda name: timings[name])
+            self._running = found[self.backend]
+            compared = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in timings.items())
+            _log.info("runs with %s (%s a set)", self.backend, compared)
+
+        return take
 
     def infer(
         self,

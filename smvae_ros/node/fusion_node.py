@@ -20,6 +20,7 @@ from std_srvs.srv import Trigger
 
 from smvae_core.device import EngineError, torch_device
 from smvae_core.errors import ConfigurationError, SMVAEError
+from smvae_core.quick_torch import import_torch
 from smvae_ros.conversions.message_definitions import installed_types
 from smvae_ros.node.active_fusion import ActiveFusion
 from smvae_ros.node.callback_guard import described, guard_services
@@ -152,7 +153,7 @@ class FusionNode(LifecycleNode):
         settings = node_settings(self)
         begin = monotonic()
         self._worker = worker = FusionWorker()
-        engine = worker.load(lambda: self._load(settings))
+        engine = worker.load(lambda: self._load(settings), self._tell_choice)
         declare_fusion_settings(self, engine.modalities)
         chosen = fusion_settings(self, engine.modalities)
         bindings = with_trained_joints(chosen, engine.metadata.joints).bindings(engine.modalities)
@@ -165,15 +166,22 @@ class FusionNode(LifecycleNode):
         for name in unknown_overrides(self):
             found = f" of a checkpoint with {names}" if name.startswith("streams.") else ""
             self.get_logger().warning(f"{name}: no such parameter{found}; it has no effect")
-        # Loaded modules and the model stay; the collector need not look at them again and again.
-        gc.collect()
-        gc.freeze()
+        # Loaded modules and the model stay; the collector need not look at them again and again. While the process
+        # starts, the collector is off, and the process does it.
+        if gc.isenabled():
+            gc.collect()
+            gc.freeze()
         self.get_logger().info(
             f"configured: {settings.checkpoint or 'the shipped checkpoint'} ({names}) "
             f"on {engine.device} by {engine.backend}, loaded and warm in {monotonic() - begin:.1f} s"
         )
 
+    def _tell_choice(self, engine: Engine) -> None:
+        times = ", ".join(f"{name} {1e3 * seconds:.1f} ms" for name, seconds in engine.timings.items())
+        self.get_logger().info(f"runs with {engine.backend} from now on, the fastest of: {times} a set")
+
     def _load(self, settings: NodeSettings) -> Engine:
+        import_torch()
         import torch
 
         from smvae_core.inference.engine import Engine

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -38,6 +39,8 @@ def main() -> None:
             executor.wake()
 
     _on_signal(stop)
+    # Nearly all that is made until sets come stays: the collector would look through it again and again in vain.
+    gc.disable()
     # Imported here, because they take seconds, and a signal that comes meanwhile must be heard.
     import rclpy
     from rclpy._rclpy_pybind11 import RCLError
@@ -71,6 +74,8 @@ def main() -> None:
     executor.add_node(node)
     if not stopping.is_set():
         node.start()
+    gc.freeze()
+    gc.enable()
     while not stopping.is_set() and not node.broken:
         executor.spin_once()
     _ignore_signals()

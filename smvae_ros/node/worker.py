@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -29,6 +30,10 @@ if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be conf
     from smvae_ros.node.publications import Publications
 
 T = TypeVar("T")
+
+_COMPARE_AFTER_S = 3.0
+"""Wait at most so long for the first latent before the back ends are compared."""
+_log = logging.getLogger(__name__)
 
 
 class WorkerError(SMVAEError):
@@ -90,6 +95,8 @@ class FusionWorker:
         self._generation = 0
         self._released = self._stopping = False
         self._changed = threading.Condition()
+        self._published = threading.Event()
+        self._comparison: threading.Thread | None = None
         self._thread = threading.Thread(target=self._run, name="fusion_worker")
         self._thread.start()
 
@@ -120,8 +127,14 @@ class FusionWorker:
             raise WorkerError("expected publications, found none")
         return self._publications
 
-    def load(self, load: Callable[[], Engine]) -> Engine:
+    def load(self, load: Callable[[], Engine], chosen: Callable[[Engine], None] = lambda _: None) -> Engine:
         """Load and warm up the engine on the worker's thread, and wait for it.
+
+        Where sets can be fused meanwhile, the back ends are compared later, on a thread of their own.
+
+        Args:
+            load: returns the engine.
+            chosen: called once the fastest back end is taken.
 
         Raises:
             WorkerError: `cancel` came first.
@@ -132,11 +145,14 @@ class FusionWorker:
             engine = load()
             if self._stopping:
                 raise WorkerError("the engine was loaded, but the node is about to end")
-            engine.warm_up()
+            engine.warm_up(compare=not engine.may_compare_later)
             return engine
 
-        self._engine = self._call(step)
-        return self._engine
+        self._engine = engine = self._call(step)
+        if engine.may_compare_later:
+            self._comparison = threading.Thread(target=self._compare, args=(engine, chosen), name="comparison")
+            self._comparison.start()
+        return engine
 
     def prepare(self, bindings: tuple[Binding, ...], publications: Publications) -> None:
         """Take over what turns messages into arrays, and results into messages."""
@@ -194,13 +210,30 @@ class FusionWorker:
         with self._changed:
             self._stopping = True
             self._changed.notify()
+        self._published.set()
 
     def stop(self) -> None:
         """Let the set that is being run finish, drop those that wait, join the thread, and take the publishers away."""
         self.cancel()
         self._thread.join()
+        if self._comparison is not None:
+            self._comparison.join()
         if self._publications is not None:
             self._publications.destroy()
+
+    def _compare(self, engine: Engine, chosen: Callable[[Engine], None]) -> None:
+        # The first latent comes sooner if nothing else wants the processor. Without a set there is time anyway.
+        self._published.wait(_COMPARE_AFTER_S)
+        if self._stopping:
+            return
+        try:
+            self._call(engine.compare(lambda: self._stopping))
+        except WorkerError:
+            return
+        except Exception as error:  # what runs goes on running
+            _log.warning("the back ends could not be compared: %s: %s", type(error).__name__, error)
+            return
+        chosen(engine)
 
     def _call(self, step: Callable[[], T]) -> T:
         """Run `step` on the worker's thread, after the set that is being run and before those that wait."""
@@ -291,6 +324,7 @@ class FusionWorker:
             activity.warnings.warn(topic, f"{topic} is not published: {reason}")
         newest_ns = sample_set.stamp_ns - min(sample_set.ages_ns.values())
         statistics.published += 1
+        self._published.set()
         statistics.decoded.update(fusion.predictions.keys())
         latency_s = max(0.0, (activity.now_ns() - newest_ns) / 1e9)
         if generation != self._generation:

@@ -30,3 +30,29 @@ def test_the_documented_import_works():
     subprocess.run(
         [sys.executable, "-c", "from smvae_core import Engine, MultimodalVAE, Modality, ModelConfiguration"], check=True
     )
+
+
+QUICK = """
+import sys
+from smvae_core.quick_torch import import_torch
+
+import_torch()
+import torch
+
+assert "torch._refs" not in sys.modules
+from smvae_core import Engine
+
+engine = Engine.load(None, "cpu")
+engine.warm_up()
+assert set(engine.timings) == {"eager", "channels_last", "onnx"}
+import torch._meta_registrations
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+assert torch._meta_registrations.__file__
+with FakeTensorMode():
+    assert torch.nn.functional.conv2d(torch.ones(1, 2, 8, 8), torch.ones(3, 2, 3, 3)).shape == (1, 3, 6, 6)
+"""
+
+
+def test_torch_that_was_imported_quickly_runs_every_back_end_and_still_has_the_rest():
+    subprocess.run([sys.executable, "-c", QUICK], check=True)

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -111,6 +112,29 @@ def test_warming_up_takes_the_fastest_back_end_and_says_which(path, caplog):
     assert set(engine.timings) == {"eager", "channels_last", "onnx"}
     assert engine.timings[engine.backend] == min(engine.timings.values())
     assert f"runs with {engine.backend}" in caplog.text
+
+
+def test_back_ends_can_be_compared_while_sets_are_fused(path, batch):
+    engine, arrays = Engine.load(path, "cpu"), arrays_of(batch, "rgb", "force")
+    assert engine.may_compare_later
+    engine.warm_up(compare=False)
+    before = engine.infer(arrays, ["depth"])
+    with ThreadPoolExecutor(1) as pool:
+        comparison = pool.submit(engine.compare)
+        while not comparison.done():
+            during = engine.infer(arrays, ["depth"])
+            assert during.mean.tobytes() == before.mean.tobytes()
+            assert during.predictions["depth"].tobytes() == before.predictions["depth"].tobytes()
+    assert engine.backend == "eager" and engine.timings == {}
+    comparison.result()()
+    assert set(engine.timings) == {"eager", "channels_last", "onnx"} and not engine.may_compare_later
+    assert np.allclose(engine.infer(arrays).mean, before.mean, atol=1e-4)
+
+
+def test_a_comparison_that_is_stopped_builds_no_more_back_ends(path):
+    engine = Engine.load(path, "cpu")
+    engine.compare(stop=lambda: True)()
+    assert set(engine.timings) == {"eager"}
 
 
 def test_a_back_end_that_does_not_agree_with_eager_is_not_taken(path, inaccurate_onnx, caplog):

@@ -1,7 +1,7 @@
 """The worker's queue and its thread, with an engine that waits until it is told to go on."""
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from queue import Queue
 
@@ -34,9 +34,17 @@ class SlowEngine:
     threads: set[int] = field(default_factory=set)
     error: Exception | None = None
     recalled: list[tuple[float | None, float | None]] = field(default_factory=list)
+    may_compare_later: bool = False
+    compared: Queue = field(default_factory=Queue)
+    take: Callable[[], None] = lambda: None
 
-    def warm_up(self) -> None:
+    def warm_up(self, compare: bool = True) -> None:
+        assert compare is not self.may_compare_later
         self.threads.add(threading.get_ident())
+
+    def compare(self, stop: Callable[[], bool]) -> Callable[[], None]:
+        self.compared.put(threading.get_ident())
+        return self.take
 
     def infer(
         self,
@@ -95,14 +103,14 @@ class Outputs:
 class Bench:
     """A worker with an engine and outputs that the test controls."""
 
-    def __init__(self) -> None:
-        self.engine, self.outputs = SlowEngine(), Outputs()
+    def __init__(self, engine: SlowEngine | None = None, chosen: Callable[[SlowEngine], None] = lambda _: None) -> None:
+        self.engine, self.outputs = engine or SlowEngine(), Outputs()
         self.lines: Queue = Queue()
         self.said: list[str] = []
         self.now_ns = 0
         self.statistics = Statistics()
         self.worker = FusionWorker()
-        assert self.worker.load(lambda: self.engine) is self.engine
+        assert self.worker.load(lambda: self.engine, chosen) is self.engine
         self.worker.prepare(bind(vision_touch_modalities(), {}), self.outputs)
         self.begin()
 
@@ -336,3 +344,38 @@ def test_an_engine_that_is_loaded_while_the_node_ends_is_not_warmed_up() -> None
         worker.load(load)
     assert not engine.threads
     worker.stop()
+
+
+def test_back_ends_are_compared_after_the_first_latent_and_the_worker_takes_the_fastest() -> None:
+    taken: Queue = Queue()
+    engine = SlowEngine(may_compare_later=True, take=lambda: taken.put(threading.get_ident()))
+    bench = Bench(engine, lambda chosen: taken.put(chosen))
+    assert engine.compared.empty()
+    bench.submit_and_begin(1.0)
+    engine.go.release()
+    bench.result()
+    comparing, taking = engine.compared.get(timeout=PATIENCE_S), taken.get(timeout=PATIENCE_S)
+    assert taken.get(timeout=PATIENCE_S) is engine
+    assert engine.threads == {taking}
+    assert comparing not in (taking, threading.get_ident())
+    bench.worker.stop()
+
+
+def test_a_worker_that_is_stopped_before_the_first_latent_compares_nothing() -> None:
+    engine = SlowEngine(may_compare_later=True)
+    Bench(engine).worker.stop()
+    assert engine.compared.empty()
+
+
+def test_a_comparison_that_fails_leaves_the_engine_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    def take() -> None:
+        raise RuntimeError("no memory")
+
+    bench = Bench(SlowEngine(may_compare_later=True, take=take))
+    bench.engine.go.release(2)
+    bench.submit_and_begin(1.0)
+    bench.result()
+    bench.submit_and_begin(2.0)
+    assert bench.result() == 2.0
+    bench.worker.stop()
+    assert "could not be compared: RuntimeError: no memory" in caplog.text
