@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,18 +23,8 @@ import torch
 from smvae_core import checkpoint
 from smvae_core.capture import free_gpu_memory
 from smvae_core.device import Device, EngineError, device_errors, torch_device
-from smvae_core.inference.backend import (
-    HALF_TOLERANCE,
-    TF32_TOLERANCE,
-    TOLERANCE,
-    Backend,
-    BackendError,
-    disagreement,
-    measure,
-    trial,
-    trial_memory,
-)
-from smvae_core.inference.building import BUILD, BackendName, Precision, candidates
+from smvae_core.inference.backend import Backend, measure, trial
+from smvae_core.inference.building import BackendName, Precision, build, build_all
 from smvae_core.inference.state import EngineMemory, Recalled, State
 from smvae_core.inference.trust import Verdict
 from smvae_core.inference.watch import Watch
@@ -116,7 +106,7 @@ class Engine:
         self._precision: Precision = precision
         self.backend: BackendName = "eager" if backend == "auto" else backend
         with device_errors(self.device):
-            self._running: Backend | None = self._build(self.backend)
+            self._running: Backend | None = build(self.backend, self._model, self.device, self._precision)
 
     @classmethod
     def load(
@@ -174,7 +164,7 @@ class Engine:
         """
         with device_errors(self.device):
             if self._running is None:
-                self._running = self._build(self.backend)
+                self._running = build(self.backend, self._model, self.device, self._precision)
             if self._undecided and compare:
                 self.compare()()
         arrays, _ = trial(self.metadata.model)
@@ -187,27 +177,6 @@ class Engine:
         if self.device.type == "cuda":
             free_gpu_memory()
 
-    def _build(self, name: BackendName) -> Backend:
-        """Return a back end that agrees with eager without TF32.
-
-        Raises:
-            BackendError: there is no such back end here, or it does not agree.
-        """
-        if name not in BUILD:
-            raise BackendError(f"backend: expected 'auto' or one of {', '.join(get_args(BackendName))}, found '{name}'")
-        tf32 = self._precision == "tf32"
-        backend = BUILD[name](self._model, self.device, tf32)
-        if name == "eager":
-            return backend
-        eager = BUILD["eager"](self._model, self.device, False)
-        arrays, masks = trial(self._model.configuration)
-        # Everything, one modality alone, and nothing: other sets take the same path.
-        worst = disagreement(backend, eager, arrays, masks[[0, -2, -1]], trial_memory(self._model.configuration))
-        tolerance = HALF_TOLERANCE if name == "cuda_graph_half" else TF32_TOLERANCE if tf32 else TOLERANCE
-        if not worst <= tolerance:
-            raise BackendError(f"backend: expected '{name}' to agree with eager to {tolerance:g}, found {worst:.2g}")
-        return backend
-
     def compare(self, stop: Callable[[], bool] = lambda: False) -> Callable[[], None]:
         """Build and measure the back ends; return the step that takes the fastest.
 
@@ -216,14 +185,7 @@ class Engine:
         Args:
             stop: asked before each back end is built; once it says so, the rest is left out.
         """
-        found: dict[BackendName, Backend] = {"eager": self._build("eager")}
-        for name in candidates(self.device, self._precision):
-            if stop():
-                break
-            try:
-                found[name] = self._build(name)
-            except BackendError as error:
-                _log.warning("%s; doing without", error)
+        found = build_all(self._model, self.device, self._precision, stop)
         timings = measure(found, self.metadata.model)
 
         def take() -> None:

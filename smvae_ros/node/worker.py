@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
@@ -17,6 +16,7 @@ from smvae_core.errors import SMVAEError
 from smvae_ros.conversions.arrays import frame_ids, set_arrays
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.distrust import Distrust
+from smvae_ros.node.backend_comparison import BackendComparison
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
 from smvae_ros.node.set_memory import SetMemory
 from smvae_ros.node.statistics import Statistics
@@ -30,10 +30,6 @@ if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be conf
     from smvae_ros.node.publications import Publications
 
 T = TypeVar("T")
-
-_COMPARE_AFTER_S = 3.0
-"""Wait at most so long for the first latent before the back ends are compared."""
-_log = logging.getLogger(__name__)
 
 
 class WorkerError(SMVAEError):
@@ -95,8 +91,7 @@ class FusionWorker:
         self._generation = 0
         self._released = self._stopping = False
         self._changed = threading.Condition()
-        self._published = threading.Event()
-        self._comparison: threading.Thread | None = None
+        self._comparison: BackendComparison | None = None
         self._thread = threading.Thread(target=self._run, name="fusion_worker")
         self._thread.start()
 
@@ -150,8 +145,7 @@ class FusionWorker:
 
         self._engine = engine = self._call(step)
         if engine.may_compare_later:
-            self._comparison = threading.Thread(target=self._compare, args=(engine, chosen), name="comparison")
-            self._comparison.start()
+            self._comparison = BackendComparison(engine, self._call, chosen)
         return engine
 
     def prepare(self, bindings: tuple[Binding, ...], publications: Publications) -> None:
@@ -210,7 +204,8 @@ class FusionWorker:
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        self._published.set()
+        if self._comparison is not None:
+            self._comparison.cancel()
 
     def stop(self) -> None:
         """Let the set that is being run finish, drop those that wait, join the thread, and take the publishers away."""
@@ -220,20 +215,6 @@ class FusionWorker:
             self._comparison.join()
         if self._publications is not None:
             self._publications.destroy()
-
-    def _compare(self, engine: Engine, chosen: Callable[[Engine], None]) -> None:
-        # The first latent comes sooner if nothing else wants the processor. Without a set there is time anyway.
-        self._published.wait(_COMPARE_AFTER_S)
-        if self._stopping:
-            return
-        try:
-            self._call(engine.compare(lambda: self._stopping))
-        except WorkerError:
-            return
-        except Exception as error:  # what runs goes on running
-            _log.warning("the back ends could not be compared: %s: %s", type(error).__name__, error)
-            return
-        chosen(engine)
 
     def _call(self, step: Callable[[], T]) -> T:
         """Run `step` on the worker's thread, after the set that is being run and before those that wait."""
@@ -324,7 +305,8 @@ class FusionWorker:
             activity.warnings.warn(topic, f"{topic} is not published: {reason}")
         newest_ns = sample_set.stamp_ns - min(sample_set.ages_ns.values())
         statistics.published += 1
-        self._published.set()
+        if self._comparison is not None:
+            self._comparison.begin()
         statistics.decoded.update(fusion.predictions.keys())
         latency_s = max(0.0, (activity.now_ns() - newest_ns) / 1e9)
         if generation != self._generation:
