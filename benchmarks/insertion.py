@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from enum import Enum
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from benchmarks.pose_head import POSE, Head, raw
-from smvae_core.inference.engine import Engine
+from benchmarks.insertion_feeds import STEP_S, Feed
+from benchmarks.pose_head import POSE
 from smvae_core.modality import Modality
 from smvae_core.simulation.policy import PegPolicy, Phase
 from smvae_core.simulation.scene import SceneLook
 from smvae_core.simulation.shapes import HOLE_DEPTH
 from smvae_core.simulation.world import Observation, PegWorld
 
-STEP_S = 0.05
 LIMIT_S = 20.0
 """Simulated time of one attempt."""
 REACH_M = 0.012
 """A first contact so near to the hole's axis is within reach of the policy's search."""
 DEEP_M = HOLE_DEPTH - 0.004
-SENSORS = ("rgb", "depth", "force")
-"""The modalities that are known when a command is decided; the command itself becomes `action`."""
-
 _ALIGNING_S = (0.2, 1.0)
 
 
@@ -74,116 +72,81 @@ class Outcome(NamedTuple):
     error_mm: float
 
 
-class Feed(Protocol):
-    """Reads the pose from what the sensors bring."""
+class Task(Enum):
+    """What an attempt is to reach: the hole's bottom, or a first contact beside the hole."""
 
-    def begin(self) -> None:
-        """Forget the attempt before."""
-
-    def read(self, arrays: Mapping[str, np.ndarray], world: PegWorld) -> np.ndarray:
-        """Return pose and probability of a contact, (5,), of the modalities that arrived, in model units."""
-
-    def decided(self, arrays: Mapping[str, np.ndarray], action: np.ndarray) -> None:
-        """Take note of the command that followed, in model units."""
+    INSERTION = "insertion"
+    CONTACT = "contact"
 
 
-class TruePose:
-    """The simulator's own pose: the most that any feed can give the policy."""
-
-    def begin(self) -> None:
-        """Nothing to forget."""
-
-    def read(self, arrays: Mapping[str, np.ndarray], world: PegWorld) -> np.ndarray:
-        """Return the pose; the contact is told by a force of 1 N."""
-        force = np.abs(arrays["force"]).max() if "force" in arrays else 0.0
-        return np.array([*world.pose(), float(force > 0.1)])
-
-    def decided(self, arrays: Mapping[str, np.ndarray], action: np.ndarray) -> None:
-        """Nothing to note."""
-
-
-class LatentFeed:
-    """Our latent of whatever set arrived, read by a head.
-
-    Args:
-        memory: hand the state from set to set, with checkpoints that have one.
-    """
-
-    def __init__(self, engine: Engine, head: Head, memory: bool) -> None:
-        self._engine, self._head, self._memory = engine, head, memory
-        self._state: object = None
-
-    def begin(self) -> None:
-        """Forget the state."""
-        self._state = None
-
-    def read(self, arrays: Mapping[str, np.ndarray], world: PegWorld) -> np.ndarray:
-        """Return what the head reads from the latent's mean."""
-        mean = self._engine.infer(arrays, **self._kept()).mean
-        return np.asarray(self._head.read(mean[None])[0], np.float64)
-
-    def decided(self, arrays: Mapping[str, np.ndarray], action: np.ndarray) -> None:
-        """Put the whole set, the command in it, into the state."""
-        if self._memory:
-            self._state = self._engine.infer({**arrays, "action": action}, **self._kept()).state
-
-    def _kept(self) -> dict[str, object]:
-        return {"state": self._state, "elapsed": STEP_S} if self._memory and self._state is not None else {}
-
-
-class RawFeed:
-    """The raw modalities, read by a head, with zeros or the last value in place of what is missing."""
-
-    def __init__(self, modalities: Sequence[Modality], head: Head, hold: bool) -> None:
-        self._shapes = {m.name: m.shape for m in modalities if m.name in SENSORS}
-        self._head, self._hold = head, hold
-        self.begin()
-
-    def begin(self) -> None:
-        """Forget the last values."""
-        self._last = {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()}
-
-    def read(self, arrays: Mapping[str, np.ndarray], world: PegWorld) -> np.ndarray:
-        """Return what the head reads."""
-        present = {name: arrays.get(name, self._last[name])[None] for name in SENSORS}
-        if self._hold:
-            self._last.update({name: arrays[name] for name in SENSORS if name in arrays})
-        return np.asarray(self._head.read(raw(present, SENSORS))[0], np.float64)
-
-    def decided(self, arrays: Mapping[str, np.ndarray], action: np.ndarray) -> None:
-        """Nothing to note."""
-
-
-def attempt(feed: Feed, condition: Condition, modalities: Sequence[Modality], seed: int) -> Outcome:
-    """Insert the peg from a random pose, or give up after `LIMIT_S`.
+def attempts(
+    feed: Feed, condition: Condition, modalities: Sequence[Modality], seeds: Sequence[int], task: Task
+) -> list[Outcome]:
+    """Make an attempt from a random pose for each seed, all in lock-step; give up after `LIMIT_S`.
 
     The same seed gives the same start, the same guess of where the hole is, and the same moment of the fault.
     """
-    start = np.random.default_rng([seed, 0])
-    policy, fails_at = PegPolicy(np.random.default_rng([seed, 1])), start.uniform(*_ALIGNING_S)
-    of = {modality.name: modality for modality in modalities}
-    errors: list[float] = []
-    reached, inserted, failed, last = None, False, False, {}
-    feed.begin()
-    with PegWorld("triangle", SceneLook(), np.random.default_rng([seed, 2])) as world:
-        world.reset(policy.start_pose())
-        seen = world.step(np.zeros(POSE))
-        for step in range(1, round(LIMIT_S / STEP_S)):
-            failed = failed or _begins(condition, policy.phase, step * STEP_S, fails_at)
-            raws = _brought(seen, last, condition if failed else None)
-            arrays = {name: of[name].to_model(value) for name, value in raws.items() if name in of}
-            read = feed.read(arrays, world)
-            errors.append(float(np.square(read[:2] - world.pose()[:2]).sum()))
-            action = policy.act(read[:POSE], bool(read[POSE] > 0.5))
-            feed.decided(arrays, of["action"].to_model(action) if "action" in of else action)
-            seen = world.step(action)
-            pose = world.pose()
-            if reached is None and seen.contact.any():
-                reached = bool(np.linalg.norm(pose[:2]) < REACH_M)
-            inserted = -pose[2] > DEEP_M
-            if inserted:
-                break
-    return Outcome(bool(inserted), bool(reached), (step + 1) * STEP_S, 1e3 * float(np.sqrt(np.mean(errors))))
+    feed.begin(len(seeds))
+    with ExitStack() as stack:
+        made = [_Attempt(stack, condition, modalities, seed, task) for seed in seeds]
+        while running := [number for number, one in enumerate(made) if not one.done]:
+            worlds = [made[number].world for number in running]
+            poses = feed.read(running, [made[number].bring() for number in running], worlds)
+            feed.decided(running, [made[number].decide(pose) for number, pose in zip(running, poses)])
+            for number in running:
+                made[number].move()
+    return [one.outcome() for one in made]
+
+
+class _Attempt:
+    """One attempt, step by step: `bring`, `decide`, `move`, until it is done."""
+
+    def __init__(
+        self, stack: ExitStack, condition: Condition, modalities: Sequence[Modality], seed: int, task: Task
+    ) -> None:
+        start = np.random.default_rng([seed, 0])
+        self._policy = PegPolicy(np.random.default_rng([seed, 1]))
+        self._condition, self._task, self._fails_at = condition, task, start.uniform(*_ALIGNING_S)
+        self._of = {modality.name: modality for modality in modalities}
+        self._last: dict[str, np.ndarray] = {}
+        self._errors: list[float] = []
+        self._failed = self._inserted = False
+        self._reached: bool | None = None
+        self._steps = 1
+        self.world = stack.enter_context(PegWorld("triangle", SceneLook(), np.random.default_rng([seed, 2])))
+        self.world.reset(self._policy.start_pose())
+        self._seen = self.world.step(np.zeros(POSE))
+
+    @property
+    def done(self) -> bool:
+        touched = self._reached is not None and self._task is Task.CONTACT
+        return self._inserted or touched or self._steps >= round(LIMIT_S / STEP_S)
+
+    def bring(self) -> dict[str, np.ndarray]:
+        """Return what the sensors bring, in model units."""
+        at_s = self._steps * STEP_S
+        self._failed = self._failed or _begins(self._condition, self._policy.phase, at_s, self._fails_at)
+        raws = _brought(self._seen, self._last, self._condition if self._failed else None)
+        return {name: self._of[name].to_model(value) for name, value in raws.items() if name in self._of}
+
+    def decide(self, read: np.ndarray) -> np.ndarray:
+        """Take what was read of the pose; return the command, in model units."""
+        self._errors.append(float(np.square(read[:2] - self.world.pose()[:2]).sum()))
+        self._action = self._policy.act(read[:POSE], bool(read[POSE] > 0.5))
+        return self._of["action"].to_model(self._action) if "action" in self._of else self._action
+
+    def move(self) -> None:
+        """Carry the command out."""
+        self._seen = self.world.step(self._action)
+        self._steps += 1
+        pose = self.world.pose()
+        if self._reached is None and self._seen.contact.any():
+            self._reached = bool(np.linalg.norm(pose[:2]) < REACH_M)
+        self._inserted = bool(-pose[2] > DEEP_M)
+
+    def outcome(self) -> Outcome:
+        error_mm = 1e3 * float(np.sqrt(np.mean(self._errors)))
+        return Outcome(self._inserted, bool(self._reached), self._steps * STEP_S, error_mm)
 
 
 def _begins(condition: Condition, phase: Phase, at_s: float, fails_at_s: float) -> bool:

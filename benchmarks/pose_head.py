@@ -34,10 +34,12 @@ class Steps:
     Attributes:
         arrays: by modality, model units, (N, *shape).
         truth: the pose at the end of each step and 1 where the peg touched in it, else 0; (N, 5), float32.
+        lengths: how many steps each trajectory has, in order.
     """
 
     arrays: dict[str, np.ndarray]
     truth: np.ndarray
+    lengths: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -67,7 +69,7 @@ def read_steps(trajectories: Sequence[Trajectory], modalities: Sequence[Modality
         touched = columns["contact"][rows].reshape(len(rows), -1).any(axis=1)
         truths.append(np.column_stack([columns["proprio"][rows, :POSE] - origin, touched]))
     stacked = {name: np.concatenate(parts) for name, parts in arrays.items()}
-    return Steps(stacked, np.concatenate(truths).astype(np.float32))
+    return Steps(stacked, np.concatenate(truths).astype(np.float32), tuple(len(one) for one in truths))
 
 
 class Head(nn.Module):
@@ -147,6 +149,62 @@ def latents(model: MultimodalVAE, steps: Steps, mask: np.ndarray) -> np.ndarray:
             batch = {name: torch.from_numpy(x[rows]) for name, x in steps.arrays.items()}
             means.append(model.posterior(batch, torch.from_numpy(mask[rows])).mean)
     return torch.cat(means).numpy()
+
+
+def remembering_latents(model: MultimodalVAE, steps: Steps, mask: np.ndarray, decided: Subset) -> np.ndarray:
+    """Return the posterior means (N, L) of steps with what memory holds of the steps before, all trajectories at once.
+
+    Args:
+        model: with a memory.
+        steps: every one of each trajectory.
+        mask: what enters memory, (N, M).
+        decided: what the set has when its latent is read; memory takes the rest afterwards.
+    """
+    assert model.memory is not None, "the model has a memory"
+    known = torch.tensor([name in decided for name in model.names])
+    available = torch.from_numpy(mask)
+    embeddings = []
+    with torch.inference_mode():
+        for rows in np.array_split(np.arange(len(steps)), -(-len(steps) // 256)):
+            batch = {name: torch.from_numpy(x[rows]) for name, x in steps.arrays.items()}
+            embeddings.append(model.embed(batch, available[rows]))
+        embedded, means = torch.cat(embeddings), torch.empty(len(steps), model.configuration.latent)
+        starts = np.concatenate([[0], np.cumsum(steps.lengths)[:-1]])
+        state, elapsed = model.memory.start(len(starts)), torch.full((len(starts),), model.memory.configuration.spacing)
+        for step in range(max(steps.lengths)):
+            # Trajectories that have ended repeat their last step, which no longer counts.
+            last = np.array(steps.lengths) - 1
+            rows = starts + np.minimum(step, last)
+            now, remembered = available[rows], model.memory.recall(state, elapsed)
+            read = model.fuse(embedded[rows], now & known, remembered).mean
+            going = torch.from_numpy(step <= last)
+            means[rows[step <= last]] = read[going]
+            state = model.memory.advance(state, elapsed, model.fuse(embedded[rows], now, remembered), now)
+    return means.numpy()
+
+
+def fit_remembering(model: MultimodalVAE, steps: Steps, decided: Subset) -> Head:
+    """Return a head for latents with memory, trained on whole trajectories and on the same with outages in them."""
+    whole = np.ones((len(steps), len(model.names)), bool)
+    outages = outage_mask(model, steps, decided, np.random.default_rng(0))
+    inputs = [remembering_latents(model, steps, mask, decided) for mask in (whole, outages)]
+    return fit(np.concatenate(inputs), np.concatenate([steps.truth] * 2))
+
+
+def outage_mask(model: MultimodalVAE, steps: Steps, decided: Subset, random: np.random.Generator) -> np.ndarray:
+    """Return a mask (N, M) in which some of the `decided` modalities go away for 1 to 10 s, again and again."""
+    mask = np.ones((len(steps), len(model.names)), bool)
+    subsets = [subset for subset in all_subsets(list(decided)) if subset]
+    start = 0
+    for length in steps.lengths:
+        at = int(random.integers(10, 60))
+        while at < length:
+            lost, until = subsets[random.integers(len(subsets))], at + int(random.integers(20, 200))
+            columns = [model.names.index(name) for name in lost]
+            mask[start + at : start + min(until, length), columns] = False
+            at = until + int(random.integers(10, 60))
+        start += length
+    return mask
 
 
 def raw(arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> np.ndarray:

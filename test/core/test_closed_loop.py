@@ -10,8 +10,22 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2]))
 
 from benchmarks.closed_loop import _share, _verdicts
-from benchmarks.insertion import CONDITIONS, LIMIT_S, SENSORS, Condition, Outcome, RawFeed, TruePose, attempt
-from benchmarks.pose_head import POSE, Precision, fit, load, precision, raw, save
+from benchmarks.insertion import CONDITIONS, LIMIT_S, Condition, Outcome, Task, attempts
+from benchmarks.insertion_feeds import SENSORS, STEP_S, LatentFeed, RawFeed, RememberingFeed, TruePose
+from benchmarks.pose_head import (
+    POSE,
+    Precision,
+    Steps,
+    fit,
+    load,
+    outage_mask,
+    precision,
+    raw,
+    remembering_latents,
+    save,
+)
+from smvae_core import checkpoint
+from smvae_core.inference.engine import Engine
 from smvae_core.modality import vision_touch_modalities
 
 MODALITIES = vision_touch_modalities()
@@ -36,36 +50,42 @@ def test_precision_is_judged_near_the_hole():
 
 
 class Recording(TruePose):
-    """The true pose; notes which modalities arrived at each step, and their pictures."""
+    """The true pose; notes which modalities arrived at each step of each attempt, and their pictures."""
 
-    def __init__(self):
-        self.seen = []
+    def begin(self, attempts):
+        self.seen = [[] for _ in range(attempts)]
 
-    def read(self, arrays, world):
-        self.seen.append({name: x.copy() for name, x in arrays.items()})
-        return super().read(arrays, world)
-
-
-@pytest.mark.rendering
-def test_by_the_true_pose_the_peg_is_inserted_and_the_same_seed_gives_the_same():
-    first, again = (attempt(TruePose(), CONDITIONS[0], MODALITIES, seed=3) for _ in range(2))
-    assert first == again
-    assert first.inserted and first.reached and first.seconds < LIMIT_S and first.error_mm == 0.0
+    def read(self, attempts, arrays, worlds):
+        for number, one in zip(attempts, arrays):
+            self.seen[number].append({name: x.copy() for name, x in one.items()})
+        return super().read(attempts, arrays, worlds)
 
 
 @pytest.mark.rendering
-@pytest.mark.parametrize("fault", ["unplugged", "frozen"])
-def test_a_sensor_fails_in_mid_attempt_and_stays_so(fault):
+def test_by_the_true_pose_the_peg_is_inserted_and_attempts_side_by_side_are_those_made_alone():
+    alone = attempts(TruePose(), CONDITIONS[0], MODALITIES, [3], Task.INSERTION)
+    both = attempts(TruePose(), CONDITIONS[0], MODALITIES, [4, 3], Task.INSERTION)
+    assert both[1:] == alone
+    for one in both:
+        assert one.inserted and one.reached and one.seconds < LIMIT_S and one.error_mm == 0.0
+
+
+@pytest.mark.rendering
+def test_up_to_the_contact_attempts_end_there_and_a_sensor_that_fails_stays_so():
     feed = Recording()
-    condition = next(c for c in CONDITIONS if c.fault == fault and c.sensors == ("rgb",))
-    attempt(feed, condition, MODALITIES, seed=3)
-    assert set(feed.seen[0]) == set(SENSORS)
-    if fault == "unplugged":
-        assert set(feed.seen[-1]) == {"depth", "force"}
-    else:
-        assert set(feed.seen[-1]) == set(SENSORS)
-        assert np.array_equal(feed.seen[-1]["rgb"], feed.seen[-2]["rgb"])
-        assert not np.array_equal(feed.seen[-1]["depth"], feed.seen[-2]["depth"])
+    for fault in ("unplugged", "frozen"):
+        condition = next(c for c in CONDITIONS if c.fault == fault and c.sensors == ("rgb",))
+        (outcome,) = attempts(feed, condition, MODALITIES, [3], Task.CONTACT)
+        assert outcome.reached and not outcome.inserted
+        (seen,) = feed.seen
+        assert len(seen) == round(outcome.seconds / STEP_S) - 1
+        assert set(seen[0]) == set(SENSORS)
+        if fault == "unplugged":
+            assert set(seen[-1]) == {"depth", "force"}
+        else:
+            assert set(seen[-1]) == set(SENSORS)
+            assert np.array_equal(seen[-1]["rgb"], seen[-2]["rgb"])
+            assert not np.array_equal(seen[-1]["depth"], seen[-2]["depth"])
 
 
 class Sum:
@@ -75,16 +95,85 @@ class Sum:
         return np.repeat(x.sum(axis=1, keepdims=True), POSE + 1, axis=1)
 
 
+class Means:
+    """Stands in for a head: notes the latents that it is given."""
+
+    def __init__(self):
+        self.given = []
+
+    def read(self, x):
+        self.given.append(x.copy())
+        return np.zeros((len(x), POSE + 1), np.float32)
+
+
+def noise(names, seed):
+    random = np.random.default_rng(seed)
+    return {m.name: random.random(m.shape, np.float32) for m in MODALITIES if m.name in names}
+
+
+def test_the_latents_of_attempts_side_by_side_are_those_of_the_engine():
+    loaded, head = checkpoint.load(checkpoint.default_checkpoint()), Means()
+    engine = Engine(loaded, "cpu", "eager")
+    sets = [noise(("rgb", "depth", "force"), 0), noise(("force",), 1)]
+    plain = LatentFeed(loaded.model, head)
+    plain.read([0, 1], sets, [])
+    expected = np.stack([engine.infer(one).mean for one in sets])
+    assert np.abs(head.given[0] - expected).max() < 1e-4
+    remembering = RememberingFeed(loaded, head)
+    remembering.begin(2)
+    states = [None, None]
+    for step in range(3):
+        sets = [noise(("rgb", "depth", "force"), step), noise(("force",), 10 + step)]
+        actions = [noise(("action",), 20 + step)["action"], noise(("action",), 30 + step)["action"]]
+        remembering.read([0, 1], sets, [])
+        remembering.decided([0, 1], actions)
+        for row, (one, action) in enumerate(zip(sets, actions)):
+            kept = {} if states[row] is None else {"state": states[row], "elapsed": STEP_S}
+            read = engine.infer(one, **kept)
+            assert np.abs(head.given[-1][row] - read.mean).max() < 1e-3
+            states[row] = engine.infer({**one, "action": action}, **kept).state
+
+
+def test_latents_of_whole_trajectories_are_those_of_one_step_after_the_other():
+    loaded, count = checkpoint.load(checkpoint.default_checkpoint()), (4, 2)
+    model = loaded.model.eval()
+    arrays = {m.name: np.stack([noise((m.name,), s)[m.name] for s in range(6)]) for m in MODALITIES}
+    steps = Steps(arrays, np.zeros((6, POSE + 1), np.float32), count)
+    mask = np.ones((6, 4), bool)
+    mask[2, 0] = False
+    found = remembering_latents(model, steps, mask, SENSORS)
+    head = Means()
+    feed = RememberingFeed(loaded, head)
+    feed._watch = None
+    for begin, length in ((0, 4), (4, 2)):
+        feed.begin(1)
+        for row in range(begin, begin + length):
+            one = {n: arrays[n][row] for c, n in enumerate(model.names) if n in SENSORS and mask[row, c]}
+            feed.read([0], [one], [])
+            feed.decided([0], [arrays["action"][row]])
+            assert np.abs(head.given[-1][0] - found[row]).max() < 1e-4
+
+
+def test_outages_take_sensors_away_and_never_the_command():
+    model = checkpoint.load(checkpoint.default_checkpoint()).model
+    steps = Steps({}, np.zeros((800, POSE + 1), np.float32), (400, 400))
+    mask = outage_mask(model, steps, SENSORS, np.random.default_rng(0))
+    assert mask[:, model.names.index("action")].all() and mask[:10].all()
+    for name in SENSORS:
+        assert 0 < mask[:, model.names.index(name)].mean() < 1
+
+
 @pytest.mark.parametrize("hold", [True, False])
 def test_what_is_missing_is_zero_or_the_last_value(hold):
     feed = RawFeed(MODALITIES, Sum(), hold)
     ones = {m.name: np.ones(m.shape, np.float32) for m in MODALITIES if m.name in SENSORS}
-    whole = feed.read(ones, None)[0]
+    feed.begin(1)
+    whole = feed.read([0], [ones], [])[0, 0]
     assert whole == raw({name: x[None] for name, x in ones.items()}, SENSORS).sum()
-    without = feed.read({"depth": ones["depth"], "force": ones["force"]}, None)[0]
+    without = feed.read([0], [{"depth": ones["depth"], "force": ones["force"]}], [])[0, 0]
     assert without == (whole if hold else whole - 3 * 32 * 32)
-    feed.begin()
-    assert feed.read({}, None)[0] == 0.0
+    feed.begin(1)
+    assert feed.read([0], [{}], [])[0, 0] == 0.0
 
 
 def test_intervals_and_goals_are_of_the_failures():
@@ -97,5 +186,5 @@ def test_intervals_and_goals_are_of_the_failures():
         ("raw, zeros", approach.name): [good] * 6 + [bad] * 4,
         ("raw, held", approach.name): [good] * 7 + [bad] * 3,
     }
-    rows = _verdicts(found, ["latent", "raw, zeros", "raw, held"], 10)[4:7]
+    rows = _verdicts(found, ["latent", "raw, zeros", "raw, held"], Task.INSERTION, 10)[4:7]
     assert [row.rsplit("|", 2)[1].strip() for row in rows] == ["yes", "**no**", "**no**"]
