@@ -11,19 +11,20 @@ from PIL import Image
 
 TILE = 112
 """Pixels of one picture's side."""
-_GAP, _HEAD = 6, 40
+_GAP, _HEAD = 6, 56
 _INK, _PAPER, _ALERT = (40, 40, 40), (250, 250, 250), (200, 30, 30)
 # Few colours keep minutes of pictures below 3 MB.
 _COLOURS = 64
 
 
-def frame(title: str, alert: bool, pictures: Sequence[tuple[str, np.ndarray | None]]) -> np.ndarray:
-    """Return one frame: a title over labelled pictures, side by side.
+def frame(title: str, alert: bool, pictures: Sequence[tuple[str, np.ndarray | None]], note: str = "") -> np.ndarray:
+    """Return one frame: a title and a note over labelled pictures, side by side.
 
     Args:
         title: what the sensors do at this moment.
         alert: whether a sensor fails; the title is red then.
         pictures: label and uint8 (H, W, 3) RGB; None for a sensor that brings nothing.
+        note: a second line.
 
     Returns:
         uint8 (H, W, 3), RGB.
@@ -31,6 +32,7 @@ def frame(title: str, alert: bool, pictures: Sequence[tuple[str, np.ndarray | No
     width = len(pictures) * (TILE + _GAP) + _GAP
     canvas = np.full((_HEAD + TILE + _GAP, width, 3), _PAPER, np.uint8)
     _write(canvas, title, (_GAP, 16), 0.5, _ALERT if alert else _INK)
+    _write(canvas, note, (_GAP, 32), 0.38, _INK)
     for place, (label, picture) in enumerate(pictures):
         left = _GAP + place * (TILE + _GAP)
         _write(canvas, label, (left, _HEAD - 6), 0.38, _INK)

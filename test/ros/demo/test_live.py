@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from smvae_ros.demo.animation import TILE, frame, write_gif, write_mp4
-from smvae_ros.demo.live import SCHEDULE, SENSORS
+from smvae_ros.demo.audience import SENSORS
+from smvae_ros.demo.live import SCHEDULE
 from smvae_ros.simulated_robot.faults import IMAGE_FAULTS, NUMBER_FAULTS
 
 from ..robot import own_domain
@@ -35,6 +36,8 @@ def test_it_shows_a_table_while_sensors_fail_and_leaves_an_animation(tmp_path: P
         )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "all sensors work again" in done.stdout
+    for heading in ("seen", "predicted", "trust"):
+        assert heading in done.stdout
     with Image.open(tmp_path / "live.gif") as picture:
         assert picture.n_frames >= 8
     with av.open(str(tmp_path / "live.mp4")) as film:
