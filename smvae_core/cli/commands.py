@@ -73,6 +73,9 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
     peg: Annotated[Peg, typer.Option(help="Shape of the peg and its hole.")] = Peg.triangle,
     vary_scene: Annotated[bool, typer.Option("--vary-scene", help="Vary box, camera, colours and light too.")] = False,
+    camera_yaw: Annotated[
+        float, typer.Option(min=-180, max=180, help="Degrees by which the camera is turned around the box.")
+    ] = 0.0,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the bytes do not depend on it.")] = 1,
 ) -> None:
     """Write Vision&Touch logs of simulated peg insertions (needs the extra 'sim').
@@ -92,6 +95,7 @@ def simulate(
                 seed=seed,
                 peg=peg.value,
                 vary_scene=vary_scene,
+                camera_yaw=camera_yaw,
                 workers=workers,
                 on_progress=lambda done: progress.advance(task, done),
             )

@@ -6,7 +6,7 @@ World frame: origin at the foot of the arm on the table, x towards the box, z up
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -50,6 +50,13 @@ class SceneLook:
     shell: tuple[float, float, float] = (0.90, 0.90, 0.88)
     accent: tuple[float, float, float] = (0.98, 0.47, 0.05)
     wall: tuple[float, float, float] = (0.52, 0.57, 0.60)
+
+    def turned(self, degrees: float) -> SceneLook:
+        """Return the look with the camera turned around the vertical axis through its target, seen from above."""
+        (x, y, z), (centre_x, centre_y, _) = self.camera_position, self.camera_target
+        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        x, y = x - centre_x, y - centre_y
+        return replace(self, camera_position=(centre_x + cos * x - sin * y, centre_y + sin * x + cos * y, z))
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> SceneLook:

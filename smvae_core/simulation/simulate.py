@@ -35,6 +35,7 @@ def simulate(
     seed: int,
     peg: Peg = "triangle",
     vary_scene: bool = False,
+    camera_yaw: float = 0.0,
     workers: int = 1,
     on_progress: Callable[[int], None] | None = None,
 ) -> list[Path]:
@@ -64,8 +65,9 @@ def simulate(
     Positions are in the frame of the arm's foot. The action of step t + 1 is the command that follows the pictures of
     step t.
 
-    Trajectory k depends only on `seed`, k, `peg` and `vary_scene`: the same seed gives the same bytes for any number of
-    trajectories or workers. A file gets its name when it is whole, so an interruption leaves whole files only.
+    Trajectory k depends only on `seed`, k, `peg`, `vary_scene` and `camera_yaw`: the same seed gives the same bytes
+    for any number of trajectories or workers. A file gets its name when it is whole, so an interruption leaves whole
+    files only.
 
     Args:
         out: folder for the files; it is made if it does not exist.
@@ -74,6 +76,7 @@ def simulate(
         seed: at least 0.
         peg: cross-section of peg and hole.
         vary_scene: give each trajectory its own box position, camera, light and colours.
+        camera_yaw: turn the camera by so many degrees around what it looks at, anticlockwise from above.
         workers: number of processes, at least 1.
         on_progress: called with the number of steps of each file after it is written.
 
@@ -98,7 +101,7 @@ def simulate(
         found = f"{len(existing)} of the {len(files)} files to be written, {existing[0].name} first"
         raise SimulationError(f"{out} already holds {found}: name an empty folder")
     report = on_progress or (lambda _: None)
-    jobs = [(k, parts[k], steps, seed, peg, vary_scene) for k in range(trajectories)]
+    jobs = [(k, parts[k], steps, seed, peg, vary_scene, camera_yaw) for k in range(trajectories)]
     if workers == 1:
         for job in jobs:
             for written in _write_trajectory(*job):
@@ -122,11 +125,11 @@ def _parts(out: Path, trajectory: int, steps: int, seed: int, peg: Peg) -> list[
 
 
 def _write_trajectory(
-    trajectory: int, parts: list[Path], steps: int, seed: int, peg: Peg, vary_scene: bool
+    trajectory: int, parts: list[Path], steps: int, seed: int, peg: Peg, vary_scene: bool, camera_yaw: float
 ) -> Iterator[int]:
     """Simulate one trajectory; yield the number of steps of each file after writing it."""
     steps_left = steps
-    rows = _simulate_trajectory(np.random.default_rng([seed, trajectory]), peg, vary_scene)
+    rows = _simulate_trajectory(np.random.default_rng([seed, trajectory]), peg, vary_scene, camera_yaw)
     try:
         for path in parts:
             count = min(STEPS_PER_FILE, steps_left)
@@ -157,10 +160,12 @@ def _interrupt_deferred() -> Iterator[list[int]]:
 
 
 def _simulate_trajectory(
-    rng: np.random.Generator, peg: Peg, vary_scene: bool
+    rng: np.random.Generator, peg: Peg, vary_scene: bool, camera_yaw: float
 ) -> Generator[dict[str, np.ndarray], None, None]:
     """Yield the row of one step after the other, without end."""
     look = SceneLook.random(rng) if vary_scene else SceneLook()
+    if camera_yaw:
+        look = look.turned(camera_yaw)
     policy = PegPolicy(rng)
     flow = _OpticalFlow()
     with PegWorld(peg, look, rng) as world:

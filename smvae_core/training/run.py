@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -111,6 +111,7 @@ class Run:
             RunError: another process trains there.
             FolderError: the folder cannot be written to.
         """
+        made = not self.folder.exists()
         with writing_to(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             file = (self.folder / ".lock").open("w")
@@ -122,7 +123,14 @@ class Run:
             for path in (self.best, self.last, self.state, self.metrics, self.configuration, self.card):
                 for part in self.folder.glob(f".{path.name}.*"):
                     part.unlink()
-            yield
+            try:
+                yield
+            finally:
+                # Nothing was begun, as for data that cannot be read.
+                with suppress(OSError):
+                    if made and [path.name for path in self.folder.iterdir()] == [".lock"]:
+                        (self.folder / ".lock").unlink()
+                        self.folder.rmdir()
 
 
 class Summary(NamedTuple):

@@ -152,7 +152,7 @@ def _frame_id(message: Any) -> str:
 def _joints(binding: Binding, names: Sequence[str], state: Sequence[Any]) -> Sequence[Any]:
     """Return the numbers of the binding's joints in its order, or all numbers in their own if it names no joints."""
     if not binding.joints:
-        return _counted(state, binding.modality.shape[0], binding.field)
+        return _counted(state, binding.modality.shape[0], binding.field, names)
     _counted(state, len(names), f"{binding.field}, one for each name")
     places = {name: place for place, name in enumerate(names)}
     missing = [joint for joint in binding.joints if joint not in places]
@@ -161,9 +161,10 @@ def _joints(binding: Binding, names: Sequence[str], state: Sequence[Any]) -> Seq
     return [state[places[joint]] for joint in binding.joints]
 
 
-def _counted(found: Sequence[Any], count: int, where: str) -> Sequence[Any]:
+def _counted(found: Sequence[Any], count: int, where: str, names: Sequence[str] = ()) -> Sequence[Any]:
     if len(found) != count:
-        raise ConversionError(f"expected {count} numbers in {where}, found {len(found)}")
+        of = f" of {', '.join(names)}" if len(names) else ""
+        raise ConversionError(f"expected {count} numbers in {where}, found {len(found)}{of}")
     return found
 
 

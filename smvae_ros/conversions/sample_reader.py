@@ -35,7 +35,8 @@ class SampleReader:
     A sample is what `raw_array` takes: the message itself, or the checked `Numbers` of a JointState. JointStates are
     read by name. Without `joints` in the settings, the first message that names as many joints as the modality has
     numbers sets their order. Messages that bring only some of the joints, as of two publishers on one topic, are
-    completed by the last state of the others, if that is at most 0.2 s old.
+    completed by the last state of the others, if that is at most 0.2 s old. Messages that bring none of them, as of
+    another device on the topic, cannot be used.
 
     Args:
         binding: of the stream, with an accessor (`Binding.reading`).
@@ -100,6 +101,8 @@ class SampleReader:
         if len(state) != len(names):
             found = f"{len(state)} for {len(names)} names"
             raise ConversionError(f"expected a number in {self.binding.field} for each name, found {found}")
+        if not set(joints).intersection(names):
+            raise MissingJoints(joints, names)
         self._states |= {name: _Joint(float(value), stamp_ns) for name, value in zip(names, state) if name in joints}
         missing = [
             name

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from smvae_core.data.formats import hdf5
+from smvae_core.data.formats.hdf5_features import described, steps_at
 from smvae_core.data.formats.protocol import DataSet, Feature, Format, LogError, Steps, Trajectory
 
 _IMAGES = "observations/images/"
@@ -43,17 +44,18 @@ def read_episode(path: Path, keys: Collection[str], sizes: Mapping[str, int]) ->
 
 
 def describe(folder: Path) -> DataSet:
-    """Return what a folder of episodes holds; the features are those of the first one.
+    """Return what a folder of episodes holds; the features are those of some of them, spread over all.
 
     Raises:
         LogError: there is none, or one is damaged.
     """
     trajectories = find_episodes(folder)
-    first = trajectories[0].parts[0][1]
-    with hdf5.opened(first) as file:
-        features = [_decoded(first, file, feature) for feature in hdf5.describe_group(first, file)]
+    paths = [path for trajectory in trajectories for _, path in trajectory.parts]
+    features = described(paths, hdf5.opened)
+    with hdf5.opened(paths[0]) as file:
+        features = [_decoded(paths[0], file, feature) for feature in features]
     steps = 0
-    for path in (path for trajectory in trajectories for _, path in trajectory.parts):
+    for path in paths:
         with hdf5.opened(path) as file:
             steps += len(hdf5.column(path, file, "action"))
     return DataSet(folder, "aloha", len(trajectories), steps, None, tuple(features))
@@ -82,15 +84,16 @@ class _Jpegs:
 
 
 def _compressed(file: h5py.File, key: str) -> bool:
-    return key.startswith(_IMAGES) and file[key].ndim == 2 and file[key].dtype == np.uint8
+    return key.startswith(_IMAGES) and key in file and file[key].ndim == 2 and file[key].dtype == np.uint8
 
 
 def _decoded(path: Path, file: h5py.File, feature: Feature) -> Feature:
     if feature.key == "compress_len":
         return Feature(feature.key, feature.shape, feature.dtype, "none", problem="says how long the pictures are")
-    if feature.problem or not _compressed(file, feature.key):
+    # The padded length of compressed pictures may differ from episode to episode.
+    if not _compressed(file, feature.key):
         return feature
-    pictures = _Jpegs(path, feature.key, hdf5.values_at(path, file[feature.key], feature.key)[:1])
+    pictures = _Jpegs(path, feature.key, steps_at(path, file[feature.key], feature.key)[:1])
     try:
         shape = next(iter(pictures)).shape
     except LogError as error:

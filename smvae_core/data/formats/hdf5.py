@@ -8,13 +8,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from smvae_core.data.formats.protocol import Feature, LogError
+from smvae_core.data.formats.protocol import LogError
 
 SUFFIXES = (".h5", ".hdf5")
 # Pictures of full size are read in blocks, so that a long episode does not fill the memory.
 _BLOCK_BYTES = 64 << 20
-# Values are looked at in so many places when a file is described.
-_LOOKED_AT = 512
 
 
 @contextmanager
@@ -116,6 +114,8 @@ class Frames:
 def steps(told: Path, path: Path, group: h5py.Group, keys: Collection[str]) -> dict[str, np.ndarray | Frames]:
     """Return those of `keys` that a group of the file `path` has; large ones are read when they are iterated.
 
+    A key with one number per step, (T,), is returned as (T, 1).
+
     Raises:
         LogError: a key holds no steps of numbers, there is no step, or keys differ in length.
     """
@@ -127,7 +127,8 @@ def steps(told: Path, path: Path, group: h5py.Group, keys: Collection[str]) -> d
             if dataset.ndim >= 3 and step_bytes * len(dataset) > _BLOCK_BYTES:
                 found[key] = Frames(told, path, dataset.name, len(dataset), step_bytes)
             else:
-                found[key] = values(told, dataset, key)
+                content = values(told, dataset, key)
+                found[key] = content if content.ndim > 1 else content[:, None]
     check_lengths(told, {key: len(value) for key, value in found.items()})
     return found
 
@@ -138,57 +139,6 @@ def check_lengths(told: Path, lengths: dict[str, int]) -> None:
         raise LogError(f"{told}: expected keys of one length, found {lengths}")
     if 0 in lengths.values():
         raise LogError(f"{told}: expected at least one step, found none")
-
-
-def describe_group(told: Path, group: h5py.Group) -> list[Feature]:
-    """Return the features of one episode; their range is that of some of its steps.
-
-    Raises:
-        LogError: the file is damaged.
-    """
-    return [_feature(told, group, key) for key in names(group)]
-
-
-def _feature(told: Path, group: h5py.Group, key: str) -> Feature:
-    dataset = group[key]
-    shape, dtype = tuple(dataset.shape[1:]), str(dataset.dtype)
-    try:
-        column(told, group, key)
-    except LogError as error:
-        return Feature(key, shape, dtype, "none", problem=str(error).removeprefix(f"{told}: key '{key}' "))
-    if not len(dataset):
-        return Feature(key, shape, dtype, "none", problem="holds no step")
-    kind = _kind(shape, dataset.dtype)
-    few = values_at(told, dataset, key)
-    finite = few[np.isfinite(few)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (None, None)
-    problem = ""
-    if kind == "none":
-        problem = (
-            f"expected a picture (H, W, 3), depth (H, W), a window (T, C) or a vector per step, found shape {shape}"
-        )
-    elif not np.isfinite(few).all() and kind != "depth":
-        problem = "expected finite values, found NaN or infinity"
-    return Feature(key, shape, dtype, kind, low, high, problem)
-
-
-def values_at(told: Path, dataset: h5py.Dataset, key: str) -> np.ndarray:
-    """Return some steps of a dataset, evenly spaced."""
-    few = 4 if dataset.ndim >= 3 else _LOOKED_AT
-    try:
-        return np.asarray(dataset[:: max(1, len(dataset) // few)])
-    except (OSError, RuntimeError) as error:
-        raise LogError(f"{told}: key '{key}' cannot be read, the file is damaged ({error})") from None
-
-
-def _kind(shape: tuple[int, ...], dtype: np.dtype) -> str:
-    if len(shape) == 3 and shape[2] == 3 and dtype == np.uint8:
-        return "picture"
-    if dtype.kind == "f" and len(shape) in (2, 3) and shape[2:] in ((), (1,)) and min(shape[:2]) >= 32:
-        return "depth"
-    if len(shape) == 2 and shape[1] <= 16:
-        return "window"
-    return "vector" if len(shape) == 1 else "none"
 
 
 def _check_filters(told: Path, dataset: h5py.Dataset, key: str) -> None:

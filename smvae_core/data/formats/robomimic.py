@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 
 from smvae_core.data.formats import hdf5
+from smvae_core.data.formats.hdf5_features import described
 from smvae_core.data.formats.protocol import DataSet, Feature, Format, LogError, Steps, Trajectory
 
 _UNUSED = re.compile(r"^(next_obs/|dones$|rewards$|states$)")
@@ -52,20 +53,20 @@ def read_demonstration(path: Path, keys: Collection[str], sizes: Mapping[str, in
 
 
 def describe(folder: Path) -> DataSet:
-    """Return what a folder of demonstrations holds; the features are those of the first one.
+    """Return what a folder of demonstrations holds; the features are those of some of them, spread over all.
 
     Raises:
-        LogError: there is none, or the first one is damaged.
+        LogError: there is none, or one is damaged.
     """
     trajectories = find_demonstrations(folder)
     paths = [path for trajectory in trajectories for _, path in trajectory.parts]
+    features = tuple(_unused(feature) for feature in described(paths, _demonstration))
     with _demonstration(paths[0]) as group:
-        features = tuple(_unused(feature) for feature in hdf5.describe_group(paths[0], group))
         rate = _rate(group.parent)
     steps = 0
     for path in paths:
         with _demonstration(path) as group:
-            steps += len(group["actions"]) if "actions" in group else 0
+            steps += max((len(group[key]) for key in hdf5.names(group) if group[key].shape), default=0)
     return DataSet(folder, "robomimic", len(trajectories), steps, rate, features)
 
 
@@ -95,7 +96,7 @@ def _number(demo: str) -> tuple[int, str]:
 
 
 def _unused(feature: Feature) -> Feature:
-    if not feature.problem and _UNUSED.match(feature.key):
+    if _UNUSED.match(feature.key):
         return Feature(feature.key, feature.shape, feature.dtype, "none", problem="is no observation and no command")
     return feature
 

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from smvae_core.data.formats import hdf5
+from smvae_core.data.formats.hdf5_features import described
 from smvae_core.data.formats.protocol import DataSet, Feature, Format, LogError, Steps, Trajectory
 
 _FILE_NAME = re.compile(r"^\d+_\d+_(?P<trajectory>.+_\d+)_(?P<part>\d+)_\d+$")
@@ -87,29 +88,26 @@ def read_trajectory(trajectory: Trajectory, keys: Iterable[str]) -> dict[str, np
 
 
 def describe(folder: Path) -> DataSet:
-    """Return what a folder of logs holds; the features are those of its first file.
+    """Return what a folder of logs holds; the features are those of some of its files, spread over all.
 
     Raises:
-        LogError: it holds no HDF5 file, or its first one is damaged.
+        LogError: it holds no HDF5 file, or one is damaged.
     """
     trajectories = find_trajectories(folder)
-    first = trajectories[0].parts[0][1]
-    with hdf5.opened(first) as file:
-        features = hdf5.describe_group(first, file)
-        steps = max((len(file[f.key]) for f in features if not f.problem), default=0)
-    total = steps if len(trajectories) == len(trajectories[0].parts) == 1 else _count(trajectories, features)
-    return DataSet(folder, "logs", len(trajectories), total, None, tuple(features))
+    paths = [path for trajectory in trajectories for _, path in trajectory.parts]
+    features = described(paths, hdf5.opened)
+    return DataSet(folder, "logs", len(trajectories), _count(paths, features), None, tuple(features))
 
 
 VISION_TOUCH = Format(find_trajectories, read_log, describe=describe, following=frozenset({"action"}))
 
 
-def _count(trajectories: Iterable[Trajectory], features: Iterable[Feature]) -> int:
-    key = next((feature.key for feature in features if not feature.problem), None)
+def _count(paths: Iterable[Path], features: Iterable[Feature]) -> int:
+    keys = [feature.key for feature in features if not feature.problem]
     total = 0
-    for path in (path for trajectory in trajectories for _, path in trajectory.parts):
+    for path in paths:
         with hdf5.opened(path) as file:
-            total += len(file[key]) if key in file else 0
+            total += max((len(file[key]) for key in keys if key in file), default=0)
     return total
 
 

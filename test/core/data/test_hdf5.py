@@ -179,6 +179,47 @@ def test_a_draft_reads_the_data_that_it_was_drafted_from(tmp_path, write, form, 
     assert len(samples) == found.steps and len(fitted(samples)) == len(sources)
 
 
+def write_runs(folder: Path, **keys: list[np.ndarray]) -> Path:
+    """Write one file for each entry of the lists; an empty entry leaves the key out."""
+    folder.mkdir()
+    for number in range(max(map(len, keys.values()))):
+        with h5py.File(folder / f"run_{number}.hdf5", "w") as file:
+            for key, entries in keys.items():
+                if entries[number].size:
+                    file[key] = entries[number]
+    return folder
+
+
+def test_a_data_set_is_described_by_several_of_its_episodes(tmp_path):
+    random = np.random.default_rng(0)
+    none = np.zeros(0)
+    data = write_runs(
+        tmp_path / "runs",
+        arm=[random.normal(size=(length, 3)) for length in (1, 5, 4)],  # one step alone never changes
+        hand=[none, random.normal(size=(5, 2)), none],
+        grip=[random.normal(size=length) for length in (1, 5, 4)],  # one number per step
+        still=[np.full((length, 2), (0.1, 0.2)) for length in (1, 5, 4)],
+        mixed=[random.normal(size=(1, 2)), random.normal(size=(5, 4)), none],
+        broken=[np.full((1, 2), np.nan), random.normal(size=(5, 2)), none],
+    )
+    found = describe(data)
+    told = {row[0]: row[-1] for row in feature_rows(found)}
+    assert found.steps == 10
+    assert told == {
+        "arm": "arm",
+        "broken": "broken",
+        "grip": "grip",
+        "hand": "hand",
+        "mixed": "expected one shape per step, found (2,) and (4,)",
+        "still": "never changes",
+    }
+    samples = read(data, "logs", vector("grip", 1), cache=tmp_path / "cache")
+    with h5py.File(data / "run_1.hdf5") as file:
+        np.testing.assert_allclose(samples.batch(np.arange(1, 6))[0]["state"][:, 0], file["grip"], rtol=1e-6)
+    with pytest.raises(LogError, match="run_0.hdf5: key 'broken', step 0: .* found NaN"):
+        read(data, "logs", vector("broken", 2), cache=tmp_path / "other")
+
+
 def test_nothing_to_learn_from_is_an_error_that_says_why(tmp_path):
     with h5py.File(tmp_path / "log.h5", "w") as file:
         file["name"] = np.array([b"left"] * 3)

@@ -159,6 +159,21 @@ def test_the_scene_is_fixed_unless_it_is_varied(logs, tmp_path):
     assert np.abs(corner(varied[0]) - corner(logs[0])).mean() > 5
 
 
+def test_a_turned_camera_sees_the_same_motion_from_another_side(logs, tmp_path):
+    (turned,) = simulate(tmp_path, trajectories=1, steps=2, seed=5, camera_yaw=25.0)
+    assert np.array_equal(read([turned], "ee_forces_continuous"), read(logs[:1], "ee_forces_continuous")[:2])
+    difference = read([turned], "image").astype(int) - read(logs[:1], "image")[:2]
+    assert np.abs(difference).mean() > 5
+
+    def seen_from_above(look: SceneLook) -> complex:
+        offset = np.subtract(look.camera_position, look.camera_target)
+        return complex(offset[0], offset[1])
+
+    look = SceneLook()
+    ratio = seen_from_above(look.turned(25.0)) / seen_from_above(look)
+    assert abs(ratio) == pytest.approx(1) and np.degrees(np.angle(ratio)) == pytest.approx(25)
+
+
 def test_nothing_is_overwritten(tmp_path):
     (path,) = simulate(tmp_path, trajectories=1, steps=2, seed=5)
     before = path.read_bytes()

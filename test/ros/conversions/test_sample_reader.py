@@ -142,6 +142,15 @@ def test_missing_joints_make_the_sample_unusable_and_are_named() -> None:
         stream.read(serialize_message(state("ad", 1, 2)))
 
 
+def test_another_device_on_the_topic_brings_no_sample_and_is_named() -> None:
+    stream = reader(vector(3), JOINTS)
+    with pytest.raises(ConversionError, match="expected 3 numbers in position, found 1 of g"):
+        numbers(stream, state("g", 9))
+    assert numbers(stream, state("abc", 1, 2, 3)) == [1, 2, 3]
+    with pytest.raises(ConversionError, match="expected joints a, b, c, found g"):
+        numbers(stream, state("g", 9, ms=10))
+
+
 def test_partial_states_of_two_publishers_are_merged_by_name() -> None:
     stream = reader(vector(3), JOINTS, joints="abg")
     with pytest.raises(ConversionError, match="expected joints g"):
