@@ -20,6 +20,8 @@ _JITTER, _GAP = 0.2, 0.02
 _DROPPED = 0.05
 # Of the outages: those of all images, of one modality, and of everything. The rest takes random modalities.
 _VISION, _SINGLE, _EVERYTHING = 0.5, 0.25, 0.1
+# Seconds, longer than any window.
+_FOR_EVER = 1e9
 
 
 class SequenceConfiguration(BaseModel):
@@ -32,8 +34,10 @@ class SequenceConfiguration(BaseModel):
         longest_outage: seconds; outages last from one spacing to so long, short ones more often; 0 for none.
         between_outages: mean seconds from one outage to the next.
         latent_epochs: in so many first epochs memory and the posterior network alone learn, from the posteriors that
-            the model has at the beginning. Several times faster than the others, since nothing is decoded; for a run
-            that starts from another model.
+            the model has at the beginning. Many times faster than the others, since every image is embedded once and
+            none is decoded; for a run that starts from another model.
+        latent_batch_size: samples of a step of these epochs; None for that of the others.
+        latent_learning_rate: of these epochs, whose schedule is their own; None for that of the others.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,6 +48,8 @@ class SequenceConfiguration(BaseModel):
     longest_outage: NonNegativeFloat = 10.0
     between_outages: PositiveFloat = 2.0
     latent_epochs: NonNegativeInt = 0
+    latent_batch_size: PositiveInt | None = None
+    latent_learning_rate: PositiveFloat | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class Sequences:
         given: the degraded sets, by which memory is advanced, (K, B, T, M), bool.
         remembered: whether memory knows anything before the sample, (K, B, T), bool.
         absent: windows whose sets are without memory, (K, B), bool.
+        earlier: of each sample one at or before it in its window, near ones more often, (K, B, T).
+        since: seconds from the sample before `earlier`, infinite where a walk starts between, (K, B, T), float32.
     """
 
     index: np.ndarray
@@ -63,6 +71,8 @@ class Sequences:
     given: np.ndarray
     remembered: np.ndarray
     absent: np.ndarray
+    earlier: np.ndarray
+    since: np.ndarray
 
     def __len__(self) -> int:
         return len(self.index)
@@ -87,7 +97,8 @@ def windows_of_an_epoch(
     known = _remembered(elapsed, given, memory.horizon)
     # A lane's windows follow each other in time.
     cut = [x.reshape(lanes, steps, length, *x.shape[2:]).swapaxes(0, 1) for x in (index, elapsed, given, known)]
-    return Sequences(cut[0], cut[1], cut[2], cut[3], random.random((steps, lanes)) < settings.absent)
+    absent = random.random((steps, lanes)) < settings.absent
+    return Sequences(cut[0], cut[1], cut[2], cut[3], absent, *_earlier(cut[1], random))
 
 
 def runs_of(samples: Samples) -> list[np.ndarray]:
@@ -122,6 +133,18 @@ def _lanes(
             elapsed[lane, filled] = np.inf
             filled += len(walk)
     return index, elapsed
+
+
+def _earlier(elapsed: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return a position at or before each of the windows' samples, and the seconds since the sample before it."""
+    length = elapsed.shape[-1]
+    back = np.exp(random.random(elapsed.shape) * np.log(length)).astype(int) - 1
+    earlier = np.maximum(np.arange(length) - back, 0)
+    # Sums of infinities could not be subtracted.
+    until = np.where(np.isfinite(elapsed), elapsed, _FOR_EVER).cumsum(axis=-1, dtype=float)
+    before = np.concatenate([np.zeros_like(until[..., :1]), until[..., :-1]], axis=-1)
+    since = until - np.take_along_axis(before, earlier, axis=-1)
+    return earlier, np.where(since < _FOR_EVER, since, np.inf).astype(np.float32)
 
 
 def _walk(

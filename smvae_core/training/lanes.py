@@ -1,13 +1,12 @@
 """The lanes of a training with memory: which samples each step has, what memory is told of them, and what it holds."""
 
-import copy
 from dataclasses import dataclass
 from typing import cast
 
 import lightning_fabric
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from smvae_core.configuration import Configuration
 from smvae_core.data.samples import Samples
@@ -17,7 +16,7 @@ from smvae_core.model.vae import MultimodalVAE
 from smvae_core.systems.draws import Draws
 from smvae_core.training.run import TrainingError
 
-_TEACHER = "lanes.teacher."
+_LATENT_BATCH = "sequences.latent_batch_size"
 
 
 @dataclass(eq=False)
@@ -29,12 +28,14 @@ class Window:
         elapsed: seconds since the sample before, (B, T).
         given: the degraded sets, by which memory is advanced, (B, T, M), bool.
         remembered: which samples see memory, (B·T,), bool.
+        earlier: of each sample one at or before it in its window, (B, T), and the seconds since the one before that.
     """
 
     state: MemoryState
     elapsed: Tensor
     given: Tensor
     remembered: Tensor
+    earlier: tuple[Tensor, Tensor]
 
 
 class Lanes:
@@ -43,7 +44,7 @@ class Lanes:
     Args:
         samples: the training part.
         fabric: launched; each process has a part of the lanes.
-        model: has a memory; its weights are those that the run starts with.
+        model: has a memory.
     """
 
     def __init__(
@@ -52,47 +53,45 @@ class Lanes:
         memory = model.memory
         assert memory is not None, "only a model with memory has lanes"
         self._samples, self._configuration, self._fabric, self._model = samples, configuration, fabric, model
-        self._settings = memory.configuration
-        self._teacher: nn.Module | None = None
-        if configuration.sequences.latent_epochs:
-            self._teacher = copy.deepcopy(model.fusion).eval().requires_grad_(False)
-        self._length = configuration.sequences.length
-        self._count = max(1, configuration.training.batch_size // self._length)
-        if self._count < fabric.world_size:
-            raise TrainingError(
-                f"training.batch_size: expected at least one window of {self._length} samples for each of "
-                f"{fabric.world_size} processes, found {configuration.training.batch_size}"
-            )
-        mine = np.array_split(np.arange(self._count), fabric.world_size)[fabric.global_rank]
-        self._mine = slice(int(mine[0]), int(mine[-1]) + 1)
-        self._state = memory.start(len(mine))
+        self._memory, self._length = memory, configuration.sequences.length
+        for key, epoch in (("training.batch_size", configuration.sequences.latent_epochs), (_LATENT_BATCH, 0)):
+            if self._lanes(epoch) < fabric.world_size:
+                raise TrainingError(
+                    f"{key}: expected at least one window of {self._length} samples for each of {fabric.world_size} "
+                    f"processes, found {self._batch_size(epoch)}"
+                )
+        self._start(0)
         self._sequences: Sequences | None = None
         self._epoch = -1
 
-    @property
-    def steps(self) -> int:
-        """Steps of an epoch."""
-        return -(-len(self._samples) // (self._count * self._length))
+    def steps(self, epoch: int) -> int:
+        """Return the number of steps of an epoch."""
+        return -(-len(self._samples) // (self._lanes(epoch) * self._length))
 
     @property
     def part(self) -> slice:
         """The part of a step's samples that this process trains on."""
         return slice(self._mine.start * self._length, self._mine.stop * self._length)
 
-    def teacher(self, epoch: int) -> nn.Module | None:
-        """Return the posterior network of the beginning, in the epochs in which the model learns from it."""
-        return self._teacher if epoch < self._configuration.sequences.latent_epochs else None
-
     def prepare(self, epoch: int) -> None:
-        """Let the weights that learn in an epoch have gradients; while there is a teacher, batch statistics stay."""
-        taught = self.teacher(epoch) is not None
-        self._model.train(not taught)
+        """Let the weights that learn in an epoch have gradients; in a latent epoch, batch statistics stay.
+
+        Where the number of lanes changes, all of them forget.
+        """
+        latent = self.latent(epoch)
+        self._model.train(not latent)
         for name, parameter in self._model.named_parameters():
-            parameter.requires_grad_(not taught or name.startswith(("memory.", "fusion.")))
+            parameter.requires_grad_(not latent or name.startswith(("memory.", "fusion.")))
+        if self._count != self._lanes(epoch):
+            self._start(epoch)
+
+    def latent(self, epoch: int) -> bool:
+        """Return whether memory learns from a teacher in an epoch, and nothing is decoded."""
+        return epoch < self._configuration.sequences.latent_epochs
 
     def order(self, epoch: int) -> list[np.ndarray]:
         """Return the numbers of the samples of each step of an epoch."""
-        return list(self._of(epoch).index.reshape(self.steps, -1))
+        return list(self._of(epoch).index.reshape(self.steps(epoch), -1))
 
     def with_memory(self, draws: Draws, epoch: int, step: int, generator: torch.Generator) -> Draws:
         """Return the draws of a step's samples with memory in some of the sets."""
@@ -106,12 +105,12 @@ class Lanes:
     def window(self, epoch: int, step: int) -> Window:
         """Return this process's part of a step's window, on the device, except `remembered`."""
         sequences, device = self._of(epoch), self._state.hidden.device
-        elapsed, given = (
-            torch.from_numpy(x[step][self._mine]).to(device) for x in (sequences.elapsed, sequences.given)
+        elapsed, given, earlier, since = (
+            torch.from_numpy(x[step][self._mine]).to(device)
+            for x in (sequences.elapsed, sequences.given, sequences.earlier, sequences.since)
         )
-        return Window(
-            self._state, elapsed, given, torch.from_numpy(_seen(sequences, step)[self._mine].reshape(-1)).to(device)
-        )
+        remembered = torch.from_numpy(_seen(sequences, step)[self._mine].reshape(-1)).to(device)
+        return Window(self._state, elapsed, given, remembered, (earlier, since))
 
     def keep(self, state: MemoryState) -> None:
         """Go on from the state at the end of a window."""
@@ -124,24 +123,40 @@ class Lanes:
             whole = torch.zeros((self._count, *x.shape[1:]), device=x.device)
             whole[self._mine] = x.float()
             tensors[f"lanes.{name}"] = cast(Tensor, self._fabric.all_reduce(whole, reduce_op="sum"))
-        teacher = {} if self._teacher is None else self._teacher.state_dict()
-        return tensors | {f"{_TEACHER}{name}": x for name, x in teacher.items()}
+        return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Load what `tensors` returned."""
+        self._share(len(tensors["lanes.hidden"]))
         hidden, present = (tensors[f"lanes.{name}"][self._mine] for name in MemoryState._fields)
         device = self._state.hidden.device
         self._state = MemoryState(hidden.to(device), present.bool().to(device))
-        if self._teacher is not None:
-            self._teacher.load_state_dict(
-                {name.removeprefix(_TEACHER): x for name, x in tensors.items() if name.startswith(_TEACHER)}
-            )
+
+    def _batch_size(self, epoch: int) -> int:
+        """Return the samples of a step of an epoch."""
+        others = self._configuration.training.batch_size
+        return (self._configuration.sequences.latent_batch_size or others) if self.latent(epoch) else others
+
+    def _lanes(self, epoch: int) -> int:
+        return max(1, self._batch_size(epoch) // self._length)
+
+    def _start(self, epoch: int) -> None:
+        """Begin an epoch with lanes that remember nothing."""
+        self._share(self._lanes(epoch))
+        self._state = self._memory.start(self._mine.stop - self._mine.start)
+
+    def _share(self, count: int) -> None:
+        """Take this process's part of `count` lanes."""
+        mine = np.array_split(np.arange(count), self._fabric.world_size)[self._fabric.global_rank]
+        self._count, self._mine = count, slice(int(mine[0]), int(mine[-1]) + 1)
 
     def _of(self, epoch: int) -> Sequences:
         if self._sequences is None or self._epoch != epoch:
             configuration = self._configuration
-            key, size = (configuration.training.seed, epoch), configuration.training.batch_size
-            self._sequences = windows_of_an_epoch(self._samples, configuration.sequences, self._settings, size, key)
+            key, settings = (configuration.training.seed, epoch), self._memory.configuration
+            self._sequences = windows_of_an_epoch(
+                self._samples, configuration.sequences, settings, self._batch_size(epoch), key
+            )
             self._epoch = epoch
         return self._sequences
 

@@ -22,61 +22,16 @@ from smvae_core.progress import progress_bar
 from smvae_core.systems.draws import Draws
 from smvae_core.training.interruption import Interruption
 from smvae_core.training.lanes import Lanes
+from smvae_core.training.lessons import Teacher
 from smvae_core.training.objective import Bound, Objective
 from smvae_core.training.run import TrainingError
 from smvae_core.training.state import epoch_order, optimizer_tensors, restore_optimizer, step_generator
 from smvae_core.training.static_step import StaticSteps
+from smvae_core.training.totals import Totals
 
 # Steps between two checks that the loss is finite. A GPU runs ahead of Python and would wait at each check.
 CHECKED_EVERY = {"cpu": 1, "cuda": 50}
 _NAMED_SAMPLES = 5
-
-
-@dataclass
-class Totals:
-    """Sums over the steps of an epoch, on the device, in float64.
-
-    Attributes:
-        log_p: of log p(x_m | z), by the size of the subset and the modality, (M + 1, M).
-        count: how many values `log_p` sums, (M + 1, M).
-        terms: loss, KL and number of samples, (3,).
-    """
-
-    log_p: Tensor
-    count: Tensor
-    terms: Tensor
-
-    @classmethod
-    def zero(cls, modalities: int, device: torch.device) -> "Totals":
-        """Return totals of zero, before the first step."""
-        shape = (modalities + 1, modalities)
-        return cls(*(torch.zeros(s, dtype=torch.float64, device=device) for s in (shape, shape, (3,))))
-
-    def add(self, bound: Bound, subsets: Tensor) -> None:
-        """Add one step, whose posteriors saw `subsets` (T, B, M)."""
-        sizes = subsets.sum(dim=2).flatten().to(self.log_p.device, non_blocking=True)
-        # A product, since a GPU adds by index in no fixed order.
-        of_size = (sizes == torch.arange(len(self.log_p), device=sizes.device)[:, None]).double()
-        self.log_p += of_size @ bound.rows.flatten(0, 1).double()
-        self.count += of_size @ bound.scored.flatten(0, 1).double()
-        # No number of Python goes into a tensor here: a GPU would be waited for.
-        self.terms += (
-            torch.stack([bound.loss.detach(), bound.kl, torch.ones_like(bound.kl)]).double() * subsets.shape[1]
-        )
-
-    def clear(self) -> None:
-        """Forget all steps; the tensors stay in place."""
-        for tensor in self.tensors().values():
-            tensor.zero_()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors to save, by name."""
-        return {"totals.log_p": self.log_p, "totals.count": self.count, "totals.terms": self.terms}
-
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Load what `tensors` returned."""
-        for name, tensor in self.tensors().items():
-            tensor.copy_(tensors[name])
 
 
 @dataclass
@@ -135,7 +90,9 @@ class Loop:
         self.totals = Totals.zero(len(self.model.names), device)
         has_memory = self.model.memory is not None
         self.lanes = Lanes(self.samples, self.configuration, self.fabric, self.model) if has_memory else None
-        self.steps = self.lanes.steps if self.lanes else -(-len(self.samples) // settings.batch_size)
+        self.teacher: Teacher | None = None
+        if self.configuration.sequences.latent_epochs:
+            self.teacher = Teacher(self.loader, self.model, self.configuration.corruption, settings.seed)
         self.speed = 0.0
         self._unchecked: list[tuple[int, np.ndarray, Bound]] = []
 
@@ -143,7 +100,8 @@ class Loop:
         """Return everything that `restore` needs, by name. A collective call: every process must make it."""
         weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         lanes = self.lanes.tensors() if self.lanes else {}
-        return weights | optimizer_tensors(self.optimizer) | self._summed() | lanes
+        teacher = self.teacher.tensors() if self.teacher else {}
+        return weights | optimizer_tensors(self.optimizer) | self._summed() | lanes | teacher
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Load what `tensors` returned; the caller sets the position."""
@@ -153,9 +111,23 @@ class Loop:
         restore_optimizer(self.optimizer, tensors)
         if self.lanes:
             self.lanes.restore(tensors)
+        if self.teacher:
+            self.teacher.restore(tensors)
         # The saved totals are sums over all processes, and `finish_epoch` sums over all processes again.
         if self.fabric.is_global_zero:
             self.totals.restore(tensors)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the next epoch."""
+        if self.lanes:
+            return self.lanes.steps(self.epoch)
+        return -(-len(self.samples) // self.configuration.training.batch_size)
+
+    @property
+    def latent(self) -> bool:
+        """Whether memory learns from the teacher in the next epoch, and nothing is decoded."""
+        return self.lanes is not None and self.lanes.latent(self.epoch)
 
     def run_epoch(self) -> Iterator[None]:
         """Train what is left of the next epoch; yield, after a whole and finite step, where the state should be saved.
@@ -168,12 +140,15 @@ class Loop:
         self.objective.train()
         if self.lanes:
             self.lanes.prepare(self.epoch)
+        if self.teacher and self.latent:
+            self.teacher.prepare(self.console)
         order = self._order()
         with progress_bar(self.console) as bar:
             title = f"epoch {self.epoch + 1}/{settings.epochs}"
             task = bar.add_task(title, total=self.steps, completed=first, figures="")
             parts = [(rows, self._part(len(rows))) for rows in order[first:]]
-            batches = self.loader.batches(rows[part] for rows, part in parts)
+            nothing: list[tuple[Batch, Tensor]] = [({}, torch.empty(0))] * len(parts)
+            batches = nothing if self.latent else self.loader.batches(rows[part] for rows, part in parts)
             for (rows, part), (batch, available) in zip(parts, batches):
                 self.train_step(rows, part, batch, available)
                 stop = False
@@ -205,10 +180,13 @@ class Loop:
 
     def learning_rate(self, epoch: float) -> float:
         """Return the learning rate at a (fractional) epoch counted from 0."""
-        settings = self.configuration.training
+        settings, sequences = self.configuration.training, self.configuration.sequences
+        first, last, rate = sequences.latent_epochs, settings.epochs, settings.learning_rate
+        if epoch < first:
+            first, last, rate = 0, first, sequences.latent_learning_rate or rate
         if settings.schedule == "constant":
-            return settings.learning_rate
-        return 0.5 * settings.learning_rate * (1.0 + math.cos(math.pi * min(1.0, epoch / settings.epochs)))
+            return rate
+        return 0.5 * rate * (1.0 + math.cos(math.pi * min(1.0, (epoch - first) / max(1, last - first))))
 
     def train_step(self, rows: np.ndarray, part: slice, batch: Batch, available: Tensor) -> None:
         """Take one step of the optimiser.
@@ -217,7 +195,7 @@ class Loop:
             rows: numbers of the samples of the whole batch.
             part: the part of `rows` that this process trains on; `batch` and `available` hold it.
             batch: observations, model units.
-            available: what each sample has, (B, M), bool.
+            available: what each sample has, (B, M), bool. In a latent epoch neither is read.
 
         Raises:
             TrainingError: the loss is not finite; on a GPU `check` raises it, some steps later.
@@ -233,8 +211,10 @@ class Loop:
             window = self.lanes.window(self.epoch, self.step)
         drawn = drawn.part(part)
         beta, ramp = settings.objective.annealed_beta(now), settings.objective.ramp(self.epoch * self.steps + self.step)
-        corrupted, rate = None, self.learning_rate(now)
-        if settings.corruption.active:
+        corrupted, lesson, rate = None, None, self.learning_rate(now)
+        if self.teacher and self.latent:
+            lesson = self.teacher.lesson(rows, generator, part)
+        elif settings.corruption.active:
             modalities = tuple(model.modalities.values())
             plan = Plan.draw(everything, settings.corruption, modalities, generator).part(part)
             corrupted = plan.apply(batch, modalities)
@@ -245,15 +225,14 @@ class Loop:
         else:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            teacher = self.lanes.teacher(self.epoch) if self.lanes else None
-            bound = self.objective(batch, drawn, beta, ramp, corrupted, window, teacher)
+            bound = self.objective(batch, drawn, beta, ramp, corrupted, window, lesson)
             if self.lanes and bound.state is not None:
                 self.lanes.keep(bound.state)
             self._unchecked.append((self.step, rows[part], bound))
             if self.fabric.device.type == "cpu":
                 self._check_finite()
             # Fabric averages the gradients of the processes, whose parts of a batch may differ by one sample.
-            self._learn(bound, drawn, bound.loss * (len(available) * self.fabric.world_size / len(rows)))
+            self._learn(bound, drawn, bound.loss * (drawn.subsets.shape[1] * self.fabric.world_size / len(rows)))
         self.step += 1
 
     def _learn(self, bound: Bound, drawn: Draws, loss: Tensor) -> None:

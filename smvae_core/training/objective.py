@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from smvae_core.data.corruption import Corrupted
 from smvae_core.model.likelihood import log_likelihood
-from smvae_core.model.memory import MemoryState, Remembered
+from smvae_core.model.memory import MemoryState
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.systems.configuration import ObjectiveConfiguration
 from smvae_core.systems.draws import Draws
@@ -19,6 +19,7 @@ from smvae_core.systems.posterior import Posterior, at_least_single, gaussian_kl
 from smvae_core.systems.registry import objective_settings
 from smvae_core.systems.terms import Step
 from smvae_core.training.lanes import Window
+from smvae_core.training.lessons import Lesson
 
 
 class Bound(NamedTuple):
@@ -68,7 +69,7 @@ class Objective(nn.Module):
         ramp: float | Tensor = 1.0,
         corrupted: Corrupted | None = None,
         window: Window | None = None,
-        teacher: nn.Module | None = None,
+        lesson: Lesson | None = None,
     ) -> Bound:
         """Compute the bound of one mini-batch.
 
@@ -79,16 +80,16 @@ class Objective(nn.Module):
             ramp: from 0 to 1 over the first steps, see `ObjectiveConfiguration.ramp`.
             corrupted: what the posteriors see instead of `batch`, except of the terms in `draws.clean`.
             window: of a model with memory, what memory is told of the samples of `batch`.
-            teacher: a posterior network that stays as it is. Where there is one, the loss is not the bound: memory and
-                the posterior network learn from the teacher's posteriors, and nothing is decoded.
+            lesson: in place of `batch`. The loss is then not the bound: memory and the posterior network learn from the
+                teacher's posteriors, and nothing is embedded or decoded.
         """
-        if teacher is not None and window is not None:
-            return self._taught(teacher, batch, corrupted, draws, window)
+        if lesson is not None and window is not None:
+            return self._taught(lesson, draws, window)
         model, state, remembered = self.model, None, None
         embeddings, clean = self._embed(batch, corrupted, draws, window)
         draws = draws.to(embeddings.device)
         if window is not None:
-            slots, state = self._remember(embeddings, window)
+            slots, state, _ = self._remember(embeddings, window)
             embeddings, clean = (torch.cat([x, slots[:, None]], dim=1) for x in (embeddings, clean))
             remembered = window.remembered
         terms = model.system.terms(model.fusion, Step(embeddings, clean, draws, beta, ramp, remembered), self.settings)
@@ -114,47 +115,59 @@ class Objective(nn.Module):
                     rows[t, :, column] = of_term.detach()
         return Bound((terms.cost - explained).mean(), terms.kl.mean().detach(), rows, draws.targets, state)
 
-    def _taught(
-        self, teacher: nn.Module, batch: Batch, corrupted: Corrupted | None, draws: Draws, window: Window
-    ) -> Bound:
-        """Return the KLs from the teacher's q(z|X) to the posteriors of five sets.
+    def _taught(self, lesson: Lesson, draws: Draws, window: Window) -> Bound:
+        """Return the KLs from the teacher's q(z|X) to the posteriors of seven sets.
 
-        These are X and a random subset, without memory as they are to stay, and h alone, the degraded set with h, and X
-        with h.
+        Without memory, as they are to stay: X, and a random subset. With h: X, the subset, the degraded set, and
+        nothing. And h of some time before, alone: the forecast over a longer time.
         """
-        model = self.model
-        with torch.no_grad():
-            embeddings, clean = self._embed(batch, corrupted, draws, window)
-            whole, part = (x.to(clean.device)[:, : len(model.names)] for x in (draws.subsets[0], draws.subsets[-1]))
-            target: Posterior = teacher(*model.with_slot(clean, whole))
-        slots, state = self._remember(embeddings, window)
-        remembered = Remembered(slots, window.remembered)
-        # Autocast would go on with the weights that it cast above, which have no gradient.
-        torch.clear_autocast_cache()
-        known = model.fuse(clean, torch.stack([torch.zeros_like(whole), whole]), remembered)
-        degraded = model.fuse(embeddings, window.given.flatten(0, 1), remembered)
-        kl = gaussian_kl(target, known).sum(dim=0) + gaussian_kl(target, degraded)
-        single = gaussian_kl(target, model.fuse(clean, whole)) + gaussian_kl(target, model.fuse(embeddings, part))
-        # A set that is empty has the prior, whatever is learned.
-        loss = torch.where(window.remembered, kl, 0.0) + torch.where(part.any(dim=1), single, 0.0)
-        nothing = torch.zeros(draws.targets.shape, device=clean.device)
-        return Bound(loss.mean(), target.kl_to_prior().mean(), nothing, nothing.bool(), state)
+        model, target = self.model, lesson.target
+        whole, part = (x.to(lesson.clean.device)[:, : len(model.names)] for x in (draws.subsets[0], draws.subsets[-1]))
+        given, there = window.given.flatten(0, 1), window.remembered
+        slots, state, earlier = self._remember(lesson.seen, window)
+        nothing, nobody = torch.zeros_like(whole), torch.zeros_like(there)
+        seen = self._sets(lesson.seen, slots, [(nothing, there), (given, there), (part, there), (part, nobody)])
+        clean = self._sets(lesson.clean, slots, [(whole, there), (whole, nobody)])
+        memory = self.model.memory
+        assert memory is not None, "only a model with memory is taught"
+        old = memory.recall(*earlier)
+        forecast = self._sets(lesson.clean, old.embedding, [(nothing, old.present & there)])
+        with_memory = gaussian_kl(target, seen)[:3].sum(dim=0) + gaussian_kl(target, clean)[0]
+        with_memory = with_memory + torch.where(old.present, gaussian_kl(target, forecast)[0], 0.0)
+        alone = gaussian_kl(target, clean)[1] + torch.where(part.any(dim=1), gaussian_kl(target, seen)[3], 0.0)
+        loss = torch.where(there, with_memory, 0.0) + alone
+        rows = torch.zeros(draws.targets.shape, device=loss.device)
+        return Bound(loss.mean(), target.kl_to_prior().mean(), rows, rows.bool(), state)
 
-    def _remember(self, embeddings: Tensor, window: Window) -> tuple[Tensor, MemoryState]:
-        """Return memory's embedding before each sample (B·T, d), and its state after the window.
+    def _sets(self, embeddings: Tensor, slots: Tensor, sets: list[tuple[Tensor, Tensor]]) -> Posterior:
+        """Return the posteriors of several sets of the same samples, each given as a mask (B, M) and whether with h."""
+        masks = torch.stack([torch.cat([mask, memory[:, None]], dim=1) for mask, memory in sets])
+        posterior: Posterior = self.model.fusion(torch.cat([embeddings, slots[:, None]], dim=1), masks)
+        return posterior
 
-        Memory is advanced by the posteriors of the degraded sets. Only this is done sample after sample.
+    def _remember(self, embeddings: Tensor, window: Window) -> tuple[Tensor, MemoryState, tuple[MemoryState, Tensor]]:
+        """Return memory's embedding before each sample (B·T, d), its state after the window, and earlier states.
+
+        Memory is advanced by the posteriors of the degraded sets. Only this is done sample after sample. The earlier
+        states (B·T) are those of `Window.earlier`, each with the seconds (B·T,) that passed since.
         """
         memory, state = self.model.memory, window.state
         assert memory is not None, "only a model with memory has windows"
         sets = embeddings.unflatten(0, window.elapsed.shape)
-        slots = []
+        slots, states = [], []
         for t, elapsed in enumerate(window.elapsed.unbind(dim=1)):
             remembered, given = memory.recall(state, elapsed), window.given[:, t]
             posterior = self.model.fuse(sets[:, t], given, remembered)
+            states.append(state)
             state = memory.advance(state, elapsed, posterior, given)
             slots.append(remembered.embedding)
-        return torch.stack(slots, dim=1).flatten(0, 1).to(embeddings.dtype), state.detach()
+        hidden, present = (torch.stack(x, dim=1) for x in zip(*states))
+        when, seconds = window.earlier
+        before = MemoryState(
+            hidden.take_along_dim(when[:, :, None], dim=1).flatten(0, 1), present.take_along_dim(when, dim=1).flatten()
+        )
+        slot = torch.stack(slots, dim=1).flatten(0, 1).to(embeddings.dtype)
+        return slot, state.detach(), (before, seconds.flatten())
 
     def _embed(
         self, batch: Batch, corrupted: Corrupted | None, draws: Draws, window: Window | None

@@ -36,6 +36,8 @@ from smvae_core.training.tensorboard import TensorBoard, calibration_scalars, ep
 _EPOCH_SAMPLES = 512
 # Held-out trajectories whose outages an epoch is judged on, of a model with memory.
 _EPOCH_TRAJECTORIES = 4
+# Judging all latent epochs would take as long as they do.
+_JUDGED_LATENT_EPOCHS = 5
 
 
 class Interrupted(Exception):
@@ -166,6 +168,11 @@ class Session:
         )
 
     def _end_epoch(self, means: dict[str, float], seconds: float, board: TensorBoard | None) -> None:
+        latent = self.loop.epoch < self.job.configuration.sequences.latent_epochs
+        if latent and self.loop.epoch % _JUDGED_LATENT_EPOCHS:
+            self.console.print(f"epoch {self.loop.epoch:3d}  {_told(means)}{self._pace()}", soft_wrap=True)
+            self._save()
+            return
         if self.fabric.is_global_zero:
             names = self.model.names
             subsets = [names, *(tuple(n for n in names if n != name) for name in names), *((name,) for name in names)]
@@ -216,15 +223,16 @@ class Session:
 
     def _report(self, figures: Evaluation, score: float, means: dict[str, float]) -> None:
         full = "  ".join(f"{name} {nmse:.3f}" for name, nmse in figures.of(*self.model.names).nmse.items())
-        trained = "  ".join(f"{name} {value:.1f}" for name, value in means.items() if " from " not in name)
+        self.console.print(
+            f"epoch {self.loop.epoch:3d}  {_told(means)}  held-out NMSE: {full}  all {score:.3f}{self._pace()}",
+            soft_wrap=True,
+        )
+
+    def _pace(self) -> str:
         samples, speed = len(self.loop.samples), self.loop.speed
         left = (self.job.configuration.training.epochs - self.loop.epoch) * samples
         # A run that is resumed after the last step of an epoch has timed no step yet.
-        pace = f"  ({speed:.0f} samples/s, {left / speed / 60:.0f} min left)" if speed else ""
-        self.console.print(
-            f"epoch {self.loop.epoch:3d}  {trained}  held-out NMSE: {full}  all {score:.3f}{pace}",
-            soft_wrap=True,
-        )
+        return f"  ({speed:.0f} samples/s, {left / speed / 60:.0f} min left)" if speed else ""
 
     def _conclude(self) -> None:
         """Judge the best epoch on every held-out sample and all subsets; write the figures into its checkpoint.
@@ -288,6 +296,10 @@ class Session:
     def _write_metrics(self) -> None:
         lines = "".join(json.dumps(line) + "\n" for line in self.position.lines)
         write_atomically(self.run.metrics, lines.encode())
+
+
+def _told(means: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.1f}" for name, value in means.items() if " from " not in name)
 
 
 def _digest(training: Samples, unseen: Samples) -> str:

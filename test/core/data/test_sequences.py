@@ -142,3 +142,17 @@ def test_data_without_images_have_outages_too(samples):
     numbers = replace(samples, modalities=samples.modalities[2:], available=samples.available[:, 2:])
     found = windows_of_an_epoch(numbers, SequenceConfiguration(), MEMORY, BATCH, (0, 0))
     assert found.given.shape[-1] == 2 and 0.2 < found.given.mean() < 0.9
+
+
+def test_an_earlier_sample_is_in_the_window_and_the_time_since_is_the_sum_of_the_steps(samples):
+    found = windows_of_an_epoch(samples, SequenceConfiguration(), MEMORY, BATCH, (0, 0))
+    length = found.index.shape[2]
+    elapsed, earlier, since = (x.reshape(-1, length) for x in (found.elapsed, found.earlier, found.since))
+    assert np.isinf(elapsed).any(axis=1).any()
+    for row, times in enumerate(elapsed):
+        for t, first in enumerate(earlier[row]):
+            assert 0 <= first <= t
+            np.testing.assert_allclose(since[row, t], times[first : t + 1].sum(), rtol=1e-4)
+    back = np.arange(length) - earlier
+    # The state just before, as it is met in operation, most often; but far jumps too.
+    assert 0.2 < (back[:, -1] == 0).mean() < 0.5 and (back[:, -1] > length // 2).mean() > 0.1
