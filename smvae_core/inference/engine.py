@@ -107,6 +107,7 @@ class Engine:
         self.backend: BackendName = "eager" if backend == "auto" else backend
         with device_errors(self.device):
             self._running: Backend | None = build(self.backend, self._model, self.device, self._precision)
+        self._watching(self.backend)()
 
     @classmethod
     def load(
@@ -187,15 +188,21 @@ class Engine:
         """
         found = build_all(self._model, self.device, self._precision, stop)
         timings = measure(found, self.metadata.model)
+        fastest = min(found, key=lambda name: timings[name])
+        watch = self._watching(fastest)
 
         def take() -> None:
             self.timings, self._undecided = timings, False
-            self.backend = min(found, key=lambda name: timings[name])
-            self._running = found[self.backend]
+            self.backend, self._running = fastest, found[fastest]
+            watch()
             compared = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in timings.items())
             _log.info("runs with %s (%s a set)", self.backend, compared)
 
         return take
+
+    def _watching(self, name: BackendName) -> Callable[[], None]:
+        """Build the networks of trust as a back end runs its own, and return the step that takes them."""
+        return self.watch.compiled() if self.watch is not None and name == "onnx" else lambda: None
 
     def infer(
         self,

@@ -109,6 +109,8 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]
         with warnings.catch_warnings():
             # The exporter that PyTorch recommends takes a second a network, this one milliseconds.
             warnings.simplefilter("ignore", DeprecationWarning)
+            # Of values that are constant in the graph: whoever takes a graph compares it with the module.
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
             torch.onnx.export(
                 module.eval(),
                 tuple(inputs.values()),

@@ -11,8 +11,9 @@ it. Trust is 1 − W / 2h: 1 is full trust, 0.5 and less is distrust. The others
 and what was held against them before is forgotten: the fault of the one explains it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -86,10 +87,16 @@ class Trust:
         network: trained by `training.trust`.
         record: its calibration.
         names: the modalities, in the order of the columns.
+
+    Attributes:
+        logits: gives what the network gives, in float64; another way of running it may take its place.
     """
 
     def __init__(self, fusion: nn.Module, network: TrustNetwork, record: TrustRecord, names: Sequence[str]) -> None:
-        self._fusion, self._network, self._names = fusion, network, tuple(names)
+        self._names = tuple(names)
+        self.logits: Callable[[Moment, Moment, Moment], Numbers] = lambda *moments: (
+            network(fusion, *moments).double().numpy()
+        )
         self._threshold = np.array(record.threshold)
         self._quantiles = np.array(record.surprise)
 
@@ -124,6 +131,8 @@ class Trust:
         """Return the log odds that each modality is faulty, (M,); distrusted ones are no evidence against others."""
         count = len(self._names)
         before, past = self._earlier(state, now, seconds)
+        if not state.distrusted.any():  # the usual case
+            return log_odds(self.logits(now, before, past)[0])
         suspects = np.flatnonzero(state.distrusted & now.mask[0, :count].numpy())
         # One row without all distrusted modalities, and one for each of them, to judge it by the others.
         rows = [torch.zeros(now.mask.shape[1], dtype=torch.bool)]
@@ -134,7 +143,7 @@ class Trust:
         moments = (
             Moment(moment.embeddings.expand(len(rows), -1, -1), moment.mask & allowed) for moment in (now, before, past)
         )
-        logits = self._network(self._fusion, *moments).double().numpy()
+        logits = self.logits(*moments)
         odds = log_odds(logits[0])
         for row, suspect in enumerate(suspects, start=1):
             odds[suspect] = log_odds(logits[row])[suspect]
@@ -185,16 +194,26 @@ def log_odds(logits: Numbers) -> Numbers:
 
     -inf for a modality that is not there.
     """
-    finite = np.isfinite(logits)
-    odds = np.full(logits.shape, -np.inf)
-    for j in range(1, logits.shape[-1]):
-        rest = np.where(np.arange(logits.shape[-1]) == j, -np.inf, logits)
-        odds[..., j] = np.where(finite[..., j], logits[..., j] - np.logaddexp.reduce(rest, axis=-1), -np.inf)
-    return odds[..., 1:]
+    own = logits[..., 1:]
+    # Row j of the hypotheses other than "j is faulty".
+    rest = np.where(_itself(logits.shape[-1]), -np.inf, logits[..., None, :])
+    with np.errstate(invalid="ignore"):
+        odds: Numbers = np.where(np.isfinite(own), own - np.logaddexp.reduce(rest, axis=-1), -np.inf)
+    return odds
 
 
 def p_value(quantiles: Numbers, value: float) -> float:
     """Return the part of healthy sets whose value is at least as large, from ascending quantiles at equal steps."""
-    probability = np.linspace(0.0, 1.0, len(quantiles))
-    below = float(np.interp(value, quantiles, probability))
+    below = float(np.interp(value, quantiles, _steps(len(quantiles))))
     return max(1.0 - below, 0.5 / len(quantiles))
+
+
+@cache
+def _itself(hypotheses: int) -> NDArray[np.bool_]:
+    return np.eye(hypotheses, dtype=bool)[1:]
+
+
+@cache
+def _steps(count: int) -> Numbers:
+    steps: Numbers = np.linspace(0.0, 1.0, count, dtype=np.float64)
+    return steps

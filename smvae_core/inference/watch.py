@@ -5,21 +5,30 @@ When a modality is distrusted and is to leave the sets, memory goes back to the 
 have begun, and follows the same sets again without that modality.
 """
 
-from collections.abc import Collection
+import copy
+import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from smvae_core.inference.backend import BackendError
 from smvae_core.inference.state import Recalled, RecallingFusion, age_after, aged
 from smvae_core.inference.trust import Trust, TrustState, Verdict
-from smvae_core.model.trust import TrustNetwork
+from smvae_core.inference.trust_graph import MemoryGraph, TrustGraph
+from smvae_core.model.memory import Remembered
+from smvae_core.model.trust import Moment, TrustNetwork
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.trust import TrustRecord
 
 KEPT = 3.0
 """Seconds for which sets are kept. A fault that began earlier is undone from then on."""
+_log = logging.getLogger(__name__)
+# The most by which log odds of a graph may differ from those of PyTorch, nats.
+_TOLERANCE = 1e-3
 
 
 class _Past(NamedTuple):
@@ -71,8 +80,49 @@ class Watch:
 
     def __init__(self, model: MultimodalVAE, network: TrustNetwork, record: TrustRecord) -> None:
         self._names = model.names
+        self._model, self._network = model, network
         self._trust = Trust(model.fusion, network, record, model.names)
-        self._recalling = RecallingFusion(model) if model.memory is not None else None
+        self._recalling = recalling = RecallingFusion(model) if model.memory is not None else None
+        self._remembered: Callable[[Recalled], Remembered] | None = None
+        if recalling is not None:
+            self._remembered = lambda recalled: recalling.remembered([recalled], torch.device("cpu"))
+
+    def compiled(self) -> Callable[[], None]:
+        """Build the networks in ONNX Runtime, and return the step that takes them.
+
+        Where they cannot be built, or do not agree with PyTorch, the log says why, and PyTorch runs them on. This may
+        run on another thread than `step`; what it returns must not.
+        """
+        try:
+            logits = self._logits_graph()
+            remembered = self._remembered
+            if self._recalling is not None:
+                remembered = MemoryGraph(copy.deepcopy(self._recalling.memory))
+        except BackendError as error:
+            _log.warning("%s; trust runs in PyTorch", error)
+            return lambda: None
+
+        def take() -> None:
+            self._trust.logits, self._remembered = logits, remembered
+
+        return take
+
+    def _logits_graph(self) -> TrustGraph:
+        """Return the network of trust as a graph that agrees with it.
+
+        Raises:
+            BackendError: it does not, or it cannot be built.
+        """
+        slots = len(self._names) + (self._recalling is not None)
+        embeddings = torch.randn(1, slots, self._model.width, generator=torch.Generator().manual_seed(0))
+        example = Moment(embeddings, torch.ones(1, slots, dtype=torch.bool))
+        # Copies, since the exporter changes the modes of the modules, which another thread may be running.
+        graph = TrustGraph(copy.deepcopy(self._model.fusion), copy.deepcopy(self._network), example)
+        with torch.inference_mode():
+            worst = float(np.abs(graph(*[example] * 3) - self._trust.logits(*[example] * 3)).max())
+        if not worst <= _TOLERANCE:
+            raise BackendError(f"onnx: expected trust to agree with PyTorch to {_TOLERANCE:g}, found {worst:.2g}")
+        return graph
 
     def doubted(self, state: WatchState | None) -> set[str]:
         """Return the names of the modalities that are distrusted in a state; none before any set."""
@@ -113,9 +163,9 @@ class Watch:
 
     def _with_memory(self, embeddings: Tensor, mask: Tensor, recalled: Recalled | None) -> tuple[Tensor, Tensor]:
         """Return the columns that the posterior network takes: those of the set, and memory if there is one."""
-        if self._recalling is None or recalled is None:
+        if self._remembered is None or recalled is None:
             return embeddings, mask
-        embedding, present = self._recalling.remembered([recalled], embeddings.device)
+        embedding, present = self._remembered(recalled)
         return torch.cat([embeddings, embedding[:, None]], dim=1), torch.cat([mask, present[:, None]], dim=1)
 
     def _again(self, past: tuple[_Past, ...], begun: float, dropped: Collection[str]) -> tuple[_Past, ...]:

@@ -35,23 +35,28 @@ class MissingJoints(ConversionError):
 
 
 class Numbers(NamedTuple):
-    """A sample that is no message any more: numbers that are checked, as many as its modality has.
+    """A sample whose numbers have been read and checked: as many as its modality has.
 
     Attributes:
         row: the numbers, of joints in the order of the modality.
-        frame_id: the frame of the message that completed them.
+        message: that brought them, or the last of them, serialised.
     """
 
-    row: tuple[float, ...]
-    frame_id: str
+    row: Sequence[float]
+    message: bytes | memoryview
 
 
-def set_arrays(bindings: Iterable[Binding], sample_set: SampleSet) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def set_arrays(
+    bindings: Iterable[Binding], sample_set: SampleSet, *, check: bool = True
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return the arrays of a set's messages, ready for the engine, and the reasons why others are missing.
+
+    Args:
+        check: whether messages that carry too little information (`Modality.min_valid`) are rejected, too. The engine
+            leaves these out by itself.
 
     Returns:
         By modality, float32 (*shape) in model units; and by rejected modality, why its messages cannot be used.
-        Messages that carry too little information (`Modality.min_valid`) are rejected.
     """
     arrays, rejected = {}, {}
     for binding in bindings:
@@ -61,7 +66,8 @@ def set_arrays(bindings: Iterable[Binding], sample_set: SampleSet) -> tuple[dict
             try:
                 raw = raw_array(binding, [sample.data for sample in samples])
                 array = binding.modality.to_model(raw)
-                binding.modality.check_valid(array)
+                if check:
+                    binding.modality.check_valid(array)
                 arrays[name] = array
             except (ConversionError, ModalityError) as error:
                 rejected[name] = str(error)
@@ -74,11 +80,21 @@ def frame_ids(bindings: Iterable[Binding], sample_set: SampleSet) -> dict[str, s
     for binding in bindings:
         samples = sample_set.samples.get(binding.modality.name)
         if samples is not None:
-            message = samples[-1].data
             with suppress(ConversionError):
-                serialised = isinstance(message, bytes | memoryview)
-                frames[binding.modality.name] = binding.frame_id(message) if serialised else _frame_id(message)
+                frames[binding.modality.name] = frame_id(binding, samples[-1].data)
     return frames
+
+
+def frame_id(binding: Binding, sample: Any) -> str:
+    """Return the frame of a sample's message; "" without header.
+
+    Raises:
+        ConversionError: the bytes are no whole message.
+    """
+    message = sample.message if isinstance(sample, Numbers) else sample
+    if isinstance(message, bytes | memoryview):
+        return binding.frame_id(message)
+    return str(message.header.frame_id) if hasattr(message, "header") else ""
 
 
 def raw_array(binding: Binding, messages: Sequence[Any]) -> np.ndarray:
@@ -141,12 +157,6 @@ def numbers(binding: Binding, message: Any) -> Sequence[Any]:
     elif any(hasattr(value, "__len__") for value in values):
         values = tuple(number for value in values for number in (value if hasattr(value, "__len__") else (value,)))
     return _counted(values, binding.modality.shape[0], ", ".join(binding.paths))
-
-
-def _frame_id(message: Any) -> str:
-    if isinstance(message, Numbers):
-        return message.frame_id
-    return str(message.header.frame_id) if hasattr(message, "header") else ""
 
 
 def _joints(binding: Binding, names: Sequence[str], state: Sequence[Any]) -> Sequence[Any]:

@@ -32,8 +32,8 @@ class _Joint(NamedTuple):
 class SampleReader:
     """The reader of one stream of serialised messages. It keeps the last state of each joint.
 
-    A sample is what `raw_array` takes: the message itself, or the checked `Numbers` of a JointState. JointStates are
-    read by name. Without `joints` in the settings, the first message that names as many joints as the modality has
+    A sample is what `raw_array` takes: the message itself of an image, the checked `Numbers` of any other. JointStates
+    are read by name. Without `joints` in the settings, the first message that names as many joints as the modality has
     numbers sets their order. Messages that bring only some of the joints, as of two publishers on one topic, are
     completed by the last state of the others, if that is at most 0.2 s old. Messages that bring none of them, as of
     another device on the topic, cannot be used.
@@ -78,12 +78,12 @@ class SampleReader:
             return stamp_ns, message
         if self._is_joints:
             row = self._joint_row(message, stamp_ns)
-            return stamp_ns, Numbers(_checked(row), self.binding.frame_id(message))
+            return stamp_ns, Numbers(_checked(row), message)
         found = numbers(self.binding, message)
         # The sum is finite where all are; rarely where one is too large.
         if not sum(map(abs, found)) <= _MOST:
             _checked(found)
-        return stamp_ns, message
+        return stamp_ns, Numbers(found, message)
 
     def reset(self) -> None:
         """Forget the states of joints, as after a jump of time."""

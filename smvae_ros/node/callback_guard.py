@@ -12,22 +12,62 @@ from typing import Any
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
+from rclpy._rclpy_pybind11 import InvalidHandle
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from smvae_ros.node.kept_wait_set import KeptWaitSet
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
 
 
 class GuardedExecutor(SingleThreadedExecutor):
     """An executor that goes on after an exception, whether of a callback or of taking the message for it.
 
+    It calls timers and subscriptions itself, and leaves the rest, which is rare, to rclpy.
+
     Args:
         warnings: take one line for each exception.
+        context: of the nodes; by default rclpy's own.
     """
 
-    def __init__(self, warnings: RepeatedWarnings) -> None:
-        super().__init__()
+    def __init__(self, warnings: RepeatedWarnings, context: Context | None = None) -> None:
+        super().__init__(context=context)
         self._warnings = warnings
+        self._wait_set: KeptWaitSet | None = None
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Wait until something is ready, and call what it is for; with a timeout as rclpy does it."""
+        if timeout_sec is not None:
+            super().spin_once(timeout_sec)
+            return
+        try:
+            if self._wait_set is None:
+                self._wait_set = KeptWaitSet(self.get_nodes(), (self._guard, self._sigint_gc), self._context)
+            ready = self._wait_set.wait(self.can_execute)
+        except InvalidHandle:
+            self._wait_set = None
+            return
+        for timer in ready.timers:
+            self._call(timer, self._take_timer)
+        for subscription in ready.subscriptions:
+            if self.can_execute(subscription):
+                self._call(subscription, self._take_subscription)
+        if ready.others:
+            # An entity may have been created or destroyed.
+            self._wait_set = None
+            super().spin_once(0)
+
+    def _call(self, entity: Any, take: Callable[[Any], Callable[[], Awaitable[None]] | None]) -> None:
+        try:
+            execute = take(entity)
+            if execute is not None:
+                # No callback of this node waits for anything, so one step is all.
+                execute().__await__().send(None)
+        except StopIteration:
+            pass
+        except Exception as error:
+            self._report(entity, error)
 
     # Around each entity, not around spin_once(): rclpy leaves an entity marked as being executed when taking its
     # message raises, and with it the whole callback group.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from smvae_core.device import DeviceLostError
 from smvae_core.errors import SMVAEError
+from smvae_core.modality import ModalityError
 from smvae_ros.conversions.arrays import frame_ids, set_arrays
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.distrust import Distrust
@@ -285,10 +286,11 @@ class FusionWorker:
             statistics.unheard += 1
             return
         start_ns, processor_s = perf_counter_ns(), thread_time()
-        arrays, rejected = set_arrays(self.bindings, sample_set)
+        arrays, rejected = set_arrays(self.bindings, sample_set, check=False)
         converted_ns = perf_counter_ns()
         fusion = self._infer(arrays, wanted, sample_set, activity)
         inferred_ns = perf_counter_ns()
+        rejected |= _invalid(self.bindings, arrays, fusion)
         if generation != self._generation:
             return
         for name, reason in rejected.items():
@@ -330,11 +332,33 @@ class FusionWorker:
         memory = activity.memory
         recollection = memory.recall(sample_set)
         state = recollection.state
-        if not arrays and (state is None or state.age is None):
+        remembers = state is not None and state.age is not None
+        if not arrays and not remembers:
             return None
         distrust = activity.distrust
         fusion = self.engine.infer(arrays, wanted, state, recollection.elapsed, distrust.names("drop"))
+        if not remembers and not _used(fusion):
+            return None
         if memory.keep(sample_set, fusion.state, recollection) and fusion.verdict is not None:
             for sentence in distrust.see(fusion.verdict, sample_set.stamp_ns):
                 activity.say(sentence)
         return fusion if fusion.modalities or fusion.memory_age is not None else None
+
+
+def _used(fusion: Fusion) -> set[str]:
+    """Return the modalities that carried enough to be in the set, those that were left out for distrust included."""
+    return {*fusion.modalities, *fusion.trust}
+
+
+def _invalid(bindings: Iterable[Binding], arrays: Mapping[str, np.ndarray], fusion: Fusion | None) -> dict[str, str]:
+    """Return by modality that the engine left out why it carries too little information."""
+    used = _used(fusion) if fusion is not None else set()
+    reasons = {}
+    for binding in bindings:
+        name = binding.modality.name
+        if name in arrays and name not in used:
+            try:
+                binding.modality.check_valid(arrays[name])
+            except ModalityError as error:
+                reasons[name] = str(error)
+    return reasons

@@ -13,12 +13,11 @@ import numpy as np
 from smvae_core.modality import Modality, ModalityError
 from smvae_core.scores import ErrorSums, Evaluation
 from smvae_core.subsets import all_subsets
-from smvae_ros.conversions.arrays import set_arrays
+from smvae_ros.conversions.arrays import frame_id, set_arrays
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.replay.faults import Faults
 from smvae_ros.replay.inference import Judged
 from smvae_ros.replay.pictures import Moment, Moments
-from smvae_ros.replay.samples import frame_of
 from smvae_ros.replay.sets import RecordedSet
 from smvae_ros.replay.table import SetTable
 from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet
@@ -63,7 +62,7 @@ def prepare(recorded: RecordedSet, bindings: Sequence[Binding], faults: Faults, 
         truth=truth,
         rejected=rejected | blank,
         frames={
-            binding.modality.name: frame_of(binding, samples[-1].data)
+            binding.modality.name: frame_id(binding, samples[-1].data)
             for binding in bindings
             if (samples := sample_set.samples.get(binding.modality.name))
         },

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from smvae_ros.bags.reading import Bag
-from smvae_ros.conversions.arrays import Numbers
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.conversions.cdr import MalformedMessage
 from smvae_ros.conversions.errors import ConversionError
@@ -68,11 +67,6 @@ class Samples:
                     self.unusable[name][str(error)] += 1
                 else:
                     yield name, receive_ns, stamp_ns, sample
-
-
-def frame_of(binding: Binding, sample: Any) -> str:
-    """Return the frame of a sample's message; "" without header."""
-    return sample.frame_id if isinstance(sample, Numbers) else binding.frame_id(sample)
 
 
 def as_recorded(binding: Binding, message_type: str) -> Binding:

@@ -95,3 +95,31 @@ def test_memory_is_as_if_the_liar_had_never_been_heard(with_trust: Checkpoint, p
         if two.state is not None and one.state is not None:
             np.testing.assert_allclose(one.state.hidden, two.state.hidden, atol=1e-6)
             assert one.state.age == two.state.age
+
+
+@pytest.mark.parametrize("lacking", [(), ("force",), ("rgb", "action")])
+def test_onnx_judges_as_pytorch_does(with_trust: Checkpoint, lacking: tuple[str, ...]) -> None:
+    pytest.importorskip("onnxruntime")
+    torch.manual_seed(1)
+    assert with_trust.trust is not None
+    for parameter in with_trust.trust.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    stream = [{name: x for name, x in arrays.items() if name not in lacking} for arrays in sets((*DARK, *BRIGHT))]
+    eager, onnx = (run(Engine(with_trust, "cpu", backend), stream, drop=("rgb",)) for backend in ("eager", "onnx"))
+    for one, two in zip(eager, onnx):
+        assert one.modalities == two.modalities
+        assert two.trust == pytest.approx(one.trust, abs=1e-4)
+        assert one.verdict is not None and two.verdict is not None
+        assert two.verdict.surprise == pytest.approx(one.verdict.surprise, abs=1e-3)
+
+
+def test_trust_that_onnx_cannot_express_runs_in_pytorch_and_the_log_says_why(
+    with_trust: Checkpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("onnxruntime")
+    network = with_trust.trust
+    assert network is not None
+    network.forward = lambda *moments: torch.special.bessel_j0(type(network).forward(network, *moments))  # type: ignore[method-assign]
+    engine = Engine(with_trust, "cpu", "onnx")
+    assert "trust runs in PyTorch" in caplog.text
+    assert engine.infer(sets(DARK)[0]).trust
