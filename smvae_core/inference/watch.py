@@ -114,8 +114,8 @@ class Watch:
             BackendError: it does not, or it cannot be built.
         """
         slots = len(self._names) + (self._recalling is not None)
-        embeddings = torch.randn(1, slots, self._model.width, generator=torch.Generator().manual_seed(0))
-        example = Moment(embeddings, torch.ones(1, slots, dtype=torch.bool))
+        embeddings = np.random.default_rng(0).standard_normal((1, slots, self._model.width), np.float32)
+        example = Moment(torch.from_numpy(embeddings), torch.ones(1, slots, dtype=torch.bool))
         # Copies, since the exporter changes the modes of the modules, which another thread may be running.
         graph = TrustGraph(copy.deepcopy(self._model.fusion), copy.deepcopy(self._network), example)
         with torch.inference_mode():

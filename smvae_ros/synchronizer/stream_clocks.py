@@ -38,13 +38,15 @@ def has_clock_of(others: Iterable[StreamBuffer], lag_ns: int, max_wait_ns: int, 
     """Return whether a reference with this lag has the clock of the other streams.
 
     It has the clock of a stream whose samples for the same stamp arrive before the deadline and are still kept. If most
-    streams have another clock, the reference is right only if its stamps are nearest to the time of arrival.
+    streams have another clock, the reference is right only with the stream whose stamps are nearest to the time of
+    arrival, or if its own are nearest.
     """
     votes = 0
-    nearest = True
+    nearest_ns, with_nearest = abs(lag_ns), True
     for each in others:
         if now_ns < each.advanced_ns + each.stream.timeout_ns:
             matched = -each.kept_ns <= each.advanced_lag_ns - lag_ns <= max_wait_ns
             votes += 1 if matched else -1
-            nearest = nearest and abs(lag_ns) <= abs(each.advanced_lag_ns)
-    return votes >= 0 or nearest
+            if abs(each.advanced_lag_ns) < nearest_ns:
+                nearest_ns, with_nearest = abs(each.advanced_lag_ns), matched
+    return votes >= 0 or with_nearest

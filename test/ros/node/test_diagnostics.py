@@ -1,5 +1,6 @@
 """Levels and sentences of the diagnostics, the closing summary, the parameter file and the point cloud."""
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,14 @@ def test_points_project_back_to_the_centres_of_their_pixels(scale_x: int, scale_
     u, v = points[:, 0] / points[:, 2] * focal + cx, points[:, 1] / points[:, 2] * focal + cy
     assert (u + 0.5) / scale_x - 0.5 == pytest.approx(columns, abs=1e-3)
     assert (v + 0.5) / scale_y - 0.5 == pytest.approx(rows, abs=1e-3)
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, math.inf), (4, math.nan), (2, math.nan), (5, -math.inf), (0, 1e-300)])
+def test_a_calibration_that_gives_no_finite_points_is_refused(place: int, value: float) -> None:
+    k = np.array([500.0, 0.0, 32.0, 0.0, 500.0, 32.0, 0.0, 0.0, 1.0])
+    k[place] = value
+    with pytest.raises(CalibrationError, match="finite"):
+        points_from_depth(np.ones((64, 64), np.float32), 64, 64, k)
 
 
 def test_an_empty_camera_info_is_refused() -> None:

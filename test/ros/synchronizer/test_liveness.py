@@ -168,3 +168,17 @@ def test_samples_at_the_start_of_another_pass_are_kept_until_all_streams_begin_a
     bench.poll_until(20_000)
     assert bench.synchronizer.resets == 1
     assert [set(one.samples) for one in bench.sets] == [{"rgb", "depth"}] * 40
+
+
+def test_most_streams_late_by_the_same_time_do_not_silence_a_reference_that_is_on_time() -> None:
+    bench = Bench(*STREAMS.values())
+    arrivals = []
+    for name, period in PERIODS.items():
+        for sent in range(10, 6000, period):
+            late = 500 if sent >= 2000 and name in ("depth", "force") else 4 if name == "rgb" else 1
+            arrivals.append((sent + late, name, sent))
+    for at, name, stamp in sorted(arrivals):
+        bench.add(name, stamp, at)
+    images = set(range(10, 5900, PERIODS["rgb"]))
+    assert images <= {round(stamp) for stamp in bench.stamps()}
+    assert not bench.dropped("rgb")
