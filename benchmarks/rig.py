@@ -9,15 +9,18 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from struct import unpack_from
 from time import monotonic, time_ns
 
 import numpy as np
 import rclpy
+from rclpy._rclpy_pybind11 import RMWError
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 from smvae_ros.msg import FusionStatus, Latent
 
@@ -102,8 +105,9 @@ class Listener:
         self.arrived_ns: dict[int, int] = {}
         self.modalities: dict[int, tuple[str, ...]] = {}
         self.status = FusionStatus()
-        self._node.create_subscription(FusionStatus, "fusion/status", self._take_status, 1)
-        self._node.create_subscription(Latent, "fusion/latent", self._take_latent, QoSProfile(depth=200))
+        # Serialised, since other builds have other fields at their end.
+        self._node.create_subscription(FusionStatus, "fusion/status", self._take_status, 1, raw=True)
+        self._node.create_subscription(Latent, "fusion/latent", self._take_latent, QoSProfile(depth=200), raw=True)
 
     def listen(self, seconds: float) -> None:
         """Receive messages for that long."""
@@ -130,14 +134,30 @@ class Listener:
         self._node.destroy_node()
         rclpy.shutdown()
 
-    def _take_latent(self, latent: Latent) -> None:
+    def _take_latent(self, latent: bytes) -> None:
         arrived_ns = time_ns()
-        stamp_ns = latent.header.stamp.sec * 1_000_000_000 + latent.header.stamp.nanosec
+        sec, nanosec, length = unpack_from("<iII", latent, 4)
+        stamp_ns = sec * 1_000_000_000 + nanosec
         self.arrived_ns[stamp_ns] = arrived_ns
-        self.modalities[stamp_ns] = tuple(latent.modalities)
+        self.modalities[stamp_ns] = _texts(latent, 16 + length)
 
-    def _take_status(self, status: FusionStatus) -> None:
-        self.status = status
+    def _take_status(self, status: bytes) -> None:
+        with suppress(RMWError):  # of a build that has not all fields
+            self.status = deserialize_message(status, FusionStatus)
+
+
+def _texts(data: bytes, at: int) -> tuple[str, ...]:
+    """Return the strings of a sequence that begins at or after a place in a serialised message."""
+    found = []
+    at += -at & 3
+    (count,) = unpack_from("<I", data, at)
+    at += 4
+    for _ in range(count):
+        at += -at & 3
+        (length,) = unpack_from("<I", data, at)
+        found.append(data[at + 4 : at + 3 + length].decode())
+        at += 4 + length
+    return tuple(found)
 
 
 class Sensors:
@@ -187,6 +207,22 @@ class Sensors:
         for process in self._processes:
             process.kill()
             process.wait()
+
+
+def of_other_build(install: Path, executable: str) -> tuple[str, ...]:
+    """Return the command that starts an executable of another build, with its own packages and the same environment."""
+    ours = Path(os.environ["AMENT_PREFIX_PATH"].split(os.pathsep)[0]).resolve()
+    if not (path := install.resolve() / "lib" / "smvae_ros" / executable).is_file():
+        sys.exit(f"error: --against: expected the install folder of a build, found no {path}")
+    paths = {
+        name: os.environ[name].replace(str(ours), str(install.resolve()))
+        for name in ("PYTHONPATH", "AMENT_PREFIX_PATH", "LD_LIBRARY_PATH", "CMAKE_PREFIX_PATH")
+        if name in os.environ
+    }
+    sources = str(Path(__file__).resolve().parents[1])
+    packages = [path for path in paths["PYTHONPATH"].split(os.pathsep) if path and path != sources]
+    paths["PYTHONPATH"] = os.pathsep.join(packages)
+    return ("env", *(f"{name}={value}" for name, value in paths.items()), sys.executable, "-P", str(path))
 
 
 @contextmanager

@@ -4,7 +4,6 @@ With `--against FOLDER`, another build's install folder, both builds are started
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 from time import time_ns
 
 from benchmarks.report import RESULTS, Goal, report
-from benchmarks.rig import FUSION_NODE, Listener, NodeProcess, rig
+from benchmarks.rig import FUSION_NODE, Listener, NodeProcess, of_other_build, rig
 
 _STAGES = ("Python and rclpy", "torch", "the node's other imports", "load", "warm-up")
 _GOAL = 0.65
@@ -68,7 +67,7 @@ def main() -> None:
     arguments = parser.parse_args()
     commands: dict[str, Sequence[str]] = {"ours": FUSION_NODE}
     if arguments.against:
-        commands["other"] = _of_other_build(arguments.against)
+        commands["other"] = of_other_build(arguments.against, "fusion_node")
     found = first_latents(commands, arguments.rounds)
     parts = [statistics.median(values) for values in zip(*(stages() for _ in range(arguments.rounds)))]
     ours = statistics.median(found["ours"])
@@ -100,22 +99,6 @@ def _first_latent(listener: Listener, command: Sequence[str], log: Path) -> floa
     finally:
         node.end()
         listener.listen(1.0)
-
-
-def _of_other_build(install: Path) -> tuple[str, ...]:
-    """Return the command that starts the node of another build, with its own packages and the same environment."""
-    ours = Path(os.environ["AMENT_PREFIX_PATH"].split(os.pathsep)[0]).resolve()
-    if not (executable := install.resolve() / "lib" / "smvae_ros" / "fusion_node").is_file():
-        sys.exit(f"error: --against: expected the install folder of a build, found no {executable}")
-    paths = {
-        name: os.environ[name].replace(str(ours), str(install.resolve()))
-        for name in ("PYTHONPATH", "AMENT_PREFIX_PATH", "LD_LIBRARY_PATH", "CMAKE_PREFIX_PATH")
-        if name in os.environ
-    }
-    sources = str(Path(__file__).resolve().parents[1])
-    packages = [path for path in paths["PYTHONPATH"].split(os.pathsep) if path and path != sources]
-    paths["PYTHONPATH"] = os.pathsep.join(packages)
-    return ("env", *(f"{name}={value}" for name, value in paths.items()), sys.executable, "-P", str(executable))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,86 @@
+"""The processor time of the node for each set, and whether it keeps up on one core and at twice the rates.
+
+With `--against FOLDER`, another build's install folder, both builds run in turn and are compared, replay included.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.node_latency import Run, run, summary
+from benchmarks.report import RESULTS, Goal, report
+from benchmarks.rig import FUSION_NODE, of_other_build
+
+_RECORDING = Path(__file__).resolve().parents[1] / "recordings" / "peg_insertion"
+_TRANSPORT = "fastdds.xml"
+_ONE_CORE = ("taskset", "-c", "0")
+
+
+def replayed(command: Sequence[str]) -> float:
+    """Replay the shipped recording; return how many times faster than it was recorded."""
+    with TemporaryDirectory() as out:
+        subprocess.run([*command, "replay", str(_RECORDING), "--out", out], check=True, capture_output=True)
+        return float(json.loads((Path(out) / "timing.json").read_text())["bag_seconds_per_wall_second"])
+
+
+def _told(one: Run) -> str:
+    return f"{one.lost} of {one.images} lost, p50 {one.p50:.0f} ms, p99 {one.p99:.0f} ms, {one.set_ms:.1f} ms a set"
+
+
+def main() -> None:
+    """Measure, and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each run")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--against", type=Path, help="install folder of another build")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    nodes = {"ours": FUSION_NODE}
+    commands: dict[str, Sequence[str]] = {"ours": ("smvae",)}
+    if arguments.against:
+        nodes["other"] = of_other_build(arguments.against, "fusion_node")
+        commands["other"] = of_other_build(arguments.against, "smvae")
+    usual: dict[str, list[Run]] = {name: [] for name in nodes}
+    replays: dict[str, list[float]] = {name: [] for name in nodes}
+    pinned, twice = [], []
+    for _ in range(arguments.rounds):
+        for name, node in nodes.items():
+            usual[name].append(run(node, arguments.seconds, _TRANSPORT))
+            replays[name].append(replayed(commands[name]))
+        pinned.append(run((*_ONE_CORE, *FUSION_NODE), arguments.seconds, _TRANSPORT))
+        twice.append(run(FUSION_NODE, arguments.seconds, _TRANSPORT, rates=2.0))
+    ours, one_core, fast = summary(usual["ours"]), summary(pinned), summary(twice)
+    lines = [Goal("processor time a set, ms", f"{ours.set_ms:.1f}", "(for comparison)", True)]
+    how = ""
+    if "other" in usual:
+        other = summary(usual["other"])
+        ratio = statistics.median(a.set_ms / b.set_ms for a, b in zip(usual["ours"], usual["other"]))
+        lines.append(Goal(f"against the other build ({other.set_ms:.1f} ms)", f"{ratio:.2f}×", "≤ 0.4×", ratio <= 0.4))
+        faster, leaner = (
+            statistics.median(b[n] / a[n] for a, b in zip(replays["ours"], replays["other"])) for n in (0, 1)
+        )
+        lines.append(Goal("replay, how many times faster", f"{faster:.2f}×", "≥ 1.3×", faster >= 1.3))
+        how = f" The other build: {_told(other)}."
+    lines += [
+        Goal(f"on one core, sets lost of {one_core.images}", str(one_core.lost), "0", not one_core.lost),
+        Goal("on one core, p99, ms", f"{one_core.p99:.0f}", "≤ 60", one_core.p99 <= 60),
+        Goal(f"at twice the rates, sets lost of {fast.images}", str(fast.lost), "0", not fast.lost),
+    ]
+    report(
+        "Headroom",
+        "python -m benchmarks.headroom --against FOLDER",
+        f"The rig of 'Node latency'; {arguments.rounds} rounds of {arguments.seconds:g} s in turn, medians. Ours: "
+        f"{_told(ours)}.{how} On one core (`taskset`): {_told(one_core)}. At twice all rates, on {os.cpu_count()} "
+        f"cores: {_told(fast)}.",
+        lines,
+        arguments.results,
+    )
+
+
+if __name__ == "__main__":
+    main()
