@@ -3,7 +3,6 @@
 import copy
 import logging
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Literal, get_args
 
 import torch
@@ -20,7 +19,7 @@ from smvae_core.inference.backend import (
     trial_memory,
 )
 from smvae_core.inference.cuda_graph import CudaGraphBackend
-from smvae_core.inference.onnx_runtime import OnnxBackend
+from smvae_core.inference.onnx_runtime import OnnxBackend, is_installed
 from smvae_core.model.vae import MultimodalVAE
 
 BackendName = Literal["eager", "channels_last", "onnx", "cuda_graph", "cuda_graph_half"]
@@ -35,7 +34,7 @@ def candidates(device: torch.device, precision: Precision) -> list[BackendName]:
         names.append("cuda_graph")
         if precision == "half":
             names.append("cuda_graph_half")
-    elif find_spec("onnx") and find_spec("onnxruntime"):
+    elif is_installed():
         names.append("onnx")
     return names
 

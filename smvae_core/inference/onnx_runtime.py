@@ -8,6 +8,7 @@ import importlib
 import io
 import warnings
 from collections.abc import Collection, Sequence
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -138,6 +139,11 @@ def session(graph: bytes) -> Any:
     # The networks are too small for several threads, and each session would start its own.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def is_installed() -> bool:
+    """Return whether the packages that this module needs are there."""
+    return all(map(find_spec, ("onnx", "onnxruntime")))
 
 
 def required(package: str) -> ModuleType:

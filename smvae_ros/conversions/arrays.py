@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from operator import index
 from typing import Any, NamedTuple
@@ -72,6 +72,21 @@ def set_arrays(
             except (ConversionError, ModalityError) as error:
                 rejected[name] = str(error)
     return arrays, rejected
+
+
+def reasons_against(
+    bindings: Iterable[Binding], arrays: Mapping[str, np.ndarray], used: Collection[str]
+) -> dict[str, str]:
+    """Return by modality that the engine did not use why its array carries too little information."""
+    reasons = {}
+    for binding in bindings:
+        name = binding.modality.name
+        if name in arrays and name not in used:
+            try:
+                binding.modality.check_valid(arrays[name])
+            except ModalityError as error:
+                reasons[name] = str(error)
+    return reasons
 
 
 def frame_ids(bindings: Iterable[Binding], sample_set: SampleSet) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from smvae_core.device import DeviceLostError
 from smvae_core.errors import SMVAEError
-from smvae_core.modality import ModalityError
-from smvae_ros.conversions.arrays import frame_ids, set_arrays
+from smvae_ros.conversions.arrays import frame_ids, reasons_against, set_arrays
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.distrust import Distrust
 from smvae_ros.node.backend_comparison import BackendComparison
@@ -290,7 +289,7 @@ class FusionWorker:
         converted_ns = perf_counter_ns()
         fusion = self._infer(arrays, wanted, sample_set, activity)
         inferred_ns = perf_counter_ns()
-        rejected |= _invalid(self.bindings, arrays, fusion)
+        rejected |= reasons_against(self.bindings, arrays, _used(fusion) if fusion is not None else ())
         if generation != self._generation:
             return
         for name, reason in rejected.items():
@@ -348,17 +347,3 @@ class FusionWorker:
 def _used(fusion: Fusion) -> set[str]:
     """Return the modalities that carried enough to be in the set, those that were left out for distrust included."""
     return {*fusion.modalities, *fusion.trust}
-
-
-def _invalid(bindings: Iterable[Binding], arrays: Mapping[str, np.ndarray], fusion: Fusion | None) -> dict[str, str]:
-    """Return by modality that the engine left out why it carries too little information."""
-    used = _used(fusion) if fusion is not None else set()
-    reasons = {}
-    for binding in bindings:
-        name = binding.modality.name
-        if name in arrays and name not in used:
-            try:
-                binding.modality.check_valid(arrays[name])
-            except ModalityError as error:
-                reasons[name] = str(error)
-    return reasons
