@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from smvae_ros.replay.summary import Fault
 from smvae_ros.report.results import SET, Results, Sets
 from smvae_ros.report.words import FAIR, clock, duration, percent, verdict
 
@@ -39,13 +40,13 @@ def findings(results: Results) -> list[Finding]:
     return [_goodness(results), _absences(results.sets), _without_cameras(results), *_lies(results)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Doubt:
     """A time in which a modality was distrusted, in seconds from the bag's start.
 
     Attributes:
-        with_it: by other modality, error from the sets as they came while it lasted, as a part of the training mean's.
-        without_it: by other modality, the same from everything but the modality.
+        with_it: by other modality, error while it lasted from sets with the modality, as a part of the training mean's.
+        without_it: by other modality, the same from sets without it.
     """
 
     name: str
@@ -65,7 +66,8 @@ def doubts(results: Results) -> list[Doubt]:
         edges = np.flatnonzero(np.diff(np.concatenate(([0], distrusted, [0]))))
         for first, after in zip(edges[::2], edges[1::2]):
             costs: list[dict[str, float]] = []
-            for source in (SET, rest):
+            # What was dropped is not in the sets.
+            for source in ("+".join(results.names), SET) if dropped(name, results) else (SET, rest):
                 errors = {
                     other: sets.errors[other][source][first:after]
                     for other in results.names
@@ -80,6 +82,17 @@ def doubts(results: Results) -> list[Doubt]:
                 )
             found.append(Doubt(name, float(sets.seconds[first]), float(ends[after - 1]), *costs))
     return sorted(found, key=lambda doubt: doubt.start)
+
+
+def noticed(fault: Fault, found: list[Doubt]) -> Doubt | None:
+    """Return the first time of distrust that began during a fault; None if it was not noticed."""
+    within = (doubt for doubt in found if doubt.name == fault.modality and doubt.start >= fault.start)
+    return next((doubt for doubt in within if fault.end is None or doubt.start < fault.end), None)
+
+
+def dropped(name: str, results: Results) -> bool:
+    """Return whether a modality leaves the sets while it is distrusted."""
+    return results.summary.settings.streams[name].distrust == "drop"
 
 
 def outages(sets: Sets) -> list[Outage]:
@@ -243,12 +256,9 @@ def _lies(results: Results) -> list[Finding]:
     for fault in results.summary.what_if.faults:
         if fault.kind in ("drop", "delay") or fault.modality not in sets.distrusted:
             continue
-        within = [d for d in found if d.name == fault.modality and d.start >= fault.start]
-        within = [d for d in within if fault.end is None or d.start < fault.end]
-        noticed = (
-            f"noticed after {within[0].start - fault.start:.2f} s" if within else "not noticed: nothing contradicted it"
-        )
-        details.append(f"--{fault.kind} of {fault.modality} {fault.interval}: {noticed}")
+        first = noticed(fault, found)
+        told = f"noticed after {first.start - fault.start:.2f} s" if first else "not noticed: nothing contradicted it"
+        details.append(f"--{fault.kind} of {fault.modality} {fault.interval}: {told}")
     if not found:
         least = min(float(np.nanmin(trust)) for trust in sets.trust.values() if np.isfinite(trust).any())
         return [Finding(question, "good", "no", f"None was distrusted; the least trust was {least:.2f}.", details)]
@@ -258,11 +268,10 @@ def _lies(results: Results) -> list[Finding]:
 
 
 def _doubt(doubt: Doubt, results: Results) -> str:
-    dropped = results.summary.settings.streams[doubt.name].distrust == "drop"
     words = f"{doubt.name}: from {clock(doubt.start)} to {clock(doubt.end)}, "
-    words += "out of the sets" if dropped else "in the sets all the same"
+    words += "out of the sets" if dropped(doubt.name, results) else "in the sets all the same"
     both = [name for name in doubt.with_it if name in doubt.without_it]
-    if dropped or not both:
+    if not both:
         return words
     costs = (f"{name} {percent(doubt.with_it[name])}, {percent(doubt.without_it[name])} with drop" for name in both)
     return f"{words}; error of the others: {'; '.join(costs)}"

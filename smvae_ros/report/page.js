@@ -58,6 +58,7 @@ drawErrors();
 drawVectors();
 drawLatent();
 drawAttention();
+drawTrust();
 drawWaits();
 await drawPictures();
 document.documentElement.dataset.ready = "true";

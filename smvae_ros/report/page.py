@@ -20,9 +20,10 @@ from smvae_ros.report.series import Spans
 from smvae_ros.report.sprites import picture_strips
 from smvae_ros.report.tables import errors_table, latency_table, outage_table, pairs, sets_tables
 from smvae_ros.report.templates import framed
+from smvae_ros.report.trust import trust_over_time, trust_section
 from smvae_ros.report.words import FAIR, GOOD, duration, percent
 
-_SCRIPTS = ("view.js", "chart.js", "modalities.js", "latent.js", "pictures.js", "sorting.js", "page.js")
+_SCRIPTS = ("view.js", "chart.js", "modalities.js", "trust.js", "latent.js", "pictures.js", "sorting.js", "page.js")
 
 _CHANNELS = {
     6: ("x force (N)", "y force (N)", "z force (N)", "x torque (N·m)", "y torque (N·m)", "z torque (N·m)"),
@@ -43,7 +44,14 @@ def page(results: Results) -> str:
     sections = {"summary": "Summary", "availability": "Availability", "pictures": "Pictures", "errors": "Errors"}
     sections |= {"calibration": "Calibration"}
     sections |= {f"section-{name}": name.capitalize() for name in results.sets.seen}
-    sections |= {"latent": "Latent", "attention": "Attention", "memory": "Memory", "sets": "Sets", "latency": "Latency"}
+    sections |= {
+        "latent": "Latent",
+        "attention": "Attention",
+        "trust": "Trust",
+        "memory": "Memory",
+        "sets": "Sets",
+        "latency": "Latency",
+    }
     sections |= {"provenance": "Provenance"}
     return framed(
         "page.html",
@@ -68,6 +76,7 @@ def page(results: Results) -> str:
         compare="".join(_choice(subset, results) for subset in _subsets(results)),
         vectors="".join(_vector_section(name) for name in results.sets.seen),
         latent_note=_latent_note(results, sum(data["latent"]["pca"]["explained"])),
+        trust=trust_section(results),
         memory=memory_section(results),
         sets=sets_tables(results),
         latency=latency_table(results),
@@ -97,6 +106,7 @@ def _data(results: Results) -> dict[str, Any]:
             for name, present in sets.present.items()
         ],
         "attention_of_memory": _attention_of_memory(results, spans),
+        "trust": trust_over_time(results, spans),
         "errors": {
             name: {
                 "trivial": trivial.get(name),

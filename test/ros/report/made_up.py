@@ -196,3 +196,15 @@ def _write_pictures(
             spread = unit * 0.03 * (worse + 1) * (0.2 + blob)
             content[f"uncertainty_{name}_from_{key}"] = spread.astype(np.float32)
     np.savez(path, **content)
+
+
+def lie(folder: Path, name: str, start: float, end: float) -> None:
+    """Let a modality be distrusted for some seconds of results that are written already."""
+    table = pq.read_table(folder / "sets.parquet")
+    t = (np.arange(len(table)) + 1) / RATE
+    during = (t >= start) & (t < end)
+    trust = np.where(during, 0.1, np.clip(0.5 + 2.0 * (start - t), 0.5, 1.0))
+    trust = np.where(t >= end, 1.0, trust).astype(np.float32)
+    for column, values in ((f"trust_{name}", pa.array(trust)), (f"distrusted_{name}", pa.array(during))):
+        table = table.set_column(table.column_names.index(column), column, values)
+    pq.write_table(table, folder / "sets.parquet")

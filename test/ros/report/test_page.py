@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +11,7 @@ from smvae_core.calibration import Calibration, SubsetCalibration
 from smvae_core.subsets import all_subsets
 from smvae_ros.report.write import write_report
 
-from .made_up import BEGIN_NS, NAMES, write_results
+from .made_up import BEGIN_NS, NAMES, lie, write_results
 
 BRIGHTNESS = """selector => {
     const linear = v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
@@ -242,3 +243,33 @@ def test_calibration_is_drawn_and_its_absence_is_told(opens, report, tmp_path):
     assert section.locator("polyline").count() == len(NAMES) * 5, "all modalities, and each alone"
     assert section.locator("#calibration-table tbody tr").count() == 15
     assert "12 of 64 dimensions" in section.inner_text() and "88\N{NO-BREAK SPACE}%" in section.inner_text()
+
+
+def test_trust_shows_when_a_fault_was_noticed_and_what_it_cost(opens, tmp_path):
+    faults = [
+        {"kind": "freeze", "modality": "depth", "start": 2.0, "end": 6.0},
+        {"kind": "scale", "modality": "force", "amount": 1.1, "start": 7.0},
+    ]
+    folder = write_results(tmp_path / "lie", 300, 4, what_if={"faults": faults})
+    lie(folder, "depth", 2.4, 6.4)
+    opened = opens(write_report(folder))
+    section = opened.page.locator("#trust")
+    assert opened.errors == []
+    assert section.locator("#trust-chart path.line").count() == len(NAMES)
+    assert section.locator("#trust-chart rect.shade").count() == 1, "one time of distrust"
+    assert section.locator("#trust-chart rect.bar").count() == len(faults)
+    depth, force = section.locator("tbody tr").all_inner_texts()
+    assert "freeze from 2 to 6 s" in depth and "0.40 s" in depth and "stayed in the sets" in depth
+    assert depth.count("rgb") == 2, "errors of the others with it and without it"
+    assert "never" in force
+
+
+def test_a_checkpoint_without_trust_is_told(opens, tmp_path):
+    folder = write_results(tmp_path / "untold", 30, 2)
+    table = pq.read_table(folder / "sets.parquet")
+    for column in [name for name in table.column_names if name.startswith("distrusted_")]:
+        table = table.set_column(table.column_names.index(column), column, pa.nulls(len(table), pa.bool_()))
+    pq.write_table(table, folder / "sets.parquet")
+    opened = opens(write_report(folder))
+    assert opened.errors == []
+    assert "smvae trust" in opened.page.locator("#trust").inner_text()
