@@ -15,7 +15,7 @@ from smvae_core.reproduce.rows import ROWS
 
 
 class ExperimentName(str, Enum):
-    """The paper's experiments, and an ablation of ours."""
+    """The paper's experiments, and ablations of ours."""
 
     fashion_mnist = "fashion-mnist"
     mnist = "mnist"
@@ -23,6 +23,7 @@ class ExperimentName(str, Enum):
     vision = "vision"
     vision_touch = "vision-touch"
     ablation = "ablation"
+    memory = "memory"
 
 
 class RowName(str, Enum):

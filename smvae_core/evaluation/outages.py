@@ -72,8 +72,17 @@ class Outages(BaseModel):
     @property
     def score(self) -> float:
         """The mean NMSE, over ages and modalities, of the prediction with memory; without, of a model that has none."""
-        best = next(curve for curve in self.curves if curve.prediction in (_WITH, _WITHOUT))
-        return float(np.mean([nmse for errors in best.nmse.values() for nmse in errors if nmse is not None]))
+        return float(np.mean([nmse for errors in self.best.nmse.values() for nmse in errors if nmse is not None]))
+
+    @property
+    def best(self) -> Curve:
+        """The prediction with memory; without, of a model that has none."""
+        return next(curve for curve in self.curves if curve.prediction in (_WITH, _WITHOUT))
+
+    @property
+    def healthy(self) -> Curve:
+        """The prediction with nothing off, with memory if the model has one."""
+        return next(curve for curve in self.curves if curve.prediction in _HEALTHY)
 
     def of(self, prediction: str) -> Curve:
         """Return the curve of one prediction.

@@ -10,14 +10,16 @@ from smvae_core.data.corruption import CorruptionConfiguration
 from smvae_core.data.formats.pictures import ATTRIBUTES
 from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.formats.registry import FORMATS
+from smvae_core.data.sequences import SequenceConfiguration
 from smvae_core.errors import SMVAEError
 from smvae_core.modality import Modality, vision_touch_modalities
+from smvae_core.model.memory import MemoryConfiguration
 from smvae_core.model.vae import ModelConfiguration
 from smvae_core.preprocessing import RGB, Grey, Vector
-from smvae_core.reproduce.rows import ABLATION_ROWS, CORRUPTION, SYSTEM_ROWS, Row
+from smvae_core.reproduce.rows import ABLATION_ROWS, CORRUPTION, MEMORY_ROWS, SYSTEM_ROWS, Row
 from smvae_core.systems.registry import objective_settings
 
-Name = Literal["fashion-mnist", "mnist", "celeba", "vision", "vision-touch", "ablation"]
+Name = Literal["fashion-mnist", "mnist", "celeba", "vision", "vision-touch", "ablation", "memory"]
 
 
 class ReproductionError(SMVAEError):
@@ -67,6 +69,7 @@ class Experiment:
         paper: the paper's scale.
         quick: a scale for a processor.
         rows: names of the rows of its tables, of `rows.ROWS`.
+        outages: whether the rows are judged while all images are off, too.
     """
 
     name: Name
@@ -82,6 +85,7 @@ class Experiment:
     paper: Scale
     quick: Scale
     rows: tuple[str, ...] = SYSTEM_ROWS
+    outages: bool = False
 
     def folder(self, data: Path | None) -> tuple[Path, DataFormat]:
         """Return where the data are, and which of the formats they have.
@@ -106,8 +110,13 @@ class Experiment:
         objective = row.objective | {"anneal_epochs": round(self.annealed * scale.epochs)}
         return Configuration(
             model=ModelConfiguration(
-                system=row.system, size=scale.size, latent=self.latent, modalities=self.modalities(form, data)
+                system=row.system,
+                size=scale.size,
+                latent=self.latent,
+                modalities=self.modalities(form, data),
+                memory=None if row.memory is None else MemoryConfiguration.model_validate(row.memory),
             ),
+            sequences=SequenceConfiguration.model_validate(row.sequences),
             objective=objective_settings(row.system, objective),
             corruption=CorruptionConfiguration.model_validate(CORRUPTION if row.corrupted else {}),
             data=DataConfiguration(
@@ -277,6 +286,14 @@ EXPERIMENTS: dict[Name, Experiment] = {
             name="ablation",
             title="What each part of SMVAE's objective brings, on Vision&Touch logs",
             rows=ABLATION_ROWS,
+        ),
+        replace(
+            _VISION_TOUCH,
+            name="memory",
+            title="What memory brings, and how it is trained, on Vision&Touch logs",
+            rows=MEMORY_ROWS,
+            outages=True,
+            quick=replace(_VISION_TOUCH.quick, epochs=8),
         ),
     )
 }

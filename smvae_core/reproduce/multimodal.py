@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from smvae_core.checkpoint import Checkpoint
+from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.samples import Samples
 from smvae_core.evaluation.calibration import SAMPLES, calibrate
 from smvae_core.evaluation.judgement import baselines_of
+from smvae_core.evaluation.outages import Outages, outages
 from smvae_core.evaluation.prediction_errors import evaluate
 from smvae_core.evaluation.probes import ProbeScores, fit_probes, score_probes
 from smvae_core.plots.predictions import picture_rows
@@ -24,12 +26,15 @@ _COLUMNS = 8
 _PROBE_SAMPLES = 4
 
 
-def judged(scale: Scale, loaded: Checkpoint, parts: tuple[Samples, Samples], out: Path) -> Figures:
+def judged(
+    scale: Scale, loaded: Checkpoint, parts: tuple[Samples, Samples], out: Path, with_outages: bool = False
+) -> Figures:
     """Measure errors, calibration and probes of all subsets; write pictures to `out`.
 
     Args:
         parts: the samples trained on, and those held out.
         out: folder of the row.
+        with_outages: judge the model while all images are off, too, where trajectories are long enough.
     """
     model, (seen, unseen) = loaded.model, parts
     subsets, most = all_subsets(model.names), scale.test_points
@@ -49,7 +54,16 @@ def judged(scale: Scale, loaded: Checkpoint, parts: tuple[Samples, Samples], out
         calibration=calibration,
         baselines=baselines_of(unseen, unseen, loaded, most),
         probes=probes,
+        outages=_outages(loaded, unseen) if with_outages else None,
     )
+
+
+def _outages(loaded: Checkpoint, unseen: Samples) -> Outages | None:
+    """Return the errors while all images are off; None where no trajectory is long enough, as the report says."""
+    try:
+        return outages(loaded.model, unseen, loaded.mean)
+    except LogError:
+        return None
 
 
 def _pictures(loaded: Checkpoint, unseen: Samples, out: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from smvae_core.files import write_atomically
-from smvae_core.reproduce import subset_tables
+from smvae_core.reproduce import outage_tables, subset_tables
 from smvae_core.reproduce.experiments import Experiment
 from smvae_core.reproduce.paired import FIGURES, POINTS, Difference, Points, differences, read_points, told
 from smvae_core.reproduce.results import TABLE_1, Likelihoods, SystemResult
@@ -52,8 +52,13 @@ def sections(experiment: Experiment, results: Sequence[SystemResult], found: Seq
     Args:
         found: paired differences of the rows.
     """
-    tables = [*_bimodal(experiment, results), *_paired(found)] if experiment.given else subset_tables.sections(results)
+    tables = [*_bimodal(experiment, results), *_paired(found)] if experiment.given else _multimodal(experiment, results)
     return [_settings(experiment, results), *tables, _costs(results)]
+
+
+def _multimodal(experiment: Experiment, results: Sequence[SystemResult]) -> list[str]:
+    off = outage_tables.sections(results) if experiment.outages else []
+    return [*off, *subset_tables.sections(results)]
 
 
 def _differences(out: Path, results: Sequence[SystemResult]) -> list[Difference]:

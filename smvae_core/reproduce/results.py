@@ -9,6 +9,7 @@ from smvae_core.calibration import Calibration
 from smvae_core.configuration import Configuration
 from smvae_core.errors import explain
 from smvae_core.evaluation.judgement import Baselines
+from smvae_core.evaluation.outages import Outages
 from smvae_core.evaluation.probes import ProbeScores
 from smvae_core.files import write_atomically
 from smvae_core.reproduce.coherence import Coherence
@@ -82,6 +83,7 @@ class Figures(_Record):
         calibration: by subset; None of an experiment with likelihoods, and in results of version 0.1.
         baselines: errors of predictions that need no learning; None as for `calibration`.
         probes: by subset; none where there are no labels of contact and pose.
+        outages: errors while all images are off; None of an experiment that has none.
     """
 
     likelihoods: tuple[Likelihoods, ...] = ()
@@ -90,6 +92,7 @@ class Figures(_Record):
     calibration: Calibration | None = None
     baselines: Baselines | None = None
     probes: tuple[ProbeScores, ...] = ()
+    outages: Outages | None = None
 
 
 class SystemResult(Figures):

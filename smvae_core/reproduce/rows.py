@@ -26,6 +26,8 @@ class Row:
         system: a registered system.
         objective: settings that differ from the system's defaults.
         corrupted: whether what subsets see is corrupted in training, see `CORRUPTION`.
+        memory: settings of the memory; None for a model of single sets.
+        sequences: settings of the sequences that differ from the defaults.
         meaning: what it is, for the report; empty for a system as it is by default.
     """
 
@@ -34,6 +36,8 @@ class Row:
     objective: dict[str, Any] = field(default_factory=dict)
     meaning: str = ""
     corrupted: bool = False
+    memory: dict[str, Any] | None = None
+    sequences: dict[str, Any] = field(default_factory=dict)
 
 
 _OTHERS = (
@@ -59,9 +63,33 @@ _PARTS = (
         corrupted=True,
     ),
 )
+_MEMORY: dict[str, Any] = {"size": 256, "horizon": 10.0, "spacing": 0.05}
+_REMEMBERING = (
+    Row("smvae-memory", "smvae", {}, "SMVAE with memory and corrupted subsets", corrupted=True, memory=_MEMORY),
+    Row(
+        "memory-always",
+        "smvae",
+        {},
+        "the same with memory in every window of the training, where smvae-memory has a fifth without",
+        corrupted=True,
+        memory=_MEMORY,
+        sequences={"absent": 0.0},
+    ),
+    Row(
+        "memory-no-bursts",
+        "smvae",
+        {},
+        "smvae-memory with modalities dropped at random moments, never for a while",
+        corrupted=True,
+        memory=_MEMORY,
+        sequences={"longest_outage": 0.0},
+    ),
+)
 SYSTEM_ROWS = (*SYSTEMS, *(row.name for row in _OTHERS if row.name not in SYSTEMS))
 """The rows of the papers' experiments, in the order of the tables."""
 ABLATION_ROWS = (*(row.name for row in _PARTS), "smvae")
 """The rows of the ablation; `smvae` is the one without corruption."""
-ROWS: dict[str, Row] = {s: Row(s, s) for s in SYSTEMS} | {row.name: row for row in (*_OTHERS, *_PARTS)}
+MEMORY_ROWS = (*(row.name for row in _REMEMBERING), "smvae-robust")
+"""The rows of the ablation of memory; `smvae-robust` is the one without."""
+ROWS: dict[str, Row] = {s: Row(s, s) for s in SYSTEMS} | {row.name: row for row in (*_OTHERS, *_PARTS, *_REMEMBERING)}
 """By name."""

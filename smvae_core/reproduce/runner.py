@@ -168,7 +168,7 @@ def _judged(
     console: Console,
 ) -> Figures:
     if experiment.given is None:
-        return multimodal.judged(scale, loaded, parts, out)
+        return multimodal.judged(scale, loaded, parts, out, experiment.outages)
     return bimodal.judged(experiment.given, scale, loaded, parts, out, device, console)
 
 

@@ -18,7 +18,9 @@ import yaml
 from smvae_core.checkpoint import load
 from smvae_core.cli.commands import app
 from smvae_core.data.corruption import CorruptionConfiguration
+from smvae_core.evaluation.outages import Outages
 from smvae_core.inference.engine import Engine
+from smvae_core.reproduce import outage_tables
 from smvae_core.reproduce.experiments import EXPERIMENTS, ReproductionError
 from smvae_core.reproduce.paired import POINTS, differences, read_points, write_points
 from smvae_core.reproduce.results import TABLE_1, SystemResult
@@ -254,15 +256,32 @@ def test_the_rows_of_smvae_have_the_objective_of_their_papers():
 
 
 def test_each_row_of_the_ablation_takes_one_part_of_the_first_away(tmp_path):
-    experiment = EXPERIMENTS["ablation"]
-    first, *others = (
-        experiment.configuration(ROWS[name], 0, experiment.quick, tmp_path, "logs").model_dump()
-        for name in experiment.rows
-    )
+    first, off = taken_away("ablation", tmp_path)
     assert first["objective"]["subset_kl"] > 0 and first["objective"]["subset_likelihood"] > 0
     shipped = yaml.safe_load((ROOT / "config/peg_insertion.yaml").read_text())["corruption"]
     assert first["corruption"] == CorruptionConfiguration.model_validate(shipped).model_dump()
-    off = [
+    assert off == [
+        {"objective.subset_kl", "objective.full_kl", "objective.full_set"},
+        {"objective.subset_likelihood"},
+        {"corruption.images", "corruption.numbers"},
+    ]
+
+
+def test_each_row_of_the_ablation_of_memory_takes_one_part_of_the_first_away(tmp_path):
+    first, off = taken_away("memory", tmp_path)
+    shipped = yaml.safe_load((ROOT / "config/peg_insertion_memory.yaml").read_text())
+    assert first["model"]["memory"] == shipped["model"]["memory"]
+    assert 0.0 < first["sequences"]["absent"] < 1.0 and first["sequences"]["longest_outage"] > 0.0
+    assert off == [{"sequences.absent"}, {"sequences.longest_outage"}, {"model.memory"}]
+
+
+def taken_away(name: str, folder: Path) -> tuple[dict, list[set[str]]]:
+    """The settings of the first row of an experiment, and those that differ in each of the others."""
+    experiment = EXPERIMENTS[name]
+    first, *others = (
+        experiment.configuration(ROWS[row], 0, experiment.quick, folder, "logs").model_dump() for row in experiment.rows
+    )
+    return first, [
         {
             f"{section}.{key}"
             for section in first
@@ -271,11 +290,29 @@ def test_each_row_of_the_ablation_takes_one_part_of_the_first_away(tmp_path):
         }
         for row in others
     ]
-    assert off == [
-        {"objective.subset_kl", "objective.full_kl", "objective.full_set"},
-        {"objective.subset_likelihood"},
-        {"corruption.images", "corruption.numbers"},
-    ]
+
+
+def test_memory_is_judged_while_the_cameras_are_off_where_trajectories_are_long_enough(shared_logs, tmp_path):
+    results = reproduce("memory", shared_logs, tmp_path / "out", "smvae-memory")
+    assert results[0].settings.configuration.model.memory is not None and results[0].outages is None
+    assert "no held-out trajectory has the 7 s" in (tmp_path / "out" / "README.md").read_text()
+    curve = {"nmse": {name: (0.25, 0.5) for name in ("rgb", "depth", "force", "action")}, "z2": (0.8, 1.2)}
+    measured = Outages.model_validate(
+        {
+            "off": ("rgb", "depth"),
+            "ages": (0.25, 5.0),
+            "starts": 3,
+            "curves": [curve | {"prediction": name} for name in ("with memory, nothing off", "with memory")],
+            "forecast_beats_mean": {},
+        }
+    )
+    text = "\n".join(outage_tables.sections([results[0].model_copy(update={"outages": measured})]))
+    for line in (
+        "| all modalities | nothing is off | 0.375 |",
+        "| depth | 5 s | 0.500 |",
+        "| z², mean over ages |  | 1.00 |",
+    ):
+        assert line in text
 
 
 def test_the_table_has_differences_that_are_paired_by_test_point(mnist):
