@@ -32,7 +32,8 @@ class Probabilities(BaseModel):
         darkened: multiplied by a factor between 0 and 0.5.
         biased: a constant for each channel (of a vector, each entry) is added, σ up to 0.5.
         saturated: multiplied by a factor between 2 and 10, and cut off at the largest value of the batch.
-        another: the modality of another sample of the batch.
+        another: the modality of another sample, of those of the batch that this process trains on. A sample without
+            another one stays as it is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -150,6 +151,9 @@ class Plan(NamedTuple):
             given = present.nonzero()[:, 0].to(clean.device, non_blocking=True)
             samples, position = clean[given], present.cumsum(dim=0) - 1
             for row in rows:
+                if len(samples) == 1 and KINDS[int(self.kind[row, column])] == "another":
+                    changed[row, column] = False
+                    continue
                 generator = torch.Generator().manual_seed(int(self.seed[row, column]))
                 corrupt = _CORRUPT[KINDS[int(self.kind[row, column])]]
                 result[modality.name][row] = corrupt(samples, int(position[row]), generator).to(clean.dtype)
@@ -208,7 +212,7 @@ def _saturated(x: Tensor, row: int, generator: torch.Generator) -> Tensor:
 
 
 def _another(x: Tensor, row: int, generator: torch.Generator) -> Tensor:
-    return x[(row + 1 + _below(max(1, len(x) - 1), generator)) % len(x)]
+    return x[(row + 1 + _below(len(x) - 1, generator)) % len(x)]
 
 
 def _below(count: int, generator: torch.Generator) -> int:

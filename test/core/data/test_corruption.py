@@ -63,6 +63,20 @@ def test_the_same_generator_state_corrupts_the_same_and_a_part_as_the_whole(batc
         assert torch.equal(part.batch[name], x[rows])
 
 
+def test_each_process_takes_other_samples_from_its_own_part(batch):
+    """Under torchrun every process draws the plan of the whole batch, and has its own samples alone."""
+    whole = plan(every("another"), everything())
+    for rows in (slice(0, 4), slice(4, 6), slice(2, 3)):
+        own = {name: x[rows] for name, x in batch.items()}
+        found = whole.part(rows).apply(own, MODALITIES)
+        several = rows.stop - rows.start > 1
+        assert bool(found.changed.all()) == bool(found.changed.any()) == several
+        for name, x in own.items():
+            same = (found.batch[name][:, None] == x[None]).flatten(2).all(dim=2)
+            assert same.any(dim=1).all(), "a sample of the own part"
+            assert bool(same.diagonal().any()) != several, "never the sample itself, unless it is alone"
+
+
 def test_each_kind_does_what_it_is_called(batch):
     found = {kind: plan(every(kind), everything()).apply(batch, MODALITIES).batch for kind in KINDS}
     for name, x in batch.items():
