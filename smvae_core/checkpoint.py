@@ -232,6 +232,7 @@ def _trust(metadata: Metadata, model: MultimodalVAE, tensors: Batch) -> TrustNet
     """
     if metadata.trust is None:
         return None
-    network = TrustNetwork(len(model.names), model.width, model.configuration.latent, metadata.trust.hidden)
+    record, latent = metadata.trust, model.configuration.latent
+    network = TrustNetwork(len(model.names), model.width, latent, record.hidden, record.traits)
     network.load_state_dict({name.removeprefix(_TRUST): t for name, t in tensors.items() if name.startswith(_TRUST)})
     return network.eval()

@@ -136,6 +136,8 @@ def train(
     Ctrl-C saves. A run that was stopped or killed continues with --resume, to the same weights. To train with several
     processes: torchrun --nproc-per-node 2 -m smvae_core.cli train …
 
+    smvae trust then teaches the finished model to notice sensors that lie.
+
     Example: smvae train --data logs --out runs/first --size compact --epochs 60
     """
     from smvae_core.configuration import Configuration, changed, load_configuration
@@ -319,6 +321,8 @@ def info(
     else:
         record = metadata.trust
         console.print(f"trust: calibrated on {record.samples:,} sets of {len(record.calibrated_on)} trajectories")
+        if record.figures is not None:
+            console.print(tables.trust_table(record.figures))
 
 
 @app.command()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; --help does without
     from smvae_core.modality import Modality
     from smvae_core.scores import Evaluation, SubsetErrors
     from smvae_core.training.run import Summary
+    from smvae_core.trust import TrustFigures
 
 
 def error_table(rows: Sequence[SubsetErrors], names: Sequence[str]) -> Table:
@@ -54,6 +55,19 @@ def outage_table(found: Outages) -> Table:
             table.add_row(curve.prediction, name, *("–" if x is None else f"{x:.3f}" for x in nmse))
         if curve.z2 is not None:
             table.add_row(curve.prediction, "z²", *(f"{x:.2f}" for x in curve.z2), end_section=True)
+    return table
+
+
+def trust_table(figures: TrustFigures) -> Table:
+    """Return the part of the faults of each modality that was noticed, and in which it was blamed."""
+    title = (
+        f"trust on {len(figures.tested_on)} other held-out trajectories: {figures.alarms} with a false alarm in "
+        f"{figures.minutes:.0f} minutes;\n{figures.episodes} faults of each modality, of 0.8 s"
+    )
+    table = Table("faulty", "noticed", "the right one blamed", title=title)
+    for name, noticed in figures.noticed.items():
+        blamed = figures.blamed[name]
+        table.add_row(name, f"{noticed:.0%}", "–" if blamed is None else f"{blamed:.0%}")
     return table
 
 

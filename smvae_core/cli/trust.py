@@ -20,15 +20,20 @@ def trust(
     """Teach a finished model to notice sensors that lie, in some minutes of one core.
 
     The model stays as it is. Faults of many kinds are put on its training data. Thresholds are calibrated on half of
-    the trajectories that its training held out. The checkpoint then has trust, which the node and a replay use.
+    the trajectories that its training held out, and tried on the other half. The checkpoint then has trust, which the
+    node and a replay use; the model card of a run says how well it does. Run it again after every training.
 
     Example: smvae trust runs/first --data logs
     """
     from smvae_core.checkpoint import load, save
+    from smvae_core.cli.tables import trust_table
     from smvae_core.data.formats.protocol import LogError
     from smvae_core.evaluation.held_out import read_logs_to_judge
     from smvae_core.evaluation.trust import calibrate_trust
-    from smvae_core.training.run import best_of
+    from smvae_core.evaluation.trust_figures import judge_trust
+    from smvae_core.training.faulty_episodes import altered
+    from smvae_core.training.model_card import write_card
+    from smvae_core.training.run import Run, best_of
     from smvae_core.training.trust import fit_trust
 
     console = Console()
@@ -43,6 +48,8 @@ def trust(
         network = fit_trust(loaded.model, seen, on_step=lambda part: progress.update(task, completed=part))
     with console.status("calibrating trust"):
         record = calibrate_trust(loaded.model, network, held_out)
+        figures = judge_trust(loaded.model, network, record, held_out, altered)
+        record = record.model_copy(update={"figures": figures})
     kept = loaded.metadata
     save(path, loaded.model, loaded.mean, kept.training, kept.metrics, kept.calibration, (network, record))
     thresholds = ", ".join(f"{name} {level:.0f}" for name, level in zip(loaded.model.names, record.threshold))
@@ -51,3 +58,7 @@ def trust(
         f"trajectories; distrusted from (nats): {thresholds}",
         soft_wrap=True,
     )
+    if figures is not None:
+        console.print(trust_table(figures))
+    if model.is_dir():
+        write_card(Run(model), loaded.model, held_out)

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from smvae_core.data.samples import Samples
 from smvae_core.data.splits import split_by_trajectory
 from smvae_core.inference.trust import LARGEST, PAST, log_odds
-from smvae_core.model.trust import Moment, TrustNetwork
+from smvae_core.model.memory import MemoryState
+from smvae_core.model.traits import traits_of
+from smvae_core.model.trust import Moment, Told, TrustNetwork
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.subsets import all_subsets, subset_mask
 from smvae_core.trust import TrustRecord
@@ -31,7 +33,7 @@ LEAST = 9.0
 PERIOD = 0.05
 """Seconds between the steps of a log."""
 _QUANTILES = 201
-_CHUNK = 512
+_CHUNK = 256
 
 
 def calibrate_trust(
@@ -50,20 +52,22 @@ def calibrate_trust(
     masks = subset_mask(names, all_subsets(names))
     surprise: list[list[list[Numbers]]] = [[[] for _ in names] for _ in names]
     peaks: list[list[Numbers]] = [[] for _ in names]
-    for embeddings, available in runs:
-        every = columns_of(model, embeddings.expand(len(masks), -1, -1, -1), available & masks[:, None], period)
-        for columns, there, mask in zip(every.embeddings, every.mask, masks):
-            odds = odds_of(model.fusion, network, columns, there, period)
+    for run in runs:
+        every = columns_of(model, run.embeddings.expand(len(masks), -1, -1, -1), run.mask & masks[:, None], period)
+        traits = run.traits.expand(len(masks), -1, -1, -1)
+        odds = odds_of(model.fusion, network, Moment(every.embeddings, every.mask, traits), period)
+        for of_set, mask in zip(odds, masks):
             size = int(mask.sum())
             for m in np.flatnonzero(mask.numpy()):
-                own = odds[:, m][np.isfinite(odds[:, m])]
+                own = of_set[:, m][np.isfinite(of_set[:, m])]
                 surprise[m][size - 1].append(own)
                 # A set of one modality cannot be judged by others; its evidence needs no threshold of its own.
                 if size > 1:
                     peaks[m].append(excursions(own))
-    seconds = period * sum(len(embeddings) for embeddings, _ in runs) * sum(int(mask.sum()) > 1 for mask in masks) / 2
+    seconds = period * sum(len(run.mask) for run in runs) * sum(int(mask.sum()) > 1 for mask in masks) / 2
     return TrustRecord(
         hidden=network.hidden,
+        traits=network.traits,
         calibrated_on=samples.held,
         samples=len(samples),
         period=period,
@@ -87,16 +91,19 @@ class Columns(NamedTuple):
 
 
 @torch.inference_mode()
-def columns_of(model: MultimodalVAE, embeddings: Tensor, mask: Tensor, period: float = PERIOD) -> Columns:
+def columns_of(
+    model: MultimodalVAE, embeddings: Tensor, mask: Tensor, period: float = PERIOD, start: MemoryState | None = None
+) -> Columns:
     """Return S streams of T consecutive sets with the memory of each stream.
 
     Args:
         embeddings: of the modalities, (S, T, M, d).
         mask: (S, T, M), bool.
+        start: the memory before each stream; None: nothing is remembered.
     """
     if model.memory is None:
         return Columns(embeddings, mask, None)
-    state = model.memory.start(len(mask))
+    state = start or model.memory.start(len(mask))
     elapsed = torch.full((len(mask),), period)
     slots, known, hidden = [], [], []
     for x, there in zip(embeddings.unbind(dim=1), mask.unbind(dim=1)):
@@ -113,42 +120,56 @@ def columns_of(model: MultimodalVAE, embeddings: Tensor, mask: Tensor, period: f
 
 
 @torch.inference_mode()
-def healthy_runs(model: MultimodalVAE, samples: Samples) -> list[tuple[Tensor, Tensor]]:
-    """Return the embeddings (T, M, d) and the availability (T, M) of each trajectory."""
-    runs = []
-    for number in np.unique(samples.trajectory):
-        own = samples.select(np.flatnonzero(samples.trajectory == number))
-        parts = []
-        for rows in np.array_split(np.arange(len(own)), -(-len(own) // _CHUNK)):
-            batch, available = own.batch(rows)
-            parts.append(model.embed(batch, available))
-        runs.append((torch.cat(parts), torch.from_numpy(own.available)))
-    return runs
+def healthy_runs(model: MultimodalVAE, samples: Samples) -> list[Moment]:
+    """Return the steps of each trajectory, without memory."""
+    own = (samples.select(np.flatnonzero(samples.trajectory == number)) for number in np.unique(samples.trajectory))
+    return [embedded_steps(model, steps) for steps in own]
 
 
 @torch.inference_mode()
-def odds_of(
-    fusion: nn.Module, network: TrustNetwork, embeddings: Tensor, mask: Tensor, period: float = PERIOD
-) -> Numbers:
-    """Return the log odds that each modality is faulty, (T, M), of consecutive sets none of which is distrusted.
+def embedded_steps(model: MultimodalVAE, samples: Samples) -> Moment:
+    """Return all samples as the networks take them, without memory, in parts that fit in the processor's cache."""
+    embeddings, traits = [], []
+    for rows in np.array_split(np.arange(len(samples)), -(-len(samples) // _CHUNK)):
+        batch, available = samples.batch(rows)
+        embeddings.append(model.embed(batch, available))
+        traits.append(traits_of(model.configuration.modalities, batch, len(rows)))
+    return Moment(torch.cat(embeddings), torch.from_numpy(samples.available), torch.cat(traits))
+
+
+@torch.inference_mode()
+def odds_of(fusion: nn.Module, network: TrustNetwork, streams: Moment, period: float = PERIOD) -> Numbers:
+    """Return the log odds that each modality is faulty, (S, T, M), as long as none is distrusted.
 
     Args:
-        embeddings: (T, C, d).
-        mask: (T, C), bool.
+        streams: S streams of T consecutive sets: (S, T, C, d), (S, T, C) and (S, T, M, F).
     """
-    now = Moment(embeddings, mask)
-    before, past = _earlier(now, 1), _earlier(now, max(1, round(PAST / period)))
-    parts = []
-    for rows in torch.arange(len(mask)).split(_CHUNK):
-        moments = (Moment(*(x[rows] for x in moment)) for moment in (now, before, past))
-        parts.append(network(fusion, *moments).double().numpy())
-    return log_odds(np.concatenate(parts))
+    back = max(1, round(PAST / period))
+    earlier = (_earlier(streams, 1), _earlier(streams, back))
+    chunks = [slice(first, first + _CHUNK) for first in range(0, streams.mask.shape[1], _CHUNK)]
+    logits = []
+    for stream in range(len(streams.mask)):
+        moments = [Moment(*(x[stream] for x in moment)) for moment in (streams, *earlier)]
+        parts = [network.told(fusion, Moment(*(x[rows] for x in moments[0]))) for rows in chunks]
+        # What was told half a second before was told already.
+        told = Told(*(torch.cat(x, dim=1) for x in zip(*parts)))
+        known = Told(*(_later(x, back) for x in told))
+        for rows in chunks:
+            contexts = network.contexts(*(Told(*(x[:, rows] for x in one)) for one in (told, known)))
+            now, before, past = (Moment(*(x[rows] for x in moment)) for moment in moments)
+            logits.append(network.judge(now, before, past, contexts).double().numpy())
+    return log_odds(np.concatenate(logits)).reshape(*streams.mask.shape[:2], -1)
 
 
-def evidence_of(odds: Numbers) -> Numbers:
-    """Return Page's test of consecutive log odds (T, M): W of each modality after each set, without a threshold."""
+def evidence_of(odds: Numbers, start: Numbers | None = None) -> Numbers:
+    """Return Page's test of consecutive log odds: W of each modality after each set, without a threshold.
+
+    Args:
+        odds: (T, ...).
+        start: W before the first set, (...); None for 0.
+    """
     added = np.where(np.isfinite(odds), np.clip(odds, -LARGEST, LARGEST), 0.0)
-    evidence, now = np.zeros(odds.shape), np.zeros(odds.shape[1:])
+    evidence, now = np.zeros(odds.shape), np.zeros(odds.shape[1:]) if start is None else start
     for step, change in enumerate(added):
         now = np.maximum(now + change, 0.0)
         evidence[step] = now
@@ -177,6 +198,12 @@ def threshold(peaks: Numbers, seconds: float) -> float:
     return max(LEAST, 1.2 * float(peaks.max()), level)
 
 
+def _later(x: Tensor, steps: int) -> Tensor:
+    """Return (P, T, …) moved to later steps, with zeros in front."""
+    steps = min(steps, x.shape[1])
+    return torch.cat([torch.zeros_like(x[:, :steps]), x[:, : x.shape[1] - steps]], dim=1)
+
+
 def _quantiles(values: list[Numbers]) -> tuple[float, ...]:
     """Return quantiles at equal steps of probability; zeros where nothing was measured."""
     every = np.concatenate([np.zeros(0), *values])
@@ -185,7 +212,5 @@ def _quantiles(values: list[Numbers]) -> tuple[float, ...]:
 
 
 def _earlier(now: Moment, steps: int) -> Moment:
-    """Return the sets so many steps earlier, sets of nothing before the first."""
-    first = torch.zeros(min(steps, len(now.mask)), *now.embeddings.shape[1:])
-    none = torch.zeros(len(first), now.mask.shape[1], dtype=torch.bool)
-    return Moment(torch.cat([first, now.embeddings[:-steps]]), torch.cat([none, now.mask[:-steps]]))
+    """Return the sets of streams so many steps earlier, sets of nothing before the first."""
+    return Moment(*(_later(x, steps) for x in now))

@@ -32,6 +32,8 @@ from smvae_core.modality import Modality
 
 _log = logging.getLogger(__name__)
 
+Arrays = Mapping[str, np.ndarray]
+
 
 @dataclass(frozen=True)
 class Fusion:
@@ -46,8 +48,7 @@ class Fusion:
         attention_of_memory: weight of memory; 0 without.
         memory_age: seconds from the newest observation in memory to this set; None where nothing was remembered.
         state: what is remembered after this set, for the next call; None for a checkpoint without memory and trust.
-        trust: by modality that the set had, 0 to 1, those that were left out included; from 0.5 on it is distrusted.
-            Empty for a checkpoint without trust.
+        trust: by modality of the set, those left out included, 0 to 1; from 0.5 on distrusted. Empty without trust.
         verdict: everything that trust says of the set; None for a checkpoint without trust.
     """
 
@@ -206,11 +207,12 @@ class Engine:
 
     def infer(
         self,
-        arrays: Mapping[str, np.ndarray],
+        arrays: Arrays,
         predict: Collection[str] = (),
         state: State | None = None,
         elapsed: float | None = None,
         drop: Collection[str] = (),
+        checked: bool = False,
     ) -> Fusion:
         """Fuse one set.
 
@@ -220,26 +222,25 @@ class Engine:
                 counts as absent.
             predict: modalities to predict, present or not.
             state: `Fusion.state` of the set before; None: nothing is remembered.
-            elapsed: seconds since that set; needed with a state. What is older than the horizon of the memory, and what
-                lies in the future, is forgotten.
+            elapsed: seconds since that set; needed with a state. Beyond the memory's horizon, or below 0, it forgets.
             drop: modalities that leave the set while they are distrusted. They are judged on.
+            checked: every array carries enough information, as `Modality.check_valid` found before.
 
         Raises:
             EngineError: an unknown modality, a wrong shape or type, a released engine, a state of another model, a
                 state without a time, or a GPU out of memory.
             DeviceLostError: the GPU stopped working.
         """
+        arrays, recalled = self._usable(arrays, predict, checked), self._recalled(state, elapsed)
         if self.watch is None:
-            return self.infer_subsets(arrays, [tuple(arrays)], predict, state, elapsed)[0]
-        arrays, recalled = self._checked(arrays, predict), self._recalled(state, elapsed)
+            return self._run(arrays, [tuple(arrays)], predict, recalled)[0][0]
         before = state.watch if state is not None and state.watch is not None and (elapsed or 0.0) >= 0.0 else None
         out = self.watch.doubted(before) & set(drop)
         kept = [name for name in arrays if name not in out]
         # Modalities that are out are embedded all the same, to be judged.
         subsets = [kept] if len(kept) == len(arrays) else [kept, [*arrays]]
         (fusion, *_), embeddings = self._run(arrays, subsets, predict, recalled)
-        mask = torch.tensor([[name in arrays for name in self._names]])
-        watched = self.watch.step(before, embeddings, mask, recalled, elapsed or 0.0, drop)
+        watched = self.watch.step(before, arrays, embeddings, recalled, elapsed or 0.0, drop)
         if watched.dropped != out or watched.recalled is not recalled:
             kept = [name for name in arrays if name not in watched.dropped]
             (fusion,), _ = self._run(arrays, [kept], predict, watched.recalled)
@@ -252,7 +253,7 @@ class Engine:
 
     def infer_subsets(
         self,
-        arrays: Mapping[str, np.ndarray],
+        arrays: Arrays,
         subsets: Sequence[Collection[str]],
         predict: Collection[str] = (),
         state: State | None = None,
@@ -268,11 +269,10 @@ class Engine:
         """
         if missing := set().union(*subsets) - set(arrays):
             raise EngineError(f"subsets: expected modalities among {sorted(arrays)}, found {sorted(missing)}")
-        arrays = self._checked(arrays, predict)
-        recalled = self._recalled(state, elapsed)
+        arrays, recalled = self._usable(arrays, predict, checked=False), self._recalled(state, elapsed)
         return self._run(arrays, subsets, predict, recalled)[0] if subsets else []
 
-    def _checked(self, arrays: Mapping[str, np.ndarray], predict: Collection[str]) -> dict[str, np.ndarray]:
+    def _usable(self, arrays: Arrays, predict: Collection[str], checked: bool) -> dict[str, np.ndarray]:
         """Return the arrays that carry enough to count as present.
 
         Raises:
@@ -292,7 +292,7 @@ class Engine:
                 raise EngineError(f"{name}: expected shape {shape}, found {array.shape}")
         for name in predict:
             self.modality(name)
-        return {name: array for name, array in arrays.items() if self.modality(name).is_valid(array)}
+        return {name: array for name, array in arrays.items() if checked or self.modality(name).is_valid(array)}
 
     def _recalled(self, state: State | None, elapsed: float | None) -> Recalled | None:
         if self._memory is not None:
@@ -303,7 +303,7 @@ class Engine:
 
     def _run(
         self,
-        arrays: Mapping[str, np.ndarray],
+        arrays: Arrays,
         subsets: Sequence[Collection[str]],
         predict: Collection[str],
         recalled: Recalled | None,

@@ -1,7 +1,7 @@
 """Trust: which modality of a stream of sets lies, since when, and how sure that is. Explicit state in, state out.
 
 >>> trust = Trust(loaded.model.fusion, loaded.trust, loaded.metadata.trust, loaded.model.names)
->>> state, verdict = trust.step(trust.start(), embeddings, mask, elapsed=0.05)
+>>> state, verdict = trust.step(trust.start(), Moment(embeddings, mask, traits), elapsed=0.05)
 >>> verdict.trust["rgb"], verdict.distrusted
 
 `model.trust` gives the log odds u that a modality is faulty, from one set and what came before it. A sequential test
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from smvae_core.model.trust import Moment, TrustNetwork
 from smvae_core.trust import TrustRecord
@@ -106,23 +106,23 @@ class Trust:
         return TrustState(0.0, np.zeros(count), np.zeros(count), np.zeros(count, bool))
 
     @torch.inference_mode()
-    def step(self, state: TrustState, embeddings: Tensor, mask: Tensor, elapsed: float) -> tuple[TrustState, Verdict]:
+    def step(self, state: TrustState, now: Moment, elapsed: float) -> tuple[TrustState, Verdict]:
         """Judge a set, and return the state after it.
 
         Args:
-            embeddings: (1, C, d), on the processor: the modalities, and memory where the model has it.
-            mask: (1, C), bool: what the set has, distrusted modalities included.
+            now: one row, on the processor: what the set has, distrusted modalities included, and memory where the
+                model has it.
             elapsed: seconds since the set before.
         """
         count = len(self._names)
         seconds = state.seconds + elapsed
-        present = mask[0, :count].numpy()
-        odds = self._log_odds(state, Moment(embeddings, mask), seconds)
+        present = now.mask[0, :count].numpy()
+        odds = self._log_odds(state, now, seconds)
         added = np.where(present, np.clip(odds, -LARGEST, LARGEST), 0.0)
         evidence = np.clip(state.evidence + added, 0.0, 2.0 * self._threshold)
         begun = np.where((state.evidence <= 0.0) & (evidence > 0.0), seconds, state.begun)
         distrusted, evidence = self._decided(state.distrusted, evidence, present)
-        recent = (*state.recent, _Seen(seconds, Moment(embeddings, mask)))
+        recent = (*state.recent, _Seen(seconds, now))
         recent = tuple(seen for seen in recent if seconds - seen.seconds <= 1.5 * PAST)
         after = TrustState(seconds, evidence, begun, distrusted, recent)
         return after, self._verdict(after, present, odds)
@@ -141,7 +141,12 @@ class Trust:
         doubted[:count] = torch.from_numpy(state.distrusted)
         allowed = torch.stack([row | ~doubted for row in rows])
         moments = (
-            Moment(moment.embeddings.expand(len(rows), -1, -1), moment.mask & allowed) for moment in (now, before, past)
+            Moment(
+                moment.embeddings.expand(len(rows), -1, -1),
+                moment.mask & allowed,
+                moment.traits.expand(len(rows), -1, -1),
+            )
+            for moment in (now, before, past)
         )
         logits = self.logits(*moments)
         odds = log_odds(logits[0])
@@ -151,7 +156,7 @@ class Trust:
 
     def _earlier(self, state: TrustState, now: Moment, seconds: float) -> tuple[Moment, Moment]:
         """Return the set before, and the one about `PAST` seconds earlier; sets of nothing where there is none."""
-        nothing = Moment(torch.zeros_like(now.embeddings), torch.zeros_like(now.mask))
+        nothing = Moment(*map(torch.zeros_like, now))
         recent = [seen for seen in state.recent if 0.0 < seconds - seen.seconds <= 1.5 * PAST]
         if not recent:
             return nothing, nothing

@@ -29,11 +29,14 @@ class TrustGraph:
         inputs = {f"{moment}_{part}": x for moment in _MOMENTS for part, x in example._asdict().items()}
         self._names = tuple(inputs)
         self._session = session(to_onnx(_Logits(fusion, network), inputs, ["logits"]))
+        # The graph has no inputs for what the network does not see.
+        self._seen = {one.name for one in self._session.get_inputs()}
 
     def __call__(self, now: Moment, before: Moment, past: Moment) -> NDArray[np.float64]:
         """Return the logits of the hypotheses, (B, 1 + M)."""
-        inputs = (np.ascontiguousarray(x.numpy()) for moment in (now, before, past) for x in moment)
-        logits: NDArray[np.float64] = self._session.run(None, dict(zip(self._names, inputs)))[0].astype(np.float64)
+        parts = zip(self._names, (x for moment in (now, before, past) for x in moment))
+        inputs = {name: np.ascontiguousarray(x.numpy()) for name, x in parts if name in self._seen}
+        logits: NDArray[np.float64] = self._session.run(None, inputs)[0].astype(np.float64)
         return logits
 
 

@@ -7,7 +7,7 @@ have begun, and follows the same sets again without that modality.
 
 import copy
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from smvae_core.inference.state import Recalled, RecallingFusion, age_after, age
 from smvae_core.inference.trust import Trust, TrustState, Verdict
 from smvae_core.inference.trust_graph import MemoryGraph, TrustGraph
 from smvae_core.model.memory import Remembered
+from smvae_core.model.traits import trait_count, traits_of
 from smvae_core.model.trust import Moment, TrustNetwork
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.trust import TrustRecord
@@ -80,6 +81,7 @@ class Watch:
 
     def __init__(self, model: MultimodalVAE, network: TrustNetwork, record: TrustRecord) -> None:
         self._names = model.names
+        self._modalities = model.configuration.modalities
         self._model, self._network = model, network
         self._trust = Trust(model.fusion, network, record, model.names)
         self._recalling = recalling = RecallingFusion(model) if model.memory is not None else None
@@ -114,8 +116,10 @@ class Watch:
             BackendError: it does not, or it cannot be built.
         """
         slots = len(self._names) + (self._recalling is not None)
-        embeddings = np.random.default_rng(0).standard_normal((1, slots, self._model.width), np.float32)
-        example = Moment(torch.from_numpy(embeddings), torch.ones(1, slots, dtype=torch.bool))
+        random = np.random.default_rng(0)
+        embeddings = random.standard_normal((1, slots, self._model.width), np.float32)
+        traits = random.standard_normal((1, len(self._names), trait_count(self._modalities)), np.float32)
+        example = Moment(torch.from_numpy(embeddings), torch.ones(1, slots, dtype=torch.bool), torch.from_numpy(traits))
         # Copies, since the exporter changes the modes of the modules, which another thread may be running.
         graph = TrustGraph(copy.deepcopy(self._model.fusion), copy.deepcopy(self._network), example)
         with torch.inference_mode():
@@ -132,8 +136,8 @@ class Watch:
     def step(
         self,
         state: WatchState | None,
+        arrays: Mapping[str, np.ndarray],
         embeddings: Tensor,
-        mask: Tensor,
         recalled: Recalled | None,
         elapsed: float,
         drop: Collection[str] = (),
@@ -142,15 +146,17 @@ class Watch:
 
         Args:
             state: after the set before; None before any.
+            arrays: by modality, float32 (*shape), model units: what the set has, distrusted modalities included.
             embeddings: (1, M, d), on the processor.
-            mask: (1, M), bool: what the set has, distrusted modalities included.
             recalled: memory at the moment of the set; None for a model without memory.
             elapsed: seconds since the set before.
             drop: modalities that leave the set while they are distrusted.
         """
         state = WatchState(self._trust.start()) if state is None else state
-        columns = self._with_memory(embeddings, mask, recalled)
-        trust, verdict = self._trust.step(state.trust, *columns, elapsed)
+        mask = torch.tensor([[name in arrays for name in self._names]])
+        traits = traits_of(self._modalities, {name: torch.from_numpy(x)[None] for name, x in arrays.items()}, rows=1)
+        now = Moment(*self._with_memory(embeddings, mask, recalled), traits)
+        trust, verdict = self._trust.step(state.trust, now, elapsed)
         dropped = frozenset(verdict.distrusted) & frozenset(drop)
         past: tuple[_Past, ...] = ()
         if recalled is not None:

@@ -2,8 +2,9 @@
 
 Each modality m has two small heads. `agrees` gives s_m(x_m; C), how much better x_m fits what a context C tells of it
 than a faulty one would. The context is q(z | C), C being other modalities and, where the model has one, its memory.
-`alone` gives g_m(x_m), how much x_m looks like a faulty one by itself. Both also see what has changed since the set
-before and since about half a second ago, in the embedding and in q(z | C): a frozen camera stays while the rest moves.
+`alone` gives g_m(x_m), how much x_m looks like a faulty one by itself. Both see the embedding of x_m and its traits
+(`model.traits`), and what has changed in them and in q(z | C) since the set before and since about half a second ago: a
+frozen camera stays while the rest moves.
 
 The logit of "all is well" is Σ_m s_m(x_m; all others). The logit of "j is faulty" is g_j(x_j) + Σ_{m≠j} s_m(x_m; all
 others without j): j explains nothing, and the rest must agree without it. So the modality that spoils the agreement is
@@ -17,6 +18,10 @@ from torch import Tensor, nn
 
 from smvae_core.systems.posterior import Posterior
 
+LEAST_TRAIT = 4e-3
+"""The least scale of a trait, one step of a byte: smaller changes of a trait that never changes are no evidence."""
+_STILL = 1e-3
+
 
 class Moment(NamedTuple):
     """Sets at one time, as the posterior network takes them.
@@ -24,10 +29,25 @@ class Moment(NamedTuple):
     Attributes:
         embeddings: (B, C, d); the first M columns are the modalities, one more is memory, if the model has it.
         mask: (B, C), bool, what is there.
+        traits: (B, M, F), of the modalities.
     """
 
     embeddings: Tensor
     mask: Tensor
+    traits: Tensor
+
+
+class Told(NamedTuple):
+    """The posteriors of P contexts of sets.
+
+    Attributes:
+        mean, log_variance: (P, B, L).
+        there: whether there is any context, (P, B, 1), bool.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+    there: Tensor
 
 
 class TrustNetwork(nn.Module):
@@ -38,17 +58,21 @@ class TrustNetwork(nn.Module):
         width: dimensions of an embedding, d.
         latent: dimensions of z, L.
         hidden: width of the heads.
+        traits: traits that the heads see, F; 0 for heads that see embeddings alone.
     """
 
     embedding_mean: Tensor
     embedding_scale: Tensor
     change_scale: Tensor
     context_scale: Tensor
+    trait_mean: Tensor
+    trait_scale: Tensor
 
-    def __init__(self, modalities: int, width: int, latent: int, hidden: int = 64) -> None:
+    def __init__(self, modalities: int, width: int, latent: int, hidden: int = 64, traits: int = 0) -> None:
         super().__init__()
-        self.modalities, self.hidden = modalities, hidden
-        self.own = nn.ModuleList(nn.Linear(3 * width + 2, 2 * hidden) for _ in range(modalities))
+        self.modalities, self.hidden, self.traits = modalities, hidden, traits
+        inputs = 3 * width + 2 + (3 * traits + 2 if traits else 0)
+        self.own = nn.ModuleList(nn.Linear(inputs, 2 * hidden) for _ in range(modalities))
         self.context = nn.ModuleList(nn.Linear(3 * latent + 2, hidden) for _ in range(modalities))
         self.agrees = nn.ModuleList(_output(hidden) for _ in range(modalities))
         self.alone = nn.ModuleList(_output(hidden) for _ in range(modalities))
@@ -56,13 +80,26 @@ class TrustNetwork(nn.Module):
         self.register_buffer("embedding_scale", torch.ones(modalities, width))
         self.register_buffer("change_scale", torch.ones(modalities, width))
         self.register_buffer("context_scale", torch.ones(latent))
+        if traits:
+            self.register_buffer("trait_mean", torch.zeros(modalities, traits))
+            self.register_buffer("trait_scale", torch.ones(modalities, traits))
 
-    def standardise(self, embeddings: Tensor, changes: Tensor, means: Tensor) -> None:
-        """Measure the scales of the inputs on healthy embeddings (N, M, d), their changes and latent means (N, L)."""
+    def standardise(self, embeddings: Tensor, changes: Tensor, means: Tensor, traits: Tensor) -> None:
+        """Measure the scales of the inputs on healthy sets.
+
+        Args:
+            embeddings: (N, M, d).
+            changes: of the embeddings from set to set, (N, M, d).
+            means: of the latent, (N, L).
+            traits: (N, M, F).
+        """
         self.embedding_mean.copy_(embeddings.mean(dim=0))
         self.embedding_scale.copy_(embeddings.std(dim=0).clamp_min(1e-3))
         self.change_scale.copy_(changes.std(dim=0).clamp_min(1e-3))
         self.context_scale.copy_(means.std(dim=0).clamp_min(1e-3))
+        if self.traits:
+            self.trait_mean.copy_(traits.mean(dim=0))
+            self.trait_scale.copy_(traits.std(dim=0).clamp_min(LEAST_TRAIT))
 
     def forward(self, fusion: nn.Module, now: Moment, before: Moment, past: Moment) -> Tensor:
         """Return the logits of the hypotheses, (B, 1 + M): all is well, and each modality faulty; -inf where absent.
@@ -73,27 +110,30 @@ class TrustNetwork(nn.Module):
             before: the same sets one set earlier; an empty mask where there was none.
             past: the same sets about half a second earlier.
         """
-        contexts = self.contexts(fusion, now, past)
+        contexts = self.contexts(self.told(fusion, now), self.told(fusion, past))
         return self.judge(now, before, past, contexts)
 
-    def contexts(self, fusion: nn.Module, now: Moment, past: Moment) -> Tensor:
-        """Return what each context tells, (M, M, B, 3L + 2): row m and column j without m and j, j = m without m.
-
-        The features are the mean and log variance of q(z | C), the change of the mean since `past`, and whether there
-        is a past and any context at all.
-        """
+    def told(self, fusion: nn.Module, moment: Moment) -> Told:
+        """Return what every context tells, without each one and each two of the modalities."""
         # Without m and j is without j and m, so it is computed once.
         left_out = [(m, j) for m in range(self.modalities) for j in range(m, self.modalities)]
-        kept = torch.ones(len(left_out), 1, now.mask.shape[1], dtype=torch.bool, device=now.mask.device)
+        kept = torch.ones(len(left_out), 1, moment.mask.shape[1], dtype=torch.bool, device=moment.mask.device)
         for row, pair in enumerate(left_out):
             kept[row, 0, list(pair)] = False
-        given, known = kept & now.mask, kept & past.mask
-        posterior: Posterior = fusion(now.embeddings, given)
-        earlier: Posterior = fusion(past.embeddings, known)
-        there, was_there = (mask.any(dim=-1, keepdim=True) for mask in (given, known))
-        change = torch.where(there & was_there, (posterior.mean - earlier.mean) / self.context_scale, 0.0)
-        mean = posterior.mean / self.context_scale
-        found = torch.cat([mean, posterior.log_variance, change, was_there.to(mean), there.to(mean)], dim=-1)
+        given = kept & moment.mask
+        posterior: Posterior = fusion(moment.embeddings, given)
+        return Told(posterior.mean, posterior.log_variance, given.any(dim=-1, keepdim=True))
+
+    def contexts(self, now: Told, past: Told) -> Tensor:
+        """Return the features of each context, (M, M, B, 3L + 2): row m, column j without m and j, j = m without m.
+
+        They are the mean and log variance of q(z | C), the change of the mean since `past`, and whether there is a past
+        and any context at all.
+        """
+        change = torch.where(now.there & past.there, (now.mean - past.mean) / self.context_scale, 0.0)
+        mean = now.mean / self.context_scale
+        found = torch.cat([mean, now.log_variance, change, past.there.to(mean), now.there.to(mean)], dim=-1)
+        left_out = [(m, j) for m in range(self.modalities) for j in range(m, self.modalities)]
         place = {pair: row for row, pair in enumerate(left_out)}
         each = range(self.modalities)
         index = torch.tensor([[place[min(m, j), max(m, j)] for j in each] for m in each], device=found.device)
@@ -119,16 +159,29 @@ class TrustNetwork(nn.Module):
         return torch.cat([healthy[:, None], faulty], dim=-1)
 
     def _own(self, now: Moment, before: Moment, past: Moment) -> Tensor:
-        """Return the features of each modality by itself, (B, M, 3d + 2)."""
-        m = self.modalities
-        x = now.embeddings[:, :m]
+        """Return the features of each modality by itself, (B, M, inputs of `own`)."""
+        m, f = self.modalities, self.traits
+        x, t = now.embeddings[:, :m], now.traits[..., :f]
         parts = [(x - self.embedding_mean) / self.embedding_scale]
-        flags = []
+        traits = [(t - self.trait_mean) / self.trait_scale] if f else []
+        flags, stillness = [], []
         for other in (before, past):
             known = (now.mask & other.mask)[:, :m, None]
             parts.append(torch.where(known, (x - other.embeddings[:, :m]) / self.change_scale, 0.0))
             flags.append(known.to(x))
-        return torch.cat([part.clamp(-20.0, 20.0) for part in parts] + flags, dim=-1)
+            if f:
+                change = torch.where(known, (t - other.traits[..., :f]) / self.trait_scale, 0.0)
+                traits.append(change)
+                # On a logarithmic scale, since a frozen sensor does not change at all.
+                still = (change.abs().mean(dim=-1, keepdim=True) + _STILL).log()
+                stillness.append(torch.where(known, still, 0.0))
+        return torch.cat(
+            [part.clamp(-20.0, 20.0) for part in parts]
+            + flags
+            + [part.clamp(-20.0, 20.0) for part in traits]
+            + stillness,
+            dim=-1,
+        )
 
 
 def _output(hidden: int) -> nn.Module:

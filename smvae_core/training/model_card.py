@@ -1,10 +1,13 @@
 """The model card of a run, RUN/README.md: what was trained, on what, how well it does, with pictures."""
 
+import numpy as np
 import yaml
 
 from smvae_core.calibration import Calibration
-from smvae_core.checkpoint import read_metadata
+from smvae_core.checkpoint import load, read_metadata
+from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.samples import Samples
+from smvae_core.evaluation.outages import outages, picture
 from smvae_core.files import write_atomically
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.plots.predictions import picture_rows
@@ -12,6 +15,10 @@ from smvae_core.plots.reliability import reliability
 from smvae_core.plots.sheets import curves, picture_sheet, subset_table
 from smvae_core.scores import Evaluation
 from smvae_core.training.run import Run, read_metrics
+from smvae_core.trust import TrustRecord
+
+_TRAJECTORIES = 8
+"""Most held-out trajectories in which sensors are taken away."""
 
 
 def write_card(run: Run, model: MultimodalVAE, unseen: Samples) -> None:
@@ -66,6 +73,10 @@ def write_card(run: Run, model: MultimodalVAE, unseen: Samples) -> None:
         *(["![What the cameras saw, and what was predicted](predictions.png)"] if pictures else []),
         "## Calibration",
         *_calibration(run, metadata.calibration),
+        "## Sensors that are off",
+        *_outages(run, model, unseen),
+        "## Sensors that lie",
+        *_trust(metadata.trust),
         "## Settings",
         "```yaml\n" + yaml.safe_dump(record.configuration.model_dump(mode="json"), sort_keys=False) + "```",
     ]
@@ -83,6 +94,52 @@ def _table(metrics: Evaluation, names: tuple[str, ...]) -> str:
         )
         lines.append([" + ".join(row.subset), *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _outages(run: Run, model: MultimodalVAE, unseen: Samples) -> list[str]:
+    """Return the section, and draw the errors by the time since sensors went off beside the card."""
+    some = np.unique(unseen.trajectory)[:_TRAJECTORIES]
+    few = unseen.select(np.flatnonzero(np.isin(unseen.trajectory, some)))
+    training = model.training
+    try:
+        found = outages(model.eval(), few, load(run.best).mean)
+    except LogError:
+        return ["Not measured: no held-out trajectory is long enough (7 s)."]
+    finally:
+        model.train(training)
+    picture(found, run.folder / "outages.png")
+    columns = {name: [curve.nmse[name] for curve in (found.best, found.of("last value"))] for name in model.names}
+    lines = [["seconds", *(f"{name} ({what})" for name in columns for what in ("model", "last value"))]]
+    lines.append(["---"] * len(lines[0]))
+    for age, seconds in enumerate(found.ages):
+        figures = [errors[age] for of in columns.values() for errors in of]
+        lines.append([f"{seconds:g}", *("–" if x is None else f"{x:.3f}" for x in figures)])
+    z2 = ", ".join(f"{x:.2f}" for x in found.best.z2 or ())
+    return [
+        f"NMSE while {' + '.join(found.off)} is off, by the seconds since it was there last, {found.best.prediction}, "
+        f"and with the last value held, on {found.starts} outages in {len(some)} held-out trajectories. z² at these "
+        f"times: {z2}. `smvae evaluate --outages` measures more.",
+        "\n".join("| " + " | ".join(line) + " |" for line in lines),
+        "![Errors by the time since sensors went off](outages.png)",
+    ]
+
+
+def _trust(record: TrustRecord | None) -> list[str]:
+    if record is None:
+        return ["They are not noticed: the checkpoint has no trust. `smvae trust` adds it."]
+    figures = record.figures
+    text = f"Calibrated on {record.samples} sets of {len(record.calibrated_on)} held-out trajectories."
+    if figures is None:
+        return [text]
+    lines = [["faulty", "noticed", "the right one blamed"], ["---"] * 3]
+    for name, noticed in figures.noticed.items():
+        blamed = figures.blamed[name]
+        lines.append([name, f"{noticed:.0%}", "–" if blamed is None else f"{blamed:.0%}"])
+    return [
+        f"{text} On {len(figures.tested_on)} others: {figures.alarms} with a false alarm in {figures.minutes:.0f} "
+        f"minutes; of {figures.episodes} random faults of each modality, of 0.8 s:",
+        "\n".join("| " + " | ".join(line) + " |" for line in lines),
+    ]
 
 
 def _calibration(run: Run, calibration: Calibration | None) -> list[str]:

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.samples import Samples
-from smvae_core.evaluation.trust import PERIOD, columns_of
+from smvae_core.evaluation.trust import PERIOD, columns_of, embedded_steps
 from smvae_core.model.memory import MemoryState
+from smvae_core.model.traits import trait_count, traits_of_one
 from smvae_core.model.trust import Moment, TrustNetwork
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.training.faulty_episodes import altered
@@ -26,7 +28,7 @@ TRAJECTORIES = 48
 """Most trajectories that are used."""
 _STEPS = 16
 """Steps of an altered episode."""
-_EPISODES = {True: 400, False: 1200}
+_EPISODES = {True: 500, False: 2000}
 """Altered episodes of a modality: of images, which take long to embed, and of others."""
 _OPTIMISER_STEPS, _BATCH = 1500, 256
 _PAST = 10
@@ -39,20 +41,18 @@ class Table(NamedTuple):
     """Embeddings of consecutive steps, healthy and altered.
 
     Attributes:
-        healthy: (R, M, d).
-        available: (R, M), bool.
+        healthy: without memory.
         first: the first row of each row's trajectory, (R,).
         last: the last row of each row's trajectory, (R,).
-        altered: by modality, (episodes, steps, d).
+        altered: by modality, the embeddings (episodes, steps, d) and the traits (episodes, steps, F).
         start: by modality, the row at which each altered episode begins, (episodes,).
         hidden: the state of memory before each row, (R, H); None for a model without memory.
     """
 
-    healthy: Tensor
-    available: Tensor
+    healthy: Moment
     first: Rows
     last: Rows
-    altered: list[Tensor]
+    altered: list[tuple[Tensor, Tensor]]
     start: list[Rows]
     hidden: Tensor | None
 
@@ -80,7 +80,8 @@ def fit_trust(
         table = embedded(model, samples, random, lambda part: on_step(0.5 * part))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = TrustNetwork(len(model.names), model.width, model.configuration.latent)
+        traits = trait_count(model.configuration.modalities)
+        network = TrustNetwork(len(model.names), model.width, model.configuration.latent, traits=traits)
         _standardise(network, model, table, random)
         _optimise(network, model, table, random, steps, lambda part: on_step(0.5 + 0.5 * part))
     model.train(training)
@@ -90,11 +91,19 @@ def fit_trust(
 def embedded(
     model: MultimodalVAE, samples: Samples, random: np.random.Generator, on_step: Callable[[float], None]
 ) -> Table:
-    """Compute the embeddings of healthy samples, and of altered episodes."""
+    """Compute the embeddings of healthy samples, and of altered episodes.
+
+    Raises:
+        LogError: no trajectory has a second step.
+    """
     chosen = np.unique(samples.trajectory)[:TRAJECTORIES]
     samples = samples.select(np.flatnonzero(np.isin(samples.trajectory, chosen)))
     first, last = ends(samples)
-    healthy = embed_steps(model, samples)
+    if (first == last).all():
+        raise LogError(
+            f"trust: expected trajectories of several steps, found {len(first)} of one step; a fault shows over time"
+        )
+    healthy = embedded_steps(model, samples)
     on_step(0.4)
     parts, starts = [], []
     for column, (name, modality) in enumerate(model.modalities.items()):
@@ -107,23 +116,25 @@ def embedded(
             x = samples.batch(rows)[0][name].numpy()
             episodes.append(torch.from_numpy(np.ascontiguousarray(altered(modality, x, random))))
         flat = torch.cat(episodes).split(_CHUNK)
-        parts.append(torch.cat([model.embeddings[name](x) for x in flat]).unflatten(0, (count, _STEPS)))
+        embeddings = torch.cat([model.embeddings[name](x) for x in flat])
+        traits = torch.cat([traits_of_one(modality, x) for x in flat])
+        traits = F.pad(traits, (0, healthy.traits.shape[-1] - traits.shape[-1]))
+        parts.append((embeddings.unflatten(0, (count, _STEPS)), traits.unflatten(0, (count, _STEPS))))
         starts.append(start)
         on_step(0.4 + 0.6 * (column + 1) / len(model.names))
-    available = torch.from_numpy(samples.available)
-    return Table(healthy, available, first, last, parts, starts, _states(model, healthy, available, first, last))
+    return Table(healthy, first, last, parts, starts, _states(model, healthy, first))
 
 
-def _states(model: MultimodalVAE, healthy: Tensor, available: Tensor, first: Rows, last: Rows) -> Tensor | None:
+def _states(model: MultimodalVAE, healthy: Moment, first: Rows) -> Tensor | None:
     """Return the state of memory before each row, (R, H), of trajectories that are remembered together."""
     if model.memory is None:
         return None
     begins = np.unique(first)
     step = np.arange(len(first)) - first
     stream = np.searchsorted(begins, first)
-    x = torch.zeros(len(begins), int(step.max()) + 1, *healthy.shape[1:])
+    x = torch.zeros(len(begins), int(step.max()) + 1, *healthy.embeddings.shape[1:])
     there = torch.zeros(*x.shape[:3], dtype=torch.bool)
-    x[stream, step], there[stream, step] = healthy, available
+    x[stream, step], there[stream, step] = healthy.embeddings, healthy.mask
     hidden = columns_of(model, x, there).hidden
     assert hidden is not None
     return hidden[stream, step]
@@ -136,20 +147,12 @@ def ends(samples: Samples) -> tuple[Rows, Rows]:
     return begins[number], np.append(begins[1:], len(samples))[number] - 1
 
 
-def embed_steps(model: MultimodalVAE, samples: Samples) -> Tensor:
-    """Return the embeddings of all samples, (N, M, d)."""
-    parts = []
-    for rows in np.array_split(np.arange(len(samples)), -(-len(samples) // _CHUNK)):
-        batch, available = samples.batch(rows)
-        parts.append(model.embed(batch, available))
-    return torch.cat(parts)
-
-
 def _standardise(network: TrustNetwork, model: MultimodalVAE, table: Table, random: np.random.Generator) -> None:
-    rows = random.permutation(np.flatnonzero(np.arange(len(table.first)) >= table.first + _PAST))[:4000]
-    now, before = table.healthy[rows], table.healthy[rows - 1]
-    means = model.fuse(now, table.available[rows]).mean
-    network.standardise(now, now - before, means.detach())
+    rows = random.permutation(np.flatnonzero(np.arange(len(table.first)) > table.first))[:4000]
+    healthy = table.healthy
+    now, before = healthy.embeddings[rows], healthy.embeddings[rows - 1]
+    means = model.fuse(now, healthy.mask[rows]).mean
+    network.standardise(now, now - before, means.detach(), healthy.traits[rows])
 
 
 def _optimise(
@@ -165,7 +168,7 @@ def _optimise(
     for step in range(steps):
         now, before, past, target = _draw(table, model, random)
         with torch.no_grad():
-            contexts = network.contexts(model.fusion, now, past)
+            contexts = network.contexts(network.told(model.fusion, now), network.told(model.fusion, past))
         loss = F.cross_entropy(network.judge(now, before, past, contexts), target)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -176,7 +179,8 @@ def _optimise(
 
 def _draw(table: Table, model: MultimodalVAE, random: np.random.Generator) -> tuple[Moment, Moment, Moment, Tensor]:
     """Draw sets, half of them with one faulty modality; the target is 0 for a healthy set, else 1 + the modality."""
-    modalities = table.healthy.shape[1]
+    healthy = table.healthy
+    modalities = healthy.mask.shape[1]
     row = random.integers(0, len(table.first), _BATCH)
     row = np.maximum(row, table.first[row] + 1)
     target = np.where(random.random(_BATCH) < 0.5, 0, random.integers(1, modalities + 1, _BATCH))
@@ -187,7 +191,7 @@ def _draw(table: Table, model: MultimodalVAE, random: np.random.Generator) -> tu
         of_episode = np.flatnonzero((target == j + 1) & made)
         episode[of_episode] = random.integers(0, len(table.start[j]), len(of_episode))
         begin = table.start[j][episode[of_episode]]
-        since = random.integers(0, table.altered[j].shape[1], len(of_episode))
+        since = random.integers(0, _STEPS, len(of_episode))
         row[of_episode] = np.minimum(begin + since, table.last[begin])
         age[of_episode] = row[of_episode] - begin
     age = np.minimum(age, row - table.first[row] - 1)
@@ -202,15 +206,16 @@ def _draw(table: Table, model: MultimodalVAE, random: np.random.Generator) -> tu
         at = row - back
         there = at >= table.first[row]
         at = np.maximum(at, table.first[row])
-        embeddings = table.healthy[at].clone()
+        embeddings, traits = healthy.embeddings[at].clone(), healthy.traits[at].clone()
         faulty = (target > 0) & (age >= back)
         for j in range(modalities):
             here = faulty & (target == j + 1)
             own, other = np.flatnonzero(here & made), np.flatnonzero(here & ~made)
-            embeddings[own, j] = table.altered[j][episode[own], np.maximum(age[own] - back, 0)]
-            embeddings[other, j] = table.healthy[sent(other, back), j]
-        mask = table.available[at] & torch.from_numpy(keep & there[:, None])
-        moments.append(_with_memory(Moment(embeddings, mask), table, model, at, lag))
+            place, elsewhere = (episode[own], np.maximum(age[own] - back, 0)), sent(other, back)
+            for x, made_up, true in zip((embeddings, traits), table.altered[j], (healthy.embeddings, healthy.traits)):
+                x[own, j], x[other, j] = made_up[place], true[elsewhere, j]
+        mask = healthy.mask[at] & torch.from_numpy(keep & there[:, None])
+        moments.append(_with_memory(Moment(embeddings, mask, traits), table, model, at, lag))
     # A modality that is not there cannot be faulty.
     chosen = np.maximum(target - 1, 0)
     absent = ~moments[0].mask.numpy()[np.arange(_BATCH), chosen]
@@ -230,6 +235,7 @@ def _with_memory(moment: Moment, table: Table, model: MultimodalVAE, row: Rows, 
     return Moment(
         torch.cat([moment.embeddings, remembered.embedding[:, None]], dim=1),
         torch.cat([moment.mask, remembered.present[:, None]], dim=1),
+        moment.traits,
     )
 
 

@@ -335,7 +335,8 @@ class FusionWorker:
         if not arrays and not remembers:
             return None
         distrust = activity.distrust
-        fusion = self.engine.infer(arrays, wanted, state, recollection.elapsed, distrust.names("drop"))
+        # `set_arrays` has refused what carries too little.
+        fusion = self.engine.infer(arrays, wanted, state, recollection.elapsed, distrust.names("drop"), checked=True)
         if not remembers and not _used(fusion):
             return None
         if memory.keep(sample_set, fusion.state, recollection) and fusion.verdict is not None:

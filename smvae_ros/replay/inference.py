@@ -232,7 +232,7 @@ class BatchInference:
             now, verdict = self._at(memory, elapsed), None
             if self._watch is not None:
                 watch = watch if elapsed is not None and elapsed >= 0.0 else None
-                watched = self._watch.step(watch, host[here], present[here], now, elapsed or 0.0, self._drop)
+                watched = self._watch.step(watch, batch.sets[row], host[here], now, elapsed or 0.0, self._drop)
                 watch, verdict, now = watched.state, watched.verdict, watched.recalled
                 kept[row] &= torch.tensor([name not in watched.dropped for name in self.names])
             recalled.append(now)

@@ -20,6 +20,7 @@ from smvae_core.trust import TrustRecord
 
 NAMES = ("a", "b", "c")
 NOISE, FAULTY = 0.2, 3.0
+TRAITS = 5
 
 
 def record_of(modalities: int, hidden: int = 64) -> TrustRecord:
@@ -67,10 +68,14 @@ def run(trust: Trust, values: np.ndarray, masks: np.ndarray | None = None) -> li
     state, found = trust.start(), []
     masks = np.ones(values.shape, bool) if masks is None else masks
     for x, mask in zip(values, masks):
-        embeddings = torch.from_numpy(x).float()[None, :, None]
-        state, verdict = trust.step(state, embeddings, torch.from_numpy(mask)[None], 0.05)
+        state, verdict = trust.step(state, moment_of(x, mask), 0.05)
         found.append((state, verdict))
     return found
+
+
+def moment_of(x: np.ndarray, mask: np.ndarray) -> Moment:
+    embeddings = torch.from_numpy(x).float()[None, :, None]
+    return Moment(embeddings, torch.from_numpy(mask)[None], torch.zeros(1, len(x), 0))
 
 
 def stream(steps: int, seed: int = 0) -> np.ndarray:
@@ -120,8 +125,7 @@ def test_steps_depend_on_the_state_alone() -> None:
     once, again = run(trust, values), run(trust, values)
     assert [verdict for _, verdict in once] == [verdict for _, verdict in again]
     middle = once[19][0]
-    embeddings = torch.from_numpy(values[20]).float()[None, :, None]
-    _, verdict = trust.step(replace(middle), embeddings, torch.ones(1, 3, dtype=torch.bool), 0.05)
+    _, verdict = trust.step(replace(middle), moment_of(values[20], np.ones(3, bool)), 0.05)
     assert verdict == once[20][1]
 
 
@@ -159,6 +163,20 @@ def test_p_values_are_uniform_on_data_of_the_model() -> None:
     assert 0.0 < p_value(quantiles, 1e9) < 0.01
 
 
+def test_the_surprise_of_sets_that_the_model_draws_is_uniform() -> None:
+    drawn = torch.from_numpy(stream(1500, seed=1)).float()[:, :, None]
+    healthy = Moment(drawn, torch.ones(drawn.shape[:2], dtype=torch.bool), torch.zeros(*drawn.shape[:2], 0))
+    odds = log_odds(Exact()(nn.Identity(), healthy, healthy, healthy).numpy())
+    quantiles = np.quantile(odds, np.linspace(0.0, 1.0, 201), axis=0).T
+    record = record_of(3).model_copy(
+        update={"surprise": tuple((tuple(own),) * 3 for own in quantiles.tolist()), "threshold": (1e9,) * 3}
+    )
+    found = run(Trust(nn.Identity(), Exact(), record, NAMES), stream(500, seed=2))  # type: ignore[arg-type]
+    for name in NAMES:
+        values = [verdict.surprise[name] for _, verdict in found]
+        assert kstest(values, "uniform").pvalue > 0.01, name
+
+
 def test_the_threshold_is_the_tail_of_the_excursions() -> None:
     peaks = np.random.default_rng(0).exponential(2.0, 4000) + 1.0
     # One peak a second: 36,000 in ten hours.
@@ -171,7 +189,7 @@ def test_the_threshold_is_the_tail_of_the_excursions() -> None:
 @pytest.fixture
 def network(model: MultimodalVAE) -> TrustNetwork:
     torch.manual_seed(0)
-    return TrustNetwork(4, model.width, model.configuration.latent, hidden=8).eval()
+    return TrustNetwork(4, model.width, model.configuration.latent, hidden=8, traits=TRAITS).eval()
 
 
 def test_a_modality_explains_nothing_under_the_hypothesis_that_it_is_faulty(network: TrustNetwork) -> None:
@@ -182,10 +200,10 @@ def test_a_modality_explains_nothing_under_the_hypothesis_that_it_is_faulty(netw
     for head in network.alone:
         for parameter in head.parameters():
             nn.init.zeros_(parameter)
-    moments = [Moment(x, mask) for x in (now, before, past)]
-    other = [Moment(x.clone(), mask) for x in (now, before, past)]
+    moments = [Moment(x, mask, torch.randn(5, 4, TRAITS, generator=generator)) for x in (now, before, past)]
+    other = [Moment(x.embeddings.clone(), mask, x.traits.clone()) for x in moments]
     for moment in other:
-        moment.embeddings[:, 2] = 7.0
+        moment.embeddings[:, 2] = moment.traits[:, 2] = 7.0
     with torch.no_grad():
         one, two = network(fusion, *moments), network(fusion, *other)
     torch.testing.assert_close(one[:, 3], two[:, 3])
@@ -193,20 +211,24 @@ def test_a_modality_explains_nothing_under_the_hypothesis_that_it_is_faulty(netw
     mask = mask.clone()
     mask[:, 2] = False
     with torch.no_grad():
-        absent = [network(fusion, *(Moment(x.embeddings, mask) for x in moment)) for moment in (moments, other)]
+        absent = [network(fusion, *(x._replace(mask=mask) for x in moment)) for moment in (moments, other)]
     torch.testing.assert_close(absent[0], absent[1])
     assert (absent[0][:, 3] == -torch.inf).all()
 
 
 def test_a_log_at_once_equals_set_by_set(model: MultimodalVAE, network: TrustNetwork) -> None:
     generator = torch.Generator().manual_seed(1)
-    embeddings = torch.randn(30, 4, model.width, generator=generator)
-    mask = torch.rand(30, 4, generator=generator) < 0.7
-    at_once = odds_of(model.fusion, network, embeddings, mask)
+    embeddings = torch.randn(2, 30, 4, model.width, generator=generator)
+    mask = torch.rand(2, 30, 4, generator=generator) < 0.7
+    streams = Moment(embeddings, mask, torch.randn(2, 30, 4, TRAITS, generator=generator))
+    at_once = odds_of(model.fusion, network, streams)
     record = record_of(4).model_copy(update={"threshold": (1e9,) * 4})
     trust = Trust(model.fusion, network, record, model.names)
-    state, evidence = trust.start(), []
-    for x, there in zip(embeddings, mask):
-        state, _ = trust.step(state, x[None], there[None], 0.05)
-        evidence.append(state.evidence)
-    np.testing.assert_allclose(np.stack(evidence), evidence_of(at_once), atol=1e-4)
+    for stream, odds in enumerate(at_once):
+        state, evidence = trust.start(), []
+        for step in range(30):
+            state, _ = trust.step(state, Moment(*(x[stream, step][None] for x in streams)), 0.05)
+            evidence.append(state.evidence)
+        np.testing.assert_allclose(np.stack(evidence), evidence_of(odds), atol=1e-4)
+        half = evidence_of(odds[:15])[-1]
+        np.testing.assert_allclose(evidence_of(odds[15:], half), evidence_of(odds)[15:], atol=1e-9)

@@ -11,8 +11,11 @@ from typer.testing import CliRunner
 from smvae_core.checkpoint import Checkpoint, TrainingRecord, load, save
 from smvae_core.cli.commands import app
 from smvae_core.configuration import Configuration
+from smvae_core.evaluation import trust_figures
 from smvae_core.inference.trust import Trust
 from smvae_core.modality import vision_touch_modalities
+from smvae_core.model.traits import traits_of
+from smvae_core.model.trust import Moment
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.training import trust as training
 from smvae_core.training.faulty_episodes import altered
@@ -35,6 +38,7 @@ def test_a_finished_model_learns_trust_and_stays_as_it_is(
 ) -> None:
     monkeypatch.setattr(training, "fit_trust", partial(training.fit_trust, steps=20))
     monkeypatch.setattr(training, "_EPISODES", {True: 6, False: 6})
+    monkeypatch.setattr(trust_figures, "judge_trust", partial(trust_figures.judge_trust, episodes=4))
     before = load(untold)
     assert before.trust is None and before.metadata.trust is None
     done = CliRunner().invoke(app, ["trust", str(untold), "--data", str(shared_logs)])
@@ -43,6 +47,10 @@ def test_a_finished_model_learns_trust_and_stays_as_it_is(
     after = load(untold)
     assert after.metadata.trust is not None and after.metadata.trust.calibrated_on[0] in HELD_OUT
     assert after.metadata.model_copy(update={"trust": None}) == before.metadata
+    figures = after.metadata.trust.figures
+    assert figures is not None and set(figures.tested_on) == set(HELD_OUT) - set(after.metadata.trust.calibrated_on)
+    assert figures.minutes == pytest.approx(17 * 0.05 / 60) and figures.alarms == 0
+    assert set(figures.noticed) == set(figures.blamed) == set(after.model.names)
     old, new = before.model.state_dict(), after.model.state_dict()
     assert all(torch.equal(tensor, new[name]) for name, tensor in old.items())
     again = _learn_again(untold, shared_logs)
@@ -53,12 +61,14 @@ def test_a_finished_model_learns_trust_and_stays_as_it_is(
     mask = torch.ones(1, 4, dtype=torch.bool)
     with torch.inference_mode():
         embeddings = after.model.embed({name: x[:1] for name, x in batch.items()}, mask)
+    traits = traits_of(after.model.configuration.modalities, {name: x[:1] for name, x in batch.items()}, 1)
     trust = Trust(after.model.fusion, after.trust, after.metadata.trust, after.model.names)
-    _, verdict = trust.step(trust.start(), embeddings, mask, 0.0)
+    _, verdict = trust.step(trust.start(), Moment(embeddings, mask, traits), 0.0)
     assert set(verdict.trust) == set(after.model.names)
     assert all(0.0 <= value <= 1.0 for value in (*verdict.trust.values(), *verdict.surprise.values()))
     described = CliRunner().invoke(app, ["info", str(untold)])
     assert "trust: calibrated on 17 sets" in " ".join(described.output.split())
+    assert "the right one blamed" in described.output
 
 
 def _learn_again(path: Path, logs: Path) -> Checkpoint:
