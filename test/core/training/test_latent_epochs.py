@@ -1,0 +1,137 @@
+"""Latent epochs: memory learns from what a finished model says of every sample, before anything is decoded."""
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from smvae_core.configuration import changed
+from smvae_core.data.corruption import CorruptionConfiguration, Probabilities
+from smvae_core.model.memory import MemoryState, Remembered
+from smvae_core.model.vae import Batch, MultimodalVAE
+from smvae_core.systems.posterior import gaussian_kl
+from smvae_core.training.lanes import Window
+from smvae_core.training.lessons import Lesson, Teacher
+from smvae_core.training.objective import Objective
+from smvae_core.training.run import TrainingError
+from smvae_core.training.train import train
+
+from .test_loop import samples as samples  # the fixture
+from .test_memory_training import BETA, LANES, LENGTH, MEMORY, ROWS, drawn, job, made, stepped, steps, window_of
+from .test_memory_training import model as model  # the fixture
+
+
+def before_each(model: MultimodalVAE, batch: Batch, window: Window) -> MemoryState:
+    """The states before each sample, (B·T)."""
+    states = []
+    for lane in range(LANES):
+        state = MemoryState(*(x[lane : lane + 1] for x in window.state))
+        for t in range(LENGTH):
+            states.append(state)
+            row = slice(lane * LENGTH + t, lane * LENGTH + t + 1)
+            one = {name: x[row] for name, x in batch.items()}
+            _, state = model.step(one, window.given[lane, t : t + 1], state, window.elapsed[lane, t : t + 1])
+    return MemoryState(*(torch.cat(x) for x in zip(*states)))
+
+
+def test_latent_epochs_leave_embeddings_and_decoders_as_they_are(samples):
+    loop = made(samples, latent_epochs=1)
+    before = {name: x.clone() for name, x in loop.model.state_dict().items()}
+    for _ in loop.run_epoch():
+        pass
+    figures = loop.finish_epoch()
+    assert np.isfinite(figures["loss"]) and not any(name.startswith("log p") for name in figures)
+    learned = {name for name, x in loop.model.state_dict().items() if not torch.equal(before[name], x)}
+    assert learned == {name for name in before if name.startswith(("memory.", "fusion."))}
+    for _ in loop.run_epoch():
+        pass
+    assert "log p(rgb)" in loop.finish_epoch()
+    later = loop.model.state_dict()
+    assert not torch.equal(before["decoders.rgb.0.weight"], later["decoders.rgb.0.weight"])
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_same_teacher(samples):
+    straight, stopped, resumed = (made(samples, latent_epochs=1) for _ in range(3))
+    steps(straight, 4)
+    steps(stopped, 2)
+    for parameter in resumed.model.parameters():
+        parameter.data.add_(1.0)
+    resumed.restore({name: x.clone() for name, x in stopped.tensors().items()})
+    resumed.step = 2
+    steps(resumed, 2)
+    for name, x in straight.tensors().items():
+        assert torch.equal(x, resumed.tensors()[name]), name
+
+
+def test_latent_epochs_have_steps_and_a_learning_rate_of_their_own(samples):
+    own = {"latent_epochs": 2, "latent_batch_size": 24, "latent_learning_rate": 0.01}
+    loop = made(samples, **own)
+    others = made(samples).steps
+    assert loop.latent and loop.steps < others and loop.learning_rate(0.0) == 0.01
+    for _ in range(2):
+        for _ in loop.run_epoch():
+            pass
+        loop.finish_epoch()
+    assert not loop.latent and loop.steps == others
+    assert loop.learning_rate(2.0) == loop.configuration.training.learning_rate
+    # Saved between the two, with the lanes of before.
+    resumed = made(samples, **own)
+    resumed.restore({name: x.clone() for name, x in loop.tensors().items()})
+    resumed.epoch = 2
+    for each in (loop, resumed):
+        steps(each, 2)
+    for name, x in loop.tensors().items():
+        assert torch.equal(x, resumed.tensors()[name]), name
+
+
+def test_a_corrupted_lesson_is_the_embedding_of_something_else_and_the_target_is_clean(samples):
+    loop = made(samples, latent_epochs=1)
+    corruption = CorruptionConfiguration(images=Probabilities(blank=0.5), numbers=Probabilities(another=0.25))
+    teacher = Teacher(loop.loader, loop.model.eval(), corruption, 0)
+    teacher.prepare(loop.console)
+    rows = np.arange(min(len(samples), 200))
+    lesson = teacher.lesson(rows, torch.Generator().manual_seed(0), slice(None))
+    batch, available = samples.batch(rows)
+    embeddings = loop.model.embed(batch, available)
+    torch.testing.assert_close(lesson.clean, embeddings, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(lesson.target.mean, loop.model.fuse(lesson.clean, available).mean)
+    blank = loop.model.embed({name: torch.zeros_like(x) for name, x in batch.items()}, available)
+    changed_ = (lesson.seen != lesson.clean).any(dim=2)
+    column = loop.model.names.index("rgb")
+    here = changed_[:, column]
+    torch.testing.assert_close(lesson.seen[here, column], blank[here, column], rtol=2e-3, atol=2e-3)
+    share = here.sum() / available[:, column].sum()
+    assert 0.35 < share < 0.65
+    assert not changed_[~available].any()
+
+
+def test_what_is_learned_from_the_teacher_by_hand(model, batch):
+    window = window_of(model)
+    objective = Objective(model, model.system.settings())
+    draws = drawn(model, window, objective.settings)
+    everything = torch.ones(ROWS, 4, dtype=torch.bool)
+    embeddings = model.embed(batch, everything)
+    target = model.fuse(embeddings, everything)
+    with torch.no_grad():
+        for parameter in model.fusion.parameters():
+            parameter.add_(0.01)
+    found = objective({}, draws, BETA, window=window, lesson=Lesson(embeddings, embeddings, target))
+    remembered = Remembered(stepped(model, batch, window)[0], window.remembered)
+    part, nothing = draws.subsets[-1, :, :4], torch.zeros_like(everything)
+    sets = (nothing, everything, window.given.flatten(0, 1), part)
+    kl = sum(gaussian_kl(target, model.fuse(embeddings, mask, remembered)) for mask in sets)
+    # The state of the sample that is named, aged by all that passed since.
+    states = before_each(model, batch, window)
+    named = [lane * LENGTH + int(t) for lane in range(LANES) for t in window.earlier[0][lane]]
+    old = model.memory.recall(MemoryState(*(x[named] for x in states)), window.earlier[1].flatten())
+    assert old.present.tolist() == [True, True, True, True, False, True]
+    kl = kl + torch.where(old.present, gaussian_kl(target, model.fuse(embeddings, nothing, old)), 0.0)
+    kl = torch.where(window.remembered, kl, 0.0)
+    single = sum(gaussian_kl(target, model.fuse(embeddings, mask)) for mask in (everything, part))
+    expected = kl + torch.where(part.any(dim=1), single, 0.0)
+    torch.testing.assert_close(found.loss, expected.mean(), rtol=1e-4, atol=1e-4)
+
+
+def test_latent_epochs_without_a_model_to_learn_from_are_refused(tmp_path, shared_logs):
+    with pytest.raises(TrainingError, match="latent_epochs: expected --init with a trained model"):
+        train(job(tmp_path, shared_logs, changed(MEMORY, {"sequences": {"latent_epochs": 1}})), Console(quiet=True))
