@@ -199,13 +199,20 @@ def _describe_pictures(folder: Path, meta: Meta, key: str, first: str) -> tuple[
 def _describe_numbers(
     folder: Path, meta: Meta, key: str, looked_at: list[str]
 ) -> tuple[str, float | None, float | None, str]:
-    try:
-        parts = [np.asarray(read_episode(folder / name, [key], {})[key], np.float64) for name in looked_at]
-    except LogError as error:
-        return "none", None, None, str(error)
+    parts, problems = [], []
+    for name in looked_at:
+        try:
+            values = np.asarray(read_episode(folder / name, [key], {})[key], np.float64)
+        except LogError as error:
+            problems.append(str(error))
+            continue
+        if np.isfinite(values).all():
+            parts.append(values)
+        else:
+            problems.append("expected finite values, found NaN or infinity")
+    if not parts:
+        return "none", None, None, problems[0]
     values = np.concatenate(parts)
-    if not np.isfinite(values).all():
-        return "none", None, None, "expected finite values, found NaN or infinity"
     low, high = float(values.min()), float(values.max())
     if (values.min(axis=0) == values.max(axis=0)).all():
         return "none", low, high, "never changes"

@@ -265,6 +265,15 @@ def test_the_draft_names_what_can_be_learned_and_why_the_rest_cannot(tmp_path, w
     assert {m["pairs"] for m in content["model"]["modalities"]} == {"same"}
 
 
+def test_one_damaged_episode_leaves_its_features_in_the_draft(tmp_path):
+    folder = write_lerobot_2(tmp_path / "set")
+    sorted(folder.rglob("data/**/*.parquet"))[-1].unlink()
+    rows = {row[0]: row[-1] for row in feature_rows(describe(folder))}
+    assert rows["observation.state"] == "state" and rows["action"] == "action"
+    with pytest.raises(LogError, match="episode_000002.* cannot be read"):
+        read(folder, skip_bad=False)
+
+
 def test_a_link_to_a_video_is_followed(tmp_path):
     folder = write_lerobot_3(tmp_path / "set")
     path = video(folder)

@@ -11,6 +11,7 @@ from rich.console import Console
 from smvae_core import checkpoint
 from smvae_core.checkpoint import CheckpointError, TrainingRecord
 from smvae_core.configuration import Configuration, changed
+from smvae_core.data.formats.protocol import LogError
 from smvae_core.evaluation.held_out import read_logs_to_judge
 from smvae_core.modality import vision_touch_modalities
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
@@ -100,6 +101,14 @@ def test_a_checkpoint_that_is_missing_is_told_before_logs_are_read(shared_logs, 
     with pytest.raises(CheckpointError, match="nothing.safetensors"):
         train(job(shared_logs, tmp_path / "run", TINY, init=tmp_path / "nothing.safetensors"), Console(quiet=True))
     assert not (tmp_path / "run" / "state.safetensors").exists()
+
+
+def test_a_training_that_cannot_begin_leaves_no_folder(tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "bad.h5").write_bytes(b"no HDF5")
+    with pytest.raises(LogError, match=r"bad\.h5"):
+        train(job(tmp_path / "logs", tmp_path / "run"), Console(quiet=True))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_single_log_is_trained_on_and_judged_on_the_blocks_that_it_held_out(tmp_path):
