@@ -23,6 +23,7 @@ BENCHMARKS = (
     "node_latency",
     "replay",
     "report_page",
+    "finetune",
     "soak",
     "fault_soak",
 )
