@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import smvae_core
 from smvae_core.errors import SMVAEError
-from smvae_ros.jobs import Done, Result, Task, run_job
+from smvae_ros.jobs import Done, Pool, Result, Task, run_job
 
 _RESOURCE = "smvae_bag"
 """The Dask resource of which each worker has one and each task takes one."""
@@ -36,39 +38,25 @@ class Cluster:
     address: str
     out: Path
 
-    def run(self, task: Task[Result], bags: Mapping[str, Path], settle: Callable[[Done[Result]], None]) -> None:
-        """Run a task on each bag. Dask starts a task again whose worker died, up to its `allowed-failures`.
-
-        Args:
-            settle: called after each bag.
+    @contextmanager
+    def pool(self, task: Task[Result]) -> Iterator[Pool[Result]]:
+        """Connect to the workers. Dask starts a task again whose worker died, up to its `allowed-failures`.
 
         Raises:
             ClusterError: there is no scheduler at the address, Dask is not installed, or the scheduler is lost.
         """
         with self._client() as client, _shared_file(self.out) as shared:
-            from distributed import as_completed
+            executor = client.get_executor(resources={_RESOURCE: 1}, pure=False)
+            yield Pool(executor, partial(_on_worker, task, Path.cwd(), shared, smvae_core.__version__), self._failed)
 
-            futures = {
-                client.submit(
-                    _on_worker,
-                    *(task, name, bag.absolute(), shared, smvae_core.__version__),
-                    key=f"smvae-{shared.name}-{name}",
-                    resources={_RESOURCE: 1},
-                    pure=False,
-                ): name
-                for name, bag in bags.items()
-            }
-            for future in as_completed(futures, loop=client.loop):
-                name = futures[future]
-                if future.status == "cancelled":
-                    raise ClusterError(f"{self.address}: the scheduler was lost before the end")
-                if future.status == "error":
-                    settle(Done(name, error=f"{bags[name]}: {_told(future.exception())}"))
-                    continue
-                done = future.result()
-                # The sentence is the one of this machine, also where it names the bag by a relative path.
-                here, there = str(bags[name]), str(bags[name].absolute())
-                settle(replace(done, error=done.error and done.error.replace(there, here)))
+    def _failed(self, error: Exception) -> str:
+        """Return what Dask says of a task that it gave up, in one sentence."""
+        if isinstance(error, CancelledError):
+            raise ClusterError(f"{self.address}: the scheduler was lost before the end") from None
+        if type(error).__name__ == "KilledWorker":
+            return "every worker that tried it died, as for want of memory"
+        reason = " ".join(str(error).split())[:300]
+        return f"the cluster could not run it ({type(error).__name__}: {reason})"
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
@@ -118,23 +106,17 @@ def _shared_file(out: Path) -> Iterator[Path]:
         yield Path(file.name)
 
 
-def _on_worker(task: Task[Result], name: str, bag: Path, shared: Path, version: str) -> Done[Result]:
-    """Run a job in a worker, with as many threads as the worker has."""
+def _on_worker(task: Task[Result], folder: Path, shared: Path, version: str, name: str, bag: Path) -> Done[Result]:
+    """Run a job in a worker, with as many threads as the worker has; `bag` is relative to `folder`."""
     from distributed import get_worker
 
-    here = f"the worker on {socket.gethostname()}"
+    here, path = f"the worker on {socket.gethostname()}", folder / bag
     if smvae_core.__version__ != version:
         found = smvae_core.__version__
         return Done(name, error=f"{bag}: {here} has smvae {found}, expected {version} as on the machine of the command")
-    for path in (bag, shared):
-        if not path.exists():
-            return Done(name, error=f"{path}: {here} does not see it; workers need the same files (docs/scale.md)")
-    return run_job(task, name, bag, get_worker().state.nthreads)
-
-
-def _told(error: BaseException) -> str:
-    """Return what Dask says of a task that it gave up, in one sentence."""
-    if type(error).__name__ == "KilledWorker":
-        return "every worker that tried it died, as for want of memory"
-    reason = " ".join(str(error).split())[:300]
-    return f"the cluster could not run it ({type(error).__name__}: {reason})"
+    for seen, told in ((path, bag), (shared, shared)):
+        if not seen.exists():
+            return Done(name, error=f"{told}: {here} does not see it; workers need the same files (docs/scale.md)")
+    done = run_job(task, name, path, get_worker().state.nthreads)
+    # The sentence is the one of the machine of the command, also where that names the bag by a relative path.
+    return replace(done, error=done.error and done.error.replace(str(path), str(bag)))

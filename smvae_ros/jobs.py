@@ -11,10 +11,12 @@ import os
 import signal
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -37,6 +39,15 @@ class Done(Generic[Result]):
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class Pool(Generic[Result]):
+    """Processes that run `job` on a bag; `failed` tells what its error means, None to try the bag again."""
+
+    executor: Executor
+    job: Callable[[str, Path], Done[Result]]
+    failed: Callable[[Exception], str | None]
+
+
 def run_jobs(
     task: Task[Result],
     bags: Mapping[str, Path],
@@ -57,22 +68,21 @@ def run_jobs(
         ClusterError: the cluster cannot be reached, or it is lost.
     """
     done: dict[str, Done[Result]] = {}
-
-    def settle(one: Done[Result]) -> None:
-        done[one.name] = one
-        on_done(one)
-
-    if cluster is not None:
-        cluster.run(task, bags, settle)
     deaths: Counter[str] = Counter()
     while left := {name: bag for name, bag in bags.items() if name not in done}:
-        broken = _run_here(task, left, settle, workers)
-        if broken and workers == 1:
-            # A single process takes the bags in order, so it was killed at the first of those that are left.
-            name = next(name for name in left if name not in done)
-            deaths[name] += 1
-            if deaths[name] == _TRIES:
-                settle(Done(name, error=f"{bags[name]}: its process was killed twice, as for want of memory"))
+        with cluster.pool(task) if cluster else _processes(task, workers) as pool:
+            for one in _ended(pool, left):
+                done[one.name] = one
+                on_done(one)
+        killed = next((name for name in left if name not in done), None)
+        # A single process takes the bags in order, so it was killed at the first of those that are left.
+        if killed is not None and workers == 1:
+            deaths[killed] += 1
+            if deaths[killed] == _TRIES:
+                done[killed] = Done(
+                    killed, error=f"{bags[killed]}: its process was killed twice, as for want of memory"
+                )
+                on_done(done[killed])
         workers = 1
     return [done[name] for name in bags]
 
@@ -97,36 +107,45 @@ _stopped: Any
 """In a process of the pool: its value is 1 once no further bag is to be started."""
 
 
-def _run_here(
-    task: Task[Result], bags: Mapping[str, Path], settle: Callable[[Done[Result]], None], workers: int
-) -> bool:
-    """Run a task on bags in processes of this machine; return whether a process was killed before the end."""
+def _ended(pool: Pool[Result], bags: Mapping[str, Path]) -> Iterator[Done[Result]]:
+    """Run the job on bags; yield what becomes of each, without those that are to be tried again."""
+    # Ctrl-C reaches all processes: those that are still being started inherit the blocked signal.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+    try:
+        futures = {pool.executor.submit(pool.job, name, bag): name for name, bag in bags.items()}
+    except BrokenProcessPool:
+        return
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for future in as_completed(futures):
+        name = futures[future]
+        try:
+            yield future.result()
+        except Exception as error:
+            if (sentence := pool.failed(error)) is not None:
+                yield Done(name, error=f"{bags[name]}: {sentence}")
+
+
+@contextmanager
+def _processes(task: Task[Result], workers: int) -> Iterator[Pool[Result]]:
+    """Start processes of this machine."""
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     # A forked process may hang, because torch has threads.
     context = multiprocessing.get_context("spawn")
     # Not an Event: a process that is killed while it asks would keep the lock of it.
     stopped = context.RawValue("b", 0)
-    pool = ProcessPoolExecutor(workers, context, _start, (stopped,))
-    broken = False
+    executor = ProcessPoolExecutor(workers, context, _start, (stopped,))
     try:
-        # Ctrl-C reaches all processes: those that are still being started inherit the blocked signal.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
-        try:
-            futures = [pool.submit(_interruptible, task, name, bag, threads) for name, bag in bags.items()]
-        except BrokenProcessPool:
-            return True
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for future in as_completed(futures):
-            if isinstance(future.exception(), BrokenProcessPool):
-                broken = True
-            else:
-                settle(future.result())
+        yield Pool(executor, partial(_interruptible, task, threads), _killed)
     finally:
         # After Ctrl-C the pool does not cancel what it has handed on already.
         stopped.value = 1
-        pool.shutdown(cancel_futures=True)
-    return broken
+        executor.shutdown(cancel_futures=True)
+
+
+def _killed(error: Exception) -> None:
+    if not isinstance(error, BrokenProcessPool):
+        raise error
 
 
 def _start(stopped: Any) -> None:
@@ -134,7 +153,7 @@ def _start(stopped: Any) -> None:
     _stopped = stopped
 
 
-def _interruptible(task: Task[Result], name: str, bag: Path, threads: int) -> Done[Result]:
+def _interruptible(task: Task[Result], threads: int, name: str, bag: Path) -> Done[Result]:
     """Run a job in a process of the pool, which Ctrl-C interrupts only here: elsewhere it would print a traceback."""
     if _stopped.value:
         raise KeyboardInterrupt
