@@ -37,7 +37,7 @@ def main() -> None:
             listener.listen(1.0)
             node.check()
         cores = (node.processor_s() - busy_s) / (monotonic() - began)
-        until_ns = time_ns()
+        until_ns, memory = time_ns(), node.memory_mb()
         listener.listen(_DRAIN_S)
         healthy = sensors.end()
         warnings = [line for line in node.output().splitlines() if "[WARN]" in line]
@@ -53,7 +53,7 @@ def main() -> None:
         f"{arguments.minutes:g} minutes, {sum(sensors.faults.values())} faults of {len(sensors.faults)} kinds in four "
         f"sensors, for 0.3 to 4 s each, about every 6 s of each sensor. {len(healthy['rgb'])} healthy images, "
         f"{len(listener.arrived_ns)} latents, {listener.status.skipped} sets overtaken, {len(warnings)} warnings. "
-        f"It took {100 * cores:.0f} % of a core.",
+        f"It took {100 * cores:.0f} % of a core and {memory:.0f} MB.",
         [
             Goal(f"healthy images without a set, of {len(healthy['rgb'])}", str(len(lost)), "0", not lost),
             Goal("silences of more than 0.7 s while a sensor was healthy", str(silences), "0", not silences),

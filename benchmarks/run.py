@@ -21,6 +21,7 @@ BENCHMARKS = (
     "synchronizer",
     "startup",
     "node_latency",
+    "headroom",
     "replay",
     "report_page",
     "finetune",
