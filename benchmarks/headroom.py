@@ -5,7 +5,6 @@ With `--against FOLDER`, another build's install folder, both builds run in turn
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 from collections.abc import Sequence
@@ -73,8 +72,8 @@ def main() -> None:
         "Headroom",
         "python -m benchmarks.headroom --against FOLDER",
         f"The rig of 'Node latency'; {arguments.rounds} rounds of {arguments.seconds:g} s in turn, medians. Ours: "
-        f"{_told(ours)}.{how} On one core (`taskset`): {_told(one_core)}. At twice all rates, on {len(os.sched_getaffinity(0))} "
-        f"cores: {_told(fast)}.",
+        f"{_told(ours)}.{how} On one core (`taskset`): {_told(one_core)}. At twice all rates: "
+        f"{_told(fast)}.",
         lines,
         arguments.results,
     )
