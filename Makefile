@@ -1,7 +1,7 @@
 SHELL := bash
 .SHELLFLAGS := -e -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo live docs/live.gif test lint docs bench bench-gpu clean distclean
+.PHONY: help setup build demo live docs/live.gif docs/predictions.png test lint docs bench bench-gpu clean distclean
 
 # The Python that .venv is made from, as in: make PYTHON=python3.12 demo
 PYTHON ?= python3
@@ -9,7 +9,7 @@ PYTHON ?= python3
 # The part of the tests to run, as in: make test TESTS=test/core/systems. By default, all.
 TESTS ?=
 
-# The benchmarks to run, as in: make bench BENCHMARKS="engine startup". By default, all.
+# The benchmarks to run, as in: make bench BENCHMARKS="engine soak". By default, all but the soaks.
 BENCHMARKS ?=
 
 # The demos and the tests stay on this machine, with a Fast DDS profile whose shared memory holds large images.
@@ -36,6 +36,9 @@ demo: build ## Replay the shipped recording to the fusion node; leaves demo/pred
 live: build ## Watch the node while a simulated robot's sensors fail; leaves live/live.gif and live/live.mp4
 	@. .venv/ros-env.sh && cd install && python -m smvae_ros.demo.live --out "$(CURDIR)/live"
 
+docs/predictions.png: demo ## Make the picture of README anew
+	@cp demo/predictions.png docs/predictions.png
+
 docs/live.gif: live ## Make the animation of README anew
 	@cp live/live.gif docs/live.gif
 
@@ -53,11 +56,11 @@ docs: setup ## Build the documentation into site/; a dead link or a broken refer
 bench-gpu: ## Check and measure on a GPU, about nine minutes; a part: make bench-gpu GPU="--device cuda:1 --part memory"
 	@PYTHONPATH="$(CURDIR)" $(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON)) -m benchmarks.gpu $(GPU)
 
-bench: build ## Run the benchmarks, on a quiet machine; each writes its section of benchmarks/RESULTS.md
+bench: build ## Run the benchmarks but the soaks, on a quiet machine, in under 40 minutes; writes benchmarks/RESULTS.md
 	@. .venv/ros-env.sh && cd install && PYTHONPATH="$$PYTHONPATH:$(CURDIR)" python -m benchmarks.run $(BENCHMARKS)
 
 clean: ## Remove what build, test, lint, docs and demo made
 	@rm -rf build install log demo live site .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
-distclean: clean ## Remove .venv too
-	@rm -rf .venv
+distclean: clean ## Remove .venv and .venv-peers too
+	@rm -rf .venv .venv-peers

@@ -47,7 +47,7 @@ def _build(logs: Path, cache: Path) -> float:
 def main() -> None:
     """Measure, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, default=3000)
+    parser.add_argument("--files", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--folder", type=Path, help="where the synthetic logs are, or go; default a temporary one")

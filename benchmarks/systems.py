@@ -34,7 +34,7 @@ def main() -> None:
     """Measure, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--each", type=int, default=1, help="steps of each a round")
     parser.add_argument("--size", default="paper", choices=list(SIZES))
     parser.add_argument("--results", type=Path, default=RESULTS)

@@ -159,7 +159,7 @@ def main() -> None:
     """Measure, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--each", type=int, default=1, help="steps of each a round")
     parser.add_argument("--size", default="paper", choices=list(SIZES))
     parser.add_argument("--results", type=Path, default=RESULTS)
