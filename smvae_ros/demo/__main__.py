@@ -2,7 +2,8 @@
 
     python -m smvae_ros.demo
 
-leaves predictions.png and summary.json in demo/.
+leaves predictions.png and summary.json in demo/. In the last two passes, sensors fail in mid-motion: all cameras fall
+silent, and one camera freezes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic, time_ns
 from typing import Annotated, Any
@@ -20,20 +21,23 @@ from typing import Annotated, Any
 import rclpy
 import typer
 from ament_index_python.packages import get_package_prefix
+from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
+from std_srvs.srv import Trigger
 
 from smvae_core.cli.exit import run
 from smvae_core.modality import Modality
 from smvae_ros.conversions.bindings import bind
 from smvae_ros.conversions.message_types import message_class
 from smvae_ros.demo.executable import ExecutableError, running
-from smvae_ros.demo.player import Player, Recorded, read_piece
+from smvae_ros.demo.player import Change, Player, Recorded, read_piece
 from smvae_ros.demo.report import Heard, Pass, Truth, draw, summarise, table
 from smvae_ros.msg import FusionStatus, Latent
 from smvae_ros.settings import default_topics
@@ -42,7 +46,10 @@ console = Console()
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 _READY_S = 60.0
+_ANSWER_S = 5.0
 _PAUSE_NS = 100_000_000
+_CHANGE = 0.4
+"""When something fails in the last passes, as a share of the piece."""
 
 
 class DemoError(Exception):
@@ -55,7 +62,7 @@ def demo(
     checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint; by default the shipped one.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the picture and the numbers.")] = Path("demo"),
     start: Annotated[float, typer.Option(min=0.0, help="Where in the bag the piece begins (s).")] = 0.0,
-    seconds: Annotated[float, typer.Option(min=1.0, help="Length of the piece (s); it is played four times.")] = 8.0,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Length of the piece (s); it is played six times.")] = 8.0,
 ) -> None:
     """Start the fusion node, play a bag to it with ever fewer modalities, and show what it predicts."""
     begin = monotonic()
@@ -63,7 +70,7 @@ def demo(
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     namespace = f"/smvae_demo_{os.getpid()}"
     out.mkdir(parents=True, exist_ok=True)
-    parameters = {} if checkpoint is None else {"checkpoint": checkpoint.absolute()}
+    parameters: dict[str, object] = {} if checkpoint is None else {"checkpoint": checkpoint.absolute()}
     with running("fusion_node", namespace, parameters, out / "fusion_node.log") as alive:
         # Imported while the node starts, because torch takes seconds to import.
         from smvae_core import checkpoint as checkpoints
@@ -114,10 +121,9 @@ def _play(
         player = Player(node, piece, topics)
         with console.status("the fusion node loads its model"):
             _wait_until(lambda: player.matched() and listener.matched(), executor, listener, alive)
-        combinations = _combinations(modalities)
-        console.print(
-            f"The fusion node is active. Playing {seconds:g} s, {len(combinations)} times with ever fewer modalities."
-        )
+        begun = _passes(modalities, seconds)
+        listener.drop_distrusted([m.name for m in modalities], executor)
+        console.print(f"The fusion node is active. Playing {seconds:g} s, {len(begun)} times, with ever less to see.")
         passes = []
         with Progress(
             TextColumn("{task.description:>12}"),
@@ -125,11 +131,14 @@ def _play(
             TextColumn("{task.fields[latents]} latents"),
             console=console,
         ) as bar:
-            for title, subset in combinations:
+            for title, subset, change in begun:
+                # What was remembered of the pass before would be of the end of the piece.
+                listener.reset(executor)
                 start_ns = time_ns() + _PAUSE_NS
-                passes.append(Pass(title, subset, start_ns, start_ns + round(seconds * 1e9)))
+                passes.append(Pass(title, subset, start_ns, start_ns + round(seconds * 1e9), change))
                 names = {*subset, "camera_info"} if "depth" in subset else set(subset)
-                thread = threading.Thread(target=player.play, args=(names, start_ns, stop))
+                names |= {*change.silent, *change.frozen} if change is not None else set()
+                thread = threading.Thread(target=player.play, args=(names, start_ns, stop, change))
                 threads.append(thread)
                 thread.start()
                 task = bar.add_task(title, total=seconds, latents=0)
@@ -151,12 +160,19 @@ def _play(
         rclpy.shutdown()
 
 
-def _combinations(modalities: tuple[Modality, ...]) -> list[tuple[str, tuple[str, ...]]]:
-    """Return titles and subsets of the passes: all modalities, all but each camera, and touch only."""
+def _passes(modalities: tuple[Modality, ...], seconds: float) -> list[tuple[str, tuple[str, ...], Change | None]]:
+    """Return title, subset and change of the passes: all modalities, all but each camera, touch only, and failures."""
     names = tuple(modality.name for modality in modalities)
     cameras = [modality.name for modality in modalities if modality.is_image]
     without = [(f"no {camera}", tuple(name for name in names if name != camera)) for camera in cameras]
-    return [("all modalities", names), *without, ("touch only", tuple(name for name in names if name not in cameras))]
+    touch = tuple(name for name in names if name not in cameras)
+    combinations = [("all modalities", names), *without, ("touch only", touch)]
+    at_ns = round(_CHANGE * seconds * 1e9)
+    silent = [("cameras silent", touch, Change(at_ns, silent=tuple(cameras)))] if cameras else []
+    frozen = [
+        (f"{camera} freezes", rest, Change(at_ns, frozen=(camera,))) for camera, (_, rest) in zip(cameras[:1], without)
+    ]
+    return [*((title, subset, None) for title, subset in combinations), *silent, *frozen]
 
 
 def _wait_until(
@@ -189,10 +205,23 @@ class _Listener:
                 message_class(binding.type), f"predicted/{topics[name].split('/')[0]}", self._hear_prediction(name)
             )
         self._subscribe(FusionStatus, "status", self._hear_status)
+        self._resets = node.create_client(Trigger, "fusion/reset")
+        self._parameters = node.create_client(SetParameters, "fusion/set_parameters")
 
     def matched(self) -> bool:
         """Return whether the node publishes on every topic."""
         return all(self._node.count_publishers(topic) for topic in self._topics)
+
+    def reset(self, executor: SingleThreadedExecutor) -> None:
+        """Let the node forget everything, memory too; a node that does not answer goes on as it is."""
+        future = self._resets.call_async(Trigger.Request())
+        executor.spin_until_future_complete(future, timeout_sec=_ANSWER_S)
+
+    def drop_distrusted(self, names: Sequence[str], executor: SingleThreadedExecutor) -> None:
+        """Let modalities leave the sets while they are distrusted; without an answer they stay in."""
+        values = [Parameter(f"streams.{name}.distrust", value="drop").to_parameter_msg() for name in names]
+        future = self._parameters.call_async(SetParameters.Request(parameters=values))
+        executor.spin_until_future_complete(future, timeout_sec=_ANSWER_S)
 
     def drain(self, executor: SingleThreadedExecutor) -> None:
         """Take messages that are still under way, until half a second brings nothing new."""
@@ -218,6 +247,7 @@ class _Listener:
         stamp_ns = _nanoseconds(message)
         self.arrived_ns[stamp_ns] = time_ns()
         self._heard.latents[stamp_ns] = tuple(message.modalities)
+        self._heard.distrusted[stamp_ns] = tuple(message.distrusted)
 
     def _hear_prediction(self, name: str) -> Callable[[Any], None]:
         def hear(message: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
-_END_S = 10.0
+_END_S = 30.0
 
 
 class ExecutableError(Exception):

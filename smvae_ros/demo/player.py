@@ -24,6 +24,21 @@ _TYPES = {message.__name__: message for message in (CameraInfo, Image, TwistStam
 
 
 @dataclass(frozen=True)
+class Change:
+    """What becomes of some topics in the middle of a piece, to its end.
+
+    Attributes:
+        at_ns: from the start of the piece.
+        silent: topics on which nothing comes any more.
+        frozen: topics on which the last content comes again and again, with new stamps.
+    """
+
+    at_ns: int
+    silent: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Recorded:
     """One message of a piece.
 
@@ -98,16 +113,22 @@ class Player:
         """Return whether somebody listens to every topic."""
         return all(publisher.get_subscription_count() for publisher in self._publishers.values())
 
-    def play(self, names: Collection[str], start_ns: int, stop: threading.Event) -> None:
+    def play(self, names: Collection[str], start_ns: int, stop: threading.Event, change: Change | None = None) -> None:
         """Publish some topics of the piece from `start_ns` (system clock) on, to its end or until `stop` is set."""
+        last: dict[str, Recorded] = {}
         for message in self._piece:
-            if message.topic not in names:
+            changed = change is not None and message.stamp_ns >= change.at_ns
+            if message.topic not in names or (changed and change is not None and message.topic in change.silent):
                 continue
+            content = message
+            if changed and change is not None and message.topic in change.frozen:
+                content = last.get(message.topic, message)
+            last[message.topic] = content
             if stop.wait(max(0, start_ns + message.due_ns - time_ns()) / 1e9):
                 return
             stamp_ns = start_ns + message.stamp_ns
             now_ns = time_ns()
-            self._publishers[message.topic].publish(message.stamped(stamp_ns))
+            self._publishers[message.topic].publish(content.stamped(stamp_ns))
             self._stamps[message.topic].append(stamp_ns)
             self._times[message.topic].append(now_ns)
 

@@ -17,7 +17,7 @@ from smvae_core.plots.sheets import depth_picture, depth_range, picture_sheet
 from smvae_core.scores import normalised
 from smvae_ros.conversions.arrays import raw_array
 from smvae_ros.conversions.bindings import bind
-from smvae_ros.demo.player import Recorded
+from smvae_ros.demo.player import Change, Recorded
 
 Subset = tuple[str, ...]
 
@@ -31,15 +31,22 @@ class Pass:
 
     Attributes:
         title: what was played, in words.
-        subset: modalities that were played.
+        subset: modalities that were played; where there is a change, those that are to be in the sets after it.
         start_ns: stamp of the beginning, system clock.
         end_ns: stamp of the end.
+        change: what became of some modalities in the middle; None if nothing.
     """
 
     title: str
     subset: Subset
     start_ns: int
     end_ns: int
+    change: Change | None = None
+
+    def judged(self, stamps: Iterable[int]) -> list[int]:
+        """Return the stamps that lie in this pass, after its change."""
+        begin_ns = self.start_ns + (self.change.at_ns if self.change is not None else 0)
+        return [stamp_ns for stamp_ns in stamps if begin_ns <= stamp_ns < self.end_ns]
 
 
 @dataclass
@@ -48,11 +55,13 @@ class Heard:
 
     Attributes:
         latents: by stamp, the modalities of the set.
+        distrusted: by stamp, the modalities that the latent names as distrusted.
         latencies_ns: by stamp, from the publication of the set's newest sample to the latent's arrival.
         predictions: by modality and stamp, the message on `~/predicted/...`.
     """
 
     latents: dict[int, Subset] = field(default_factory=dict)
+    distrusted: dict[int, Subset] = field(default_factory=dict)
     latencies_ns: dict[int, int] = field(default_factory=dict)
     predictions: dict[str, dict[int, Any]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -109,7 +118,7 @@ def summarise(
             "+".join(subset): _errors(stamps_by_subset[subset], passes, heard, truth, modalities, means)
             for subset in ordered
         },
-        "passes": [_summarise_pass(one, heard) for one in passes],
+        "passes": [_summarise_pass(one, passes, heard, truth, modalities, means) for one in passes],
     }
 
 
@@ -124,7 +133,7 @@ def table(summary: dict[str, Any], modalities: Sequence[Modality]) -> Table:
     for heading in ("latents", "of these", "p50", "p99", *names):
         result.add_column(heading, justify="right")
     for one in summary["passes"]:
-        errors = summary["errors_by_subset"].get(one["subset"], {})
+        errors = one["errors"]
         found = [errors.get(name, {}).get("nmse") for name in names]
         result.add_row(
             one["title"],
@@ -158,25 +167,64 @@ def draw(
 
     rows = {f"camera saw: {m.name}": [picture(m, x) for x in seen[m.name]] for m in images}
     for one in passes:
-        whole = sorted(stamp_ns for stamp_ns, subset in heard.latents.items() if set(subset) == set(one.subset))
+        within = [stamp_ns for stamp_ns in heard.latents if one.start_ns <= stamp_ns < one.end_ns]
+        whole = sorted(s for s in within if one.change is not None or set(heard.latents[s]) == set(one.subset))
         for m in images:
+            if one.change is not None and m.name in one.change.frozen:
+                brought = [truth.message(m.name, min(moment_ns, one.change.at_ns)) for moment_ns in moments_ns]
+                rows[f"camera brings: {m.name},\n{_changed(one, heard)}"] = [
+                    picture(m, _physical(m, message)) for message in brought
+                ]
+            if one.change is not None and m.name not in (*one.change.frozen, *one.change.silent):
+                continue
             row = []
             for moment_ns in moments_ns:
                 stamp_ns = _nearest(whole, one.start_ns + moment_ns)
                 row.append(picture(m, _physical(m, heard.predictions[m.name].get(stamp_ns))))
-            rows[f"{m.name} predicted from\n{_sentence(one.subset)}"] = row
+            what = f"from\n{_sentence(one.subset)}" if one.change is None else f"while\n{_changed(one, heard)}"
+            rows[f"{m.name} predicted {what}"] = row
     columns = [f"{moment_ns / 1e9:.1f} s" for moment_ns in moments_ns]
     picture_sheet(path, rows, columns)
 
 
-def _summarise_pass(one: Pass, heard: Heard) -> dict[str, Any]:
-    stamps = [stamp_ns for stamp_ns in heard.latents if one.start_ns <= stamp_ns < one.end_ns]
+def _changed(one: Pass, heard: Heard) -> str:
+    """Return what became of some modalities in a pass, and when one was named as distrusted, for people."""
+    assert one.change is not None
+    at_s = one.change.at_ns / 1e9
+    if not one.change.frozen:
+        return f"{_sentence(one.change.silent)} silent since {at_s:.1f} s"
+    named = named_after_s(one, heard)
+    verdict = "not named" if named is None else f"named after {named:.1f} s"
+    return f"frozen since {at_s:.1f} s, {verdict}"
+
+
+def named_after_s(one: Pass, heard: Heard) -> float | None:
+    """Return the seconds from the change to the first latent that names a frozen modality; None if none does."""
+    assert one.change is not None
+    frozen, begin_ns = set(one.change.frozen), one.start_ns + one.change.at_ns
+    stamps = [s for s in one.judged(heard.distrusted) if frozen & set(heard.distrusted[s])]
+    return (min(stamps) - begin_ns) / 1e9 if stamps else None
+
+
+def _summarise_pass(
+    one: Pass,
+    passes: Sequence[Pass],
+    heard: Heard,
+    truth: Truth,
+    modalities: Sequence[Modality],
+    means: dict[str, np.ndarray],
+) -> dict[str, Any]:
+    stamps = one.judged(heard.latents)
+    whole = [stamp_ns for stamp_ns in stamps if set(heard.latents[stamp_ns]) == set(one.subset)]
+    frozen = one.change is not None and one.change.frozen
     subsets = Counter("+".join(heard.latents[stamp_ns]) for stamp_ns in stamps)
     return {
         "title": one.title,
         "subset": "+".join(one.subset),
         "latents": len(stamps),
         "sets_by_subset": dict(subsets.most_common()),
+        "errors": _errors(sorted(whole), passes, heard, truth, modalities, means),
+        **({"named_after_s": named_after_s(one, heard)} if frozen else {}),
         "latency_ms": _percentiles(
             heard.latencies_ns[stamp_ns] for stamp_ns in stamps if stamp_ns in heard.latencies_ns
         ),

@@ -16,6 +16,7 @@ import pytest
 from ..robot import own_domain
 
 PATIENCE_S = 120.0
+TITLES = ["all modalities", "no rgb", "no depth", "touch only", "cameras silent", "rgb freezes"]
 
 
 @pytest.fixture
@@ -84,16 +85,20 @@ def test_it_leaves_a_picture_and_the_numbers_of_every_subset_and_no_process(
     assert process.returncode == 0, output
     assert not is_running(node)
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
-    assert [one["title"] for one in summary["passes"]] == ["all modalities", "no rgb", "no depth", "touch only"]
+    assert [one["title"] for one in summary["passes"]] == TITLES
     assert summary["latents_published"] == sum(summary["sets_by_subset"].values()) > 0
     assert 0.0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"]
     errors = summary["errors_by_subset"]["rgb+depth+force+action"]
     for name in ("rgb", "depth", "force", "action"):
         assert errors[name]["mse"] > 0.0
         assert errors[name]["nmse"] > 0.0
+    silent, frozen = summary["passes"][-2:]
+    assert (silent["subset"], frozen["subset"]) == ("force+action", "depth+force+action")
+    assert set(silent["sets_by_subset"]) <= {"force+action", "force", "action"}, "nothing is seen after the change"
+    assert frozen["latents"] > 0 and frozen["named_after_s"] is None, "this checkpoint has no trust"
     picture = cv2.imread(str(tmp_path / "demo" / "predictions.png"))
     assert min(picture.shape[:2]) > 400
-    for title in ("all modalities", "no rgb", "no depth", "touch only"):
+    for title in TITLES:
         assert title in output
 
 
