@@ -70,7 +70,7 @@ def _lost_images(images: np.ndarray, listener: Listener) -> list[int]:
     earlier, later = latents[np.maximum(places - 1, 0)], latents[np.minimum(places, len(latents) - 1)]
     near = np.minimum(np.abs(images - earlier), np.abs(later - images))
     after_a_fault = np.diff(images, prepend=0) > 2 * _TICK_NS
-    return images[(near > 0) & ~(after_a_fault & (near < _TICK_NS))].tolist()
+    return [int(one) for one in images[(near > 0) & ~(after_a_fault & (near < _TICK_NS))]]
 
 
 def _silences(healthy: dict[str, np.ndarray], listener: Listener, from_ns: int, until_ns: int) -> int:

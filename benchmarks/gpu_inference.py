@@ -13,9 +13,8 @@ from benchmarks.gpu import ROOT, Verdict, environment
 from smvae_core.capture import free_gpu_memory
 from smvae_core.checkpoint import Checkpoint, Metadata, default_checkpoint, load
 from smvae_core.device import DeviceLostError, EngineError, first_line, torch_device
-from smvae_core.inference import engine as engines
 from smvae_core.inference.backend import TF32_TOLERANCE, TOLERANCE, BackendError, TorchBackend, difference, trial
-from smvae_core.inference.building import Precision
+from smvae_core.inference.building import Precision, candidates
 from smvae_core.inference.engine import Engine
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 
@@ -70,7 +69,7 @@ def agreement(name: str, quick: bool) -> list[Verdict]:
         names = list(arrays)
         for precision in precisions:
             tolerance = TF32_TOLERANCE if precision == "tf32" else TOLERANCE
-            for backend in engines.candidates(found, precision):
+            for backend in candidates(found, precision):
                 doubt = f"{size}, {precision}: {backend} agrees with eager to {tolerance:g} on every set"
                 try:
                     one = Engine(loaded, name, backend, precision)
@@ -109,7 +108,8 @@ def memory(name: str, quick: bool) -> list[Verdict]:
     on_gpu = found.type == "cuda"
     arrays, _ = trial(loaded.metadata.model)
     first, second = (Engine(loaded, name, precision="half") for _ in range(2))
-    first.warm_up(), second.warm_up()
+    first.warm_up()
+    second.warm_up()
     expected = second.infer(arrays, list(arrays)).mean
     first.release()
     hold = torch.full((16 if on_gpu else 1, 1024, 1024), float("nan"), device=found)
@@ -177,8 +177,8 @@ def engine(name: str, quick: bool) -> list[Verdict]:
     verdicts, found = [], torch_device(name)
     for size in ("tiny",) if quick else ("compact", "paper"):
         loaded = _loaded(size)
-        running = {"eager": Engine(loaded, name, "eager")}
-        for backend in engines.candidates(found, "half"):
+        running: dict[str, Engine] = {"eager": Engine(loaded, name, "eager")}
+        for backend in candidates(found, "half"):
             try:
                 running[backend] = Engine(loaded, name, backend, "half")
             except BackendError as error:
@@ -188,16 +188,16 @@ def engine(name: str, quick: bool) -> list[Verdict]:
         for one in running.values():
             one.warm_up()
         for _ in range(3 if quick else 200):
-            for backend, one in running.items():
+            for title, one in running.items():
                 began = time.perf_counter()
                 one.infer(arrays, list(arrays))
-                taken[backend].append(time.perf_counter() - began)
+                taken[title].append(time.perf_counter() - began)
         seconds = {backend: statistics.median(values) for backend, values in taken.items()}
-        for backend, value in seconds.items():
-            goal = seconds["eager"] / value >= 5.0 if backend == "cuda_graph" else None
+        for title, value in seconds.items():
+            goal = seconds["eager"] / value >= 5.0 if title == "cuda_graph" else None
             told = f"{1e3 * value:.2f} ms, {seconds['eager'] / value:.1f} times eager"
             verdicts.append(
-                Verdict(f"{size}: {backend}" + (" is 5 times as fast as eager" if goal is not None else ""), told, goal)
+                Verdict(f"{size}: {title}" + (" is 5 times as fast as eager" if goal is not None else ""), told, goal)
             )
         if found.type == "cuda":
             verdicts += [_profiled(size, backend, one, arrays) for backend, one in running.items()]
@@ -210,7 +210,7 @@ def _profiled(size: str, backend: str, one: Engine, arrays: dict[str, np.ndarray
     with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
         for _ in range(20):
             one.infer(arrays, list(arrays))
-    kernels = [event for event in profiler.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [event for event in profiler.events() if event.device_type.name == "CUDA"]
     busy = sum(event.device_time for event in kernels) / 20
     return Verdict(f"{size}: {backend}, kernels of a set", f"{len(kernels) / 20:.0f}, busy {busy / 1e3:.2f} ms", None)
 

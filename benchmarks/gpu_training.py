@@ -15,6 +15,7 @@ from benchmarks.synthetic_logs import write_logs
 from benchmarks.training import our_loop, our_step, plain_step, settings, synthetic_samples, timed
 from smvae_core.checkpoint import load
 from smvae_core.device import arithmetic, first_line, torch_device
+from smvae_core.training.loop import Loop
 
 
 def waiting(name: str, quick: bool) -> list[Verdict]:
@@ -26,7 +27,7 @@ def waiting(name: str, quick: bool) -> list[Verdict]:
         rows = np.arange(100)
         loop.objective.train()
 
-        def step(loop=loop, rows=rows) -> None:
+        def step(loop: Loop = loop, rows: np.ndarray = rows) -> None:
             loop.train_step(rows, slice(len(rows)), *loop.loader.batch(rows))
 
         for _ in range(2):

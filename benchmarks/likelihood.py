@@ -48,7 +48,8 @@ def plain_prior(model: MultimodalVAE, batch: Batch, row: int, names: Sequence[st
     device, values = x[names[0]].device, []
     for _ in range(samples):
         decoded = model.decode(torch.randn(1, model.configuration.latent, device=device), names)
-        values.append(sum(log_likelihood(model.modalities[name], x[name], decoded[name]) for name in names))
+        each = [log_likelihood(model.modalities[name], x[name], decoded[name]) for name in names]
+        values.append(torch.stack(each).sum(dim=0))
     return float(torch.cat(values).logsumexp(dim=0)) - math.log(samples)
 
 
@@ -65,7 +66,8 @@ def main() -> None:
     share, points, device = arguments.share, arguments.points, torch.device(arguments.device)
     samples, prior_samples = int(share * SAMPLES), int(share * PRIOR_SAMPLES)
     torch.manual_seed(0)
-    model = MultimodalVAE(ModelConfiguration(size=arguments.size)).to(device, memory_format=torch.channels_last).eval()
+    model = MultimodalVAE(ModelConfiguration(size=arguments.size)).to(device).eval()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
     batch = {name: torch.rand(points, *modality.shape).to(device) for name, modality in model.modalities.items()}
 
     def plain_joint(row: int) -> None:
@@ -124,7 +126,7 @@ def decoding_work(model: MultimodalVAE, device: torch.device) -> int:
     """Floating-point operations of decoding one z to all modalities."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model.decode(torch.zeros(1, model.configuration.latent, device=device), model.names)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def matrix_rate(device: torch.device, side: int = 2048) -> float:

@@ -89,7 +89,8 @@ def main() -> None:
         samples = cached_samples(trajectories, modalities, folder).samples
         paths = [path for trajectory in trajectories for _, path in trajectory.parts]
         # Alternating, so that whatever else the machine does falls on both.
-        public, cached = [], []
+        public: list[float] = []
+        cached: list[float] = []
         for _ in range(arguments.rounds):
             public += _public(paths, 1, 12)
             cached += _cached(Loader(samples, torch.device("cpu")), 1, 300)

@@ -101,7 +101,7 @@ def _configuration(system: str) -> Configuration:
 
 def _samples(count: int = 4000) -> Samples:
     random = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         # Black and white, since the likelihood of theirs takes no grey.
         "image": 255 * random.integers(0, 2, (count, 1, 28, 28), dtype=np.uint8),
         "label": np.eye(10, dtype=np.float32)[random.integers(0, 10, count)],

@@ -153,7 +153,8 @@ def _goals(cases: list[Case]) -> Iterator[Goal]:
             "≤ 5",
             max(case.ours_s for case in group) <= 5e-6,
         )
-        sets, due, others = (sum(case[index] for case in group) for index in (5, 4, 6))
+        sets, due = sum(case.sets for case in group), sum(case.references for case in group)
+        others = sum(case.their_sets for case in group)
         yield Goal(
             f"{number} of 5 topics missing: sets of {due:,} references (approximate time: {others:,})",
             f"{sets:,}",

@@ -27,7 +27,8 @@ class MeanOfEmbeddings(nn.Module):
 
     def forward(self, embeddings: Tensor, mask: Tensor) -> Posterior:
         """Return a posterior, as `SetAttention.forward` does."""
-        return Posterior(*self.head(embeddings.mean(dim=1)).chunk(2, dim=1), mask.float())
+        mean, log_variance = self.head(embeddings.mean(dim=1)).chunk(2, dim=1)
+        return Posterior(mean, log_variance, mask.float())
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ BATCH = 100
 def synthetic_samples(count: int = 4000) -> Samples:
     """Return noise in the stored form of the four modalities, one trajectory."""
     random, modalities = np.random.default_rng(0), Configuration().model.modalities
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "rgb": random.integers(0, 256, (count, 3, 64, 64), dtype=np.uint8),
         "depth": random.random((count, 1, 64, 64), dtype=np.float32).astype(np.float16),
         "force": np.tanh(random.normal(size=(count, 6, 32))).astype(np.float32),
@@ -117,7 +117,7 @@ def _steps(loop: Loop) -> Iterator[None]:
 def plain_step(samples: Samples, device: torch.device, size: str, batch_size: int = BATCH) -> Callable[[], None]:
     """Return a callable that takes the plain loop's next step, on whole samples that lie ready in memory."""
     torch.manual_seed(0)
-    model = MultimodalVAE(ModelConfiguration(size=size)).to(device).train()
+    model = MultimodalVAE(ModelConfiguration.model_validate({"size": size})).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     batches = [samples.batch(np.arange(i, i + batch_size))[0] for i in range(8)]
     batches = [{name: x.to(device) for name, x in batch.items()} for batch in batches]
