@@ -56,3 +56,21 @@ with FakeTensorMode():
 
 def test_torch_that_was_imported_quickly_runs_every_back_end_and_still_has_the_rest():
     subprocess.run([sys.executable, "-c", QUICK], check=True)
+
+
+NEEDS_THE_REST = """
+from smvae_core.quick_torch import import_torch
+
+import_torch()
+import torch
+
+torch._dynamo
+import lightning_fabric
+
+model = torch.export.export(torch.nn.Conv2d(2, 3, 3), (torch.ones(1, 2, 8, 8),)).module()
+assert model(torch.ones(1, 2, 8, 8)).shape == (1, 3, 6, 6)
+"""
+
+
+def test_what_needs_the_rest_of_torch_brings_it_along():
+    subprocess.run([sys.executable, "-c", NEEDS_THE_REST], check=True)
