@@ -67,6 +67,12 @@ class NodeSettings(_Settings):
         description="where the model runs: auto (the first GPU if it works, else the processor), cpu, cuda or cuda:N",
         json_schema_extra=UNCONFIGURED,
     )
+    backend: Literal["auto", "eager", "channels_last", "onnx", "cuda_graph", "cuda_graph_half"] = Field(
+        default="auto",
+        description="what runs the model: auto (the fastest that agrees with plain PyTorch, measured after the first "
+        "latent), or one of them, which gives the same bytes for the same set on the same machine",
+        json_schema_extra=UNCONFIGURED,
+    )
     precision: Literal["single", "tf32", "half"] = Field(
         default="single",
         description="on a GPU: single (without TF32), tf32 (outputs agree with single to 5e-3), or half (half "

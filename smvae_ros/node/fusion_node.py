@@ -193,7 +193,7 @@ class FusionNode(LifecycleNode):
             device = "cpu"
         torch.set_num_threads(settings.threads or usual_threads())
         path = Path(settings.checkpoint) if settings.checkpoint else None
-        return Engine.load(path, device, precision=settings.precision)
+        return Engine.load(path, device, settings.backend, settings.precision)
 
     def _activate(self) -> None:
         assert self._worker is not None, "the lifecycle configures before it activates"

@@ -24,7 +24,10 @@ def own_domain() -> Iterator[int]:
 
 
 class FusionProcess:
-    """The installed executable, its output in a file."""
+    """The installed executable, its output in a file.
+
+    It runs with plain PyTorch unless a parameter says otherwise: to compare back ends takes longer than most tests.
+    """
 
     def __init__(
         self, log: Path, parameters: dict[str, Any], remappings: Iterable[str] = (), files: Iterable[Path] = ()
@@ -32,7 +35,7 @@ class FusionProcess:
         self._log = log
         executable = Path(get_package_prefix("smvae_ros")) / "lib" / "smvae_ros" / "fusion_node"
         command = [str(executable), "--ros-args"]
-        for name, value in parameters.items():
+        for name, value in {"backend": "eager", **parameters}.items():
             command += ["-p", f"{name}:={str(value).lower() if isinstance(value, bool) else value}"]
         for remapping in remappings:
             command += ["-r", remapping]

@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from smvae_core.errors import ConfigurationError
+from smvae_core.inference.building import BackendName
 from smvae_core.modality import vision_touch_modalities
 from smvae_ros.node.parameter_table import parameters_page
 from smvae_ros.settings import FusionSettings, NodeSettings, StreamSettings, default_settings, flat, read_parameters
@@ -48,6 +50,10 @@ def test_the_configuration_file_describes_every_parameter_before_its_value() -> 
     for name in names:
         place = next(i for i, line in enumerate(lines) if line.startswith(f"{name}:"))
         assert lines[place - 1].startswith("#"), name
+
+
+def test_the_back_ends_are_those_of_the_engine() -> None:
+    assert get_args(NodeSettings.model_fields["backend"].annotation) == ("auto", *get_args(BackendName))
 
 
 def test_the_parameters_are_flat_names_of_the_settings() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from smvae_ros.node.fusion_node import usual_threads
 
-from ..robot import FusionProcess, Robot, fusion_starter, own_domain
+from ..robot import ALL, FusionProcess, Robot, fusion_starter, own_domain
 
 
 @pytest.fixture
@@ -34,6 +34,25 @@ def test_nonsense_for_a_quality_of_service_leaves_the_node_inactive(start: Calla
     robot.wait_for_state("inactive")
     assert "perhaps" in process.output()
     assert robot.listeners("rgb/image") == 0
+
+
+def test_by_itself_the_node_takes_the_fastest_back_end_after_its_first_latent(
+    start: Callable, checkpoint: Path
+) -> None:
+    robot, process = start(checkpoint=checkpoint, backend="auto")
+    robot.sending = set(ALL)
+    robot.wait_for_set(*ALL)
+    robot.wait(lambda: "runs with" in process.output(), "the back ends to be compared")
+    assert "by eager" in process.output() and "from now on, the fastest of: eager" in process.output()
+    robot.wait_for_set(*ALL)
+
+
+def test_a_back_end_that_is_fixed_is_not_compared_and_one_that_cannot_run_is_named(
+    start: Callable, checkpoint: Path
+) -> None:
+    robot, process = start(checkpoint=checkpoint, backend="cuda_graph")
+    robot.wait_for_state("unconfigured")
+    assert "cuda_graph" in process.output() and "Traceback" not in process.output()
 
 
 def test_a_parameter_of_the_wrong_type_ends_the_start_with_one_sentence(start: Callable) -> None:
