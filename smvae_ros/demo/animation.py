@@ -14,7 +14,7 @@ TILE = 112
 _GAP, _HEAD = 6, 56
 _INK, _PAPER, _ALERT = (40, 40, 40), (250, 250, 250), (200, 30, 30)
 # Few colours keep minutes of pictures below 3 MB.
-_COLOURS = 64
+_COLOURS = 128
 
 
 def frame(title: str, alert: bool, pictures: Sequence[tuple[str, np.ndarray | None]], note: str = "") -> np.ndarray:

@@ -122,7 +122,9 @@ def _frame(audience: Audience, title: str, faults: dict[str, str]) -> np.ndarray
             pictures.append((f"{name} seen", None if silent else _picture(audience.seen(name))))
             pictures.append((f"{name} predicted", _picture(audience.predicted(name))))
     trust = ", ".join(f"{name} {_trust(audience, name)}" for name in audience.bindings)
-    return frame(title, bool(faults), pictures, f"trust: {trust}" if audience.trust else "")
+    # The font of the frames has no dash.
+    note = f"trust: {trust}".replace("–", "-") if audience.trust else ""
+    return frame(title, bool(faults), pictures, note)
 
 
 def _trust(audience: Audience, name: str) -> str:
