@@ -159,7 +159,7 @@ class Robot:
         """Spin, and send, until the condition holds.
 
         Raises:
-            TimeoutError: it did not come to hold within a minute.
+            TimeoutError: it did not come to hold within `PATIENCE_S`.
         """
         deadline = monotonic() + PATIENCE_S
         while not condition():
