@@ -341,15 +341,8 @@ def _default_stream(modality: Modality, topic: str) -> StreamSettings:
     preprocessing = modality.preprocessing
     if preprocessing.kind == "force":
         window = preprocessing.window
-        return StreamSettings(
-            topic=topic,
-            timeout=0.2,
-            # Samples that arrive while a set waits must not push out the set's own window.
-            depth=window + 480,
-            window=window,
-            least=window,
-            period=0.0009,
-        )
+        # Samples that arrive while a set waits must not push out the set's own window.
+        return StreamSettings(topic=topic, timeout=0.2, depth=window + 480, window=window, least=window, period=0.0009)
     if preprocessing.kind == "vector":
         # A command stays in force until the next one.
         return StreamSettings(topic=topic, depth=64, hold=0.1, period=0.04)
