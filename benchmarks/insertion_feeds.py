@@ -94,6 +94,7 @@ class RememberingFeed:
     @torch.inference_mode()
     def read(self, attempts: Sequence[int], arrays: Sequence[Arrays], worlds: Sequence[PegWorld]) -> np.ndarray:
         """Return what the head reads from the latents' means."""
+        self._arrays = arrays
         self._embeddings, self._mask = embedded(self._model, arrays)
         kept = self._mask.clone()
         for row, attempt in enumerate(attempts):
@@ -114,8 +115,8 @@ class RememberingFeed:
                 break
             watched = self._watch.step(
                 self._watched[attempt],
+                {**self._arrays[row], "action": np.asarray(actions[row], np.float32)},
                 self._embeddings[row : row + 1],
-                self._mask[row : row + 1],
                 self._recalled[attempt],
                 STEP_S,
                 SENSORS,

@@ -152,7 +152,8 @@ def _dead(now: Array, last: Array, channel: float) -> Array:
 
 def _halting(now: Array, last: Array) -> Array:
     """Only every fourth sample is new."""
-    return np.concatenate([last, now])[1 + np.maximum(np.arange(len(now)) // 4 * 4 - 1, -1)]
+    halting: Array = np.concatenate([last, now])[1 + np.maximum(np.arange(len(now)) // 4 * 4 - 1, -1)]
+    return halting
 
 
 def _swapped(now: Array) -> Array:
