@@ -30,7 +30,10 @@ def test_a_worker_that_is_stopped_before_the_first_latent_compares_nothing() -> 
 
 
 def test_a_comparison_that_fails_leaves_the_engine_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    tried = threading.Event()
+
     def take() -> None:
+        tried.set()
         raise RuntimeError("no memory")
 
     bench = Bench(SlowEngine(may_compare_later=True, take=take))
@@ -39,5 +42,6 @@ def test_a_comparison_that_fails_leaves_the_engine_as_it_is(caplog: pytest.LogCa
     bench.result()
     bench.submit_and_begin(2.0)
     assert bench.result() == 2.0
+    assert tried.wait(PATIENCE_S)
     bench.worker.stop()
     assert "could not be compared: RuntimeError: no memory" in caplog.text
