@@ -212,7 +212,6 @@ class Engine:
         state: State | None = None,
         elapsed: float | None = None,
         drop: Collection[str] = (),
-        checked: bool = False,
     ) -> Fusion:
         """Fuse one set.
 
@@ -224,14 +223,13 @@ class Engine:
             state: `Fusion.state` of the set before; None: nothing is remembered.
             elapsed: seconds since that set; needed with a state. Beyond the memory's horizon, or below 0, it forgets.
             drop: modalities that leave the set while they are distrusted. They are judged on.
-            checked: every array carries enough information, as `Modality.check_valid` found before.
 
         Raises:
             EngineError: an unknown modality, a wrong shape or type, a released engine, a state of another model, a
                 state without a time, or a GPU out of memory.
             DeviceLostError: the GPU stopped working.
         """
-        arrays, recalled = self._usable(arrays, predict, checked), self._recalled(state, elapsed)
+        arrays, recalled = self._usable(arrays, predict), self._recalled(state, elapsed)
         if self.watch is None:
             return self._run(arrays, [tuple(arrays)], predict, recalled)[0][0]
         before = state.watch if state is not None and state.watch is not None and (elapsed or 0.0) >= 0.0 else None
@@ -269,10 +267,10 @@ class Engine:
         """
         if missing := set().union(*subsets) - set(arrays):
             raise EngineError(f"subsets: expected modalities among {sorted(arrays)}, found {sorted(missing)}")
-        arrays, recalled = self._usable(arrays, predict, checked=False), self._recalled(state, elapsed)
+        arrays, recalled = self._usable(arrays, predict), self._recalled(state, elapsed)
         return self._run(arrays, subsets, predict, recalled)[0] if subsets else []
 
-    def _usable(self, arrays: Arrays, predict: Collection[str], checked: bool) -> dict[str, np.ndarray]:
+    def _usable(self, arrays: Arrays, predict: Collection[str]) -> dict[str, np.ndarray]:
         """Return the arrays that carry enough to count as present.
 
         Raises:
@@ -292,7 +290,7 @@ class Engine:
                 raise EngineError(f"{name}: expected shape {shape}, found {array.shape}")
         for name in predict:
             self.modality(name)
-        return {name: array for name, array in arrays.items() if checked or self.modality(name).is_valid(array)}
+        return {name: array for name, array in arrays.items() if self.modality(name).is_valid(array)}
 
     def _recalled(self, state: State | None, elapsed: float | None) -> Recalled | None:
         if self._memory is not None:

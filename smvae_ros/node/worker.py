@@ -335,8 +335,7 @@ class FusionWorker:
         if not arrays and not remembers:
             return None
         distrust = activity.distrust
-        # `set_arrays` has refused what carries too little.
-        fusion = self.engine.infer(arrays, wanted, state, recollection.elapsed, distrust.names("drop"), checked=True)
+        fusion = self.engine.infer(arrays, wanted, state, recollection.elapsed, distrust.names("drop"))
         if not remembers and not _used(fusion):
             return None
         if memory.keep(sample_set, fusion.state, recollection) and fusion.verdict is not None:

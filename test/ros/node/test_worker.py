@@ -53,9 +53,7 @@ class SlowEngine:
         state: State | None,
         elapsed: float | None,
         drop: Collection[str],
-        checked: bool,
     ) -> Fusion:
-        assert checked, "what carries too little was refused before"
         self.threads.add(threading.get_ident())
         self.recalled.append((state.age if state is not None else None, elapsed))
         self.begun.put(float(arrays["action"][0]))
