@@ -2,7 +2,8 @@
 
 import importlib
 import sys
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 # A third of the time of `import torch` goes into these: Python implementations of operations on meta and fake tensors,
@@ -43,12 +44,33 @@ def import_torch() -> None:
 
 
 class _Later(MetaPathFinder):
-    """Finds nothing, but imports what was postponed before the first module that needs it."""
+    """Imports what was postponed before the first module that needs it."""
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        """Return None, so that the other finders look for the module."""
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return how to find the module if it came along with what was postponed, else None: others look for it."""
         if name not in (*_NEED_THEM, *_POSTPONED) or self not in sys.meta_path:
-            return
+            return None
         sys.meta_path.remove(self)
         for postponed in _POSTPONED:
             importlib.import_module(postponed)
+        if (module := sys.modules.get(name)) is None:
+            return None
+        # Executed once more, it would register its operations twice. Python prefers the spec that the module has.
+        spec = ModuleSpec(name, _There(module))
+        module.__spec__ = spec
+        return spec
+
+
+class _There(Loader):
+    """Gives a module that is imported already."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module, self._spec = module, module.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return the module."""
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave the module as it is, with the spec that it had."""
+        module.__spec__ = self._spec

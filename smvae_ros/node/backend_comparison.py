@@ -60,9 +60,9 @@ class BackendComparison:
             self._on_worker(take)
         except SMVAEError as error:
             if not self._cancelled:
-                _log.warning("the back ends could not be compared: %s", error)
+                _log.warning(f"the back ends could not be compared: {error}")
             return
         except Exception as error:  # what runs goes on running
-            _log.warning("the back ends could not be compared: %s: %s", type(error).__name__, error)
+            _log.warning(f"the back ends could not be compared: {type(error).__name__}: {error}")
             return
         self._chosen(self._engine)
