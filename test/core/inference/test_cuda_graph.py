@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from smvae_core.inference import cuda_graph, engine
+from smvae_core.inference import building, cuda_graph, engine
 from smvae_core.inference.backend import (
     HALF_TOLERANCE,
     TOLERANCE,
@@ -52,7 +52,7 @@ class Rerun:
 @pytest.fixture
 def on_the_processor(monkeypatch):
     """`auto` tries graphs on a processor too."""
-    monkeypatch.setattr(engine, "candidates", lambda device, precision: ["cuda_graph"])
+    monkeypatch.setattr(building, "candidates", lambda device, precision: ["cuda_graph"])
 
 
 def test_graphs_are_tried_on_a_gpu_alone_and_half_precision_where_it_is_wanted():

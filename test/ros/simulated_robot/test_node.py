@@ -96,6 +96,8 @@ class Watcher:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        # In this order: rclpy has crashed where a node was destroyed that an executor still knew.
+        self._executor.remove_node(self.node)
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
