@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.sensor_faults import Fault, sent
 from smvae_core.checkpoint import Checkpoint
 from smvae_core.data.samples import Samples
-from smvae_core.evaluation.trust import PERIOD, columns_of, embedded_steps, evidence_of, odds_of
+from smvae_core.evaluation.trust import PERIOD, embedded_steps, evidence_of, judged
 from smvae_core.model.memory import MemoryState
 from smvae_core.model.traits import traits_of_one
 from smvae_core.model.trust import Moment
@@ -106,8 +106,7 @@ class Bench:
         steps = [embedded_steps(self.model, own) for own in logs]
         longest = max(len(own) for own in logs)
         streams = Moment(*(torch.stack([_padded(x, longest) for x in parts]) for parts in zip(*steps)))
-        columns = columns_of(self.model, streams.embeddings, streams.mask)
-        odds = odds_of(self.model.fusion, self.network, Moment(columns.embeddings, columns.mask, streams.traits))
+        columns, odds = judged(self.model, self.network, streams)
         evidence = evidence_of(odds.swapaxes(0, 1)).swapaxes(0, 1)
         return [
             Healthy(own, step, None if columns.hidden is None else columns.hidden[n, : len(own)].clone(),
@@ -195,9 +194,7 @@ class Bench:
         if not episodes:
             return found
         streams, memory = self.streams(episodes, column)
-        columns = columns_of(self.model, streams.embeddings, streams.mask, start=memory)
-        odds = odds_of(self.model.fusion, self.network, Moment(columns.embeddings, columns.mask, streams.traits))
-        odds = odds[:, SOON:]
+        odds = judged(self.model, self.network, streams, start=memory)[1][:, SOON:]
         before = np.stack([self.logs[episode.log].evidence[episode.start - 1] for episode in episodes])
         share = evidence_of(odds.swapaxes(0, 1), before).swapaxes(0, 1) / self.threshold
         for row, episode in enumerate(episodes):

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class TrustFigures(BaseModel):
-    """What trust does on held-out logs that calibrated nothing; `evaluation.trust_figures` measures it.
+    """How well trust does on held-out logs that calibrated nothing; `evaluation.trust_figures` measures it.
 
     Attributes:
         tested_on: their trajectories.

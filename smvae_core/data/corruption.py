@@ -49,9 +49,19 @@ class Probabilities(BaseModel):
 
     @model_validator(mode="after")
     def _at_most_one(self) -> "Probabilities":
-        if (total := sum(self.of_each())) > 1.0 + 1e-9:
-            raise ValueError(f"expected probabilities that add up to at most 1, found {total:g}")
+        if self.total > 1.0 + 1e-9:
+            raise ValueError(f"expected probabilities that add up to at most 1, found {self.total:g}")
         return self
+
+    @property
+    def total(self) -> float:
+        """The probability that a sample is corrupted."""
+        return sum(self.of_each())
+
+    def certain(self) -> "Probabilities":
+        """Return the same kinds in the same proportions, one of which always happens; none where there is none."""
+        total = self.total
+        return self if not total else Probabilities(**{kind: p / total for kind, p in self.model_dump().items()})
 
     def of_each(self) -> list[float]:
         """Return the probability of each kind, in the order of `KINDS`."""
@@ -78,7 +88,7 @@ class CorruptionConfiguration(BaseModel):
     @property
     def active(self) -> bool:
         """Whether anything is ever corrupted."""
-        return any(self.images.of_each()) or any(self.numbers.of_each())
+        return self.images.total > 0.0 or self.numbers.total > 0.0
 
 
 class Corrupted(NamedTuple):

@@ -53,9 +53,8 @@ def calibrate_trust(
     surprise: list[list[list[Numbers]]] = [[[] for _ in names] for _ in names]
     peaks: list[list[Numbers]] = [[] for _ in names]
     for run in runs:
-        every = columns_of(model, run.embeddings.expand(len(masks), -1, -1, -1), run.mask & masks[:, None], period)
-        traits = run.traits.expand(len(masks), -1, -1, -1)
-        odds = odds_of(model.fusion, network, Moment(every.embeddings, every.mask, traits), period)
+        embeddings, traits = (x.expand(len(masks), -1, -1, -1) for x in (run.embeddings, run.traits))
+        _, odds = judged(model, network, Moment(embeddings, run.mask & masks[:, None], traits), period)
         for of_set, mask in zip(odds, masks):
             size = int(mask.sum())
             for m in np.flatnonzero(mask.numpy()):
@@ -117,6 +116,23 @@ def columns_of(
         torch.cat([mask, torch.stack(known, dim=1)[..., None]], dim=2),
         torch.stack(hidden, dim=1),
     )
+
+
+def judged(
+    model: MultimodalVAE,
+    network: TrustNetwork,
+    streams: Moment,
+    period: float = PERIOD,
+    start: MemoryState | None = None,
+) -> tuple[Columns, Numbers]:
+    """Return streams with their memory, and the log odds of `odds_of`, (S, T, M).
+
+    Args:
+        streams: S streams of T consecutive sets without memory: (S, T, M, d), (S, T, M) and (S, T, M, F).
+        start: as of `columns_of`.
+    """
+    columns = columns_of(model, streams.embeddings, streams.mask, period, start)
+    return columns, odds_of(model.fusion, network, Moment(columns.embeddings, columns.mask, streams.traits), period)
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from smvae_core.data.samples import Samples
 from smvae_core.data.splits import split_by_trajectory
-from smvae_core.evaluation.trust import PERIOD, Numbers, columns_of, embedded_steps, evidence_of, odds_of
+from smvae_core.evaluation.trust import PERIOD, Numbers, embedded_steps, evidence_of, judged
 from smvae_core.inference.trust import PAST
 from smvae_core.modality import Modality
 from smvae_core.model.memory import MemoryState
@@ -79,9 +79,8 @@ class _Healthy:
         self.samples = samples
         self.steps = embedded_steps(model, samples)
         streams = Moment(*(x[None] for x in self.steps))
-        columns = columns_of(model, streams.embeddings, streams.mask)
+        columns, odds = judged(model, network, streams)
         self.hidden: Tensor | None = None if columns.hidden is None else columns.hidden[0]
-        odds = odds_of(model.fusion, network, Moment(columns.embeddings, columns.mask, streams.traits))
         self.evidence: Numbers = evidence_of(odds[0])
 
 
@@ -117,6 +116,5 @@ def _shares(
             hidden.append(log.hidden[start - before])
     streams = Moment(*(torch.stack(x) for x in zip(*parts)))
     memory = MemoryState(torch.stack(hidden), torch.ones(episodes, dtype=torch.bool)) if hidden else None
-    columns = columns_of(model, streams.embeddings, streams.mask, start=memory)
-    odds = odds_of(model.fusion, network, Moment(columns.embeddings, columns.mask, streams.traits))[:, before:]
+    odds = judged(model, network, streams, start=memory)[1][:, before:]
     return evidence_of(odds.swapaxes(0, 1), np.stack(evidence)).swapaxes(0, 1)

@@ -150,6 +150,11 @@ class Engine:
         raise EngineError(f"expected a modality among {[m.name for m in self.modalities]}, found '{name}'")
 
     @property
+    def told_timings(self) -> str:
+        """The milliseconds of a set by back end, in words."""
+        return ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in self.timings.items())
+
+    @property
     def may_compare_later(self) -> bool:
         """Whether sets can be fused while `compare` runs on another thread."""
         return self._undecided and self.device.type == "cpu"
@@ -196,8 +201,7 @@ class Engine:
             self.timings, self._undecided = timings, False
             self.backend, self._running = fastest, found[fastest]
             watch()
-            compared = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in timings.items())
-            _log.info("runs with %s (%s a set)", self.backend, compared)
+            _log.info("runs with %s (%s a set)", self.backend, self.told_timings)
 
         return take
 

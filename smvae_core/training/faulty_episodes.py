@@ -204,7 +204,7 @@ def _specks(x: Array, random: np.random.Generator) -> Changed:
 
 
 def _stepped(x: Array, random: np.random.Generator) -> Changed:
-    """Of few values."""
+    """Round the values to steps, as coarse conversion does."""
     step = _degree(random, 0.02, 0.3)
     return np.round(x / step) * step
 

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from smvae_core.data.corruption import Corrupted, CorruptionConfiguration, Plan, Probabilities
+from smvae_core.data.corruption import Corrupted, CorruptionConfiguration, Plan
 from smvae_core.data.loader import Loader
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.progress import progress_bar
@@ -50,7 +50,7 @@ class Teacher:
         self._network: nn.Module = copy.deepcopy(model.fusion).eval().requires_grad_(False)
         self._clean, self._corrupted = torch.empty(0), torch.empty(0)
         modalities = model.modalities.values()
-        self._chance = torch.tensor([sum(corruption.of(m).of_each()) for m in modalities])
+        self._chance = torch.tensor([corruption.of(m).total for m in modalities])
 
     def prepare(self, console: Console) -> None:
         """Embed all samples, unless it is done; the embedding networks must be in evaluation mode."""
@@ -102,16 +102,7 @@ class Teacher:
     def _changed(self, number: int, batch: dict[str, Tensor], available: Tensor) -> Corrupted:
         """Return a batch in which every modality is corrupted, by the kinds that the run has."""
         modalities = tuple(self._model.modalities.values())
-        always = CorruptionConfiguration(
-            images=_certain(self._corruption.images), numbers=_certain(self._corruption.numbers)
-        )
+        images, numbers = self._corruption.images.certain(), self._corruption.numbers.certain()
+        always = CorruptionConfiguration(images=images, numbers=numbers)
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + number)
         return Plan.draw(available, always, modalities, generator).apply(batch, modalities)
-
-
-def _certain(probabilities: Probabilities) -> Probabilities:
-    """Return the same kinds, in the same proportions, one of which always happens; none where there is none."""
-    total = sum(probabilities.of_each())
-    if not total:
-        return probabilities
-    return Probabilities(**{kind: p / total for kind, p in probabilities.model_dump().items()})

@@ -91,7 +91,7 @@ class Loop:
         has_memory = self.model.memory is not None
         self.lanes = Lanes(self.samples, self.configuration, self.fabric, self.model) if has_memory else None
         self.teacher: Teacher | None = None
-        if self.configuration.sequences.latent_epochs:
+        if self.lanes and self.configuration.sequences.latent_epochs:
             self.teacher = Teacher(self.loader, self.model, self.configuration.corruption, settings.seed)
         self.speed = 0.0
         self._unchecked: list[tuple[int, np.ndarray, Bound]] = []
@@ -181,7 +181,7 @@ class Loop:
     def learning_rate(self, epoch: float) -> float:
         """Return the learning rate at a (fractional) epoch counted from 0."""
         settings, sequences = self.configuration.training, self.configuration.sequences
-        first, last, rate = sequences.latent_epochs, settings.epochs, settings.learning_rate
+        first, last, rate = sequences.latent_epochs if self.lanes else 0, settings.epochs, settings.learning_rate
         if epoch < first:
             first, last, rate = 0, first, sequences.latent_learning_rate or rate
         if settings.schedule == "constant":

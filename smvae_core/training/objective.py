@@ -89,7 +89,8 @@ class Objective(nn.Module):
         embeddings, clean = self._embed(batch, corrupted, draws, window)
         draws = draws.to(embeddings.device)
         if window is not None:
-            slots, state, _ = self._remember(embeddings, window)
+            slots, states = self._remember(embeddings, window)
+            state = states[-1].detach()
             embeddings, clean = (torch.cat([x, slots[:, None]], dim=1) for x in (embeddings, clean))
             remembered = window.remembered
         terms = model.system.terms(model.fusion, Step(embeddings, clean, draws, beta, ramp, remembered), self.settings)
@@ -124,20 +125,20 @@ class Objective(nn.Module):
         model, target = self.model, lesson.target
         whole, part = (x.to(lesson.clean.device)[:, : len(model.names)] for x in (draws.subsets[0], draws.subsets[-1]))
         given, there = window.given.flatten(0, 1), window.remembered
-        slots, state, earlier = self._remember(lesson.seen, window)
+        slots, states = self._remember(lesson.seen, window)
         nothing, nobody = torch.zeros_like(whole), torch.zeros_like(there)
         seen = self._sets(lesson.seen, slots, [(nothing, there), (given, there), (part, there), (part, nobody)])
         clean = self._sets(lesson.clean, slots, [(whole, there), (whole, nobody)])
         memory = self.model.memory
         assert memory is not None, "only a model with memory is taught"
-        old = memory.recall(*earlier)
+        old = memory.recall(*_earlier(states, window))
         forecast = self._sets(lesson.clean, old.embedding, [(nothing, old.present & there)])
         with_memory = gaussian_kl(target, seen)[:3].sum(dim=0) + gaussian_kl(target, clean)[0]
         with_memory = with_memory + torch.where(old.present, gaussian_kl(target, forecast)[0], 0.0)
         alone = gaussian_kl(target, clean)[1] + torch.where(part.any(dim=1), gaussian_kl(target, seen)[3], 0.0)
         loss = torch.where(there, with_memory, 0.0) + alone
         rows = torch.zeros(draws.targets.shape, device=loss.device)
-        return Bound(loss.mean(), target.kl_to_prior().mean(), rows, rows.bool(), state)
+        return Bound(loss.mean(), target.kl_to_prior().mean(), rows, rows.bool(), states[-1].detach())
 
     def _sets(self, embeddings: Tensor, slots: Tensor, sets: list[tuple[Tensor, Tensor]]) -> Posterior:
         """Return the posteriors of several sets of the same samples, each given as a mask (B, M) and whether with h."""
@@ -145,29 +146,21 @@ class Objective(nn.Module):
         posterior: Posterior = self.model.fusion(torch.cat([embeddings, slots[:, None]], dim=1), masks)
         return posterior
 
-    def _remember(self, embeddings: Tensor, window: Window) -> tuple[Tensor, MemoryState, tuple[MemoryState, Tensor]]:
-        """Return memory's embedding before each sample (B·T, d), its state after the window, and earlier states.
+    def _remember(self, embeddings: Tensor, window: Window) -> tuple[Tensor, list[MemoryState]]:
+        """Return memory's embedding before each sample (B·T, d), and its states before the T samples and after them.
 
-        Memory is advanced by the posteriors of the degraded sets. Only this is done sample after sample. The earlier
-        states (B·T) are those of `Window.earlier`, each with the seconds (B·T,) that passed since.
+        Memory is advanced by the posteriors of the degraded sets. Only this is done sample after sample.
         """
-        memory, state = self.model.memory, window.state
+        memory, states = self.model.memory, [window.state]
         assert memory is not None, "only a model with memory has windows"
         sets = embeddings.unflatten(0, window.elapsed.shape)
-        slots, states = [], []
+        slots = []
         for t, elapsed in enumerate(window.elapsed.unbind(dim=1)):
-            remembered, given = memory.recall(state, elapsed), window.given[:, t]
+            remembered, given = memory.recall(states[-1], elapsed), window.given[:, t]
             posterior = self.model.fuse(sets[:, t], given, remembered)
-            states.append(state)
-            state = memory.advance(state, elapsed, posterior, given)
+            states.append(memory.advance(states[-1], elapsed, posterior, given))
             slots.append(remembered.embedding)
-        hidden, present = (torch.stack(x, dim=1) for x in zip(*states))
-        when, seconds = window.earlier
-        before = MemoryState(
-            hidden.take_along_dim(when[:, :, None], dim=1).flatten(0, 1), present.take_along_dim(when, dim=1).flatten()
-        )
-        slot = torch.stack(slots, dim=1).flatten(0, 1).to(embeddings.dtype)
-        return slot, state.detach(), (before, seconds.flatten())
+        return torch.stack(slots, dim=1).flatten(0, 1).to(embeddings.dtype), states
 
     def _embed(
         self, batch: Batch, corrupted: Corrupted | None, draws: Draws, window: Window | None
@@ -196,6 +189,14 @@ class Objective(nn.Module):
         weights = {key: weight.detach() for key, weight in decoder.named_parameters()}
         parameters: Tensor = torch.func.functional_call(decoder, weights, (z,))
         return parameters
+
+
+def _earlier(states: list[MemoryState], window: Window) -> tuple[MemoryState, Tensor]:
+    """Return the state before the sample that `Window.earlier` names, and the seconds since, of each sample (B·T)."""
+    when, seconds = window.earlier
+    hidden, present = (torch.stack(x, dim=1) for x in zip(*states))
+    hidden, present = hidden.take_along_dim(when[:, :, None], dim=1), present.take_along_dim(when, dim=1)
+    return MemoryState(hidden.flatten(0, 1), present.flatten()), seconds.flatten()
 
 
 def _together(terms: list[int], frozen: tuple[int, ...], on_gpu: bool) -> list[list[int]]:

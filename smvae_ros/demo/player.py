@@ -25,7 +25,7 @@ _TYPES = {message.__name__: message for message in (CameraInfo, Image, TwistStam
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of some topics in the middle of a piece, to its end.
+    """A fault of some topics from the middle of a piece to its end.
 
     Attributes:
         at_ns: from the start of the piece.

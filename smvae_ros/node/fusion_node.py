@@ -177,8 +177,8 @@ class FusionNode(LifecycleNode):
         )
 
     def _tell_choice(self, engine: Engine) -> None:
-        times = ", ".join(f"{name} {1e3 * seconds:.1f} ms" for name, seconds in engine.timings.items())
-        self.get_logger().info(f"runs with {engine.backend} from now on, the fastest of: {times} a set")
+        chosen, times = engine.backend, engine.told_timings
+        self.get_logger().info(f"runs with {chosen} from now on, the fastest of: {times} a set")
 
     def _load(self, settings: NodeSettings) -> Engine:
         import_torch()

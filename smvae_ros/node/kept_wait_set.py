@@ -20,7 +20,7 @@ from rclpy.waitable import NumberOfEntities
 
 
 class Ready(NamedTuple):
-    """What one wait found.
+    """The entities that are ready after one wait.
 
     Attributes:
         timers: that are due.

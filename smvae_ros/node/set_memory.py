@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be conf
 
 
 class Recollection(NamedTuple):
-    """What is handed to the engine with a set.
+    """The memory that is handed to the engine with a set.
 
     Attributes:
         state: after the set before; None: nothing is remembered.

@@ -77,7 +77,7 @@ class Judged:
 
 
 class Carried(NamedTuple):
-    """What goes from set to set: memory, and what trust keeps; None where the model lacks it, and before any set."""
+    """The memory and the state of trust that go from set to set; None where the model lacks it, and before any set."""
 
     memory: Recalled | None = None
     watch: WatchState | None = None

@@ -1,17 +1,20 @@
 """Latent epochs: memory learns from what a finished model says of every sample, before anything is decoded."""
 
+import lightning_fabric
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
-from smvae_core.configuration import changed
+from smvae_core.configuration import Configuration, changed
 from smvae_core.data.corruption import CorruptionConfiguration, Probabilities
 from smvae_core.model.memory import MemoryState, Remembered
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.systems.posterior import gaussian_kl
+from smvae_core.training.interruption import Interruption
 from smvae_core.training.lanes import Window
 from smvae_core.training.lessons import Lesson, Teacher
+from smvae_core.training.loop import Loop
 from smvae_core.training.objective import Objective
 from smvae_core.training.run import TrainingError
 from smvae_core.training.train import train
@@ -135,3 +138,15 @@ def test_what_is_learned_from_the_teacher_by_hand(model, batch):
 def test_latent_epochs_without_a_model_to_learn_from_are_refused(tmp_path, shared_logs):
     with pytest.raises(TrainingError, match="latent_epochs: expected --init with a trained model"):
         train(job(tmp_path, shared_logs, changed(MEMORY, {"sequences": {"latent_epochs": 1}})), Console(quiet=True))
+
+
+def test_a_model_without_memory_has_no_latent_epochs(samples):
+    schedule = {"epochs": 10, "schedule": "cosine"}
+    with_none = changed(
+        Configuration(), {"model": {"size": "tiny"}, "sequences": {"latent_epochs": 4}, "training": schedule}
+    )
+    model = MultimodalVAE(with_none.model.model_copy(update={"modalities": samples.modalities}))
+    fabric = lightning_fabric.Fabric(accelerator="cpu", devices=1)
+    loop = Loop(with_none, model, samples, fabric, Interruption(), Console(quiet=True))
+    assert not loop.latent and loop.teacher is None
+    assert loop.learning_rate(5.0) == pytest.approx(0.5 * with_none.training.learning_rate)
