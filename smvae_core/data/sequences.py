@@ -38,6 +38,9 @@ class SequenceConfiguration(BaseModel):
             none is decoded; for a run that starts from another model.
         latent_batch_size: samples of a step of these epochs; None for that of the others.
         latent_learning_rate: of these epochs, whose schedule is their own; None for that of the others.
+        decoder_epochs: in so many epochs after the latent ones the decoders alone learn, from the latents that a robot
+            has, those of outages included; every image is embedded once.
+        decoder_learning_rate: of these epochs, whose schedule is their own; None for that of the others.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +53,8 @@ class SequenceConfiguration(BaseModel):
     latent_epochs: NonNegativeInt = 0
     latent_batch_size: PositiveInt | None = None
     latent_learning_rate: PositiveFloat | None = None
+    decoder_epochs: NonNegativeInt = 0
+    decoder_learning_rate: PositiveFloat | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The lanes of a training with memory: which samples each step has, what memory is told of them, and what it holds."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import lightning_fabric
 import numpy as np
@@ -16,7 +16,15 @@ from smvae_core.model.vae import MultimodalVAE
 from smvae_core.systems.draws import Draws
 from smvae_core.training.run import TrainingError
 
+Learning = Literal["memory", "decoders", "everything"]
+"""What learns in an epoch: memory and the posterior network from a teacher, the decoders from latents, or all."""
+
 _LATENT_BATCH = "sequences.latent_batch_size"
+_PREFIXES: dict[Learning, tuple[str, ...]] = {
+    "memory": ("memory.", "fusion."),
+    "decoders": ("decoders.",),
+    "everything": ("",),
+}
 
 
 @dataclass(eq=False)
@@ -74,20 +82,23 @@ class Lanes:
         return slice(self._mine.start * self._length, self._mine.stop * self._length)
 
     def prepare(self, epoch: int) -> None:
-        """Let the weights that learn in an epoch have gradients; in a latent epoch, batch statistics stay.
+        """Let the weights that learn in an epoch have gradients; unless all do, batch statistics stay.
 
         Where the number of lanes changes, all of them forget.
         """
-        latent = self.latent(epoch)
-        self._model.train(not latent)
+        learning = self.learning(epoch)
+        self._model.train(learning == "everything")
         for name, parameter in self._model.named_parameters():
-            parameter.requires_grad_(not latent or name.startswith(("memory.", "fusion.")))
+            parameter.requires_grad_(name.startswith(_PREFIXES[learning]))
         if self._count != self._lanes(epoch):
             self._start(epoch)
 
-    def latent(self, epoch: int) -> bool:
-        """Return whether memory learns from a teacher in an epoch, and nothing is decoded."""
-        return epoch < self._configuration.sequences.latent_epochs
+    def learning(self, epoch: int) -> Learning:
+        """Return what learns in an epoch."""
+        settings = self._configuration.sequences
+        if epoch < settings.latent_epochs:
+            return "memory"
+        return "decoders" if epoch < settings.latent_epochs + settings.decoder_epochs else "everything"
 
     def order(self, epoch: int) -> list[np.ndarray]:
         """Return the numbers of the samples of each step of an epoch."""
@@ -134,8 +145,8 @@ class Lanes:
 
     def _batch_size(self, epoch: int) -> int:
         """Return the samples of a step of an epoch."""
-        others = self._configuration.training.batch_size
-        return (self._configuration.sequences.latent_batch_size or others) if self.latent(epoch) else others
+        own, others = self._configuration.sequences.latent_batch_size, self._configuration.training.batch_size
+        return own if own and self.learning(epoch) == "memory" else others
 
     def _lanes(self, epoch: int) -> int:
         return max(1, self._batch_size(epoch) // self._length)

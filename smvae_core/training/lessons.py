@@ -1,4 +1,4 @@
-"""What memory learns from in the latent epochs: embeddings and posteriors of a finished model, computed once."""
+"""What memory, or the decoders, learn from alone: embeddings and posteriors of a finished model, computed once."""
 
 import copy
 from typing import NamedTuple

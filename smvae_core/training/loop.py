@@ -21,7 +21,7 @@ from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.progress import progress_bar
 from smvae_core.systems.draws import Draws
 from smvae_core.training.interruption import Interruption
-from smvae_core.training.lanes import Lanes
+from smvae_core.training.lanes import Lanes, Learning
 from smvae_core.training.lessons import Teacher
 from smvae_core.training.objective import Bound, Objective
 from smvae_core.training.run import TrainingError
@@ -91,7 +91,7 @@ class Loop:
         has_memory = self.model.memory is not None
         self.lanes = Lanes(self.samples, self.configuration, self.fabric, self.model) if has_memory else None
         self.teacher: Teacher | None = None
-        if self.lanes and self.configuration.sequences.latent_epochs:
+        if self.lanes and self.lanes.learning(0) != "everything":
             self.teacher = Teacher(self.loader, self.model, self.configuration.corruption, settings.seed)
         self.speed = 0.0
         self._unchecked: list[tuple[int, np.ndarray, Bound]] = []
@@ -125,9 +125,9 @@ class Loop:
         return -(-len(self.samples) // self.configuration.training.batch_size)
 
     @property
-    def latent(self) -> bool:
-        """Whether memory learns from the teacher in the next epoch, and nothing is decoded."""
-        return self.lanes is not None and self.lanes.latent(self.epoch)
+    def learning(self) -> Learning:
+        """What learns in the next epoch."""
+        return self.lanes.learning(self.epoch) if self.lanes else "everything"
 
     def run_epoch(self) -> Iterator[None]:
         """Train what is left of the next epoch; yield, after a whole and finite step, where the state should be saved.
@@ -140,7 +140,7 @@ class Loop:
         self.objective.train()
         if self.lanes:
             self.lanes.prepare(self.epoch)
-        if self.teacher and self.latent:
+        if self.teacher and self.learning != "everything":
             self.teacher.prepare(self.console)
         order = self._order()
         with progress_bar(self.console) as bar:
@@ -148,7 +148,7 @@ class Loop:
             task = bar.add_task(title, total=self.steps, completed=first, figures="")
             parts = [(rows, self._part(len(rows))) for rows in order[first:]]
             nothing: list[tuple[Batch, Tensor]] = [({}, torch.empty(0))] * len(parts)
-            batches = nothing if self.latent else self.loader.batches(rows[part] for rows, part in parts)
+            batches = nothing if self.learning == "memory" else self.loader.batches(rows[part] for rows, part in parts)
             for (rows, part), (batch, available) in zip(parts, batches):
                 self.train_step(rows, part, batch, available)
                 stop = False
@@ -181,9 +181,14 @@ class Loop:
     def learning_rate(self, epoch: float) -> float:
         """Return the learning rate at a (fractional) epoch counted from 0."""
         settings, sequences = self.configuration.training, self.configuration.sequences
-        first, last, rate = sequences.latent_epochs if self.lanes else 0, settings.epochs, settings.learning_rate
-        if epoch < first:
-            first, last, rate = 0, first, sequences.latent_learning_rate or rate
+        first, last, rate = 0, settings.epochs, settings.learning_rate
+        if self.lanes:
+            taught = sequences.latent_epochs
+            first = taught + sequences.decoder_epochs
+            if epoch < taught:
+                first, last, rate = 0, taught, sequences.latent_learning_rate or rate
+            elif epoch < first:
+                first, last, rate = taught, first, sequences.decoder_learning_rate or rate
         if settings.schedule == "constant":
             return rate
         return 0.5 * rate * (1.0 + math.cos(math.pi * min(1.0, (epoch - first) / max(1, last - first))))
@@ -195,7 +200,7 @@ class Loop:
             rows: numbers of the samples of the whole batch.
             part: the part of `rows` that this process trains on; `batch` and `available` hold it.
             batch: observations, model units.
-            available: what each sample has, (B, M), bool. In a latent epoch neither is read.
+            available: what each sample has, (B, M), bool. While memory learns alone neither is read.
 
         Raises:
             TrainingError: the loss is not finite; on a GPU `check` raises it, some steps later.
@@ -204,16 +209,16 @@ class Loop:
         # Every process draws for the whole batch and takes its part, so the number of processes changes nothing.
         generator = step_generator(settings.training.seed, self.epoch, self.step)
         everything = torch.from_numpy(self.samples.available[rows])
-        model, latent = self.model, self.model.configuration.latent
-        drawn, window = model.system.draw(settings.objective, everything, latent, model.names, generator), None
+        model, dimensions = self.model, self.model.configuration.latent
+        drawn, window = model.system.draw(settings.objective, everything, dimensions, model.names, generator), None
         if self.lanes:
             drawn = self.lanes.with_memory(drawn, self.epoch, self.step, generator)
             window = self.lanes.window(self.epoch, self.step)
         drawn = drawn.part(part)
         beta, ramp = settings.objective.annealed_beta(now), settings.objective.ramp(self.epoch * self.steps + self.step)
         corrupted, lesson, rate = None, None, self.learning_rate(now)
-        if self.teacher and self.latent:
-            lesson = self.teacher.lesson(rows, generator, part)
+        if self.teacher and self.learning != "everything":
+            lesson, batch = self.teacher.lesson(rows, generator, part), batch if self.learning == "decoders" else {}
         elif settings.corruption.active:
             modalities = tuple(model.modalities.values())
             plan = Plan.draw(everything, settings.corruption, modalities, generator).part(part)

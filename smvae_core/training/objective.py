@@ -80,11 +80,11 @@ class Objective(nn.Module):
             ramp: from 0 to 1 over the first steps, see `ObjectiveConfiguration.ramp`.
             corrupted: what the posteriors see instead of `batch`, except of the terms in `draws.clean`.
             window: of a model with memory, what memory is told of the samples of `batch`.
-            lesson: in place of `batch`. The loss is then not the bound: memory and the posterior network learn from the
-                teacher's posteriors, and nothing is embedded or decoded.
+            lesson: embeddings of `batch`. The loss is then not the bound: the decoders learn from the latents of these
+                embeddings or, where `batch` is empty, memory and the posterior network from the teacher's posteriors.
         """
         if lesson is not None and window is not None:
-            return self._taught(lesson, draws, window)
+            return self._predicted(batch, lesson, draws, window) if batch else self._taught(lesson, draws, window)
         model, state, remembered = self.model, None, None
         embeddings, clean = self._embed(batch, corrupted, draws, window)
         draws = draws.to(embeddings.device)
@@ -139,6 +139,35 @@ class Objective(nn.Module):
         loss = torch.where(there, with_memory, 0.0) + alone
         rows = torch.zeros(draws.targets.shape, device=loss.device)
         return Bound(loss.mean(), target.kl_to_prior().mean(), rows, rows.bool(), states[-1].detach())
+
+    def _predicted(self, batch: Batch, lesson: Lesson, draws: Draws, window: Window) -> Bound:
+        """Return -Σ λ_m log p(x_m | z), mean over a z drawn from q(z|X, h) and the means of two other posteriors.
+
+        These are of the degraded set with h, and of the random subset without. A broad posterior's mean lies where no
+        z of the whole set does, so the decoders are free to predict the mean of what is possible there.
+        """
+        model, device = self.model, lesson.clean.device
+        whole, part = (x.to(device)[:, : len(model.names)] for x in (draws.subsets[0], draws.subsets[-1]))
+        given, there = window.given.flatten(0, 1), window.remembered
+        with torch.no_grad():
+            slots, states = self._remember(lesson.seen, window)
+            full = self._sets(lesson.clean, slots, [(whole, there)])
+            seen = self._sets(lesson.seen, slots, [(given, there), (part, torch.zeros_like(there))])
+        z = torch.cat([full.mean + draws.noise[0].to(device) * (0.5 * full.log_variance).exp(), seen.mean])
+        loss, rows = torch.zeros(whole.shape[:1], device=device), torch.zeros(draws.targets.shape, device=device)
+        for column, name in enumerate(model.names):
+            if name not in batch:
+                continue
+            modality, present = model.modalities[name], whole[:, column]
+            # Absent slots may hold NaN, whose gradient would survive the mask below.
+            x = torch.where(present.view(-1, *[1] * len(modality.shape)), batch[name], 0.0)
+            parameters = at_least_single(model.decode(z.flatten(0, 1), [name])[name])
+            log_p = torch.where(present, log_likelihood(modality, x, parameters.unflatten(0, z.shape[:2])), 0.0)
+            loss = loss - modality.weight * log_p.mean(dim=0)
+            rows[0, :, column] = log_p[0].detach()
+        scored = torch.zeros_like(rows, dtype=torch.bool)
+        scored[0] = whole
+        return Bound(loss.mean(), full.kl_to_prior().mean(), rows, scored, states[-1].detach())
 
     def _sets(self, embeddings: Tensor, slots: Tensor, sets: list[tuple[Tensor, Tensor]]) -> Posterior:
         """Return the posteriors of several sets of the same samples, each given as a mask (B, M) and whether with h."""

@@ -169,7 +169,7 @@ class Session:
 
     def _end_epoch(self, means: dict[str, float], seconds: float, board: TensorBoard | None) -> None:
         # The last latent epoch is judged, too.
-        if self.loop.latent and self.loop.epoch % _JUDGED_LATENT_EPOCHS:
+        if self.loop.learning == "memory" and self.loop.epoch % _JUDGED_LATENT_EPOCHS:
             self.console.print(f"epoch {self.loop.epoch:3d}  {_told(means)}{self._pace()}", soft_wrap=True)
             self._save()
             return

@@ -12,6 +12,7 @@ from smvae_core.checkpoint import CheckpointError, read_metadata
 from smvae_core.data.formats.registry import FORMATS, find_trajectories
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
+from smvae_core.data.sequences import SequenceConfiguration
 from smvae_core.device import EngineError, arithmetic, device_errors, torch_device
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.training.interruption import interruption
@@ -50,10 +51,10 @@ def train(job: Job, console: Console | None = None) -> Run:
         raise TrainingError(
             f"{job.out}: expected a folder without a run, found one; name another with --out, or go on with --resume"
         )
-    if job.configuration.sequences.latent_epochs and job.init is None and not run.begun:
+    if (key := _partly(job.configuration.sequences)) and job.init is None and not run.begun:
         raise TrainingError(
-            "sequences.latent_epochs: expected --init with a trained model, from whose posteriors memory learns, found "
-            "none; name one, or set it to 0"
+            f"sequences.{key}: expected --init with a trained model, from whose latents is learned, found none; name "
+            "one, or set it to 0"
         )
     fabric = _launched(job)
     if fabric.global_rank:
@@ -86,6 +87,11 @@ def train(job: Job, console: Console | None = None) -> Run:
             ) from None
 
 
+def _partly(settings: SequenceConfiguration) -> str:
+    """Return the setting by which only a part of the model learns in some epochs; "" where all of it does."""
+    return "latent_epochs" if settings.latent_epochs else "decoder_epochs" if settings.decoder_epochs else ""
+
+
 def _check_spacing(job: Job) -> None:
     """Raise the TrainingError for a memory whose unit of time is not that of the data, where their format says it."""
     memory, form = job.configuration.model.memory, job.configuration.data.format
@@ -103,7 +109,7 @@ def _check_spacing(job: Job) -> None:
 
 def _launched(job: Job) -> lightning_fabric.Fabric:
     """Return the launched Fabric of one process, or of one of the processes that torchrun started."""
-    processes, partly = int(os.environ.get("WORLD_SIZE", 1)), job.configuration.sequences.latent_epochs > 0
+    processes, partly = int(os.environ.get("WORLD_SIZE", 1)), bool(_partly(job.configuration.sequences))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     device = torch_device(job.device)
     if device.index is not None and processes > 1:
@@ -112,7 +118,7 @@ def _launched(job: Job) -> lightning_fabric.Fabric:
         accelerator={"cuda": "gpu"}.get(device.type, "cpu"),
         devices=local if device.index is None else [device.index],
         num_nodes=processes // local,
-        # While nothing is decoded, the decoders have no gradients.
+        # What does not learn has no gradients.
         strategy="auto" if processes == 1 else "ddp_find_unused_parameters_true" if partly else "ddp",
         precision=_FABRIC_PRECISION[job.precision],
     )

@@ -1,4 +1,4 @@
-"""Latent epochs: memory learns from what a finished model says of every sample, before anything is decoded."""
+"""Epochs in which a part learns: memory from what a finished model says of every sample, then the decoders."""
 
 import lightning_fabric
 import numpy as np
@@ -8,6 +8,7 @@ from rich.console import Console
 
 from smvae_core.configuration import Configuration, changed
 from smvae_core.data.corruption import CorruptionConfiguration, Probabilities
+from smvae_core.model.likelihood import log_likelihood
 from smvae_core.model.memory import MemoryState, Remembered
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.systems.posterior import gaussian_kl
@@ -70,12 +71,12 @@ def test_latent_epochs_have_steps_and_a_learning_rate_of_their_own(samples):
     own = {"latent_epochs": 2, "latent_batch_size": 24, "latent_learning_rate": 0.01}
     loop = made(samples, **own)
     others = made(samples).steps
-    assert loop.latent and loop.steps < others and loop.learning_rate(0.0) == 0.01
+    assert loop.learning == "memory" and loop.steps < others and loop.learning_rate(0.0) == 0.01
     for _ in range(2):
         for _ in loop.run_epoch():
             pass
         loop.finish_epoch()
-    assert not loop.latent and loop.steps == others
+    assert loop.learning == "everything" and loop.steps == others
     assert loop.learning_rate(2.0) == loop.configuration.training.learning_rate
     # Saved between the two, with the lanes of before.
     resumed = made(samples, **own)
@@ -135,9 +136,48 @@ def test_what_is_learned_from_the_teacher_by_hand(model, batch):
     torch.testing.assert_close(found.loss, expected.mean(), rtol=1e-4, atol=1e-4)
 
 
-def test_latent_epochs_without_a_model_to_learn_from_are_refused(tmp_path, shared_logs):
-    with pytest.raises(TrainingError, match="latent_epochs: expected --init with a trained model"):
-        train(job(tmp_path, shared_logs, changed(MEMORY, {"sequences": {"latent_epochs": 1}})), Console(quiet=True))
+def test_in_decoder_epochs_the_decoders_alone_learn(samples):
+    loop = made(samples, latent_epochs=1, decoder_epochs=1, decoder_learning_rate=0.01)
+    for _ in loop.run_epoch():
+        pass
+    loop.finish_epoch()
+    assert loop.learning == "decoders" and loop.learning_rate(1.0) == 0.01
+    before = {name: x.clone() for name, x in loop.model.state_dict().items()}
+    for _ in loop.run_epoch():
+        pass
+    assert "log p(rgb)" in loop.finish_epoch() and loop.learning == "everything"
+    learned = {name for name, x in loop.model.state_dict().items() if not torch.equal(before[name], x)}
+    assert learned == {name for name in before if name.startswith("decoders.")}
+
+
+def test_what_the_decoders_learn_by_hand(model, batch):
+    window = window_of(model)
+    objective = Objective(model, model.system.settings())
+    draws = drawn(model, window, objective.settings)
+    everything = torch.ones(ROWS, 4, dtype=torch.bool)
+    embeddings = model.embed(batch, everything)
+    lesson = Lesson(embeddings, embeddings, model.fuse(embeddings, everything))
+    found = objective(batch, draws, BETA, window=window, lesson=lesson)
+    remembered = Remembered(stepped(model, batch, window)[0], window.remembered)
+    full = model.fuse(embeddings, everything, remembered)
+    latents = [
+        full.sample(draws.noise[0]),
+        model.fuse(embeddings, window.given.flatten(0, 1), remembered).mean,
+        model.fuse(embeddings, draws.subsets[-1, :, :4]).mean,
+    ]
+    expected = sum(
+        -model.modalities[name].weight * log_likelihood(model.modalities[name], batch[name], x)
+        for z in latents
+        for name, x in model.decode(z).items()
+    )
+    torch.testing.assert_close(found.loss, (expected / 3).mean(), rtol=1e-4, atol=1e-4)
+    assert found.scored[0].all() and not found.scored[1].any()
+
+
+@pytest.mark.parametrize("key", ["latent_epochs", "decoder_epochs"])
+def test_epochs_of_a_part_without_a_model_to_learn_from_are_refused(tmp_path, shared_logs, key):
+    with pytest.raises(TrainingError, match=f"{key}: expected --init with a trained model"):
+        train(job(tmp_path, shared_logs, changed(MEMORY, {"sequences": {key: 1}})), Console(quiet=True))
 
 
 def test_a_model_without_memory_has_no_latent_epochs(samples):
@@ -148,5 +188,5 @@ def test_a_model_without_memory_has_no_latent_epochs(samples):
     model = MultimodalVAE(with_none.model.model_copy(update={"modalities": samples.modalities}))
     fabric = lightning_fabric.Fabric(accelerator="cpu", devices=1)
     loop = Loop(with_none, model, samples, fabric, Interruption(), Console(quiet=True))
-    assert not loop.latent and loop.teacher is None
+    assert loop.learning == "everything" and loop.teacher is None
     assert loop.learning_rate(5.0) == pytest.approx(0.5 * with_none.training.learning_rate)

@@ -190,7 +190,7 @@ def made(samples: Samples, **sequences) -> Loop:
 def steps(loop: Loop, count: int) -> None:
     rows = loop.lanes.order(loop.epoch)
     loop.lanes.prepare(loop.epoch)
-    if loop.latent:
+    if loop.learning == "memory":
         loop.teacher.prepare(loop.console)
     for step in range(loop.step, loop.step + count):
         loop.train_step(rows[step], loop.lanes.part, *loop.loader.batch(rows[step]))
