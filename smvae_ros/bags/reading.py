@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, cast
@@ -22,14 +23,13 @@ from smvae_ros.bags.message_types import described_types
 from smvae_ros.bags.repair import (
     FULL,
     ZSTD_MAGIC,
-    Source,
     Sources,
     is_ros1,
     open_sources,
-    reason_of,
     storage_files,
     unpacked,
 )
+from smvae_ros.bags.source import Source, reason_of
 from smvae_ros.conversions.arrays import stamp_ns
 
 _MOST_UNUSED = 32
@@ -48,14 +48,14 @@ class Bag:
         recorded_seconds: length by the metadata; None without metadata.
         publishers: by modality, the least number of publishers that its topic had while the bag was recorded.
         foreign: number of messages in channels that hold no ROS 2 messages, by a description of the channel.
-        recorded_messages: number of messages by topic, by the metadata.
+        recorded_messages: number of messages by topic, by the metadata or else by the index of the files.
         messages_read: number of messages read so far.
         damaged: number of damaged messages so far, by topic.
         begin_ns: receive time of the first message read.
         end_ns: newest receive time of the messages read.
         types: the message types that the bag describes, and those of ROS 2.
         message_types: by modality that the bag has, the type of its messages.
-        sources: the readers of the files, each with the connections of the topics.
+        sources: the readers of the files.
     """
 
     path: Path
@@ -70,7 +70,7 @@ class Bag:
     begin_ns: int | None = None
     end_ns: int | None = None
     message_types: dict[str, str] = field(default_factory=dict)
-    sources: list[tuple[Source, list[Connection]]] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
     _because: dict[str, str] = field(default_factory=dict)
     _modalities: dict[str, list[str]] = field(default_factory=dict)
 
@@ -98,10 +98,11 @@ class Bag:
         Raises:
             BagError: not one message can be read.
         """
-        for connection, receive_ns, data in self._raw():
+        raw = chain.from_iterable(source.messages(self._modalities, self.damage) for source in self.sources)
+        for connection, receive_ns, data in raw:
             topic = connection.topic
             if data[:4] == ZSTD_MAGIC:
-                # A bag that compresses each message and lost its metadata, which would say so. CDR never begins so.
+                # A bag that compresses each message. CDR never begins so.
                 try:
                     data = unpacked(data)
                 except ZstdError as error:
@@ -123,19 +124,6 @@ class Bag:
         """Count a message that turned out to be damaged."""
         self.damaged[topic] += 1
         self._because.setdefault(topic, reason)
-
-    def _raw(self) -> Iterator[tuple[Connection, int, bytes]]:
-        for source, connections in self.sources:
-            messages = source.reader.messages(connections)
-            while True:
-                try:
-                    item = next(messages, None)
-                except Exception as error:  # a damaged file, as above
-                    self.damage.append(f"{source.name}: cannot be read on from here ({reason_of(error)})")
-                    break
-                if item is None:
-                    break
-                yield item
 
 
 @contextmanager
@@ -184,6 +172,9 @@ def open_bag(
         store = described_types(connections, set(topics.values()))
         modalities = _found(path, connections, store, topics, types or {}, optional, sources.foreign)
         metadata = sources.metadata
+        counts: Counter[str] = Counter()
+        for connection in connections:
+            counts[connection.topic] += connection.msgcount
         yield Bag(
             path=path,
             damage=sources.damage,
@@ -191,12 +182,8 @@ def open_bag(
             types=store,
             publishers={name: _publishers(connections, topic) for name, topic in topics.items()},
             foreign=dict(sources.foreign),
-            recorded_messages={} if metadata is None else metadata.messages,
-            sources=[
-                (s, chosen)
-                for s in sources.readers
-                if (chosen := [c for c in s.reader.connections if c.topic in modalities])
-            ],
+            recorded_messages=counts if metadata is None else metadata.messages,
+            sources=sources.readers,
             message_types={
                 name: connection.msgtype for connection in connections for name in modalities.get(connection.topic, ())
             },

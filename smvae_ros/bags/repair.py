@@ -25,6 +25,7 @@ from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.storage_mcap import McapReader
 
 from smvae_ros.bags.metadata import BagMetadata, read_metadata
+from smvae_ros.bags.source import Source, reason_of
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of data that is compressed with zstd."""
@@ -35,14 +36,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 _STORAGE = re.compile(r".*\.(mcap|db3)(\.zstd)?")
 _ROS1 = b"#ROSBAG V"
 _ROS2_SCHEMAS = ("", "ros2msg", "ros2idl", "omgidl")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A reader of one file or of all files of a bag, and its name for messages."""
-
-    name: str
-    reader: Reader
 
 
 @dataclass
@@ -76,6 +69,7 @@ def open_sources(path: Path, stack: ExitStack) -> Sources:
     else:
         if not _needs_repair(reader):
             sources.readers.append(Source(path.name, reader))
+            sources.damage += _unnamed_files(path, sources.metadata)
             return sources
     files = storage_files(path) if path.is_dir() else [path]
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="smvae_bag_")))
@@ -90,6 +84,18 @@ def open_sources(path: Path, stack: ExitStack) -> Sources:
     if not files:
         sources.damage.clear()
     return sources
+
+
+def _unnamed_files(path: Path, metadata: BagMetadata | None) -> list[str]:
+    """Return a sentence on each file of a bag's folder that its metadata does not name, so that it is not read."""
+    if metadata is None:
+        return []
+    named = {name.removesuffix(".zstd") for name in metadata.files}
+    return [
+        f"{file.name}: is not read, because metadata.yaml does not name it"
+        for file in storage_files(path)
+        if file.name.removesuffix(".zstd") not in named
+    ]
 
 
 def is_ros1(path: Path) -> bool:
@@ -117,17 +123,10 @@ def unpacked(data: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompressobj().decompress(data)
 
 
-def reason_of(error: Exception) -> str:
-    """Return the text of an error on one line."""
-    text = " ".join(str(error).split())[:300]
-    # SQLite raises errors without a text on a database that was cut off.
-    return type(error).__name__ if text in ("", "None") else text
-
-
 def _folder_damage(folder: Path, metadata: BagMetadata | None, reason: str) -> list[str]:
     """Return what is wrong with the folder of a bag that did not open; its files are looked at one by one."""
     if metadata is not None:
-        return [f"{name}: is missing" for name in metadata.files if not (folder / name).exists()]
+        return [f"{name}: is missing" for name in metadata.files if not (folder / name).is_file()]
     if (folder / "metadata.yaml").exists():
         return [f"metadata.yaml: cannot be read ({reason})"]
     numbers = [int(match[1]) for file in storage_files(folder) if (match := re.search(r"_(\d+)\.", file.name))]
@@ -161,7 +160,10 @@ def _source(file: Path, place: Path, stack: ExitStack, foreign: Counter[str]) ->
     if not messages:
         only = f"holds no ROS 2 messages, only {', '.join(skipped)}" if skipped else "holds no messages"
         return None, reason or cut or only
-    return Source(name, stack.enter_context(Reader(whole))), reason or cut
+    try:
+        return Source(name, stack.enter_context(Reader(whole))), reason or cut
+    except Exception as error:  # what describes the channels, as their QoS, may be damaged as well
+        return None, f"cannot be read ({reason_of(error)})"
 
 
 def _needs_repair(reader: Reader) -> bool:
@@ -237,7 +239,11 @@ def _from_mcap(file: Path, writer: Writer, foreign: Counter[str]) -> Iterator[No
                     channels[record.id] = f"{record.topic} ({encoding or record.message_encoding})"
                     continue
                 if schema is not None and schema.id not in ids:
-                    ids[schema.id] = writer.register_schema(schema.name, schema.encoding, schema.data)
+                    # A description that is no text is left out; the common types are known without one.
+                    text = schema.data.decode(errors="ignore").encode()
+                    ids[schema.id] = writer.register_schema(
+                        schema.name, schema.encoding, text if text == schema.data else b""
+                    )
                 channels[record.id] = writer.register_channel(
                     record.topic, record.message_encoding, ids[record.schema_id], record.metadata
                 )

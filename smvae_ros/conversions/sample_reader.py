@@ -92,6 +92,8 @@ class SampleReader:
     def _joint_row(self, message: bytes | memoryview, stamp_ns: int) -> Sequence[float]:
         names, state = self.binding.values(message)
         size = self.binding.modality.shape[0]
+        if len(set(names)) < len(names):
+            raise ConversionError(f"expected each joint once, found {', '.join(names)}")
         if not self.binding.joints and len(names) == size == len(state):
             self.binding = replace(self.binding, joints=tuple(names))
         joints = self.binding.joints

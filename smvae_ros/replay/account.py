@@ -20,7 +20,8 @@ DAMAGED = "damaged"
 UNREAD = "cut off or missing"
 """Reason of messages that the bag's metadata counts and that could not be read."""
 
-_HARMLESS = (NO_SET, "disabled")
+_SPARE = (NO_SET, "overflow")
+"""Reasons of messages that no set had room for. They are a loss only where sets lack the modality."""
 
 
 class _Record(BaseModel):
@@ -33,7 +34,7 @@ class ModalityAccount(_Record):
     Attributes:
         topic: topic in the bag.
         publishers: number of publishers on the topic while the bag was recorded, as far as the bag tells.
-        recorded: number of messages by the bag's metadata; None without metadata.
+        recorded: number of messages by the bag's metadata, or else by the index of its files; None without both.
         messages: number of messages in the bag; without metadata, as far as it could be read.
         used: number of messages that stand in a log.
         rows: number of rows of the logs that hold the modality.
@@ -78,6 +79,7 @@ class BagAccount(_Record):
         splits: why trajectories ended, with the number of times.
         trajectories: the trajectories, in order.
         timeouts: by modality, the timeout in seconds that was taken, because the stream is slower than the one set.
+        seconds: time from the first to the last message that was read.
     """
 
     bag: str
@@ -89,12 +91,13 @@ class BagAccount(_Record):
     splits: dict[str, int]
     trajectories: tuple[TrajectoryAccount, ...]
     timeouts: dict[str, float] = {}
+    seconds: float = 0.0
 
     def losses(self) -> list[str]:
         """Return sentences on considerable losses, for a warning."""
         found = list(self.damage)
         for name, modality in self.modalities.items():
-            found += [f"{name}: {sentence}" for sentence in _losses(modality)]
+            found += [f"{name}: {sentence}" for sentence in _losses(modality, self.sets, self.seconds)]
         if self.sets - self.rows > CONSIDERABLE * self.sets:
             found.append(f"{self.rows} of {self.sets} sets were written; trajectories ended by {in_words(self.splits)}")
         return found
@@ -114,8 +117,9 @@ def in_words(counts: dict[str, int]) -> str:
     return ", ".join(f"{count:,} × {reason}" for reason, count in ordered)
 
 
-def _losses(modality: ModalityAccount) -> Iterator[str]:
-    lost = {reason: count for reason, count in modality.dropped.items() if reason not in (*_HARMLESS, UNREAD)}
+def _losses(modality: ModalityAccount, sets: int, seconds: float) -> Iterator[str]:
+    spare = () if _is_missed(modality, sets, seconds) else _SPARE
+    lost = {reason: count for reason, count in modality.dropped.items() if reason not in (*spare, UNREAD)}
     if unread := modality.dropped.get(UNREAD, 0):
         yield f"{modality.messages - unread:,} of {modality.messages:,} messages on {modality.topic} could be read"
     if modality.publishers > 1:
@@ -128,3 +132,15 @@ def _losses(modality: ModalityAccount) -> Iterator[str]:
     elif sum(lost.values()) > CONSIDERABLE * modality.messages:
         total = sum(lost.values())
         yield f"{total:,} of {modality.messages:,} messages on {modality.topic} were lost: {in_words(lost)}"
+
+
+def _is_missed(modality: ModalityAccount, sets: int, seconds: float) -> bool:
+    """Return whether sets lack the modality at times when it had messages: these are too far away, or wrongly stamped.
+
+    A stream that comes and goes, begins late or ends early is not missed where it sends nothing usable.
+    """
+    if modality.rate is None or not seconds:
+        return False
+    usable = modality.used + sum(modality.dropped.get(reason, 0) for reason in _SPARE)
+    sending = min(1.0, usable / modality.rate / seconds)
+    return modality.rows < (1 - CONSIDERABLE) * min(usable, sets * sending) - 1

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.markup import escape
 from rich.table import Table
 
 from smvae_ros.replay.account import BagAccount, ModalityAccount, in_words
+
+_SHORT = 10
+"""Rows of a trajectory that is worth a hint, if the others are no longer."""
 
 
 def account_table(accounts: Sequence[BagAccount]) -> Table:
@@ -63,7 +66,19 @@ def bag_lines(account: BagAccount) -> list[str]:
         f"streams.{name}.timeout: {seconds:g}"
         for name, seconds in account.timeouts.items()
     ]
-    return lines
+    return [*lines, *_rare(account)]
+
+
+def _rare(account: BagAccount) -> Iterator[str]:
+    """Return what to do about modalities that come more rarely than the sets, and so cut trajectories to pieces."""
+    if not account.seconds or account.rows > _SHORT * len(account.trajectories):
+        return
+    for name, modality in account.modalities.items():
+        if modality.used and modality.rate and modality.rate < 0.9 * account.sets / account.seconds:
+            yield (
+                f"{account.bag}: {name} comes at {modality.rate:.3g} Hz, more rarely than the sets, so trajectories "
+                f"are short; let each message hold until the next one: streams.{name}.hold: {2 / modality.rate:.2g}"
+            )
 
 
 def _by_modality(accounts: Sequence[BagAccount]) -> dict[str, list[ModalityAccount]]:

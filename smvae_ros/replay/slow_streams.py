@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
 
 from smvae_ros.bags.reading import Bag
 from smvae_ros.replay.spacings import LONGEST_GAP, Spacings
@@ -20,10 +19,10 @@ def slow_timeouts(bag: Bag, topics: Mapping[str, str], settings: FusionSettings)
         topics: by modality, fully resolved.
     """
     counts: Counter[str] = Counter()
-    for _, connections in bag.sources:
-        for connection in connections:
+    for source in bag.sources:
+        for connection in source.reader.connections:
             counts[connection.topic] += connection.msgcount
-    seconds = sum(source.reader.duration for source, _ in bag.sources) / 1e9
+    seconds = sum(source.reader.duration for source in bag.sources) / 1e9
     rare = {
         name: topic
         for name, topic in topics.items()
@@ -40,9 +39,8 @@ def slow_timeouts(bag: Bag, topics: Mapping[str, str], settings: FusionSettings)
 def _usual_spacings(bag: Bag, topics: set[str]) -> dict[str, float]:
     """Return the usual time between the messages of each topic, in seconds."""
     spacings = {topic: Spacings() for topic in topics}
-    for source, connections in bag.sources:
-        wanted = [connection for connection in connections if connection.topic in topics]
-        with suppress(Exception):  # damage is told when the bag is read
-            for connection, receive_ns, _ in source.reader.messages(wanted) if wanted else ():
-                spacings[connection.topic].add(receive_ns)
+    for source in bag.sources:
+        # Damage is told when the bag is read.
+        for connection, receive_ns, _ in source.messages(topics, []):
+            spacings[connection.topic].add(receive_ns)
     return {topic: (found.usual_ns() or 0.0) / 1e9 for topic, found in spacings.items()}

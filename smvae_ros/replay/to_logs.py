@@ -187,6 +187,7 @@ class _Conversion:
 
     def account(self, topics: dict[str, str], timeouts: dict[str, float]) -> BagAccount:
         """Return what became of every message."""
+        begin_ns, end_ns = self._bag.begin_ns, self._bag.end_ns
         return BagAccount(
             bag=self._name,
             modalities={name: self._modality(name, topic) for name, topic in topics.items()},
@@ -197,6 +198,7 @@ class _Conversion:
             splits=dict(self._writer.splits.most_common()),
             trajectories=tuple(self._writer.trajectories),
             timeouts=timeouts,
+            seconds=0.0 if begin_ns is None or end_ns is None else (end_ns - begin_ns) / 1e9,
         )
 
     def _settle(self, row: Row, reason: str | None) -> None:

@@ -35,6 +35,15 @@ def test_a_foreign_channel_is_named_and_the_others_are_read(kind: str, tmp_path:
         assert not opened.damage, "a channel of another kind is no damage"
 
 
+def test_a_description_that_is_no_text_does_not_matter_to_other_topics(tmp_path: Path) -> None:
+    other = {"/other": ("ros2msg", PROTOBUF, "cdr")}
+    bag = write_mixed(tmp_path / "mixed.mcap", steady("/arm", 10) + steady("/hand", 10), other)
+    with open_bag(bag, TOPICS) as opened:
+        assert len(list(opened.messages())) == 20
+    with pytest.raises(BagError, match="topic /other: expected .* found lab.Other"), open_bag(bag, {"arm": "/other"}):
+        pass
+
+
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_a_foreign_channel_that_is_needed_is_refused_by_its_encoding(kind: str, tmp_path: Path) -> None:
     bag = write_mixed(tmp_path / "mixed.mcap", steady("/hand", 10), {"/arm2": FOREIGN[kind]})

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mcap.reader import make_reader
 from mcap.writer import CompressionType, IndexType
 from mcap.writer import Writer as McapWriter
 from rosbags.highlevel import AnyReader
 
 from smvae_core.errors import SMVAEError
 from smvae_ros.bags.reading import BagError, find_bags, open_bag, read_bag
+
+from .made import steady, write
 
 TOPICS = {"force": "/wrench", "action": "/action"}
 
@@ -155,6 +158,39 @@ def test_a_bag_in_parts_goes_on_behind_a_damaged_one(small: Path, tmp_path: Path
         "parts_1.mcap",
         "parts_2.mcap",
     ]
+
+
+@pytest.mark.parametrize("compression", CompressionType)
+def test_a_damaged_chunk_is_left_out_and_those_behind_it_are_read(
+    compression: CompressionType, bag: Path, tmp_path: Path
+) -> None:
+    whole_file, file = tmp_path / "whole.mcap", tmp_path / "hole.mcap"
+    write_mcap(bag, whole_file, compression=compression)
+    whole, _ = stamps(whole_file)
+    content = bytearray(whole_file.read_bytes())
+    with whole_file.open("rb") as stream:
+        summary = make_reader(stream).get_summary()
+        assert summary is not None
+        chunk = summary.chunk_indexes[len(summary.chunk_indexes) // 2]
+        middle = chunk.chunk_start_offset + chunk.chunk_length // 2
+    content[middle : middle + 100] = bytes(100)
+    file.write_bytes(content)
+    found, damage = stamps(file)
+    assert 0 < len(whole) - len(found) < len(whole) / 8 and found[-1] == whole[-1] and found[0] == whole[0]
+    assert [sentence.split(" (")[0] for sentence in damage] == [
+        f"hole.mcap: 1 of {len(summary.chunk_indexes)} chunks are damaged and left out"
+    ]
+    with open_bag(file, TOPICS) as opened:
+        assert sum(opened.recorded_messages[topic] for topic in TOPICS.values()) == len(whole), "the index counts all"
+
+
+def test_a_file_that_the_metadata_does_not_name_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "bag"
+    write(folder, steady("/arm", 10))
+    shutil.copy(folder / "bag.mcap", folder / "bag_1.mcap")
+    with open_bag(folder, {"arm": "/arm"}) as opened:
+        assert len(list(opened.messages())) == 10
+        assert opened.damage == ["bag_1.mcap: is not read, because metadata.yaml does not name it"]
 
 
 def test_a_damaged_message_is_left_out_and_counted(bag: Path, edited: Callable[..., Path]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from rosbags.rosbag2 import StoragePlugin
 
 from smvae_ros.bags.reading import BagError
-from smvae_ros.replay.account import UNREAD, BagAccount
+from smvae_ros.replay.account import NO_SET, UNREAD, BagAccount
 from smvae_ros.replay.account_table import bag_lines
 from smvae_ros.replay.spacings import Spacings
 from smvae_ros.replay.to_logs import ACCOUNT, WrittenLogs, write_logs
@@ -24,6 +25,7 @@ BOTH = [ARM, HAND]
 
 
 def logged(folder: Path, messages: list[Timed], **changes: object) -> WrittenLogs:
+    folder.mkdir(exist_ok=True)
     return write_logs(write(folder / "bag", messages), BOTH, settings(**changes), folder / "logs")
 
 
@@ -91,10 +93,11 @@ def test_the_account_stands_in_each_log_and_beside_them(tmp_path: Path) -> None:
     [
         ({"positions": (0.1, 0.2, 0.3)}, "expected 2 numbers in position, found 3"),
         ({"positions": (0.1, float("nan"))}, "expected finite numbers, found nan"),
+        ({"names": ("a", "a")}, "expected each joint once, found a, a"),
     ],
 )
 def test_messages_that_cannot_be_used_are_counted_by_their_reason(
-    change: dict[str, tuple[float, ...]], reason: str, tmp_path: Path
+    change: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     messages = steady("/hand", 40)
     for n in range(10, 20):
@@ -115,6 +118,44 @@ def test_equal_stamps_are_told(tmp_path: Path) -> None:
     dropped = account.modalities["hand"].dropped
     assert account.modalities["hand"].messages == 40 and sum(dropped.values()) >= 38
     assert any("hand" in loss for loss in account.losses())
+
+
+@pytest.mark.parametrize("jumping", ["/arm", "/hand"])
+def test_messages_without_a_set_are_a_loss_where_sets_lack_them(jumping: str, tmp_path: Path) -> None:
+    """The clock of one sensor jumps back by 20 minutes, so no set finds its messages any more."""
+    messages = steady("/arm", 120) + steady("/hand", 120)
+    half = START_NS + 60 * 50 * MS
+    messages = [
+        (topic, at, joints(at - 1_200_000 * MS)) if topic == jumping and at >= half else (topic, at, content)
+        for topic, at, content in messages
+    ]
+    account = logged(tmp_path, messages).account
+    check(account, {"arm": 120, "hand": 120})
+    (loss,) = account.losses()
+    assert f"60 of 120 messages on {jumping} were lost" in loss
+
+
+def test_a_stream_that_is_much_faster_than_the_reference_loses_nothing(tmp_path: Path) -> None:
+    account = logged(tmp_path, steady("/arm", 12, 5000) + steady("/hand", 1200)).account
+    hand = account.modalities["hand"]
+    assert hand.dropped["overflow"] > 100, "more wait for a set than are kept"
+    assert (hand.rows, account.rows, account.losses()) == (12, 12, [])
+
+
+def test_a_stream_that_comes_and_goes_is_no_loss(tmp_path: Path) -> None:
+    fast = [message for message in steady("/hand", 1200, 5) if (message[1] - START_NS) // (1000 * MS) % 2]
+    account = logged(tmp_path, steady("/arm", 120) + fast).account
+    assert account.modalities["hand"].dropped[NO_SET] > 300 and account.losses() == []
+
+
+def test_a_stream_that_is_slower_than_the_sets_gets_a_hint_that_helps(tmp_path: Path) -> None:
+    messages = steady("/arm", 240) + steady("/hand", 30, 400)
+    account = logged(tmp_path / "as_it_is", messages).account
+    assert len(account.trajectories) == 60
+    (hint,) = [line for line in bag_lines(account) if "streams.hand.hold: " in line]
+    hold = float(hint.split()[-1])
+    account = logged(tmp_path / "held", messages, streams={"hand": {"hold": hold}}).account
+    assert len(account.trajectories) == 1 and not any("hold" in line for line in bag_lines(account))
 
 
 @pytest.mark.parametrize("period_ms", [20, 100, 280, 450])
