@@ -228,7 +228,8 @@ def evaluate(
     Shows errors and log-likelihoods from every subset of its modalities, probes of the latent for contact and pose,
     robustness to spoiled modalities, and trivial baselines.
 
-    With --outages: how well every modality is predicted while sensors are off, with memory and without.
+    With --outages: how well every modality is predicted while sensors are off, with memory and without, and how far
+    σ and predicted intervals can be trusted then.
 
     Example: smvae evaluate runs/first --data other_logs --out figures
     """
@@ -250,7 +251,7 @@ def evaluate(
         from smvae_core.evaluation import outages as sensors_off
 
         with console.status("evaluating"), arithmetic(where):
-            curves = sensors_off.outages(loaded.model, samples, loaded.mean, off or ())
+            curves = sensors_off.outages(loaded.model, samples, loaded.mean, off or (), intervals=True)
         console.print(tables.outage_table(curves))
         if out is not None:
             with writing_to(out):

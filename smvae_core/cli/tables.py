@@ -49,12 +49,18 @@ def outage_table(found: Outages) -> Table:
     if found.forecast_beats_mean:
         told = ", ".join(f"{name} {seconds:g} s" for name, seconds in found.forecast_beats_mean.items())
         title += f"\nthe forecast (memory alone) beats the mean up to: {told}"
+    if any(curve.coverage for curve in found.curves):
+        title += "\ninside: the part of the entries inside the predicted 50 % and 90 % intervals, on other trajectories"
     table = Table("predicted", "of", *(f"{age:g} s" for age in found.ages), title=title)
     for curve in found.curves:
         for name, nmse in curve.nmse.items():
             table.add_row(curve.prediction, name, *("–" if x is None else f"{x:.3f}" for x in nmse))
         if curve.z2 is not None:
-            table.add_row(curve.prediction, "z²", *(f"{x:.2f}" for x in curve.z2), end_section=True)
+            table.add_row(curve.prediction, "z²", *(f"{x:.2f}" for x in curve.z2), end_section=not curve.coverage)
+        for name, shares in curve.coverage.items():
+            inside = ("–" if both is None else f"{100 * both[0]:.0f} / {100 * both[1]:.0f}" for both in shares)
+            last = name == list(curve.coverage)[-1]
+            table.add_row(curve.prediction, f"{name}, inside", *inside, end_section=last)
     return table
 
 

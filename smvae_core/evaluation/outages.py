@@ -5,9 +5,8 @@ part, whose error is 1 by definition. The forecast, from memory alone, is a fift
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,21 +15,18 @@ from torch import Tensor
 
 from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.samples import Samples
-from smvae_core.data.sequences import runs_of
-from smvae_core.model.memory import MemoryConfiguration, MemoryState
+from smvae_core.evaluation.outage_coverage import Coverage, coverage
+from smvae_core.evaluation.outage_moments import FORECAST, HEALTHY, WITH, WITHOUT, Outage, moments
+from smvae_core.model.memory import MemoryConfiguration
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.plots.sheets import curves
 from smvae_core.scores import normalised
 from smvae_core.systems.posterior import Posterior
 
 AGES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
-_WARM_UP = 2.0
-_BETWEEN_STARTS = 2.5
-_RUNS_TOGETHER, _ROWS_TOGETHER = 8, 128
 # Dimensions of the latent whose mean KL to the prior is smaller say nothing, and do not enter z².
 _ACTIVE = 0.05
-_HEALTHY = ("with memory, nothing off", "without memory, nothing off")
-_WITH, _WITHOUT, _HELD, _FORECAST = "with memory", "without memory", "last value", "forecast"
+_HELD = "last value"
 
 
 class Curve(BaseModel):
@@ -40,6 +36,7 @@ class Curve(BaseModel):
         prediction: what is predicted from.
         nmse: error of each modality divided by that of the training mean, one for each of `Outages.ages`.
         z2: how far σ of the latent can be trusted, as in `calibration`: 1 is right; None where there is no latent.
+        coverage: of the predicted intervals; empty where it was not measured.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +44,7 @@ class Curve(BaseModel):
     prediction: str
     nmse: dict[str, tuple[float | None, ...]]
     z2: tuple[float, ...] | None = None
+    coverage: Coverage = {}
 
 
 class Outages(BaseModel):
@@ -77,12 +75,12 @@ class Outages(BaseModel):
     @property
     def best(self) -> Curve:
         """The prediction with memory; without, of a model that has none."""
-        return next(curve for curve in self.curves if curve.prediction in (_WITH, _WITHOUT))
+        return next(curve for curve in self.curves if curve.prediction in (WITH, WITHOUT))
 
     @property
     def healthy(self) -> Curve:
         """The prediction with nothing off, with memory if the model has one."""
-        return next(curve for curve in self.curves if curve.prediction in _HEALTHY)
+        return next(curve for curve in self.curves if curve.prediction in HEALTHY)
 
     def of(self, prediction: str) -> Curve:
         """Return the curve of one prediction.
@@ -103,6 +101,7 @@ def outages(
     off: Sequence[str] = (),
     ages: Sequence[float] = AGES,
     spacing: float | None = None,
+    intervals: bool = False,
 ) -> Outages:
     """Take modalities away at several moments of every trajectory; the same input gives the same figures.
 
@@ -113,6 +112,7 @@ def outages(
         off: modalities that fail together; by default all images.
         ages: seconds, ascending; each is judged at the nearest step.
         spacing: seconds between two steps of the logs; by default as the memory has it, 0.05 without one.
+        intervals: measure the coverage of predicted intervals, too, which takes several times as long.
 
     Raises:
         LogError: an unknown modality, or no trajectory that is long enough.
@@ -124,20 +124,25 @@ def outages(
         spacing = (model.memory.configuration if model.memory is not None else MemoryConfiguration()).spacing
     # Ages below the spacing, or nearer to each other, are the same step.
     steps = sorted({max(1, round(age / spacing)) for age in ages})
-    begin = round(_WARM_UP / spacing)
-    groups = list(_groups(runs_of(samples), begin + steps[-1]))
-    if not groups:
-        raise LogError(
-            f"outages: expected a trajectory of at least {begin + steps[-1]} steps without a gap, "
-            f"{(begin + steps[-1]) * spacing:g} s, found none; record longer ones"
-        )
-    sums = _Sums(len(steps), model.names)
+    outage, sums = Outage(off, steps, spacing), _Sums(len(steps), model.names)
     with torch.inference_mode():
-        for index in groups:
-            starts = np.arange(begin, index.shape[1] - steps[-1] + 1, max(1, round(_BETWEEN_STARTS / spacing)))
-            _judge(model, samples, mean, off, _Group(index, starts, steps, spacing), sums)
-    drawn = sums.curves()
-    forecast = next((curve for curve in drawn if curve.prediction == _FORECAST), None)
+        for moment in moments(model, samples, outage):
+            sums.starts += len(moment.available) if moment.age == 0 else 0
+            for prediction, latent in moment.latents.items():
+                predicted = model.predict(latent.mean)
+                sums.add(prediction, moment.age, *_errors(model, moment.batch, predicted, mean, moment.available))
+                sums.add_latent(prediction, moment.age, moment.whole, latent)
+            held = _errors(model, moment.batch, moment.before, mean, moment.available)
+            sums.add(_HELD, moment.age, *held)
+        measured = coverage(model, samples, outage) if intervals else {}
+    if not sums.starts:
+        least = outage.least
+        raise LogError(
+            f"outages: expected a trajectory of at least {least} steps without a gap, {least * spacing:g} s, found "
+            "none; record longer ones"
+        )
+    drawn = sums.curves(measured)
+    forecast = next((curve for curve in drawn if curve.prediction == FORECAST), None)
     return Outages(
         off=off,
         ages=tuple(step * spacing for step in steps),
@@ -145,25 +150,6 @@ def outages(
         curves=drawn,
         forecast_beats_mean=_horizons(forecast, [step * spacing for step in steps]),
     )
-
-
-class _Group(NamedTuple):
-    """Trajectories of the same length, (B, n) samples, and the positions where outages start and are judged."""
-
-    samples: np.ndarray
-    starts: np.ndarray
-    steps: list[int]
-    spacing: float
-
-
-def _groups(runs: Sequence[np.ndarray], least: int) -> Iterator[np.ndarray]:
-    by_length: dict[int, list[np.ndarray]] = {}
-    for run in runs:
-        if len(run) >= least:
-            by_length.setdefault(len(run), []).append(run)
-    for same in by_length.values():
-        for first in range(0, len(same), _RUNS_TOGETHER):
-            yield np.stack(same[first : first + _RUNS_TOGETHER])
 
 
 class _Sums:
@@ -189,8 +175,8 @@ class _Sums:
         kl = 0.5 * (full.mean.square() + full.log_variance.exp() - 1.0 - full.log_variance)
         self._kl.append(kl.mean(dim=0).double().cpu().numpy())
 
-    def curves(self) -> tuple[Curve, ...]:
-        """Return the curves in the order in which they were added first."""
+    def curves(self, measured: dict[str, Coverage]) -> tuple[Curve, ...]:
+        """Return the curves in the order in which they were added first, with the coverage that was measured."""
         active = np.mean(self._kl, axis=0) > _ACTIVE if self._kl else np.zeros(0, bool)
         found = []
         for prediction, errors in self._errors.items():
@@ -204,79 +190,10 @@ class _Sums:
                         for m, name in enumerate(self._names)
                     },
                     z2=None if squares is None else tuple(float(np.concatenate(s)[:, active].mean()) for s in squares),
+                    coverage=measured.get(prediction, {}),
                 )
             )
         return tuple(found)
-
-
-def _judge(model: MultimodalVAE, samples: Samples, mean: Batch, off: Sequence[str], group: _Group, sums: _Sums) -> None:
-    device = next(model.parameters()).device
-    index, starts = group.samples, group.starts
-    embeddings, available = _embedded(model, samples, index)
-    full, states = _healthy(model, embeddings, available, group.spacing)
-    # One row for each trajectory and start.
-    run = np.repeat(np.arange(len(index)), len(starts))
-    start = np.tile(starts, len(index))
-    sums.starts += len(run)
-    kept = ~torch.tensor([name in off for name in model.names], device=device)
-    before, _ = samples.batch(index[run, start - 1])
-    state = None if states is None else MemoryState(*(x[run, start - 1] for x in states))
-    elapsed = torch.full((len(run),), group.spacing, device=device)
-    running = state
-    for step in range(1, group.steps[-1] + 1):
-        at = start + step - 1
-        mask = available[run, at] & kept
-        remembered = None
-        if running is not None and model.memory is not None:
-            remembered = model.memory.recall(running, elapsed)
-        posterior = model.fuse(embeddings[run, at], mask, remembered)
-        if running is not None and model.memory is not None:
-            running = model.memory.advance(running, elapsed, posterior, mask)
-        if step not in group.steps:
-            continue
-        age = group.steps.index(step)
-        whole, latents = Posterior(*(x[run, at] for x in full)), {}
-        if state is not None and model.memory is not None:
-            nothing = torch.zeros_like(mask)
-            forecast = model.fuse(embeddings[run, at], nothing, model.memory.recall(state, step * elapsed))
-            latents = {_HEALTHY[0]: whole, _WITH: posterior, _FORECAST: forecast}
-        latents[_WITHOUT] = model.fuse(embeddings[run, at], mask)
-        latents[_HEALTHY[1]] = model.fuse(embeddings[run, at], available[run, at])
-        batch, here = samples.batch(index[run, at])
-        for prediction, latent in latents.items():
-            sums.add(prediction, age, *_errors(model, batch, model.predict(latent.mean), mean, here))
-            sums.add_latent(prediction, age, whole, latent)
-        sums.add(_HELD, age, *_errors(model, batch, before, mean, here))
-
-
-def _embedded(model: MultimodalVAE, samples: Samples, index: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return embeddings (B, n, M, d) and availability (B, n, M) of whole trajectories."""
-    device = next(model.parameters()).device
-    parts, flat = [], index.reshape(-1)
-    for rows in np.array_split(flat, -(-len(flat) // _ROWS_TOGETHER)):
-        batch, available = samples.batch(rows)
-        parts.append(model.embed({name: x.to(device) for name, x in batch.items()}, available.to(device)))
-    available = torch.from_numpy(samples.available[flat]).to(device)
-    return torch.cat(parts).unflatten(0, index.shape), available.unflatten(0, index.shape)
-
-
-def _healthy(
-    model: MultimodalVAE, embeddings: Tensor, available: Tensor, spacing: float
-) -> tuple[Posterior, tuple[Tensor, Tensor] | None]:
-    """Return the posteriors (B, n, L) with nothing off, and hidden and present (B, n, …) after each sample."""
-    memory = model.memory
-    if memory is None:
-        flat = model.fuse(embeddings.flatten(0, 1), available.flatten(0, 1))
-        return Posterior(*(x.unflatten(0, available.shape[:2]) for x in flat)), None
-    state, elapsed = memory.start(len(embeddings)), torch.full((len(embeddings),), spacing, device=embeddings.device)
-    posteriors, states = [], []
-    for t in range(embeddings.shape[1]):
-        posterior = model.fuse(embeddings[:, t], available[:, t], memory.recall(state, elapsed))
-        state = memory.advance(state, elapsed, posterior, available[:, t])
-        posteriors.append(posterior)
-        states.append(state)
-    whole = Posterior(*(torch.stack(x, dim=1) for x in zip(*posteriors)))
-    return whole, (torch.stack([s.hidden for s in states], dim=1), torch.stack([s.present for s in states], dim=1))
 
 
 def _errors(

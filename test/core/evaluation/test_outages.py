@@ -1,5 +1,6 @@
 """Errors while sensors are off, against the same computed outage by outage."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -92,6 +93,22 @@ def test_a_model_without_memory_has_the_curves_that_need_none(samples, tmp_path)
     assert (tmp_path / "outages.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_intervals_hold_on_trajectories_like_those_that_they_were_fitted_on(model, samples):
+    first = max(runs_of(samples), key=len)
+    copies = samples.select(np.tile(first, 4))
+    copies = dataclasses.replace(
+        copies, trajectory=np.repeat(np.arange(4), len(first)), names=tuple(f"copy {i}" for i in range(4))
+    )
+    found = outages(model, copies, samples.mean(), ["rgb"], AGES, intervals=True)
+    for prediction in ("with memory", "without memory", "forecast"):
+        shares = found.of(prediction).coverage
+        assert {"rgb", "depth", "action"} <= set(shares)
+        for name in ("rgb", "depth"):
+            for half, most in shares[name]:
+                assert half == pytest.approx(0.5, abs=0.1) and most == pytest.approx(0.9, abs=0.07)
+    assert found.of("last value").coverage == {} and found.healthy.coverage == {}
+
+
 def test_logs_that_are_too_short_and_unknown_modalities_are_one_sentence(model, samples):
     with pytest.raises(LogError, match="expected a trajectory of at least 24 steps without a gap, 12 s, found none"):
         outages(model, samples, samples.mean(), ages=(10.0,))
@@ -106,7 +123,7 @@ def test_the_command_shows_the_curves_and_writes_them(model, samples, tmp_path: 
     arguments = ["evaluate", tmp_path / "model.safetensors", "--data", logs, "--off", "rgb", "--out", tmp_path / "out"]
     shown = CliRunner().invoke(app, [*map(str, arguments), "--outages"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0, shown.output
-    assert "NMSE while rgb is off" in shown.output and "forecast" in shown.output
+    assert "NMSE while rgb is off" in shown.output and "forecast" in shown.output and "rgb, inside" in shown.output
     found = json.loads((tmp_path / "out" / "outages.json").read_text())
     assert found["off"] == ["rgb"] and len(found["curves"]) == 6
     assert (tmp_path / "out" / "outages.png").exists()
