@@ -24,6 +24,8 @@ from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
 from smvae_ros.msg import FusionStatus, Latent
 
+from smvae_core.interrupts import interruptible, uninterrupted
+
 FUSION_NODE = ("fusion_node",)
 NAIVE_NODE = (sys.executable, "-m", "benchmarks.naive_node")
 TRANSPORTS = ("LARGE_DATA", "fastdds.xml")
@@ -251,7 +253,7 @@ def rig(
         os.environ.pop(variable, None)
         if transport == "fastdds.xml":
             os.environ[variable] = str(_PROFILE)
-    with ExitStack() as stack:
+    with uninterrupted(), ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         sensors = Sensors(dropouts, rates, faults)
         stack.callback(sensors.kill)
@@ -259,4 +261,5 @@ def rig(
         stack.callback(listener.close)
         node = NodeProcess(command, Path(folder) / "log")
         stack.callback(node.end)
-        yield sensors, node, listener
+        with interruptible():
+            yield sensors, node, listener

@@ -12,6 +12,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
+from smvae_core.interrupts import interruptible, uninterrupted
+
 BENCHMARKS = {
     "loader": 180.0,
     "caching": 210.0,
@@ -71,19 +73,21 @@ def run(command: Sequence[str], limit_s: float, end_s: float = _END_S) -> int:
         end_s: time in which it may end after SIGINT before it is killed, seconds.
     """
     # A session of its own, so that the processes which the command starts can be ended with it.
-    process = subprocess.Popen(command, start_new_session=True)
-    try:
-        return process.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        print(f"error: ended after {limit_s:g} s: {' '.join(command)}", file=sys.stderr)
-        return 1
-    finally:
-        if process.poll() is None:
-            _signal_all(process.pid, signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(end_s)
-        _signal_all(process.pid, signal.SIGKILL)
-        process.wait()
+    with uninterrupted():
+        process = subprocess.Popen(command, start_new_session=True)
+        try:
+            with interruptible():
+                return process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            print(f"error: ended after {limit_s:g} s: {' '.join(command)}", file=sys.stderr)
+            return 1
+        finally:
+            if process.poll() is None:
+                _signal_all(process.pid, signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(end_s)
+            _signal_all(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _signal_all(session: int, number: signal.Signals) -> None:

@@ -14,6 +14,7 @@ from time import time_ns
 
 from benchmarks.report import RESULTS, Goal, report
 from benchmarks.rig import FUSION_NODE, Listener, NodeProcess, of_other_build, rig
+from smvae_core.interrupts import interruptible, uninterrupted
 
 _STAGES = ("Python and rclpy", "torch", "the node's other imports", "load", "warm-up")
 _GOAL = 0.65
@@ -90,15 +91,17 @@ def main() -> None:
 
 
 def _first_latent(listener: Listener, command: Sequence[str], log: Path) -> float:
-    node = NodeProcess(command, log)
-    try:
-        # Latents of the node before may still come.
-        listener.arrived_ns.clear()
-        listener.wait_for_latent(node)
-        return (min(listener.arrived_ns.values()) - node.started_ns) / 1e9
-    finally:
-        node.end()
-        listener.listen(1.0)
+    with uninterrupted():
+        node = NodeProcess(command, log)
+        try:
+            with interruptible():
+                # Latents of the node before may still come.
+                listener.arrived_ns.clear()
+                listener.wait_for_latent(node)
+                return (min(listener.arrived_ns.values()) - node.started_ns) / 1e9
+        finally:
+            node.end()
+            listener.listen(1.0)
 
 
 if __name__ == "__main__":

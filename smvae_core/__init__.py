@@ -5,6 +5,7 @@
 A folder is named after what it holds; from the ground up, each imports only what stands above it:
 
     errors, progress, files, device     errors, progress bars, safe writing, where a model runs
+    interrupts                          Ctrl-C and SIGTERM that leave nothing behind
     modality, preprocessing             what a modality is, as data; a sensor's units to the model's and back
     configuration, checkpoint           the YAML of a training run; a whole model as one file
     subsets, scores                     subsets of the modalities; errors and normalised errors (NMSE)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from smvae_core.errors import SMVAEError
+from smvae_core.interrupts import uninterrupted
 
 
 class FolderError(SMVAEError):
@@ -21,14 +22,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: the file cannot be written; the old content stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with (
+        uninterrupted(),
+        tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file,
+    ):
         try:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
             os.chmod(file.name, 0o644)
             os.replace(file.name, path)
-        except BaseException:  # Ctrl-C too leaves no temporary file behind
+        except BaseException:
             os.unlink(file.name)
             raise
 

@@ -15,6 +15,7 @@ from rclpy.qos import QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from smvae_core.errors import ConfigurationError
+from smvae_core.interrupts import interruptible, uninterrupted
 from smvae_ros.check.facts import Feed, Topic
 from smvae_ros.conversions.bindings import COMPRESSED, IMAGE
 from smvae_ros.conversions.message_definitions import installed_types
@@ -29,30 +30,35 @@ _QUIET_S = 1.5
 _DISCOVERY_S = 5.0
 
 
+@contextmanager
+def listening(seconds: float) -> Iterator[RobotSource]:
+    """Listen to the robot; what each feed takes lasts so many seconds."""
+    with uninterrupted():
+        context = Context()
+        rclpy.init(context=context)
+        node = Node("smvae_check", context=context, enable_rosout=False, start_parameter_services=False)
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+        try:
+            with interruptible():
+                yield RobotSource(node, executor, seconds)
+        finally:
+            executor.shutdown()
+            node.destroy_node()
+            rclpy.shutdown(context=context)
+
+
 class RobotSource:
-    """A listener to the robot. A context manager.
+    """The topics of a robot, and their messages.
 
     Attributes:
         topics: the topics that somebody publishes, by name.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, node: Node, executor: SingleThreadedExecutor, seconds: float) -> None:
         self.topics: dict[str, Topic] = {}
-        self._seconds = seconds
-
-    def __enter__(self) -> RobotSource:
-        self._context = Context()
-        rclpy.init(context=self._context)
-        self._node = Node("smvae_check", context=self._context, enable_rosout=False, start_parameter_services=False)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
+        self._node, self._executor, self._seconds = node, executor, seconds
         self._discover()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._executor.shutdown()
-        self._node.destroy_node()
-        rclpy.shutdown(context=self._context)
 
     @contextmanager
     def feed(self, wanted: Mapping[str, str], types: Mapping[str, Collection[str]]) -> Iterator[Feed]:

@@ -49,12 +49,12 @@ def open_source(bag: Path | None, seconds: float | None) -> Iterator[Source]:
         yield RecordedSource(bag, seconds or BAG_SECONDS)
         return
     try:
-        from smvae_ros.check.robot import RobotSource
+        from smvae_ros.check.robot import listening
     except ImportError as error:
         raise ConfigurationError(
             f"expected a ROS 2 to listen to the robot with, found none ({error}); source its setup file, or name a bag"
         ) from None
-    with RobotSource(seconds or ROBOT_SECONDS) as robot:
+    with listening(seconds or ROBOT_SECONDS) as robot:
         yield robot
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic, time_ns
@@ -33,6 +31,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from std_srvs.srv import Trigger
 
 from smvae_core.cli.exit import run
+from smvae_core.interrupts import ending_once, interruptible, uninterrupted
 from smvae_core.modality import Modality
 from smvae_ros.conversions.bindings import bind
 from smvae_ros.conversions.message_types import message_class
@@ -110,54 +109,62 @@ def _play(
     seconds: float,
     alive: Callable[[], None],
 ) -> tuple[list[Pass], Heard]:
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = Node("demo", namespace=namespace)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-    try:
-        listener = _Listener(node, modalities)
-        player = Player(node, piece, topics)
-        with console.status("the fusion node loads its model"):
-            _wait_until(lambda: player.matched() and listener.matched(), executor, listener, alive)
-        begun = _passes(modalities, seconds)
-        listener.drop_distrusted([m.name for m in modalities], executor)
-        console.print(f"The fusion node is active. Playing {seconds:g} s, {len(begun)} times, with ever less to see.")
-        passes = []
-        with Progress(
-            TextColumn("{task.description:>12}"),
-            BarColumn(),
-            TextColumn("{task.fields[latents]} latents"),
-            console=console,
-        ) as bar:
-            for title, subset, change in begun:
-                # What was remembered of the pass before would be of the end of the piece.
-                listener.reset(executor)
-                start_ns = time_ns() + _PAUSE_NS
-                passes.append(Pass(title, subset, start_ns, start_ns + round(seconds * 1e9), change))
-                names = {*subset, "camera_info"} if "depth" in subset else set(subset)
-                names |= {*change.silent, *change.frozen} if change is not None else set()
-                thread = threading.Thread(target=player.play, args=(names, start_ns, stop, change))
-                threads.append(thread)
-                thread.start()
-                task = bar.add_task(title, total=seconds, latents=0)
-                while thread.is_alive():
+    with uninterrupted():
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        node = Node("demo", namespace=namespace)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            with interruptible():
+                return _play_passes(node, executor, modalities, topics, piece, seconds, alive)
+        finally:
+            executor.shutdown()
+            node.destroy_node()
+            rclpy.shutdown()
+
+
+def _play_passes(
+    node: Node,
+    executor: SingleThreadedExecutor,
+    modalities: tuple[Modality, ...],
+    topics: dict[str, str],
+    piece: list[Recorded],
+    seconds: float,
+    alive: Callable[[], None],
+) -> tuple[list[Pass], Heard]:
+    listener = _Listener(node, modalities)
+    player = Player(node, piece, topics)
+    with console.status("the fusion node loads its model"):
+        _wait_until(lambda: player.matched() and listener.matched(), executor, listener, alive)
+    begun = _passes(modalities, seconds)
+    listener.drop_distrusted([m.name for m in modalities], executor)
+    console.print(f"The fusion node is active. Playing {seconds:g} s, {len(begun)} times, with ever less to see.")
+    passes = []
+    with Progress(
+        TextColumn("{task.description:>12}"),
+        BarColumn(),
+        TextColumn("{task.fields[latents]} latents"),
+        console=console,
+    ) as bar:
+        for title, subset, change in begun:
+            # What was remembered of the pass before would be of the end of the piece.
+            listener.reset(executor)
+            start_ns = time_ns() + _PAUSE_NS
+            passes.append(Pass(title, subset, start_ns, start_ns + round(seconds * 1e9), change))
+            names = {*subset, "camera_info"} if "depth" in subset else set(subset)
+            names |= {*change.silent, *change.frozen} if change is not None else set()
+            task = bar.add_task(title, total=seconds, latents=0)
+            with player.playing(names, start_ns, change) as plays:
+                while plays():
                     executor.spin_once(timeout_sec=0.05)
                     latents = len(listener.arrived_ns) - sum(1 for stamp in listener.arrived_ns if stamp < start_ns)
                     bar.update(task, completed=(time_ns() - start_ns) / 1e9, latents=latents)
                     alive()
-                bar.update(task, completed=seconds)
-                if not listener.arrived_ns:
-                    raise DemoError(f"the fusion node published no latent in {seconds:.0f} s")
-            listener.drain(executor)
-        return passes, listener.heard(player)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-        node.destroy_node()
-        rclpy.shutdown()
+            bar.update(task, completed=seconds)
+            if not listener.arrived_ns:
+                raise DemoError(f"the fusion node published no latent in {seconds:.0f} s")
+        listener.drain(executor)
+    return passes, listener.heard(player)
 
 
 def _passes(modalities: tuple[Modality, ...], seconds: float) -> list[tuple[str, tuple[str, ...], Change | None]]:
@@ -266,13 +273,9 @@ def _nanoseconds(message: Any) -> int:
 
 def main() -> None:
     """Run the demo. The exit code is 1 if the node fails, 2 for bad input, 130 after Ctrl-C."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
     try:
-        run(app)
+        with ending_once():
+            run(app)
     except (DemoError, ExecutableError) as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(1)

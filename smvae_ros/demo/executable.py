@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
+from smvae_core.interrupts import interruptible, uninterrupted
+
 _END_S = 30.0
 
 
@@ -36,8 +38,6 @@ def running(name: str, namespace: str, parameters: Mapping[str, object], log: Pa
         ) from None
     command = [str(executable), "--ros-args", "-r", f"__ns:={namespace}"]
     command += [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
     def failed(what: str) -> ExecutableError:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
@@ -47,16 +47,20 @@ def running(name: str, namespace: str, parameters: Mapping[str, object], log: Pa
         if process.poll() is not None:
             raise failed(f"ended with exit code {process.returncode}")
 
-    try:
-        yield check
-        process.send_signal(signal.SIGINT)
+    with uninterrupted():
+        with log.open("w") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
-            code = process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            raise failed(f"did not end within {_END_S:g} s") from None
-        if code:
-            raise failed(f"ended with exit code {code}")
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+            with interruptible():
+                yield check
+                process.send_signal(signal.SIGINT)
+                try:
+                    code = process.wait(_END_S)
+                except subprocess.TimeoutExpired:
+                    raise failed(f"did not end within {_END_S:g} s") from None
+                if code:
+                    raise failed(f"ended with exit code {code}")
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()

@@ -8,7 +8,6 @@ shows a table while it runs and leaves live.gif and live.mp4 in live/.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from smvae_core.cli.exit import run
+from smvae_core.interrupts import ending_once, interruptible, uninterrupted
 from smvae_core.plots.sheets import depth_picture
 from smvae_ros.demo.animation import frame, write_gif, write_mp4
 from smvae_ros.demo.audience import SENSORS, Audience
@@ -73,16 +73,18 @@ def live(
 
         loaded = load(default_checkpoint())
         means = {name: mean.numpy() for name, mean in loaded.mean.items()}
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        audience = Audience(namespace, loaded.metadata.model.modalities, means)
-        executor = SingleThreadedExecutor()
-        executor.add_node(audience)
-        try:
-            frames = _watch(audience, executor, seconds, lambda: (robot_runs(), fusion_runs()))
-        finally:
-            executor.shutdown()
-            audience.destroy_node()
-            rclpy.shutdown()
+        with uninterrupted():
+            rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+            audience = Audience(namespace, loaded.metadata.model.modalities, means)
+            executor = SingleThreadedExecutor()
+            executor.add_node(audience)
+            try:
+                with interruptible():
+                    frames = _watch(audience, executor, seconds, lambda: (robot_runs(), fusion_runs()))
+            finally:
+                executor.shutdown()
+                audience.destroy_node()
+                rclpy.shutdown()
     write_gif(out / "live.gif", frames, _FRAMES_PER_SECOND)
     write_mp4(out / "live.mp4", frames, _FRAMES_PER_SECOND)
     console.print(f"see {out / 'live.gif'} and {out / 'live.mp4'}", markup=False)
@@ -175,13 +177,9 @@ def _with_value(text: str, name: str, raw: np.ndarray | None) -> str:
 
 def main() -> None:
     """Run it: exit code 1 if robot or node fails, 2 for what cannot be run, 130 when interrupted."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
     try:
-        run(app)
+        with ending_once():
+            run(app)
     except ExecutableError as error:
         Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(1)

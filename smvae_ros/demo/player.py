@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import time_ns
@@ -16,6 +17,7 @@ from rclpy.qos import QoSProfile
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image
 
+from smvae_core.interrupts import interruptible, uninterrupted
 from smvae_ros.bags.reading import open_bag
 
 # Reliable (the default), because messages that the network drops would spoil the count of sets.
@@ -113,8 +115,25 @@ class Player:
         """Return whether somebody listens to every topic."""
         return all(publisher.get_subscription_count() for publisher in self._publishers.values())
 
-    def play(self, names: Collection[str], start_ns: int, stop: threading.Event, change: Change | None = None) -> None:
-        """Publish some topics of the piece from `start_ns` (system clock) on, to its end or until `stop` is set."""
+    @contextmanager
+    def playing(self, names: Collection[str], start_ns: int, change: Change | None) -> Iterator[Callable[[], bool]]:
+        """Publish some topics of the piece from `start_ns` (system clock) on, to its end or to the end of the block.
+
+        Yields:
+            A function that returns whether the piece is still played.
+        """
+        stop = threading.Event()
+        thread = threading.Thread(target=self._play, args=(names, start_ns, stop, change))
+        with uninterrupted():
+            thread.start()
+            try:
+                with interruptible():
+                    yield thread.is_alive
+            finally:
+                stop.set()
+                thread.join()
+
+    def _play(self, names: Collection[str], start_ns: int, stop: threading.Event, change: Change | None) -> None:
         last: dict[str, Recorded] = {}
         for message in self._piece:
             changed = change is not None and message.stamp_ns >= change.at_ns

@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 from time import monotonic
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import pytest
+
+from smvae_ros.demo.executable import running
 
 from ..robot import own_domain
 
@@ -25,9 +29,9 @@ def demo(tmp_path: Path, bag: Path, checkpoint: Path) -> Iterator[Callable[..., 
     with own_domain():
         begun: list[subprocess.Popen] = []
 
-        def begin(**changes: Path) -> subprocess.Popen:
+        def begin(program: tuple[str, ...] = ("-m", "smvae_ros.demo"), **changes: Any) -> subprocess.Popen:
             options = {"bag": bag, "checkpoint": checkpoint, "out": tmp_path / "demo", "seconds": 1.0, **changes}
-            command = [sys.executable, "-m", "smvae_ros.demo", *(f"--{key}={value}" for key, value in options.items())]
+            command = [sys.executable, *program, *(f"--{key}={value}" for key, value in options.items())]
             begun.append(
                 subprocess.Popen(
                     command,
@@ -116,6 +120,46 @@ def test_interrupted_it_leaves_no_process(
     assert process.returncode == 130, output
     assert "Traceback" not in output
     assert not is_running(node)
+
+
+_SIGNAL_BEFORE_THE_PLAYER_STARTS = """
+import signal, threading
+start = threading.Thread.start
+def signal_and_start(thread):
+    if "_play" in thread.name:
+        signal.raise_signal(signal.SIGTERM)
+    start(thread)
+threading.Thread.start = signal_and_start
+from smvae_ros.demo.__main__ import main
+main()
+"""
+
+
+def test_interrupted_while_a_thread_starts_it_leaves_no_process(
+    demo: Callable[..., subprocess.Popen], tmp_path: Path
+) -> None:
+    process = demo(program=("-c", _SIGNAL_BEFORE_THE_PLAYER_STARTS))
+    node = child_of(process)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, "Playing" in output, "Traceback" in output) == (130, True, False), output
+    assert not is_running(node)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupted_while_a_process_starts_it_is_ended(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[subprocess.Popen] = []
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen:
+        begun.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]))
+        signal.raise_signal(number)
+        return begun[-1]
+
+    monkeypatch.setattr("smvae_ros.demo.executable.subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": start}))
+    with pytest.raises(KeyboardInterrupt), running("fusion_node", "/here", {}, tmp_path / "log"):
+        pytest.fail("reached what needs the process")
+    assert begun[0].returncode == -signal.SIGKILL
 
 
 def test_a_node_that_dies_is_a_clear_error(demo: Callable[..., subprocess.Popen], tmp_path: Path) -> None:
