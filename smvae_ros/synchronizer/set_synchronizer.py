@@ -13,9 +13,12 @@ from smvae_ros.synchronizer.reference_queue import ReferenceQueue
 from smvae_ros.synchronizer.sample_set import Reason, Sample, SampleSet, new_tuple
 from smvae_ros.synchronizer.stream import FOREVER, NEVER, Stream, StreamCounts, checked_streams
 from smvae_ros.synchronizer.stream_buffer import StreamBuffer
-from smvae_ros.synchronizer.stream_clocks import has_clock_of, in_time
+from smvae_ros.synchronizer.stream_clocks import has_clock_of, in_time, ticks_back_ns
 
 __all__ = ["Reason", "Sample", "SampleSet", "SetSynchronizer", "Stream", "StreamCounts"]
+
+# Ticks that lie back come nearer by this part of their spacing each, so that no sample falls between two of them.
+_NEARER = 50
 
 
 class SetSynchronizer:
@@ -231,6 +234,8 @@ class SetSynchronizer:
         # When the clock of the reference last was that of another stream.
         self._matched_ns = NEVER
         self._wake_ns = self._tick_due_ns = FOREVER
+        # How far ticks lie before the time at which they are opened.
+        self._back_ns = 0
         # Until then at least one stream that could fill a tick is alive.
         self._alive_until_ns = NEVER
 
@@ -270,14 +275,11 @@ class SetSynchronizer:
             self._references.open(stamp_ns, now_ns, now_ns + self._max_wait_ns, tick=False)
 
     def _tick(self, at_ns: int) -> None:
-        lag_ns = FOREVER
-        for buffer in self._living:
-            if at_ns < buffer.dead_ns and buffer.lag_ns < lag_ns:
-                lag_ns = buffer.lag_ns
-        if lag_ns == FOREVER:
+        seen = [one for one in self._living if at_ns < one.dead_ns and one.arrived_ns != NEVER]
+        if not seen:
             return
-        # If all samples arrive later after their stamps than a tick waits, a tick at the clock's time would be empty.
-        stamp_ns = at_ns - lag_ns if lag_ns > self._max_wait_ns else at_ns
+        self._back_ns = max(ticks_back_ns(seen, self._max_wait_ns), self._back_ns - self._tick_ns // _NEARER)
+        stamp_ns = at_ns - self._back_ns
         references = self._references
         newest = references.newest
         if stamp_ns > (self._stamp_ns if newest is None else newest.stamp_ns):

@@ -155,6 +155,12 @@ class StreamBuffer:
         """Return whether a usable sample arrived within the timeout."""
         return now_ns < self.dead_ns and self.arrived_ns != NEVER
 
+    @property
+    def latest_ns(self) -> int:
+        """How long after a tick's stamp the samples within its reach arrive, judged by the last usable sample."""
+        # Where samples are used again, an older one serves as well.
+        return self.lag_ns + (0 if self._hold_ns else self._selection.ahead_ns)
+
     def earlier_may_come(self, reference_ns: int, at_ns: int) -> bool:
         """Return whether, at `at_ns`, a reference earlier than this one may still come, after the last one."""
         if self._ordered or at_ns >= self.dead_ns:

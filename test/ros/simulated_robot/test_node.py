@@ -1,106 +1,23 @@
-"""The simulated robot as a process: its topics, its parameters, its commands, and how it ends."""
+"""The simulated robot as a process: its topics, its parameters and its commands."""
 
-import os
 import re
-import signal
-import subprocess
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from time import monotonic
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-import rclpy
-from ament_index_python.packages import get_package_prefix
 from geometry_msgs.msg import TwistStamped
 from rcl_interfaces.msg import Parameter as ParameterMessage
-from rcl_interfaces.msg import ParameterValue, SetParametersResult
+from rcl_interfaces.msg import ParameterValue
 from rcl_interfaces.srv import SetParameters
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
-from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo
-from smvae_ros.msg import Latent
+from rclpy.qos import QoSProfile
 
 from smvae_ros.simulated_robot.node import TOPICS
 
-from ..robot import FusionProcess, own_domain
+from ..robot import own_domain
+from .watcher import Watcher
 
 pytestmark = pytest.mark.rendering
-
-PATIENCE_S = 60.0
-
-
-class Watcher:
-    """The simulated robot as a process, and everything that it publishes."""
-
-    def __init__(self, domain: int, log: Path, **parameters: Any) -> None:
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context, domain_id=domain)
-        self.node = Node("watcher", context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self.count: Counter[str] = Counter()
-        self.last: dict[str, Any] = {}
-        for name, (topic, kind) in {
-            **TOPICS,
-            "info": ("rgb/camera_info", CameraInfo),
-            "clock": ("/clock", Clock),
-        }.items():
-            self.hear(name, topic, kind)
-        self._set = self.node.create_client(SetParameters, "/robot/set_parameters")
-        self.log = log
-        executable = Path(get_package_prefix("smvae_ros")) / "lib" / "smvae_ros" / "simulated_robot"
-        arguments = [
-            word for name, value in parameters.items() for word in ("-p", f"{name.replace('__', '.')}:={value}")
-        ]
-        with log.open("w") as file:
-            self.process = subprocess.Popen(
-                [str(executable), "--ros-args", *arguments], stdout=file, stderr=file, stdin=subprocess.DEVNULL
-            )
-
-    def hear(self, name: str, topic: str, kind: type) -> None:
-        def take(message: Any) -> None:
-            self.count[name] += 1
-            self.last[name] = message
-
-        self.node.create_subscription(kind, topic, take, qos_profile_sensor_data)
-
-    def wait(self, ready: Callable[[], bool], wanted: str) -> None:
-        deadline = monotonic() + PATIENCE_S
-        while not ready():
-            assert self.process.poll() is None, self.log.read_text()
-            assert monotonic() < deadline, f"waited for {wanted}: {self.log.read_text()}"
-            self._executor.spin_once(timeout_sec=0.05)
-
-    def wait_for(self, name: str, count: int = 1) -> Any:
-        wanted = self.count[name] + count
-        self.wait(lambda: self.count[name] >= wanted, f"{count} of {name}")
-        return self.last[name]
-
-    def set(self, name: str, value: Any) -> SetParametersResult:
-        return self.call(Parameter(name, value=value).to_parameter_msg())
-
-    def call(self, parameter: ParameterMessage) -> SetParametersResult:
-        self.wait(self._set.service_is_ready, "the robot's parameters")
-        answer = self._set.call_async(SetParameters.Request(parameters=[parameter]))
-        self.wait(answer.done, f"an answer about {parameter.name}")
-        return answer.result().results[0]
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        # In this order: rclpy has crashed where a node was destroyed that an executor still knew.
-        self._executor.remove_node(self.node)
-        self._executor.shutdown()
-        self.node.destroy_node()
-        rclpy.shutdown(context=self._context)
 
 
 @pytest.fixture(scope="module")
@@ -189,57 +106,3 @@ def test_a_command_of_nan_is_refused_and_the_robot_stands_still(robot: Watcher) 
     assert "the robot stands still" in robot.log.read_text()
     robot.wait_for("action", 3)
     assert robot.last["action"].twist.linear.x == 0.0
-
-
-def test_sigint_ends_it_with_exit_code_0(domain: int, tmp_path: Path) -> None:
-    watcher = Watcher(domain, tmp_path / "log")
-    try:
-        watcher.wait_for("rgb")
-        watcher.process.send_signal(signal.SIGINT)
-        watcher.process.send_signal(signal.SIGTERM)
-        assert watcher.process.wait(PATIENCE_S) == 0
-    finally:
-        watcher.close()
-
-
-@pytest.mark.parametrize(
-    ("argument", "told"),
-    [
-        ("rgb.fault:=broken", "error: rgb.fault: expected one of none, unplugged"),
-        ("policy:=sleep", "error: policy: expected one of scripted, commands, found 'sleep'"),
-        ("rgb.rate:=fast", "rgb.rate"),
-    ],
-)
-def test_a_bad_argument_is_one_sentence(argument: str, told: str) -> None:
-    done = start("-p", argument)
-    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-    assert told in done.stderr
-
-
-def test_without_mujoco_it_says_what_to_install() -> None:
-    blocked = "import sys; sys.modules['mujoco'] = None; from smvae_ros.simulated_robot.process import main; main()"
-    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, timeout=PATIENCE_S)
-    assert done.returncode == 2
-    assert "the simulator needs MuJoCo, which is not installed: pip install" in done.stderr
-
-
-def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-    executable = Path(get_package_prefix("smvae_ros")) / "lib" / "smvae_ros" / "simulated_robot"
-    command = [str(executable), "--ros-args", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=dict(os.environ))
-
-
-def test_the_fusion_node_goes_on_while_the_camera_is_unplugged(domain: int, tmp_path: Path) -> None:
-    watcher = Watcher(domain, tmp_path / "robot.log")
-    fusion = FusionProcess(tmp_path / "fusion.log", {})
-    try:
-        watcher.hear("latent", "/fusion/latent", Latent)
-        watcher.wait(lambda: "rgb" in getattr(watcher.last.get("latent"), "modalities", []), "a set with rgb")
-        assert watcher.set("rgb.fault", "unplugged").successful
-        watcher.wait(lambda: "rgb" not in watcher.last["latent"].modalities, "a set without rgb")
-        assert "depth" in watcher.wait_for("latent", 5).modalities
-        assert watcher.set("rgb.fault", "none").successful
-        watcher.wait(lambda: "rgb" in watcher.last["latent"].modalities, "rgb again")
-    finally:
-        fusion.kill()
-        watcher.close()

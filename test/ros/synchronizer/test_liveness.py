@@ -107,6 +107,22 @@ def test_whatever_the_reference_does_the_others_go_out_with_it_or_with_ticks(fau
     assert synchronizer.resets == 0
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 49), st.integers(0, 49), st.integers(1, 45))
+def test_an_unplugged_reference_costs_no_sample_of_a_camera_at_its_rate(unplugged: int, phase: int, lag: int) -> None:
+    bench = Bench(STREAMS["rgb"], STREAMS["depth"])
+    for stamp in range(phase, 6000, 50):
+        if stamp < 2000 + unplugged:
+            bench.add("rgb", stamp, now=stamp + lag)
+        bench.add("depth", stamp, now=stamp + lag)
+    bench.poll_until(6200)
+    # While the reference is silent for less than its timeout, it may still come.
+    silent = 2000 + unplugged + STREAMS["rgb"].timeout_ns // MS + 50
+    used = {sample.stamp_ns // MS - START for one in bench.sets for sample in one.samples.get("depth", ())}
+    expected = {stamp for stamp in range(phase, 6000, 50) if stamp < 2000 or stamp > silent}
+    assert not expected - used
+
+
 @pytest.mark.parametrize("faulty", ["depth", "force", "action"])
 @pytest.mark.parametrize(
     "fault", [Fault("frozen"), Fault("rejected"), Fault("offset", -5000), Fault("late", 3000), Fault("offset", 150)]
