@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, NamedTuple
@@ -11,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from benchmarks.insertion_feeds import STEP_S, Feed
+from benchmarks.pose_filter import PoseFilter
 from benchmarks.pose_head import POSE
 from smvae_core.modality import Modality
 from smvae_core.simulation.policy import PegPolicy, Phase
@@ -24,6 +24,9 @@ REACH_M = 0.012
 """A first contact so near to the hole's axis is within reach of the policy's search."""
 DEEP_M = HOLE_DEPTH - 0.004
 _ALIGNING_S = (0.2, 1.0)
+_CAREFUL = (Phase.ALIGN, Phase.APPROACH)
+_SURE_M, _SLOWEST = 0.006, 0.3
+"""From this σ of the position on the policy moves slower, down to this part of its speed."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Outcome(NamedTuple):
         inserted: whether the peg was in the hole within the time.
         reached: whether its first contact was within reach of the search.
         seconds: simulated time that it took.
-        error_mm: root mean square of the read position across the hole's axis, over the attempt.
+        error_mm: root mean square of the position that the policy goes by, across the hole's axis, over the attempt.
     """
 
     inserted: bool
@@ -87,25 +90,35 @@ def attempts(
     The same seed gives the same start, the same guess of where the hole is, and the same moment of the fault.
     """
     feed.begin(len(seeds))
-    with ExitStack() as stack:
-        made = [_Attempt(stack, condition, modalities, seed, task) for seed in seeds]
-        while running := [number for number, one in enumerate(made) if not one.done]:
-            worlds = [made[number].world for number in running]
-            poses = feed.read(running, [made[number].bring() for number in running], worlds)
-            feed.decided(running, [made[number].decide(pose) for number, pose in zip(running, poses)])
-            for number in running:
-                made[number].move()
+    made = [_Attempt(world, condition, modalities, seed, task) for world, seed in zip(_worlds(len(seeds)), seeds)]
+    while running := [number for number, one in enumerate(made) if not one.done]:
+        truth = np.stack([made[number].truth() for number in running])
+        readings = feed.read(running, [made[number].bring() for number in running], truth)
+        feed.decided(running, [made[number].decide(reading) for number, reading in zip(running, readings)])
+        for number in running:
+            made[number].move()
     return [one.outcome() for one in made]
+
+
+_made: list[PegWorld] = []
+
+
+def _worlds(count: int) -> list[PegWorld]:
+    """Return worlds of this process, which are kept, since to make one takes as long as a hundred steps."""
+    while len(_made) < count:
+        _made.append(PegWorld("triangle", SceneLook(), np.random.default_rng(0)))
+    return _made[:count]
 
 
 class _Attempt:
     """One attempt, step by step: `bring`, `decide`, `move`, until it is done."""
 
     def __init__(
-        self, stack: ExitStack, condition: Condition, modalities: Sequence[Modality], seed: int, task: Task
+        self, world: PegWorld, condition: Condition, modalities: Sequence[Modality], seed: int, task: Task
     ) -> None:
         start = np.random.default_rng([seed, 0])
         self._policy = PegPolicy(np.random.default_rng([seed, 1]))
+        self._filter = PoseFilter()
         self._condition, self._task, self._fails_at = condition, task, start.uniform(*_ALIGNING_S)
         self._of = {modality.name: modality for modality in modalities}
         self._last: dict[str, np.ndarray] = {}
@@ -113,8 +126,8 @@ class _Attempt:
         self._failed = self._inserted = False
         self._reached: bool | None = None
         self._steps = 1
-        self.world = stack.enter_context(PegWorld("triangle", SceneLook(), np.random.default_rng([seed, 2])))
-        self.world.reset(self._policy.start_pose())
+        self.world = world
+        self.world.reset(self._policy.start_pose(), np.random.default_rng([seed, 2]))
         self._seen = self.world.step(np.zeros(POSE))
 
     @property
@@ -129,10 +142,21 @@ class _Attempt:
         raws = _brought(self._seen, self._last, self._condition if self._failed else None)
         return {name: self._of[name].to_model(value) for name, value in raws.items() if name in self._of}
 
-    def decide(self, read: np.ndarray) -> np.ndarray:
-        """Take what was read of the pose; return the command, in model units."""
-        self._errors.append(float(np.square(read[:2] - self.world.pose()[:2]).sum()))
-        self._action = self._policy.act(read[:POSE], bool(read[POSE] > 0.5))
+    def truth(self) -> np.ndarray:
+        """Return the pose, and whether the peg touches, (5,)."""
+        return np.array([*self.world.pose(), float(self._seen.contact.any())])
+
+    def decide(self, reading: np.ndarray) -> np.ndarray:
+        """Take what was read of pose, contact and σ; return the command, in model units."""
+        self._filter.read(reading[:POSE], reading[POSE + 1 :])
+        touching = bool(reading[POSE] > 0.5)
+        self._errors.append(float(np.square(self._filter.pose[:2] - self.world.pose()[:2]).sum()))
+        self._action = self._policy.act(self._filter.pose, touching)
+        # A policy that does not know where it is moves slowly, so that readings come before it gets far.
+        unsure = float(np.hypot(*self._filter.sigma[:2]))
+        if self._policy.phase in _CAREFUL and unsure > _SURE_M:
+            self._action = self._action * max(_SLOWEST, _SURE_M / unsure)
+        self._filter.move(self._action, touching)
         return self._of["action"].to_model(self._action) if "action" in self._of else self._action
 
     def move(self) -> None:

@@ -9,17 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.pose_head import Head, raw
+from benchmarks.pose_head import POSE, Head
+from benchmarks.pose_steps import Steps, inputs, joined, numbers, steps_of
 from smvae_core.checkpoint import Checkpoint
 from smvae_core.inference.state import Recalled, RecallingFusion, age_after, aged, nothing
 from smvae_core.inference.watch import Watch, WatchState
 from smvae_core.modality import Modality
 from smvae_core.model.vae import MultimodalVAE
-from smvae_core.simulation.world import PegWorld
+from smvae_core.systems.posterior import Posterior
 
 STEP_S = 0.05
 SENSORS = ("rgb", "depth", "force")
 """The modalities that are known when a command is decided; the command itself becomes `action`."""
+_EXACT = 1e-4
+"""σ of a pose that the simulator tells, metres and radians."""
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -30,8 +33,14 @@ class Feed(Protocol):
     def begin(self, attempts: int) -> None:
         """Forget the attempts before."""
 
-    def read(self, attempts: Sequence[int], arrays: Sequence[Arrays], worlds: Sequence[PegWorld]) -> np.ndarray:
-        """Return pose and probability of a contact, (N, 5), of the modalities that arrived, in model units."""
+    def read(self, attempts: Sequence[int], arrays: Sequence[Arrays], truth: np.ndarray) -> np.ndarray:
+        """Return pose, probability of a contact and σ of the pose, (N, 9).
+
+        Args:
+            attempts: numbers of the attempts that go on, (N,).
+            arrays: the modalities that arrived in each, in model units.
+            truth: the poses and whether there is a contact, (N, 5), for those that judge or record.
+        """
 
     def decided(self, attempts: Sequence[int], actions: Sequence[np.ndarray]) -> None:
         """Take note of the commands that followed, in model units."""
@@ -43,9 +52,9 @@ class TruePose:
     def begin(self, attempts: int) -> None:
         """Nothing to forget."""
 
-    def read(self, attempts: Sequence[int], arrays: Sequence[Arrays], worlds: Sequence[PegWorld]) -> np.ndarray:
-        """Return the poses; the contact is told by a force of 1 N."""
-        return np.array([[*world.pose(), float(_force(one) > 0.1)] for one, world in zip(arrays, worlds)])
+    def read(self, attempts: Sequence[int], arrays: Sequence[Arrays], truth: np.ndarray) -> np.ndarray:
+        """Return the poses."""
+        return np.column_stack([truth, np.full((len(truth), POSE), _EXACT)])
 
     def decided(self, attempts: Sequence[int], actions: Sequence[np.ndarray]) -> None:
         """Nothing to note."""
@@ -61,10 +70,9 @@ class LatentFeed:
         """Nothing to forget."""
 
     @torch.inference_mode()
-    def read(self, attempts: Sequence[int], arrays: Sequence[Arrays], worlds: Sequence[PegWorld]) -> np.ndarray:
-        """Return what the head reads from the latents' means."""
-        mean = self._model.fuse(*embedded(self._model, arrays)).mean
-        return np.asarray(self._head.read(mean.numpy()), np.float64)
+    def read(self, attempts: Sequence[int], arrays: Sequence[Arrays], truth: np.ndarray) -> np.ndarray:
+        """Return what the head reads from the latents."""
+        return self._head.read(inputs(self._model.fuse(*embedded(self._model, arrays))))
 
     def decided(self, attempts: Sequence[int], actions: Sequence[np.ndarray]) -> None:
         """Nothing to note."""
@@ -84,6 +92,7 @@ class RememberingFeed:
         self._watch: Watch | None = None
         if loaded.trust is not None and loaded.metadata.trust is not None:
             self._watch = Watch(self._model, loaded.trust, loaded.metadata.trust)
+            self._watch.compiled()()
         self.begin(0)
 
     def begin(self, attempts: int) -> None:
@@ -92,22 +101,22 @@ class RememberingFeed:
         self._watched: list[WatchState | None] = [None] * attempts
 
     @torch.inference_mode()
-    def read(self, attempts: Sequence[int], arrays: Sequence[Arrays], worlds: Sequence[PegWorld]) -> np.ndarray:
-        """Return what the head reads from the latents' means."""
+    def read(self, attempts: Sequence[int], arrays: Sequence[Arrays], truth: np.ndarray) -> np.ndarray:
+        """Return what the head reads from the latents."""
         self._arrays = arrays
         self._embeddings, self._mask = embedded(self._model, arrays)
         kept = self._mask.clone()
         for row, attempt in enumerate(attempts):
             doubted = self._watch.doubted(self._watched[attempt]) if self._watch is not None else set()
             kept[row] &= torch.tensor([name not in doubted for name in self._model.names])
-        mean = self._step(attempts, kept)[0]
-        return np.asarray(self._head.read(mean.numpy()), np.float64)
+        return self._head.read(inputs(self._step(attempts, kept)[0]))
 
     @torch.inference_mode()
     def decided(self, attempts: Sequence[int], actions: Sequence[np.ndarray]) -> None:
         """Judge the whole sets, the commands in them, and put them into memory."""
         column = self._model.names.index("action")
-        self._embeddings[:, column] = self._model.embeddings["action"](torch.from_numpy(np.stack(actions)))
+        commands = torch.from_numpy(np.asarray(actions, np.float32))
+        self._embeddings[:, column] = self._model.embeddings["action"](commands)
         self._mask[:, column] = True
         kept = self._mask.clone()
         for row, attempt in enumerate(attempts):
@@ -130,17 +139,17 @@ class RememberingFeed:
             age = aged(age, STEP_S, self._configuration.horizon)
             self._recalled[attempt] = Recalled(hidden[row], age, STEP_S)
 
-    def _step(self, attempts: Sequence[int], mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the means (N, L) of the sets with memory, and h after them (N, H)."""
+    def _step(self, attempts: Sequence[int], mask: Tensor) -> tuple[Posterior, Tensor]:
+        """Return the posteriors of the sets with memory, and h after them (N, H)."""
         recalled = [self._recalled[attempt] for attempt in attempts]
-        mean, _, _, hidden, _ = self._recalling(
+        mean, log_variance, attention, hidden, _ = self._recalling(
             self._embeddings,
             mask,
             torch.from_numpy(np.stack([one.hidden for one in recalled])),
             torch.tensor([one.age is not None for one in recalled]),
             torch.tensor([one.elapsed for one in recalled], dtype=torch.float32),
         )
-        return mean, hidden
+        return Posterior(mean, log_variance, attention), hidden
 
 
 class RawFeed:
@@ -157,19 +166,54 @@ class RawFeed:
             {name: np.zeros(shape, np.float32) for name, shape in self._shapes.items()} for _ in range(attempts)
         ]
 
-    def read(self, attempts: Sequence[int], arrays: Sequence[Arrays], worlds: Sequence[PegWorld]) -> np.ndarray:
+    def read(self, attempts: Sequence[int], arrays: Sequence[Arrays], truth: np.ndarray) -> np.ndarray:
         """Return what the head reads."""
-        present = {
-            name: np.stack([one.get(name, self._last[attempt][name]) for attempt, one in zip(attempts, arrays)])
+        present = [
+            numbers(np.stack([one.get(name, self._last[attempt][name]) for attempt, one in zip(attempts, arrays)]))
             for name in SENSORS
-        }
+        ]
         if self._hold:
             for attempt, one in zip(attempts, arrays):
                 self._last[attempt].update({name: one[name] for name in SENSORS if name in one})
-        return np.asarray(self._head.read(raw(present, SENSORS)), np.float64)
+        return self._head.read(np.concatenate(present, axis=1))
 
     def decided(self, attempts: Sequence[int], actions: Sequence[np.ndarray]) -> None:
         """Nothing to note."""
+
+
+class Recorder:
+    """Another feed, whose attempts become steps to train heads on."""
+
+    def __init__(self, feed: Feed, model: MultimodalVAE) -> None:
+        self._feed, self._model = feed, model
+        self.begin(0)
+
+    def begin(self, attempts: int) -> None:
+        """Forget the attempts before."""
+        self._feed.begin(attempts)
+        self._arrays: list[list[dict[str, np.ndarray]]] = [[] for _ in range(attempts)]
+        self._truth: list[list[np.ndarray]] = [[] for _ in range(attempts)]
+
+    def read(self, attempts: Sequence[int], arrays: Sequence[Arrays], truth: np.ndarray) -> np.ndarray:
+        """Return what the other feed reads."""
+        for row, attempt in enumerate(attempts):
+            self._arrays[attempt].append(dict(arrays[row]))
+            self._truth[attempt].append(truth[row])
+        return self._feed.read(attempts, arrays, truth)
+
+    def decided(self, attempts: Sequence[int], actions: Sequence[np.ndarray]) -> None:
+        """Keep the commands, which complete the sets."""
+        for attempt, action in zip(attempts, actions):
+            self._arrays[attempt][-1]["action"] = np.asarray(action, np.float32)
+        self._feed.decided(attempts, actions)
+
+    def steps(self) -> Steps:
+        """Return all that was recorded since `begin`; no sensor may have failed."""
+        made = []
+        for sets, truth in zip(self._arrays, self._truth):
+            arrays = {name: np.stack([one[name] for one in sets]) for name in self._model.names}
+            made.append(steps_of(self._model, arrays, np.stack(truth), (len(sets),)))
+        return joined(made)
 
 
 def embedded(model: MultimodalVAE, arrays: Sequence[Arrays]) -> tuple[Tensor, Tensor]:
@@ -181,7 +225,3 @@ def embedded(model: MultimodalVAE, arrays: Sequence[Arrays]) -> tuple[Tensor, Te
         if any(name in one for one in arrays):
             batch[name] = torch.from_numpy(np.stack([np.asarray(one.get(name, empty), np.float32) for one in arrays]))
     return model.embed(batch, mask), mask
-
-
-def _force(arrays: Arrays) -> float:
-    return float(np.abs(arrays["force"]).max()) if "force" in arrays else 0.0

@@ -104,7 +104,13 @@ def main() -> None:
             f"page cache, medians of {arguments.rounds} alternating rounds after a warm-up.",
             [
                 Goal("samples/s from the cache", f"{fast:,.0f}", "≥ 30,000", fast >= 30_000),
-                Goal("against a file opened for each item", f"{fast / slow:.0f}×", "≥ 50×", fast / slow >= 50),
+                Goal(
+                    "against a file opened for each item",
+                    f"{fast / slow:.0f}×",
+                    "≥ 50×",
+                    fast / slow >= 50,
+                    "1× (torch's DataLoader)",
+                ),
             ],
             arguments.results,
         )

@@ -43,8 +43,9 @@ def main() -> None:
                 f"multiply-adds a sample, millions: ours {operations['ours'] / 2e6 / BATCH:.1f}, theirs "
                 f"{operations['theirs'] / 2e6 / BATCH:.1f})",
                 f"{ratio:.2f}×",
-                f"≥ {_GOAL}× (limit: {limit:.2f}×)",
+                f"≥ {_GOAL}×",
                 ratio >= _GOAL,
+                f"{limit:.2f}× (networks alone)",
             )
         )
     report(

@@ -16,6 +16,7 @@ from typing import Any
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
+from benchmarks.bag_reading import against_rosbags
 from benchmarks.report import RESULTS, Goal, report
 
 _RECORDING = Path(__file__).parents[1] / "recordings" / "peg_insertion"
@@ -100,6 +101,7 @@ def main() -> None:
                 "(for comparison)",
                 True,
             ),
+            against_rosbags(_RECORDING, max(3, arguments.rounds)),
         ],
         arguments.results,
     )

@@ -12,12 +12,21 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
 class Goal(NamedTuple):
-    """One row of a section's table."""
+    """One row of a section's table.
+
+    Attributes:
+        what: is measured.
+        measured: the figure.
+        goal: that it is to reach.
+        met: whether it does.
+        limit: what the machine, or another's program in the same run, can do; a dash where nothing says so.
+    """
 
     what: str
     measured: str
     goal: str
     met: bool
+    limit: str = "–"
 
 
 def report(title: str, command: str, how: str, lines: Sequence[Goal], results: Path = RESULTS) -> None:
@@ -30,7 +39,10 @@ def report(title: str, command: str, how: str, lines: Sequence[Goal], results: P
         lines: rows of the table.
         results: file to write to.
     """
-    rows = [f"| {line.what} | {line.measured} | {line.goal} | {'yes' if line.met else '**no**'} |" for line in lines]
+    rows = [
+        f"| {one.what} | {one.measured} | {one.goal} | {one.limit} | {'yes' if one.met else '**no**'} |"
+        for one in lines
+    ]
     text = "\n".join(
         [
             f"## {title}",
@@ -39,8 +51,8 @@ def report(title: str, command: str, how: str, lines: Sequence[Goal], results: P
             "",
             how,
             "",
-            "| | measured | goal | met |",
-            "|---|---|---|---|",
+            "| | measured | goal | limit | met |",
+            "|---|---|---|---|---|",
             *rows,
             "",
         ]

@@ -11,6 +11,9 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import date
+
+from benchmarks.report import RESULTS, write_section
 
 from smvae_core.interrupts import interruptible, uninterrupted
 
@@ -37,31 +40,61 @@ _END_S = 15.0
 """Seconds in which a benchmark and its processes must end after SIGINT; then they are killed."""
 
 
+TITLE = "The last run"
+
+
 def main() -> None:
     """Run the benchmarks that the command line names, or all but the soaks.
 
-    The exit code is 1 if one failed or was ended, and 130 after Ctrl-C.
+    One that fails leaves the others alone, and its own section as it was; the section of this run says so. The exit
+    code is 1 if one failed or was ended, and 130 after Ctrl-C.
     """
     limits = BENCHMARKS | SOAKS
     names = sys.argv[1:] or list(BENCHMARKS)
     if unknown := sorted(set(names) - set(limits)):
         print(f"error: expected benchmarks among {', '.join(limits)}, found {', '.join(unknown)}", file=sys.stderr)
         sys.exit(2)
-    failed, seconds = [], {}
-    for name in names:
-        began = time.monotonic()
-        try:
+    outcomes: dict[str, tuple[float, int]] = {}
+    try:
+        for name in names:
+            began = time.monotonic()
             code = run([sys.executable, "-m", f"benchmarks.{name}"], limits[name])
-        except KeyboardInterrupt:
-            sys.exit(130)
-        seconds[name] = time.monotonic() - began
-        if code:
-            failed.append(name)
-    took = ", ".join(f"{name} {one:.0f} s" for name, one in seconds.items())
-    print(f"{sum(seconds.values()) / 60:.0f} minutes: {took}", file=sys.stderr)
-    if failed:
+            outcomes[name] = time.monotonic() - began, code
+            # After each, so that a run which is broken off says how far it came.
+            write_section(TITLE, _section(names, outcomes, limits), RESULTS)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    if failed := [name for name, (_, code) in outcomes.items() if code]:
         print(f"error: {', '.join(failed)} failed", file=sys.stderr)
         sys.exit(1)
+
+
+def _section(names: Sequence[str], outcomes: dict[str, tuple[float, int]], limits: dict[str, float]) -> str:
+    """Return the section that says which benchmarks a run reached, and which of them failed."""
+    seconds = sum(one for one, _ in outcomes.values())
+    rows = []
+    for name in names:
+        spent, code = outcomes.get(name, (0.0, 0))
+        outcome = "done" if not code else f"**failed** (exit code {code}): what stands under its titles is older"
+        rows.append(
+            f"| {name} | {spent:.0f} | {limits[name]:.0f} | {outcome} |"
+            if name in outcomes
+            else f"| {name} | – | {limits[name]:.0f} | not reached |"
+        )
+    every = ' BENCHMARKS="' + " ".join(names) + '"' if list(names) != list(BENCHMARKS) else ""
+    return "\n".join(
+        [
+            f"## {TITLE}",
+            "",
+            f"`make bench{every}`, {date.today()}: {len(outcomes)} of {len(names)} benchmarks in {seconds / 60:.0f} "
+            "minutes. One that fails, or is ended at its limit, leaves all sections as they were.",
+            "",
+            "| benchmark | seconds | limit, seconds | outcome |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
 
 
 def run(command: Sequence[str], limit_s: float, end_s: float = _END_S) -> int:

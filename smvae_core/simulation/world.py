@@ -88,8 +88,12 @@ class PegWorld:
         """Release the OpenGL context."""
         self._camera.close()
 
-    def reset(self, pose: np.ndarray) -> np.ndarray:
-        """Put the arm at rest with the tip at `pose` (x, y, z, yaw) relative to the hole; return the pose reached."""
+    def reset(self, pose: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Put the arm at rest with the tip at `pose` (x, y, z, yaw) relative to the hole; return the pose reached.
+
+        With `rng`, the sensor's noise comes from there from now on.
+        """
+        self._rng = rng if rng is not None else self._rng
         mujoco, data = self._mujoco, self.data
         mujoco.mj_resetData(self.model, data)
         data.qpos[:] = _REST
