@@ -14,7 +14,6 @@ from contextlib import suppress
 from datetime import date
 
 from benchmarks.report import RESULTS, write_section
-
 from smvae_core.interrupts import interruptible, uninterrupted
 
 BENCHMARKS = {
