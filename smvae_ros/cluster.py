@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,15 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import smvae_core
-from smvae_core.errors import SMVAEError
-from smvae_ros.jobs import Done, Pool, Result, Task, run_job
+from smvae_ros.jobs import ClusterError, Done, Result, Task, run_job
 
 _RESOURCE = "smvae_bag"
 """The Dask resource of which each worker has one and each task takes one."""
-
-
-class ClusterError(SMVAEError):
-    """A cluster that cannot be reached, or that is lost."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +34,15 @@ class Cluster:
     out: Path
 
     @contextmanager
-    def pool(self, task: Task[Result]) -> Iterator[Pool[Result]]:
-        """Connect to the workers. Dask starts a task again whose worker died, up to its `allowed-failures`.
+    def pool(self, task: Task[Result]) -> Iterator[tuple[Executor, Callable[[str, Path], Done[Result]]]]:
+        """Yield the workers and the job to give them. Dask starts a job whose worker died again, as it is configured.
 
         Raises:
-            ClusterError: there is no scheduler at the address, Dask is not installed, or the scheduler is lost.
+            ClusterError: there is no scheduler at the address, or Dask is not installed.
         """
         with self._client() as client, _shared_file(self.out) as shared:
             executor = client.get_executor(resources={_RESOURCE: 1}, pure=False)
-            yield Pool(executor, partial(_on_worker, task, Path.cwd(), shared, smvae_core.__version__), self._failed)
-
-    def _failed(self, error: Exception) -> str:
-        """Return what Dask says of a task that it gave up, in one sentence."""
-        if isinstance(error, CancelledError):
-            raise ClusterError(f"{self.address}: the scheduler was lost before the end") from None
-        if type(error).__name__ == "KilledWorker":
-            return "every worker that tried it died, as for want of memory"
-        reason = " ".join(str(error).split())[:300]
-        return f"the cluster could not run it ({type(error).__name__}: {reason})"
+            yield executor, partial(_on_worker, task, Path.cwd(), shared, smvae_core.__version__)
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
@@ -117,6 +103,6 @@ def _on_worker(task: Task[Result], folder: Path, shared: Path, version: str, nam
     for seen, told in ((path, bag), (shared, shared)):
         if not seen.exists():
             return Done(name, error=f"{told}: {here} does not see it; workers need the same files (docs/scale.md)")
-    done = run_job(task, name, path, get_worker().state.nthreads)
+    done = run_job(task, get_worker().state.nthreads, name, path)
     # The sentence is the one of the machine of the command, also where that names the bag by a relative path.
     return replace(done, error=done.error and done.error.replace(str(path), str(bag)))

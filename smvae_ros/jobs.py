@@ -1,7 +1,8 @@
 """Work on several bags at once, in processes of this machine or on a Dask cluster; a bad bag does not stop the others.
 
->>> run_jobs(partial(replay_bag, out, job), bags, on_done=print, workers=4)
->>> run_jobs(partial(replay_bag, out, job), bags, on_done=print, cluster=Cluster("tcp://head:8786", out))
+>>> task = Task(partial(replay_bag, out, job), clear=partial(remove_unfinished, out))
+>>> run_jobs(task, bags, on_done=print, workers=4)
+>>> run_jobs(task, bags, on_done=print, cluster=Cluster("tcp://head:8786", out))
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import os
 import signal
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError, Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from smvae_core.errors import SMVAEError
 
@@ -26,8 +27,27 @@ if TYPE_CHECKING:
     from smvae_ros.cluster import Cluster
 
 Result = TypeVar("Result")
-Task = Callable[[str, Path, int], Result]
-"""The work on one bag: name, path, and number of threads that compute. It is sent to other processes."""
+
+
+class ClusterError(SMVAEError):
+    """A cluster that cannot be reached, or that is lost."""
+
+
+def nothing(name: str) -> None:
+    """Clear nothing."""
+
+
+@dataclass(frozen=True)
+class Task(Generic[Result]):
+    """The work on one bag. It is sent to other processes.
+
+    Attributes:
+        run: called with the bag's name and path, and the number of threads that compute.
+        clear: called with the bag's name; removes what a process that was killed at the bag left.
+    """
+
+    run: Callable[[str, Path, int], Result]
+    clear: Callable[[str], None] = nothing
 
 
 @dataclass(frozen=True)
@@ -37,15 +57,6 @@ class Done(Generic[Result]):
     name: str
     result: Result | None = None
     error: str | None = None
-
-
-@dataclass(frozen=True)
-class Pool(Generic[Result]):
-    """Processes that run `job` on a bag; `failed` tells what its error means, None to try the bag again."""
-
-    executor: Executor
-    job: Callable[[str, Path], Done[Result]]
-    failed: Callable[[Exception], str | None]
 
 
 def run_jobs(
@@ -67,98 +78,90 @@ def run_jobs(
     Raises:
         ClusterError: the cluster cannot be reached, or it is lost.
     """
+    left = dict(bags)
     done: dict[str, Done[Result]] = {}
     deaths: Counter[str] = Counter()
-    while left := {name: bag for name, bag in bags.items() if name not in done}:
-        with cluster.pool(task) if cluster else _processes(task, workers) as pool:
-            for one in _ended(pool, left):
-                done[one.name] = one
-                on_done(one)
-        killed = next((name for name in left if name not in done), None)
+
+    def end(one: Done[Result]) -> None:
+        del left[one.name]
+        done[one.name] = one
+        if one.error is not None:
+            task.clear(one.name)
+        on_done(one)
+
+    while left:
+        with cluster.pool(task) if cluster else _processes(task, left, workers) as (executor, job):
+            for one in _ended(executor, job, bags, list(left)):
+                end(one)
         # A single process takes the bags in order, so it was killed at the first of those that are left.
-        if killed is not None and workers == 1:
-            deaths[killed] += 1
+        if left and workers == 1:
+            deaths[killed := next(iter(left))] += 1
             if deaths[killed] == _TRIES:
-                done[killed] = Done(
-                    killed, error=f"{bags[killed]}: its process was killed twice, as for want of memory"
-                )
-                on_done(done[killed])
+                end(Done(killed, error=f"{bags[killed]}: its process was killed twice, as for want of memory"))
         workers = 1
     return [done[name] for name in bags]
 
 
-def run_job(task: Task[Result], name: str, bag: Path, threads: int) -> Done[Result]:
+def run_job(task: Task[Result], threads: int, name: str, bag: Path) -> Done[Result]:
     """Run a task on one bag; whatever it raises becomes a sentence."""
     try:
-        return Done(name, task(name, bag, threads))
+        task.clear(name)  # this may be another try
+        return Done(name, task.run(name, bag, threads))
     except SMVAEError as error:
         return Done(name, error=str(error))
     except Exception as error:  # a defect that one bag meets does not stop the others
         place = traceback.extract_tb(error.__traceback__)[-1]
-        reason = " ".join(str(error).split())[:300]
         where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
-        return Done(name, error=f"{bag}: a defect of smvae, {where}: {reason}")
+        return Done(name, error=f"{bag}: a defect of smvae, {where}: {_reason(error)}")
 
 
 _TRIES = 2
-_INTERRUPT = {signal.SIGINT}
-
-_stopped: Any
-"""In a process of the pool: its value is 1 once no further bag is to be started."""
 
 
-def _ended(pool: Pool[Result], bags: Mapping[str, Path]) -> Iterator[Done[Result]]:
-    """Run the job on bags; yield what becomes of each, without those that are to be tried again."""
-    # Ctrl-C reaches all processes: those that are still being started inherit the blocked signal.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+def _ended(
+    executor: Executor, job: Callable[[str, Path], Done[Result]], bags: Mapping[str, Path], names: Iterable[str]
+) -> Iterator[Done[Result]]:
+    """Run a job on the bags of these names; yield what becomes of each, without those whose process was killed."""
+    # Ctrl-C reaches all processes of a terminal: those that are started here inherit that it is blocked.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        futures = {pool.executor.submit(pool.job, name, bag): name for name, bag in bags.items()}
+        futures = {executor.submit(job, name, bags[name]): name for name in names}
     except BrokenProcessPool:
         return
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     for future in as_completed(futures):
-        name = futures[future]
         try:
             yield future.result()
-        except Exception as error:
-            if (sentence := pool.failed(error)) is not None:
-                yield Done(name, error=f"{bags[name]}: {sentence}")
+        except BrokenProcessPool:
+            continue
+        except CancelledError:
+            raise ClusterError("the scheduler of the cluster was lost before the end") from None
+        except Exception as error:  # Dask gave the bag up
+            killed = type(error).__name__ == "KilledWorker"
+            why = "every worker that tried it died, as for want of memory" if killed else _reason(error)
+            yield Done(futures[future], error=f"{bags[futures[future]]}: it could not be run ({why})")
 
 
 @contextmanager
-def _processes(task: Task[Result], workers: int) -> Iterator[Pool[Result]]:
-    """Start processes of this machine."""
+def _processes(
+    task: Task[Result], left: Iterable[str], workers: int
+) -> Iterator[tuple[Executor, Callable[[str, Path], Done[Result]]]]:
+    """Start processes of this machine; after Ctrl-C, end them at once and remove what they made of the bags left."""
     threads = max(1, len(os.sched_getaffinity(0)) // workers)
     # A forked process may hang, because torch has threads.
-    context = multiprocessing.get_context("spawn")
-    # Not an Event: a process that is killed while it asks would keep the lock of it.
-    stopped = context.RawValue("b", 0)
-    executor = ProcessPoolExecutor(workers, context, _start, (stopped,))
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
     try:
-        yield Pool(executor, partial(_interruptible, task, threads), _killed)
-    finally:
-        # After Ctrl-C the pool does not cancel what it has handed on already.
-        stopped.value = 1
+        yield executor, partial(run_job, task, threads)
+        executor.shutdown()
+    except BaseException:
+        for process in multiprocessing.active_children():
+            process.terminate()
         executor.shutdown(cancel_futures=True)
+        for name in left:
+            task.clear(name)
+        raise
 
 
-def _killed(error: Exception) -> None:
-    if not isinstance(error, BrokenProcessPool):
-        raise error
-
-
-def _start(stopped: Any) -> None:
-    global _stopped
-    _stopped = stopped
-
-
-def _interruptible(task: Task[Result], threads: int, name: str, bag: Path) -> Done[Result]:
-    """Run a job in a process of the pool, which Ctrl-C interrupts only here: elsewhere it would print a traceback."""
-    if _stopped.value:
-        raise KeyboardInterrupt
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
-    try:
-        return run_job(task, name, bag, threads)
-    finally:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -202,8 +202,8 @@ def runs(folder: Annotated[Path, typer.Argument(help="A folder with runs, at any
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A run (its best epoch is taken), or a checkpoint.")],
-    data: Annotated[Path, typer.Option(help="Folder with Vision&Touch logs that it was not trained on.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for figures.json and plots.")] = None,
+    data: Annotated[Path, typer.Option(help="Data that it was not trained on, or with --held-out its own.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html, its pictures and figures.json.")] = None,
     held_out: Annotated[
         bool,
         typer.Option("--held-out", help="Evaluate on the trajectories that the run held out; --data is the run's own."),
@@ -236,7 +236,8 @@ def evaluate(
     from smvae_core.checkpoint import load
     from smvae_core.device import arithmetic, torch_device
     from smvae_core.evaluation.held_out import read_logs_to_judge
-    from smvae_core.evaluation.judgement import judge, picture
+    from smvae_core.evaluation.judgement import judge
+    from smvae_core.evaluation.report import write_report
     from smvae_core.files import writable, write_atomically, writing_to
     from smvae_core.training.run import best_of
 
@@ -279,7 +280,8 @@ def evaluate(
     if out is not None:
         with writing_to(out):
             write_atomically(out / "figures.json", (found.model_dump_json(indent=2) + "\n").encode())
-            picture(found, out)
+            page = write_report(found, loaded.model, samples, out)
+        console.print(f"the report is {escape(str(page))}", soft_wrap=True)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from smvae_core.modality import Modality
 from smvae_ros.cluster import Cluster
-from smvae_ros.jobs import Done, run_jobs
+from smvae_ros.jobs import Done, Task, run_jobs
 from smvae_ros.replay.to_logs import WrittenLogs, files_of, refuse_overwriting, unfinished, write_logs
 from smvae_ros.settings import FusionSettings
 
@@ -40,18 +40,14 @@ def write_logs_of_bags(
     refuse_overwriting(out, bags)
     settings.bindings(modalities)
     place = None if cluster is None else Cluster(cluster, out)
-    task = partial(_write, out.absolute() if cluster else out, tuple(modalities), settings)
-    done = run_jobs(task, bags, lambda one: on_bag(), workers, place)
-    for one in done:
-        if one.error is not None:
-            _clear(out, one.name)
-    return done
+    folder = out.absolute() if cluster else out
+    task = Task(partial(_write, folder, tuple(modalities), settings), partial(_clear, folder))
+    return run_jobs(task, bags, lambda one: on_bag(), workers, place)
 
 
 def _write(
     out: Path, modalities: Sequence[Modality], settings: FusionSettings, name: str, bag: Path, threads: int
 ) -> WrittenLogs:
-    _clear(out, name)  # this may be another try after a process was killed
     return write_logs(bag, modalities, settings, out, name=name)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from smvae_core.scores import merged
 from smvae_ros.cluster import Cluster
-from smvae_ros.jobs import Done, run_jobs
+from smvae_ros.jobs import Done, Task, run_jobs
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.results_folder import ReplayError, clear_unfinished
 from smvae_ros.replay.run import OnSet, replay
@@ -52,16 +52,9 @@ def replay_many(
         raise ReplayError(f"{out}: expected a folder or nothing, found a file")
     if cluster is not None:  # workers run in other folders
         job, out = replace(job, checkpoint=job.checkpoint_path.absolute()), out.absolute()
-    done = run_jobs(
-        partial(_replay_bag, out, job),
-        bags,
-        lambda one: on_bag(),
-        workers,
-        None if cluster is None else Cluster(cluster, out),
-    )
-    for one in done:
-        if one.error is not None:  # its process may have been killed
-            clear_unfinished(out / one.name)
+    task = Task(partial(_replay_bag, out, job), partial(_clear, out))
+    place = None if cluster is None else Cluster(cluster, out)
+    done = run_jobs(task, bags, lambda one: on_bag(), workers, place)
     results = tuple(map(_result, done))
     summary = ReplaysSummary(
         checkpoint=job.checkpoint_path.name,
@@ -80,11 +73,14 @@ def replay_many(
 
 
 def _replay_bag(out: Path, job: ReplayJob, name: str, bag: Path, threads: int) -> BagResult:
-    clear_unfinished(out / name)  # this may be another try after a process was killed
     summary = replay_with_report(bag, out / name, job, threads)
     return BagResult(
         bag=name, folder=name, sets=summary.sets, evaluation=summary.evaluation, damage=summary.extent.damage
     )
+
+
+def _clear(out: Path, name: str) -> None:
+    clear_unfinished(out / name)
 
 
 def _result(done: Done[BagResult]) -> BagResult:

@@ -128,6 +128,12 @@ def test_a_trained_run_is_judged_and_described(run, shared_logs, tmp_path):
     assert figures["evaluation"]["samples"] == 40 and len(figures["evaluation"]["subsets"]) == 15
     assert len(figures["probes"]) == 15 and len(figures["robustness"]) == 4 * 3 * 10
     assert all((tmp_path / "figures" / name).exists() for name in ("subsets.png", "robustness.png", "reliability.png"))
+    page = (tmp_path / "figures" / "report.html").read_text()
+    pictures = re.findall(r'src="([^"]+)"', page)
+    assert pictures == ["predictions.png", "subsets.png", "reliability.png", "robustness.png"]
+    assert all(1000 < (tmp_path / "figures" / name).stat().st_size < 400_000 for name in pictures)
+    assert all(f"<td>{name}</td>" in page for name in ("rgb", "depth", "force", "action"))
+    assert "report.html" in judged.stdout
     calibration = figures["calibration"]
     assert len(calibration["subsets"]) == 15 and not set(calibration["fitted_on"]) & set(calibration["tested_on"])
     for words in (

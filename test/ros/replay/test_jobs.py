@@ -17,7 +17,7 @@ import pytest
 from smvae_core.errors import ConfigurationError, SMVAEError
 from smvae_ros.bags.naming import named_bags
 from smvae_ros.bags.reading import BagError
-from smvae_ros.jobs import run_job, run_jobs
+from smvae_ros.jobs import Task, run_job, run_jobs
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.summary import ReplaysSummary
 from smvae_ros.report.replays import replay_many
@@ -101,7 +101,7 @@ def failing(name: str, bag: Path, threads: int) -> str:
 
 
 def test_a_defect_that_one_bag_meets_is_told_and_takes_no_other_along() -> None:
-    done = run_job(failing, "a", Path("bags/a"), 1)
+    done = run_job(Task(failing), 1, "a", Path("bags/a"))
     assert done.result is None
     assert "bags/a: a defect of smvae, RuntimeError in test_jobs.py, line" in (done.error or "")
 
@@ -129,7 +129,7 @@ def test_a_bag_whose_process_is_killed_is_tried_again_and_stops_no_other(
     task = importlib.import_module(f"killed_{workers}").killed_at_b
     bags = {name: tmp_path / name for name in "abcd"}
     told: list[str] = []
-    done = run_jobs(partial(task, tmp_path / "once"), bags, lambda one: told.append(one.name), workers)
+    done = run_jobs(Task(partial(task, tmp_path / "once")), bags, lambda one: told.append(one.name), workers)
     assert [one.result for one in done] == ["A", None, "C", "D"]
     assert done[1].error == f"{tmp_path / 'b'}: its process was killed twice, as for want of memory"
     assert sorted(told) == list("abcd"), "each is told once"
