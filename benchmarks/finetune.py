@@ -97,7 +97,8 @@ def main() -> None:
         f"--seed {_FIRST_SEED} --camera-yaw {arguments.camera_yaw:g}` and the seeds after it), {arguments.epochs} "
         f"epochs of about {steps} steps with config/peg_insertion.yaml, once from nothing and once with `--init` of "
         "the shipped checkpoint. The error is the mean NMSE of all modalities from nine subsets, on the held-out "
-        "trajectories, looked at after each epoch. Steps are those of fine-tuning over those of training from nothing. After each "
+        "trajectories, looked at after each epoch. Steps are those of fine-tuning over those of training from "
+        "nothing. After each "
         f"epoch: {curves}.",
         lines,
         arguments.results,

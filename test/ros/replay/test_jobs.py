@@ -17,7 +17,7 @@ import pytest
 from smvae_core.errors import ConfigurationError, SMVAEError
 from smvae_ros.bags.naming import named_bags
 from smvae_ros.bags.reading import BagError
-from smvae_ros.jobs import Task, run_job, run_jobs
+from smvae_ros.jobs import Done, Task, run_job, run_jobs
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.summary import ReplaysSummary
 from smvae_ros.report.replays import replay_many
@@ -133,6 +133,32 @@ def test_a_bag_whose_process_is_killed_is_tried_again_and_stops_no_other(
     assert [one.result for one in done] == ["A", None, "C", "D"]
     assert done[1].error == f"{tmp_path / 'b'}: its process was killed twice, as for want of memory"
     assert sorted(told) == list("abcd"), "each is told once"
+
+
+INTERRUPTED = """
+def touch(folder, name, bag, threads):
+    (folder / name).touch()
+
+def remove(folder, name):
+    (folder / name).unlink(missing_ok=True)
+"""
+
+
+def test_after_an_interrupt_finished_bags_stay_and_nothing_is_left_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("interrupted")
+    (folder := tmp_path / "out").mkdir()
+    task = Task(partial(module.touch, folder), partial(module.remove, folder))
+
+    def interrupt(one: Done[None]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(task, dict.fromkeys("abcd", tmp_path), interrupt, workers=1)
+    assert [file.name for file in folder.iterdir()] == ["a"]
 
 
 def test_what_a_killed_process_left_is_removed(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
