@@ -34,6 +34,8 @@ def write_report(found: Judgement, model: MultimodalVAE, samples: Samples, folde
     Args:
         samples: those that were judged, for the pictures of what cameras saw and what was predicted.
     """
+    for name in _PICTURES:
+        (folder / name).unlink(missing_ok=True)  # of an earlier evaluation
     picture(found, folder)
     pictures = picture_rows(model, samples)
     if pictures:
@@ -41,7 +43,7 @@ def write_report(found: Judgement, model: MultimodalVAE, samples: Samples, folde
     figures = "".join(
         f'<h2>{escape(title)}</h2><img src="{name}" alt="{escape(title)}">\n'
         for name, title in _PICTURES.items()
-        if (name != "predictions.png" or pictures) and (name != "reliability.png" or found.calibration)
+        if (folder / name).exists()
     )
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in prediction_rows(found))
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">

@@ -42,8 +42,10 @@ def picture_rows(
         for camera in cameras:
             limits = _limits(model, camera, batch[camera])
             rows[f"{camera}, seen"] = shown(model, camera, batch[camera], limits)
-            others = {"everything": frozenset(model.names), "the others": frozenset(model.names) - {camera}}
-            if rest and rest != others["the others"]:
+            others = {"everything": frozenset(model.names)}
+            if len(model.names) > 1:
+                others["the others"] = frozenset(model.names) - {camera}
+            if rest and rest not in others.values():
                 others[" + ".join(name for name in model.names if name in rest)] = rest
             for label, subset in others.items():
                 mask = available & torch.tensor([name in subset for name in model.names], device=device)

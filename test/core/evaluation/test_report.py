@@ -1,9 +1,18 @@
 """The page of `smvae evaluate` says in words what the figures mean."""
 
-import pytest
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
+import torch
+
+from smvae_core.configuration import ModelConfiguration
 from smvae_core.evaluation.judgement import Baselines, Judgement
 from smvae_core.evaluation.report import prediction_rows
+from smvae_core.modality import Modality
+from smvae_core.model.vae import MultimodalVAE
+from smvae_core.plots.predictions import picture_rows
+from smvae_core.preprocessing import RGB
 from smvae_core.scores import Evaluation, SubsetErrors
 
 
@@ -52,3 +61,14 @@ def test_a_modality_alone_and_one_that_never_changes() -> None:
     assert row[2] == "–" and row[4] == "is reconstructed; there are no others to predict it from"
     rows = prediction_rows(judged({("arm", "rgb"): {"rgb": 0.3}, ("rgb",): {}}, {"arm": 0.0, "rgb": 1.0}))
     assert rows[0] == ("arm", "–", "–", "–", "never differs from its training mean, so there is nothing to predict")
+
+
+def test_a_camera_alone_is_drawn_as_seen_and_as_reconstructed() -> None:
+    camera = Modality(name="wrist", source="wrist", preprocessing=RGB(size=64), network="image", likelihood="bernoulli")
+    model = MultimodalVAE(ModelConfiguration(size="compact", modalities=(camera,)))
+    images, available = torch.rand(6, 3, 64, 64), torch.ones(6, 1, dtype=torch.bool)
+    samples = SimpleNamespace(
+        available=np.ones((6, 1), bool), batch=lambda rows: ({"wrist": images[rows]}, available[rows])
+    )
+    rows = picture_rows(model, samples)  # type: ignore[arg-type]
+    assert list(rows) == ["wrist, seen", "wrist, from everything"], "there are no others to predict it from"
