@@ -15,6 +15,10 @@ NEAR_M = 0.02
 """Nearer to the hole's axis than this, a pose is judged as one of the insertion."""
 
 _HIDDEN, _BATCH, _STEPS, _RATE = 96, 256, 1500, 2e-3
+_WIDTH, _SAMPLE = 256, 3000
+"""Most inputs that the layers take, and the samples that principal components are found in."""
+_NOISE = 0.02
+"""The least spread of an input, as a part of the largest."""
 _SETTLED = 0.25
 """The part of the training in which only the poses' squares are made small, before σ is learned too."""
 
@@ -33,31 +37,42 @@ class Precision(NamedTuple):
 
 
 class Head(nn.Module):
-    """A linear layer beside one hidden layer, of standardised inputs, for poses, contact and the poses' σ."""
+    """A linear layer beside one hidden layer, of standardised inputs, for poses, contact and the poses' σ.
+
+    Of many inputs it takes the principal components of its training.
+    """
 
     mean: Tensor
+    basis: Tensor
     spread: Tensor
     centre: Tensor
     scale: Tensor
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(inputs, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, 2 * POSE + 1))
-        self.direct = nn.Linear(inputs, 2 * POSE + 1)
-        for name, size in (("mean", inputs), ("spread", inputs), ("centre", POSE), ("scale", POSE)):
+        width = min(inputs, _WIDTH)
+        self.layers = nn.Sequential(nn.Linear(width, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, 2 * POSE + 1))
+        self.direct = nn.Linear(width, 2 * POSE + 1)
+        for name, size in (("mean", inputs), ("spread", width), ("centre", POSE), ("scale", POSE)):
             self.register_buffer(name, torch.zeros(size))
+        self.register_buffer("basis", torch.zeros(inputs, width) if width < inputs else torch.zeros(0))
+
+    def components(self, x: Tensor) -> Tensor:
+        """Return the standardised inputs of the layers, (B, width)."""
+        x = x - self.mean
+        x = x @ self.basis if len(self.basis) else x
+        # No further than any sample of the training could be.
+        return (x / self.spread).clamp(-20.0, 20.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return standardised poses, logits, and logarithms of σ, (B, 9), of inputs (B, I)."""
-        # No further than any sample of the training could be.
-        x = ((x - self.mean) / self.spread).clamp(-20.0, 20.0)
+        """Return standardised poses, logits, and logarithms of σ, (B, 9), of components (B, width)."""
         out: Tensor = self.layers(x) + self.direct(x)
         return out
 
     @torch.inference_mode()
     def read(self, x: np.ndarray) -> np.ndarray:
         """Return pose, probability of a contact, and σ of the pose, (B, 9), of inputs (B, I)."""
-        out = self(torch.from_numpy(x))
+        out = self(self.components(torch.from_numpy(x)))
         pose = out[:, :POSE] * self.scale + self.centre
         sigma = _log_sigma(out).exp() * self.scale
         return torch.cat([pose, out[:, POSE : POSE + 1].sigmoid(), sigma], dim=1).double().numpy()
@@ -69,7 +84,14 @@ def fit(inputs: np.ndarray, truth: np.ndarray) -> Head:
     x, y = torch.from_numpy(inputs), torch.from_numpy(truth)
     head = Head(inputs.shape[1])
     head.mean.copy_(x.mean(0))
-    head.spread.copy_(x.std(0).clamp_min(1e-2))
+    if len(head.basis):
+        some = x[torch.randperm(len(x))[:_SAMPLE]] - head.mean
+        head.basis.copy_(torch.svd_lowrank(some, head.basis.shape[1], niter=2)[2])
+    head.spread.fill_(1.0)
+    z = torch.cat([(part - head.mean) @ head.basis if len(head.basis) else part - head.mean for part in x.split(1024)])
+    # Directions in which hardly anything changes are noise, and stay small.
+    head.spread.copy_(z.std(0).clamp_min(max(1e-2, _NOISE * float(z.std(0).max()))))
+    z = (z / head.spread).clamp(-20.0, 20.0)
     head.centre.copy_(y[:, :POSE].mean(0))
     head.scale.copy_(y[:, :POSE].std(0))
     pose, touched = (y[:, :POSE] - head.centre) / head.scale, y[:, POSE]
@@ -77,7 +99,7 @@ def fit(inputs: np.ndarray, truth: np.ndarray) -> Head:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_STEPS)
     for step in range(_STEPS):
         rows = torch.randint(len(x), (_BATCH,))
-        out = head(x[rows])
+        out = head(z[rows])
         error = (out[:, :POSE] - pose[rows]).square()
         loss = error.mean()
         if step >= _SETTLED * _STEPS:
