@@ -61,8 +61,8 @@ def steps_at(told: Path, dataset: h5py.Dataset, key: str) -> np.ndarray:
 
 def _seen(told: Path, group: h5py.Group, key: str) -> _Seen:
     dataset = group[key]
-    # One number per step is a vector of one.
-    shape, dtype = tuple(dataset.shape[1:]) or (1,), str(dataset.dtype)
+    # One number per step is a vector of one; HDF5 knows datasets without a shape.
+    shape, dtype = tuple((dataset.shape or ())[1:]) or (1,), str(dataset.dtype)
     try:
         hdf5.column(told, group, key)
     except LogError as error:

@@ -226,3 +226,10 @@ def test_nothing_to_learn_from_is_an_error_that_says_why(tmp_path):
         file["still"] = np.ones((3, 2))
     with pytest.raises(LogError, match=r"name expected numbers, found .*; still never changes"):
         draft(describe(tmp_path))
+
+
+def test_a_dataset_without_a_shape_is_described_as_unusable(tmp_path):
+    with h5py.File(tmp_path / "log.h5", "w") as log:
+        log["arm"], log["nothing"] = np.random.default_rng(0).normal(size=(9, 2)), h5py.Empty("f4")
+    problems = {feature.key: feature.problem for feature in describe(tmp_path).features}
+    assert problems == {"arm": "", "nothing": "expected one entry per step, found a single value"}
