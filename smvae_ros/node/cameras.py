@@ -14,6 +14,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from smvae_ros.conversions.bindings import COMPRESSED, Binding
+from smvae_ros.node.subscribing import subscribing
 
 # Encapsulation and stamp, with which every CameraInfo of a camera begins differently.
 _STAMP_END = 12
@@ -37,10 +38,14 @@ class Cameras:
         self._node = node
         self._subscriptions: list[Subscription] = []
         self._waiting_for_latched: dict[str, Callable[[bytes], None]] = {}
-        for name, (topic, binding) in topics.items():
-            if binding.modality.is_image:
-                self.topics[name] = resolved_camera_info_topic(node, topic, binding.type)
-                self._subscribe(name)
+        try:
+            for name, (topic, binding) in topics.items():
+                if binding.modality.is_image:
+                    self.topics[name] = resolved_camera_info_topic(node, topic, binding.type)
+                    self._subscribe(name)
+        except Exception:
+            self.destroy()
+            raise
 
     def look(self) -> None:
         """Subscribe to latched publishers that have come since; call it now and then."""
@@ -73,17 +78,18 @@ class Cameras:
     def _create(
         self, name: str, see: Callable[[bytes], None], qos: QoSProfile, overriding: QoSOverridingOptions | None
     ) -> None:
-        self._subscriptions.append(
-            self._node.create_subscription(
-                CameraInfo,
-                self.topics[name],
-                see,
-                qos,
-                raw=True,
-                qos_overriding_options=overriding,
-                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+        with subscribing(self._node, self.topics[name], "sensor_msgs/msg/CameraInfo"):
+            self._subscriptions.append(
+                self._node.create_subscription(
+                    CameraInfo,
+                    self.topics[name],
+                    see,
+                    qos,
+                    raw=True,
+                    qos_overriding_options=overriding,
+                    event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+                )
             )
-        )
 
 
 def resolved_camera_info_topic(node: Node, image: str, message: str) -> str:

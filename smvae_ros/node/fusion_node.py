@@ -191,7 +191,7 @@ class FusionNode(LifecycleNode):
         except EngineError as error:
             self.get_logger().warning(f"{error}; running on the processor")
             device = "cpu"
-        torch.set_num_threads(settings.threads or usual_threads())
+        torch.set_num_threads(usable_threads(settings.threads, self.get_logger().warning))
         path = Path(settings.checkpoint) if settings.checkpoint else None
         return Engine.load(path, device, settings.backend, settings.precision)
 
@@ -269,9 +269,17 @@ class FusionNode(LifecycleNode):
             self.get_logger().error(described(error))
 
 
-def usual_threads() -> int:
-    """Return the threads of one inference: one for each core that the process may use but the executor's, at most 4.
+def usable_threads(wanted: int, warn: Callable[[str], object]) -> int:
+    """Return the threads of one inference, at most one for each core that the process may use.
 
-    More threads than cores, or one on the executor's core, would delay the callbacks.
+    More threads than cores, or one on the executor's core, would delay the callbacks; very many end the process.
+
+    Args:
+        wanted: by the user; 0 for one on each core but the executor's, at most 4.
+        warn: takes a sentence if that are too many.
     """
-    return min(4, max(1, len(os.sched_getaffinity(0)) - 1))
+    cores = len(os.sched_getaffinity(0))
+    if wanted > cores:
+        warn(f"threads: expected at most {cores}, the cores that the process may use, found {wanted}; takes {cores}")
+        return cores
+    return wanted or min(4, max(1, cores - 1))

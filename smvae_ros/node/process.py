@@ -43,14 +43,13 @@ def main() -> None:
     gc.disable()
     # Imported here, because they take seconds, and a signal that comes meanwhile must be heard.
     import rclpy
-    from rclpy._rclpy_pybind11 import RCLError
     from rclpy.signals import SignalHandlerOptions
     from rclpy.utilities import remove_ros_args, try_shutdown
 
-    from smvae_core.errors import ConfigurationError
     from smvae_ros.node.callback_guard import GuardedExecutor
     from smvae_ros.node.fusion_node import FusionNode
     from smvae_ros.node.parameters import files_of_others
+    from smvae_ros.start_errors import START_ERRORS, start_error
 
     try:
         ArgumentParser(
@@ -59,9 +58,8 @@ def main() -> None:
         ).parse_args(remove_ros_args()[1:])
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         node = FusionNode()
-    except (ConfigurationError, RCLError) as error:
-        # rcl adds the lines of its source.
-        print(f"error: {' '.join(str(error).split(', at /')[0].split())}", file=sys.stderr)
+    except START_ERRORS as error:
+        print(f"error: {start_error(error)}", file=sys.stderr)
         try_shutdown()
         _ignore_signals()
         sys.exit(2)

@@ -24,6 +24,7 @@ from smvae_ros.node.message_sources import MessageSources
 from smvae_ros.node.paced_group import PacedGroup
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
 from smvae_ros.node.statistics import Statistics
+from smvae_ros.node.subscribing import refuse_shared_topics, subscribing
 from smvae_ros.settings import FusionSettings, nanoseconds
 from smvae_ros.synchronizer.sample_set import TOGETHER, SampleSet
 
@@ -72,6 +73,7 @@ class Subscriptions:
         self.bindings = {binding.modality.name: binding for binding in bindings}
         self.settings = settings
         self.topics = {name: node.resolve_topic_name(stream.topic) for name, stream in settings.streams.items()}
+        refuse_shared_topics(node, self.topics, {name: binding.type for name, binding in self.bindings.items()})
         self.arrived_ns: dict[str, int] = {}
         self.arrived_s: dict[str, float] = {}
         self.stamps_ns: dict[str, int] = {}
@@ -85,6 +87,8 @@ class Subscriptions:
         self._epoch = 0
         self._armed_ns: int | None = None
         self._subscriptions: dict[str, list[Subscription]] = {}
+        image_topics = {name: (stream.topic, self.bindings[name]) for name, stream in settings.streams.items()}
+        self.cameras = Cameras(node, image_topics)
         self._paced = PacedGroup(node)
         # On the node's clock, so that a paused or fast simulation pauses and hurries the deadlines as well.
         self._timer = node.create_timer(1.0, self._poll, clock=self._clock, autostart=False)
@@ -92,8 +96,6 @@ class Subscriptions:
             JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
             post_callback=self._jumped,
         )
-        image_topics = {name: (stream.topic, self.bindings[name]) for name, stream in settings.streams.items()}
-        self.cameras = Cameras(node, image_topics)
         try:
             for name, stream in settings.streams.items():
                 if stream.enabled:
@@ -170,7 +172,8 @@ class Subscriptions:
 
         # As many images as the worker lets wait, so that those that came while the machine slept are not lost.
         depth = TOGETHER if binding.modality.is_image else _QOS_DEPTH
-        self._create(name, message_class(binding.type), topic, receive, depth)
+        with subscribing(self._node, self.topics[name], binding.type):
+            self._create(name, message_class(binding.type), topic, receive, depth)
 
     def _reject(self, name: str, reason: str, now_ns: int) -> list[SampleSet]:
         self._statistics.note_reason(name, reason)

@@ -14,25 +14,24 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: stopping.append(received))
     import rclpy
-    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions
-    from rclpy.utilities import remove_ros_args
+    from rclpy.utilities import remove_ros_args, try_shutdown
 
-    from smvae_core.errors import SMVAEError
     from smvae_ros.simulated_robot.node import SimulatedRobotNode
+    from smvae_ros.start_errors import START_ERRORS, start_error
 
-    ArgumentParser(
-        description="A simulated arm with two cameras and a wrist sensor, over ROS 2 topics. It takes ROS arguments.",
-        usage="simulated_robot [--ros-args -p NAME:=VALUE --params-file FILE -r FROM:=TO ...]",
-    ).parse_args(remove_ros_args()[1:])
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
+        ArgumentParser(
+            description="A simulated arm with cameras and a wrist sensor, over ROS 2 topics. It takes ROS arguments.",
+            usage="simulated_robot [--ros-args -p NAME:=VALUE --params-file FILE -r FROM:=TO ...]",
+        ).parse_args(remove_ros_args()[1:])
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         node = SimulatedRobotNode()
         node.start()
-    except (SMVAEError, InvalidParameterTypeException, InvalidParameterValueException) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        rclpy.shutdown()
+    except START_ERRORS as error:
+        print(f"error: {start_error(error)}", file=sys.stderr)
+        try_shutdown()
         sys.exit(2)
     executor = SingleThreadedExecutor()
     executor.add_node(node)

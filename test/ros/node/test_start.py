@@ -1,13 +1,17 @@
 """The start of the fusion node: parameters, parameter files and quality of service that it is given."""
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import rclpy
+from ament_index_python.packages import get_package_prefix
 
-from smvae_ros.node.fusion_node import usual_threads
+from smvae_ros.node.fusion_node import FusionNode, usable_threads
 
+from ..fusion_process import PATIENCE_S
 from ..robot import ALL, FusionProcess, Robot, fusion_starter, own_domain
 
 
@@ -136,11 +140,58 @@ def test_qos_overrides_without_effect_are_named_with_the_reason(checkpoint: Path
     assert len(said) == len(overrides)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("-r", "wrench:=rgb/image"), "/rgb/image: expected messages of one type, found sensor_msgs/msg/Image for rgb"),
+        (("-r", "rgb/image:=~/predicted/rgb"), "/fusion/predicted/rgb: expected the topic of a sensor for rgb"),
+        (("-p", "qos_overrides./wrench.subscription.depth:=-4"), "depth: expected 0 to 2147483647, found -4"),
+        (("-p", "qos_overrides./wrench.subscription.reliability:=maybe"), "subscription.reliability: maybe"),
+        (("-p", "qos_overrides./depth/camera_info.subscription.reliability:=maybe"), "/depth/camera_info cannot be"),
+        (("-r", "wrench:=depth/camera_info"), "/depth/camera_info cannot be subscribed to as "),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "",
+)
+def test_a_topic_that_cannot_be_subscribed_to_leaves_the_node_inactive_and_is_named(
+    checkpoint: Path, arguments: tuple[str, ...], told: str
+) -> None:
+    given = ["-p", f"checkpoint:={checkpoint}", "-p", "backend:=eager", "-p", "device:=cpu"]
+    with own_domain():
+        rclpy.init(args=["fusion_node", "--ros-args", *given, *arguments])
+        try:
+            node = FusionNode()
+            entities = len(list(node.subscriptions)), len(list(node.timers))
+            node.start()
+            assert (node.state, told in node._problem) == ("inactive", True), node._problem
+            assert (len(list(node.subscriptions)), len(list(node.timers))) == entities, "nothing is left behind"
+            node.end()
+        finally:
+            rclpy.try_shutdown()
+
+
 def test_the_threads_of_one_inference_follow_the_cores_that_the_process_may_use() -> None:
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert usual_threads() == 1
+        assert usable_threads(0, pytest.fail) == 1
     finally:
         os.sched_setaffinity(0, before)
-    assert usual_threads() == min(4, max(1, len(before) - 1))
+    assert usable_threads(0, pytest.fail) == min(4, max(1, len(before) - 1))
+    said: list[str] = []
+    # So many threads would end the process.
+    assert usable_threads(100_000, said.append) == len(before)
+    assert len(said) == 1 and "found 100000" in said[0]
+    assert usable_threads(len(before), pytest.fail) == len(before)
+
+
+@pytest.mark.parametrize("executable", ["fusion_node", "simulated_robot"])
+@pytest.mark.parametrize(
+    "arguments", [("-p", "use_sim_time:=7"), ("-r", "__ns:=no_slash"), ("--unknown",)], ids=" ".join
+)
+def test_ros_arguments_that_cannot_be_used_are_one_sentence(executable: str, arguments: tuple[str, ...]) -> None:
+    path = Path(get_package_prefix("smvae_ros")) / "lib" / "smvae_ros" / executable
+    command = [str(path), "--ros-args", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
