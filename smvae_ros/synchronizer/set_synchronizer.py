@@ -41,7 +41,7 @@ class SetSynchronizer:
         streams: one for each modality.
         reference: the modality whose samples open sets, or None for ticks alone.
         max_wait_ns: how long a reference waits at most.
-        tick_ns: the spacing of ticks, which fall on its multiples.
+        tick_ns: the spacing of ticks. They are opened at its multiples, and lie back by as much as samples come late.
         future_ns: how far ahead of the clock a stamp may be.
 
     Raises:

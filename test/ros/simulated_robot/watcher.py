@@ -27,8 +27,7 @@ PATIENCE_S = 60.0
 class Watcher:
     """The simulated robot as a process, and everything that it publishes.
 
-    Only one at a time: Fast DDS has crashed where one of two participants of a process in the same domain was deleted,
-    as it hands messages from one to the other by pointers.
+    Fast DDS has crashed here while a participant was deleted, in a mutex of its shared memory; the cause is not known.
     """
 
     def __init__(self, domain: int, log: Path, **parameters: Any) -> None:
