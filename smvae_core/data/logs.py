@@ -4,13 +4,14 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from smvae_core.configuration import DataConfiguration
 from smvae_core.data.cache import Absent, CachedLogs, cache_folder, cached_samples, is_outdated
 from smvae_core.data.formats.protocol import Format, LogError, Trajectory
 from smvae_core.data.formats.registry import FORMATS, find_trajectories
-from smvae_core.data.samples import reasons
+from smvae_core.data.samples import Samples, reasons
 from smvae_core.modality import Modality
 from smvae_core.progress import progress_bar
 
@@ -56,7 +57,24 @@ def read_logs(
         )
     for reason in reasons(found.skipped):
         console.print(f"left out: {reason}", markup=False, soft_wrap=True)
+    for sentence in _lacking(found.samples, absent):
+        console.print(sentence, markup=False, soft_wrap=True)
     return found
+
+
+def _lacking(samples: Samples, absent: Absent) -> list[str]:
+    """Return a sentence on each modality that some trajectories lack, unless a configuration declares it missing."""
+    sentences, trajectories = [], np.unique(samples.trajectory)
+    for column, modality in enumerate(samples.modalities):
+        having = np.unique(samples.trajectory[samples.available[:, column]])
+        without = [samples.names[i] for i in np.setdiff1d(trajectories, having)]
+        without = [name for name in without if modality.name not in absent.get(name, ())]
+        if without and len(having):
+            sentences.append(
+                f"{modality.name}: {len(without)} of {len(trajectories)} trajectories have no sample of it that can be "
+                f"used ('{modality.source}'), as {without[0]}; they are used without it"
+            )
+    return sentences
 
 
 def _paired(modality: Modality, form: Format) -> Modality:

@@ -1,5 +1,6 @@
 """HDF5 files of robomimic, of ALOHA and with any keys become samples by configuration alone."""
 
+import io
 from pathlib import Path
 
 import h5py
@@ -134,6 +135,26 @@ def test_a_file_without_demonstrations_is_told(tmp_path):
     write_log(tmp_path / "log.h5", 3)
     with pytest.raises(LogError, match="log.h5: expected robomimic demonstrations"):
         read(tmp_path, "robomimic", vector("actions", 3), cache=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("kind", ["a group", "a dead link", "nothing"])
+def test_a_demonstration_without_one_modality_is_used_and_named(tmp_path, kind):
+    path = write_robomimic(tmp_path / "lift.hdf5")
+    with h5py.File(path, "a") as file:
+        demo = file["data/demo_1"]
+        del demo["actions"]
+        if kind == "a group":
+            demo.create_group("actions")
+        elif kind == "a dead link":
+            demo["actions"] = h5py.SoftLink("/nowhere")
+    console = Console(record=True, width=200, quiet=False, file=io.StringIO())
+    modalities = (vector("obs/robot0_eef_pos", 3), vector("actions", 5, "action"))
+    configuration = DataConfiguration(format="robomimic")
+    samples = read_logs(path, modalities, configuration, tmp_path / "cache", False, console).samples
+    assert len(samples) == 28 and samples.available.sum(axis=0).tolist() == [28, 17]
+    assert "action: 1 of 3 trajectories have no sample of it that can be used ('actions'), as demo_1" in (
+        console.export_text()
+    )
 
 
 def test_formats_in_one_folder_are_told_apart(tmp_path):
