@@ -23,7 +23,7 @@ _RUNS_TOGETHER, _ROWS_TOGETHER = 8, 128
 
 @dataclass(frozen=True)
 class Outage:
-    """What fails, and when it is judged.
+    """The failure of some modalities, and the moments at which it is judged.
 
     Attributes:
         off: modalities that fail together.

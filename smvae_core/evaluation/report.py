@@ -5,6 +5,7 @@ from pathlib import Path
 
 from smvae_core.data.samples import Samples
 from smvae_core.evaluation.judgement import Judgement, picture
+from smvae_core.files import write_atomically
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.plots.predictions import picture_rows
 from smvae_core.plots.sheets import picture_sheet
@@ -57,7 +58,7 @@ training mean: 0 is perfect, 1 is no better than the mean. All figures: <a href=
 {figures}</body></html>
 """
     path = folder / REPORT
-    path.write_text(page)
+    write_atomically(path, page.encode())
     return path
 
 

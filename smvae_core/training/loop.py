@@ -126,7 +126,7 @@ class Loop:
 
     @property
     def learning(self) -> Learning:
-        """What learns in the next epoch."""
+        """The part of the model that learns in the next epoch."""
         return self.lanes.learning(self.epoch) if self.lanes else "everything"
 
     def run_epoch(self) -> Iterator[None]:

@@ -153,7 +153,7 @@ class Objective(nn.Module):
             slots, states = self._remember(lesson.seen, window)
             full = self._sets(lesson.clean, slots, [(whole, there)])
             seen = self._sets(lesson.seen, slots, [(given, there), (part, torch.zeros_like(there))])
-        z = torch.cat([full.mean + draws.noise[0].to(device) * (0.5 * full.log_variance).exp(), seen.mean])
+        z = torch.cat([full.sample(draws.noise[:1].to(device)), seen.mean])
         loss, rows = torch.zeros(whole.shape[:1], device=device), torch.zeros(draws.targets.shape, device=device)
         for column, name in enumerate(model.names):
             if name not in batch:
