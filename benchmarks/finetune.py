@@ -1,6 +1,11 @@
 """Fine-tuning the shipped model on logs of another camera pose, against training from nothing on the same logs.
 
 From a built package: python -m benchmarks.finetune
+
+On a machine without MuJoCo, such as a borrowed GPU: simulate the logs elsewhere and name their folder.
+
+smvae simulate --seed 700 --camera-yaw 25 --trajectories 8 --steps 100 --out logs/700    # and --seed 701, logs/701
+python -m benchmarks.finetune --device cuda --logs logs
 """
 
 import argparse
@@ -15,6 +20,7 @@ from rich.console import Console
 from benchmarks.report import RESULTS, Goal, report
 from smvae_core.checkpoint import default_checkpoint
 from smvae_core.configuration import Configuration, changed, load_configuration
+from smvae_core.device import Device
 from smvae_core.simulation.simulate import simulate
 from smvae_core.training.run import Job
 from smvae_core.training.train import train
@@ -24,9 +30,12 @@ _FIRST_SEED = 700
 CONFIGURATION = Path(__file__).parent.parent / "config" / "peg_insertion.yaml"
 
 
-def _scores(logs: Path, out: Path, configuration: Configuration, init: Path | None, console: Console) -> list[float]:
+def _scores(
+    logs: Path, out: Path, configuration: Configuration, init: Path | None, device: Device, console: Console
+) -> list[float]:
     """Train; return the held-out error after each epoch: the mean NMSE of all modalities from nine subsets."""
-    run = train(Job(logs, out, configuration, "benchmark", device="cpu", init=init), console)
+    cache = out.with_name("cache")  # not beside the logs, which are kept
+    run = train(Job(logs, out, configuration, "benchmark", device=device, cache=cache, init=init), console)
     return [json.loads(line)["score"] for line in run.metrics.read_text().splitlines()]
 
 
@@ -49,9 +58,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=2, help="number of sets of logs, each with a seed of training")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument(
+        "--logs", type=Path, help="folder with the logs of each seed in a folder of its own; others are simulated there"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    if arguments.device == "cpu":
+        torch.set_num_threads(1)
     shipped, console = default_checkpoint(), Console()
     pairs = []
     for seed in range(arguments.seeds):
@@ -59,15 +73,19 @@ def main() -> None:
         configuration = changed(load_configuration(CONFIGURATION), {"training": training})
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            simulate(
-                folder / "logs",
-                trajectories=arguments.trajectories,
-                steps=arguments.steps,
-                seed=_FIRST_SEED + seed,
-                camera_yaw=arguments.camera_yaw,
+            logs = (arguments.logs or folder / "logs") / str(_FIRST_SEED + seed)
+            if not logs.exists():
+                simulate(
+                    logs,
+                    trajectories=arguments.trajectories,
+                    steps=arguments.steps,
+                    seed=_FIRST_SEED + seed,
+                    camera_yaw=arguments.camera_yaw,
+                )
+            nothing = _scores(logs, folder / "nothing", configuration, None, arguments.device, console)
+            pairs.append(
+                (nothing, _scores(logs, folder / "shipped", configuration, shipped, arguments.device, console))
             )
-            nothing = _scores(folder / "logs", folder / "nothing", configuration, None, console)
-            pairs.append((nothing, _scores(folder / "logs", folder / "shipped", configuration, shipped, console)))
     samples = arguments.trajectories * (arguments.steps - 1)
     steps = math.ceil((1 - configuration.data.held_out) * samples / arguments.batch_size)
     lines = []
@@ -92,7 +110,7 @@ def main() -> None:
         "Fine-tuning",
         f"python -m benchmarks.finetune --trajectories {arguments.trajectories} --steps {arguments.steps} "
         f"--camera-yaw {arguments.camera_yaw:g} --epochs {arguments.epochs} --batch-size {arguments.batch_size} "
-        f"--seeds {arguments.seeds}",
+        f"--seeds {arguments.seeds} --device {arguments.device}",
         f"{arguments.seeds} times: {arguments.trajectories} trajectories of {arguments.steps} steps (`smvae simulate "
         f"--seed {_FIRST_SEED} --camera-yaw {arguments.camera_yaw:g}` and the seeds after it), {arguments.epochs} "
         f"epochs of about {steps} steps with config/peg_insertion.yaml, once from nothing and once with `--init` of "
