@@ -14,7 +14,7 @@ from torch import Tensor
 
 from smvae_core.capture import Recorder
 from smvae_core.configuration import Configuration
-from smvae_core.data.corruption import Corrupted, Plan
+from smvae_core.data.corruption import Plan
 from smvae_core.data.loader import Loader
 from smvae_core.data.samples import Samples
 from smvae_core.model.vae import Batch, MultimodalVAE
@@ -26,7 +26,7 @@ from smvae_core.training.lessons import Teacher
 from smvae_core.training.objective import Bound, Objective
 from smvae_core.training.run import TrainingError
 from smvae_core.training.state import epoch_order, optimizer_tensors, restore_optimizer, step_generator
-from smvae_core.training.static_step import StaticSteps
+from smvae_core.training.static_step import Inputs, StaticSteps
 from smvae_core.training.totals import Totals
 
 # Steps between two checks that the loss is finite. A GPU runs ahead of Python and would wait at each check.
@@ -48,7 +48,8 @@ class Loop:
         interruption: looked at between steps.
         console: where the progress bar is shown.
         static: take steps over tensors that stay in place, and on a GPU record them as graphs; None, where that pays:
-            for one process on a GPU, but not with the scaled gradients of 16-mixed, nor with memory.
+            for one process on a GPU, but not with the scaled gradients of 16-mixed. With memory only the latent and
+            the decoder epochs have such steps.
         epoch: finished epochs.
         step: finished steps of the next epoch.
         totals: of the steps of the next epoch.
@@ -76,16 +77,18 @@ class Loop:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
         scaled = getattr(self.fabric._precision, "scaler", None) is not None
         if self.static is None:
-            alone = self.fabric.world_size == 1 and self.model.memory is None
-            self.static = device.type == "cuda" and alone and not scaled
-        objective = Objective(self.model, self.configuration.objective, masked=self.static)
+            self.static = device.type == "cuda" and self.fabric.world_size == 1 and not scaled
+        masked = self.static and self.model.memory is None
+        objective = Objective(self.model, self.configuration.objective, masked=masked)
         # Under 16-mixed the fused Adam unscales the gradients itself, after they have been clipped.
         fused = settings.clip is None or not scaled
         # A graph reads the learning rate from the device.
         rate = torch.tensor(settings.learning_rate, device=device) if self.static else settings.learning_rate
         optimizer = torch.optim.Adam(objective.parameters(), rate, fused=fused, capturable=self.static)
         self.objective, self.optimizer = self.fabric.setup(objective, optimizer)
-        self._steps = StaticSteps(self._static_step, self._kept, optimizer, self._recorder()) if self.static else None
+        self._steps: StaticSteps | None = None
+        if self.static:
+            self._steps = StaticSteps(self._static_step, self._kept, optimizer, device, self._recorder())
         self.loader = Loader(self.samples, device)
         self.totals = Totals.zero(len(self.model.names), device)
         has_memory = self.model.memory is not None
@@ -223,17 +226,15 @@ class Loop:
             modalities = tuple(model.modalities.values())
             plan = Plan.draw(everything, settings.corruption, modalities, generator).part(part)
             corrupted = plan.apply(batch, modalities)
-        if self._steps is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"].fill_(rate)
-            self._unchecked.append((self.step, rows[part], self._steps.run(batch, drawn, beta, ramp, corrupted)))
-        else:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            bound = self.objective(batch, drawn, beta, ramp, corrupted, window, lesson)
-            if self.lanes and bound.state is not None:
-                self.lanes.keep(bound.state)
-            self._unchecked.append((self.step, rows[part], bound))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["lr"].fill_(rate) if self.static else rate
+        inputs = Inputs(batch, drawn, beta, ramp, corrupted, window, lesson)
+        steps = self._steps if lesson is not None or window is None else None
+        bound = self.objective(*inputs) if steps is None else steps.run(inputs)
+        if self.lanes and bound.state is not None:
+            self.lanes.keep(bound.state)
+        self._unchecked.append((self.step, rows[part], bound))
+        if steps is None:
             if self.fabric.device.type == "cpu":
                 self._check_finite()
             # Fabric averages the gradients of the processes, whose parts of a batch may differ by one sample.
@@ -249,11 +250,9 @@ class Loop:
         self.optimizer.step()
         self.totals.add(bound, drawn.subsets[:, :, : len(self.model.names)])
 
-    def _static_step(
-        self, batch: Batch, drawn: Draws, beta: Tensor, ramp: Tensor, corrupted: Corrupted | None
-    ) -> Bound:
-        bound: Bound = self.objective(batch, drawn, beta, ramp, corrupted)
-        self._learn(bound, drawn, bound.loss)
+    def _static_step(self, inputs: Inputs) -> Bound:
+        bound: Bound = self.objective(*inputs)
+        self._learn(bound, inputs.draws, bound.loss)
         return bound
 
     def _kept(self) -> list[Tensor]:

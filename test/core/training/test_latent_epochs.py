@@ -18,8 +18,10 @@ from smvae_core.training.lessons import Lesson, Teacher
 from smvae_core.training.loop import Loop
 from smvae_core.training.objective import Objective
 from smvae_core.training.run import TrainingError
+from smvae_core.training.static_step import StaticSteps
 from smvae_core.training.train import train
 
+from .test_loop import Rerun
 from .test_loop import samples as samples  # the fixture
 from .test_memory_training import BETA, LANES, LENGTH, MEMORY, ROWS, drawn, job, made, stepped, steps, window_of
 from .test_memory_training import model as model  # the fixture
@@ -148,6 +150,25 @@ def test_in_decoder_epochs_the_decoders_alone_learn(samples):
     assert "log p(rgb)" in loop.finish_epoch() and loop.learning == "everything"
     learned = {name for name, x in loop.model.state_dict().items() if not torch.equal(before[name], x)}
     assert learned == {name for name in before if name.startswith("decoders.")}
+
+
+def test_a_step_that_a_gpu_could_record_is_the_step_in_every_kind_of_epoch(samples):
+    """Of the latent and the decoder epochs; those of the whole bound are not recorded, since memory goes on in them."""
+    usual, static = (made(samples, static, latent_epochs=1, decoder_epochs=1) for static in (False, True))
+    static._steps = StaticSteps(
+        static._static_step, static._kept, static.optimizer.optimizer, torch.device("cpu"), Rerun()
+    )
+    for _ in range(3):
+        figures = []
+        for loop in (usual, static):
+            for _ in loop.run_epoch():
+                pass
+            figures.append(loop.finish_epoch())
+        assert figures[1] == pytest.approx(figures[0], rel=1e-4)
+    expected, found = usual.tensors(), static.tensors()
+    for name, x in expected.items():
+        if not name.startswith(("totals.", "optimizer.")):
+            torch.testing.assert_close(found[name], x, rtol=1e-3, atol=1e-4, msg=lambda m, name=name: f"{name}: {m}")
 
 
 def test_what_the_decoders_learn_by_hand(model, batch):

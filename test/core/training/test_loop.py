@@ -92,7 +92,9 @@ def test_a_static_step_is_the_step_where_training_corrupts(samples):
 def test_recording_a_step_leaves_no_trace(samples, monkeypatch):
     """Recording runs the step, also in the middle of a run, for the batches of the second size."""
     plain, recorded = made(samples, static=True), made(samples, static=True)
-    recorded._steps = StaticSteps(recorded._static_step, recorded._kept, recorded.optimizer.optimizer, Rerun())
+    recorded._steps = StaticSteps(
+        recorded._static_step, recorded._kept, recorded.optimizer.optimizer, torch.device("cpu"), Rerun()
+    )
     assert {len(rows) for rows in np.array_split(np.arange(len(samples)), plain.steps)} == {17}
     expected, found = trained(plain, 1), trained(recorded, 1)
     steps(plain, 9)(), steps(recorded, 9)()

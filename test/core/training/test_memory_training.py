@@ -179,12 +179,12 @@ MEMORY = changed(
 )
 
 
-def made(samples: Samples, **sequences) -> Loop:
+def made(samples: Samples, static: bool | None = None, **sequences) -> Loop:
     torch.manual_seed(0)
     configuration = changed(MEMORY, {"sequences": sequences})
     model = MultimodalVAE(configuration.model.model_copy(update={"modalities": samples.modalities}))
     fabric = lightning_fabric.Fabric(accelerator="cpu", devices=1)
-    return Loop(configuration, model, samples, fabric, Interruption(), Console(quiet=True))
+    return Loop(configuration, model, samples, fabric, Interruption(), Console(quiet=True), static)
 
 
 def steps(loop: Loop, count: int) -> None:
