@@ -16,7 +16,12 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def model() -> MultimodalVAE:
-    """Return an untrained model of the smallest size, in evaluation mode, with batch statistics that were changed."""
+    """An untrained model of the smallest size, in evaluation mode, with batch statistics that were changed."""
+    return untrained()
+
+
+def untrained() -> MultimodalVAE:
+    """Return the model of the fixture `model`."""
     torch.manual_seed(0)
     model = MultimodalVAE(ModelConfiguration(size="tiny"))
     for module in model.modules():
@@ -29,9 +34,20 @@ def model() -> MultimodalVAE:
 @pytest.fixture
 def path(tmp_path: Path, model: MultimodalVAE) -> Path:
     """A checkpoint of that model."""
+    return saved(model, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a model as `model` is, for tests that only read it."""
+    return saved(untrained(), tmp_path_factory.mktemp("untrained"))
+
+
+def saved(model: MultimodalVAE, folder: Path) -> Path:
+    """Save a model in a folder."""
     record = TrainingRecord(data="none", commands=(), configuration=Configuration(), epochs=0, samples=0, held_out=())
-    save(tmp_path / "model.safetensors", model, {}, record, None)
-    return tmp_path / "model.safetensors"
+    save(folder / "model.safetensors", model, {}, record, None)
+    return folder / "model.safetensors"
 
 
 @pytest.fixture

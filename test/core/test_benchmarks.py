@@ -1,11 +1,12 @@
 """The benchmarks run, and each leaves the other sections of the results alone."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from ..programs import run
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 def measure(name: str, results: Path, *arguments: object) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}", "--results", results, "--rounds", 1, *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = run(list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -54,7 +55,7 @@ def test_each_part_of_the_measurement_on_a_gpu_runs_on_a_processor(part, tmp_pat
         results,
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = run(list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     text = results.read_text()
     assert "kept" in text and text.count("## GPU, cpu\n") == 1
@@ -66,7 +67,7 @@ def test_a_part_that_fails_is_a_verdict_and_leaves_the_others_alone(tmp_path):
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cuda:7", "--quick", "--results", results]
     command += ["--part", "agreement", "--part", "device"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = run(list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     text = results.read_text()
     assert "| agreement | agreement: runs to its end | exit code 1: " in text and "'cuda:7' was asked for" in text

@@ -1,9 +1,10 @@
-"""The recording of the worked example in docs/your-robot.md: two cameras, depth and seven joints."""
+"""Recordings for the commands of the pages."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -17,7 +18,10 @@ _TOPICS = {
 
 
 def write_two_camera_bag(path: Path) -> None:
-    """Write 1.2 s at 20 Hz; the depth camera is silent for a third of it, which makes three trajectories."""
+    """Write the recording of the worked example in docs/your-robot.md: two cameras, depth and seven joints.
+
+    It has 1.2 s at 20 Hz; the depth camera is silent for a third of it, which makes three trajectories.
+    """
     store = get_typestore(Stores.ROS2_JAZZY)
     random = np.random.default_rng(0)
     path.parent.mkdir(exist_ok=True)
@@ -29,6 +33,21 @@ def write_two_camera_bag(path: Path) -> None:
                 if "depth" not in topic or not 8 <= step < 16:
                     message = _message(store.types, random, topic, stamp_ns)
                     writer.write(connection, stamp_ns, store.serialize_cdr(message, connection.msgtype))
+
+
+def write_thinned(recording: Path, out: Path, every: int = 10) -> None:
+    """Copy the shipped recording with each tenth of its steps of 50 ms, over its whole length."""
+    out.parent.mkdir(exist_ok=True)
+    with AnyReader([recording]) as reader, Writer(out, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = {
+            connection.topic: writer.add_connection(connection.topic, connection.msgtype, typestore=reader.typestore)
+            for connection in reader.connections
+        }
+        for connection, time_ns, content in reader.messages():
+            # A step is seen at its end, after its 50 wrenches.
+            step = -((reader.start_time - time_ns) // _STEP_NS)
+            if step % every == 1:
+                writer.write(connections[connection.topic], time_ns, content)
 
 
 def _message(types: Any, random: np.random.Generator, topic: str, stamp_ns: int) -> Any:

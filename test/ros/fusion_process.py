@@ -11,6 +11,8 @@ from typing import Any
 from ament_index_python.packages import get_package_prefix
 from domain_coordinator import domain_id
 
+from ..programs import Program
+
 PATIENCE_S = 150.0
 """Long, since a machine may run many things beside the tests: only what fails waits so long."""
 
@@ -28,10 +30,16 @@ class FusionProcess:
     """The installed executable, its output in a file.
 
     It runs with plain PyTorch unless a parameter says otherwise: to compare back ends takes longer than most tests.
+    `popen=subprocess.Popen` starts Python itself, for tests of the start and of the end.
     """
 
     def __init__(
-        self, log: Path, parameters: dict[str, Any], remappings: Iterable[str] = (), files: Iterable[Path] = ()
+        self,
+        log: Path,
+        parameters: dict[str, Any],
+        remappings: Iterable[str] = (),
+        files: Iterable[Path] = (),
+        popen: type[subprocess.Popen] = Program,
     ) -> None:
         self._log = log
         executable = Path(get_package_prefix("smvae_ros")) / "lib" / "smvae_ros" / "fusion_node"
@@ -43,7 +51,7 @@ class FusionProcess:
         for file in files:
             command += ["--params-file", str(file)]
         with log.open("w") as file:
-            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+            self.process = popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
     @property
     def alive(self) -> bool:

@@ -17,6 +17,7 @@ from smvae_core.data.samples import Samples, read_samples
 from smvae_core.modality import vision_touch_modalities
 from smvae_core.preprocessing import Depth
 
+from ... import programs
 from ..conftest import write_log
 
 MODALITIES = vision_touch_modalities()
@@ -121,7 +122,7 @@ def dying(*arguments):
 cache._write_manifest = dying
 build(Path({str(logs)!r}), workers=1)
 """
-    killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    killed = programs.run([sys.executable, "-c", script], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert killed.returncode == -signal.SIGKILL
     cached, _, read = build(logs)
     assert len(read) == 5
@@ -197,7 +198,7 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-    limited = subprocess.run(
+    limited = programs.run(
         [sys.executable, "-c", script],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},

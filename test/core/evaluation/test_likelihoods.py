@@ -19,6 +19,12 @@ SIZES = {"x": 4, "y": 2, "v": 3}
 SCALES = {"x": 1.0, "y": 0.8, "v": 1.5}
 
 
+@pytest.fixture(autouse=True)
+def large_blocks(monkeypatch) -> None:
+    """Decode many z in one call, which is right for vectors; blocks of other sizes have a test of their own."""
+    monkeypatch.setitem(estimator._DECODED, "cpu", 8192)
+
+
 def vector(name: str, likelihood: str, size: int, scale: float = 1.0) -> Modality:
     return Modality(
         name=name,

@@ -15,9 +15,10 @@ from smvae_core.inference.onnx_runtime import OnnxBackend
 from smvae_core.subsets import all_subsets, subset_mask
 
 
-@pytest.fixture(params=["auto", "eager", "channels_last", "onnx"])
-def engine(request, path):
-    engine = Engine.load(path, "cpu", request.param)
+@pytest.fixture(scope="module", params=["auto", "eager", "channels_last", "onnx"])
+def engine(request, shared_path):
+    """An engine for tests that only ask it."""
+    engine = Engine.load(shared_path, "cpu", request.param)
     engine.warm_up()
     return engine
 

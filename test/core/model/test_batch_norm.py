@@ -1,7 +1,6 @@
 """Batch normalisation: masked rows, half precision, and a torch without `distributed`."""
 
 import copy
-import subprocess
 import sys
 
 import pytest
@@ -9,6 +8,8 @@ import torch
 from torch import nn
 
 from smvae_core.model.batch_norm import BatchNorm, VectorBatchNorm, statistics_of
+
+from ... import programs
 
 
 def network() -> nn.Sequential:
@@ -75,6 +76,6 @@ engine = Engine.load(None, "cpu", "eager")
 engine.warm_up()
 print(engine.infer({}).mean.shape)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = programs.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "(64,)"

@@ -28,8 +28,10 @@ from smvae_core.systems.smvae import PAPER as PAPERS_SETTINGS
 from smvae_core.training.loop import TrainingError
 from smvae_core.training.run import Run, find_runs, read_metrics
 
+from ...programs import Program
 from ..conftest import write_log
 from ..made_data import write_faces, write_idx, write_pictures
+from ..training.conftest import card_without_pictures  # noqa: F401
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
@@ -118,7 +120,7 @@ def test_a_judgement_that_was_lost_is_made_again_without_training(mnist, tmp_pat
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
     data, out = write_idx(tmp_path / "data"), tmp_path / "out"
     arguments = [*command("mnist", data, out), "--epochs", "15", "--systems", "mopoe"]
-    process = subprocess.Popen(smvae(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    process = Program(smvae(*arguments), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     told = ""
     for line in process.stdout:

@@ -9,6 +9,8 @@ from pathlib import Path
 import h5py
 import pytest
 
+from ...programs import wait_until
+
 pytestmark = pytest.mark.rendering
 
 ROOT = Path(__file__).parents[3]
@@ -63,8 +65,8 @@ def test_an_interruption_leaves_whole_files_and_nothing_else(tmp_path, workers):
 def test_an_interruption_while_the_workers_start_is_as_quiet(tmp_path):
     process = start(tmp_path, 50, 2)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while len(children.read_text().split()) < 3:  # the resource tracker and two workers
-        assert process.poll() is None, process.stderr.read()
+    # The resource tracker and two workers.
+    wait_until(lambda: len(children.read_text().split()) >= 3, process, every_s=0.001)
     os.killpg(process.pid, signal.SIGINT)
     _, complaints = process.communicate(timeout=60)
     assert process.returncode == 130 and complaints == ""
@@ -79,8 +81,7 @@ def test_the_command_line_says_what_an_interruption_left(tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     )
-    while not list(tmp_path.glob("logs/*.h5")):
-        assert process.poll() is None
+    wait_until(lambda: list(tmp_path.glob("logs/*.h5")), process)
     process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=60)
     kept = len(list(tmp_path.glob("logs/*.h5")))

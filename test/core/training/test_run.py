@@ -27,6 +27,7 @@ from smvae_core.training.run import Run, RunError
 from smvae_core.training.state import load_state
 from smvae_core.training.train import Interrupted, Job, TrainingError, train
 
+from ... import programs
 from ..conftest import write_log
 
 ROOT = Path(__file__).parents[3]
@@ -49,11 +50,11 @@ def fit(*arguments, **options) -> Run:
     return train(job(*arguments, **options), Console(quiet=True))
 
 
-def process(script: str, *launcher: str) -> subprocess.CompletedProcess:
+def process(script: str) -> subprocess.CompletedProcess:
     """Run a script that may use `job` and `train`."""
     begin = "from test.core.training.test_run import *\n"
-    return subprocess.run(
-        [sys.executable, *launcher, "-c", begin + script], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+    return programs.run(
+        [sys.executable, "-c", begin + script], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
     )
 
 
@@ -109,9 +110,10 @@ def test_killed_by_another_process_in_the_middle_it_goes_on(reference, shared_lo
     begin = (
         f"from test.core.training.test_run import *\ntrain(job(Path({str(shared_logs)!r}), Path({str(run.folder)!r})))"
     )
-    with subprocess.Popen([sys.executable, "-c", begin], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE) as victim:
-        while not run.state.exists():
-            assert victim.poll() is None
+    with programs.Program(
+        [sys.executable, "-c", begin], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL
+    ) as victim:
+        programs.wait_until(run.state.exists, victim)
         victim.kill()
     finished = process(f"train(job(Path({str(shared_logs)!r}), Path({str(run.folder)!r}), resume=True))")
     assert finished.returncode == 0, finished.stderr

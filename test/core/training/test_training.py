@@ -20,14 +20,16 @@ from smvae_core.cli.exit import run as run_application
 from smvae_core.configuration import Configuration, load_configuration
 from smvae_core.errors import ConfigurationError
 
+from ... import programs
 from ..conftest import write_log
 
 ROOT = Path(__file__).parents[3]
 TINY = {"model": {"size": "tiny"}, "training": {"batch_size": 20}, "objective": {"anneal_epochs": 2}}
 
 
-def smvae(*arguments: object, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment(), **options)
+def smvae(*arguments: object, run=programs.run, **options) -> subprocess.CompletedProcess:
+    """Run a command to its end; `run=subprocess.run` starts Python itself, once for each command."""
+    return run(command(*arguments), capture_output=True, text=True, env=environment(), **options)
 
 
 def _one(source: str, preprocessing: str, network: str, likelihood: str) -> str:
@@ -56,7 +58,9 @@ def tiny(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, shared_logs, tiny) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "run"
-    finished = smvae("train", "--data", shared_logs, "--out", folder, "--config", tiny, "--epochs", 2)
+    finished = smvae(
+        "train", "--data", shared_logs, "--out", folder, "--config", tiny, "--epochs", 2, run=subprocess.run
+    )
     assert finished.returncode == 0, finished.stderr
     assert "epoch   2" in finished.stdout and "rgb + depth + force + action" in finished.stdout
     return folder
@@ -106,7 +110,7 @@ def test_tensorboard_shows_terms_by_modality_and_subset_size_and_pictures(run):
 
 
 def test_runs_are_listed_with_their_figures(run):
-    told = smvae("runs", run.parent)
+    told = smvae("runs", run.parent, run=subprocess.run)
     assert told.returncode == 0, told.stderr
     score = min(json.loads(line)["score"] for line in (run / "metrics.jsonl").read_text().splitlines())
     assert "run" in told.stdout and "2/2" in told.stdout and f"{score:.3f}" in told.stdout
@@ -122,7 +126,8 @@ def test_a_damaged_run_is_told_beside_the_others(run, tmp_path):
 
 
 def test_a_trained_run_is_judged_and_described(run, shared_logs, tmp_path):
-    judged = smvae("evaluate", run, "--data", shared_logs, "--most", 40, "--out", tmp_path / "figures")
+    arguments = ("evaluate", run, "--data", shared_logs, "--most", 40, "--out", tmp_path / "figures")
+    judged = smvae(*arguments, run=subprocess.run)
     assert judged.returncode == 0, judged.stderr
     figures = json.loads((tmp_path / "figures" / "figures.json").read_text())
     assert figures["evaluation"]["samples"] == 40 and len(figures["evaluation"]["subsets"]) == 15
@@ -145,7 +150,7 @@ def test_a_trained_run_is_judged_and_described(run, shared_logs, tmp_path):
     ):
         assert words in judged.stdout
     assert "looks like the training data of the model; --held-out" in judged.stdout
-    told = smvae("info", run)
+    told = smvae("info", run, run=subprocess.run)
     assert told.returncode == 0 and "smvae train" in told.stdout and "3×64×64" in told.stdout
     assert "calibration: z²" in told.stdout and "later half of the same trajectory" in " ".join(told.stdout.split())
 
@@ -181,7 +186,7 @@ def test_a_run_is_never_overwritten(run, shared_logs, tiny):
 
 def test_ctrl_c_saves_and_resume_goes_on(tmp_path, shared_logs, tiny):
     arguments = ("train", "--data", shared_logs, "--out", tmp_path / "run", "--config", tiny)
-    process = subprocess.Popen(
+    process = programs.Program(
         command(*arguments, "--epochs", 100_000), stdout=subprocess.PIPE, text=True, env=environment()
     )
     for line in process.stdout:
@@ -272,7 +277,7 @@ def test_ctrl_c_in_any_command_is_told():
 
 @pytest.mark.parametrize("name", ["simulate", "train", "reproduce", "runs", "evaluate", "info"])
 def test_help_teaches(name):
-    told = smvae(name, "--help")
+    told = smvae(name, "--help", run=subprocess.run)
     assert told.returncode == 0 and f"Example: smvae {name}" in told.stdout
 
 

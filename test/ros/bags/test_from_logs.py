@@ -1,6 +1,7 @@
 """Logs into bags: the stamps, the contents, and one clear error for what cannot be."""
 
 import shutil
+import subprocess
 from collections import defaultdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -133,7 +134,7 @@ def test_a_trajectory_is_picked_by_one_of_its_files_or_by_name(logs: Path, tmp_p
 
 
 def test_the_command_writes_a_bag(logs: Path, bag: Path, tmp_path: Path) -> None:
-    done = smvae("bag", sorted(logs.iterdir())[0], "--out", tmp_path / "new" / "peg")
+    done = smvae("bag", sorted(logs.iterdir())[0], "--out", tmp_path / "new" / "peg", run=subprocess.run)
     assert (done.returncode, done.stderr) == (0, "")
     assert "triangle_0_journal_7: 1133 messages" in done.stdout
     assert bag_hash(tmp_path / "new" / "peg") == bag_hash(bag)

@@ -1,5 +1,6 @@
 """`smvae check`: the verdict on a bag, a robot or a data set before anything is launched."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_a_draft_of_a_bag_is_fused_at_once(tmp_path: Path) -> None:
 
 
 def test_the_command_checks_and_drafts_a_bag(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
-    good = smvae("check", bag, "--checkpoint", checkpoint)
+    good = smvae("check", bag, "--checkpoint", checkpoint, run=subprocess.run)
     assert good.returncode == 0, good.stdout + good.stderr
     assert "the node would fuse" in good.stdout
     other = smvae("check", bag, "--checkpoint", checkpoint, "--topic", "depth:=/nowhere")

@@ -1,7 +1,6 @@
 """`smvae check` listens to a running robot, over real DDS."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from os import environ
 from pathlib import Path
@@ -10,6 +9,8 @@ import pytest
 import yaml
 from geometry_msgs.msg import TwistStamped
 
+from ...programs import Program
+from ..command import command
 from ..robot import Robot, own_domain
 
 
@@ -24,9 +25,8 @@ def robot_in_domain() -> Iterator[tuple[Robot, int]]:
 
 def checked(robot: Robot, domain: int, *arguments: object) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of the command, while the robot sends."""
-    command = [sys.executable, "-c", "from smvae_ros.cli import main; main()", "check", *map(str, arguments)]
-    process = subprocess.Popen(
-        command,
+    process = Program(
+        command("check", *arguments),
         env={**environ, "ROS_DOMAIN_ID": str(domain), "COLUMNS": "200"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

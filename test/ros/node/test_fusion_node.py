@@ -2,6 +2,7 @@
 
 import re
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
+from ...programs import wait_until
 from ..robot import ALL, FRAMES, FusionProcess, Robot, fusion_and_robot, fusion_starter, own_domain, stamp_ns
 
 
@@ -219,12 +221,12 @@ def test_a_signal_ends_a_busy_node_with_exit_code_0_and_a_closing_summary(
 
 def test_a_signal_while_the_model_is_loaded_ends_the_node_before_it_is_active(checkpoint: Path, tmp_path: Path) -> None:
     with own_domain():
-        process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint})
+        process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint}, popen=subprocess.Popen)
         try:
             status = Path(f"/proc/{process.process.pid}/status")
             caught = re.compile(r"^SigCgt:\s*(\w+)", re.MULTILINE)
-            while not int(caught.search(status.read_text())[1], 16) >> (signal.SIGTERM - 1) & 1:
-                assert process.alive
+            handled = 1 << (signal.SIGTERM - 1)
+            wait_until(lambda: int(caught.search(status.read_text())[1], 16) & handled, process.process, every_s=0.001)
             assert process.end(signal.SIGTERM) == 0
         finally:
             process.kill()

@@ -2,12 +2,14 @@
 
 import re
 import signal
+import subprocess
 from pathlib import Path
 from random import Random
 from time import monotonic, sleep
 
 import pytest
 
+from ...programs import wait_until
 from ..robot import ALL, PATIENCE_S, FusionProcess, Robot, own_domain
 
 
@@ -15,8 +17,8 @@ def wait_for_handlers(process: FusionProcess) -> None:
     """Wait until the process catches SIGTERM, as it does from the first line of `main` on."""
     status = Path(f"/proc/{process.process.pid}/status")
     caught = re.compile(r"^SigCgt:\s*(\w+)", re.MULTILINE)
-    while not int(caught.search(status.read_text())[1], 16) >> (signal.SIGTERM - 1) & 1:
-        assert process.alive
+    handled = 1 << (signal.SIGTERM - 1)
+    wait_until(lambda: int(caught.search(status.read_text())[1], 16) & handled, process.process, every_s=0.001)
 
 
 def signal_until_it_ends(process: FusionProcess, seed: int) -> int:
@@ -32,7 +34,7 @@ def signal_until_it_ends(process: FusionProcess, seed: int) -> int:
 @pytest.mark.parametrize("seed", range(3))
 def test_any_number_of_signals_while_it_starts(checkpoint: Path, tmp_path: Path, seed: int) -> None:
     with own_domain():
-        process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint})
+        process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint}, popen=subprocess.Popen)
         try:
             wait_for_handlers(process)
             assert signal_until_it_ends(process, seed) == 0
@@ -44,7 +46,7 @@ def test_any_number_of_signals_while_it_starts(checkpoint: Path, tmp_path: Path,
 @pytest.mark.parametrize("seed", range(3))
 def test_any_number_of_signals_while_it_fuses(checkpoint: Path, tmp_path: Path, seed: int) -> None:
     with own_domain() as domain:
-        process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint})
+        process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint}, popen=subprocess.Popen)
         robot = Robot(domain)
         try:
             robot.sending = set(ALL)

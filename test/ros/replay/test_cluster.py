@@ -6,13 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from ..command import smvae
+from ...programs import Program
+from ..command import command, smvae
 
 distributed = pytest.importorskip("distributed", reason="the extra 'cluster' is not installed")
 
@@ -31,26 +33,29 @@ if __name__ == "__main__":
 """A program that prints the scheduler's address and ends when its input does."""
 
 
+class Cluster(NamedTuple):
+    """The address of a scheduler, and the process ids of its workers."""
+
+    address: str
+    workers: list[int]
+
+
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], tuple[str, list[int]]]]:
-    """Starts a cluster; returns the address of its scheduler and the process ids of its workers."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of two workers, for all tests: it takes longer to start than they take."""
     folder = tmp_path_factory.mktemp("cluster")
     program = folder / "start.py"
     program.write_text(START)
-    running = []
-
-    def start(workers: int) -> tuple[str, list[int]]:
-        command = [sys.executable, str(program), str(workers), str(folder)]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        running.append(process)
+    with subprocess.Popen(
+        [sys.executable, str(program), "2", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
         assert process.stdout is not None
         address, *pids = process.stdout.readline().split()
-        return address, [int(pid) for pid in pids]
-
-    yield start
-    for process in running:
+        yield Cluster(address, [int(pid) for pid in pids])
         process.communicate("")
 
 
@@ -74,14 +79,12 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_killed_worker_costs_nothing_and_the_results_are_those_of_this_machine(
-    start: Callable[[int], tuple[str, list[int]]], bags: Path, checkpoint: Path, tmp_path: Path
+    cluster: Cluster, bags: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    address, (victim, _) = start(2)
     options = ("replay", bags, "--checkpoint", checkpoint, "--device", "cpu")
     here = smvae(*options, "--out", tmp_path / "here", "--workers", 1)
-    command = [*map(str, options), "--out", str(tmp_path / "there"), "--cluster", address]
-    running = subprocess.Popen(
-        [sys.executable, "-c", "from smvae_ros.cli import main; main()", *command],
+    running = Program(
+        command(*options, "--out", tmp_path / "there", "--cluster", cluster.address),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -89,7 +92,7 @@ def test_a_killed_worker_costs_nothing_and_the_results_are_those_of_this_machine
     while not any((tmp_path / "there").glob("*/.replay.*")):
         with suppress(subprocess.TimeoutExpired):
             pytest.fail(f"it ended with {running.wait(0.05)} before a bag was begun")
-    os.kill(victim, signal.SIGKILL)
+    os.kill(cluster.workers[0], signal.SIGKILL)
     told, warned = running.communicate()
     assert (running.returncode, here.returncode) == (3, 3), warned
     assert warned.startswith("error: 1 of 3 bags could not be replayed:") and "broken.mcap" in warned
@@ -98,18 +101,15 @@ def test_a_killed_worker_costs_nothing_and_the_results_are_those_of_this_machine
     assert not list((tmp_path / "there").rglob(".*")), "nothing half-written is left"
 
 
-def test_logs_on_a_cluster_are_those_of_this_machine(
-    start: Callable[[int], tuple[str, list[int]]], bags: Path, tmp_path: Path
-) -> None:
-    address, _ = start(1)
+def test_logs_on_a_cluster_are_those_of_this_machine(cluster: Cluster, bags: Path, tmp_path: Path) -> None:
     here = smvae("log", bags, "--out", tmp_path / "here", "--workers", 2)
-    there = smvae("log", bags, "--out", tmp_path / "there", "--cluster", address)
+    there = smvae("log", bags, "--out", tmp_path / "there", "--cluster", cluster.address)
     assert (here.returncode, there.returncode) == (3, 3), there.stderr
     assert there.stdout.replace("there", "here") == here.stdout and "broken.mcap" in there.stderr
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
     account = json.loads((tmp_path / "there" / "bag0.account.json").read_text())
     assert account["rows"] == 21
-    again = smvae("log", bags, "--out", tmp_path / "there", "--cluster", address)
+    again = smvae("log", bags, "--out", tmp_path / "there", "--cluster", cluster.address)
     assert again.returncode == 2 and "expected no logs of a bag named bag0" in again.stderr
 
 

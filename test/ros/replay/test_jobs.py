@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,8 @@ from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.summary import ReplaysSummary
 from smvae_ros.report.replays import replay_many
 
-from ..command import smvae
+from ...programs import Program
+from ..command import command, smvae
 
 STEPS = 21
 
@@ -76,15 +76,13 @@ def test_ctrl_c_begins_no_other_bag_and_leaves_no_half_of_one(bag: Path, checkpo
     for number in range(6):
         shutil.copytree(bag, tmp_path / "bags" / f"bag{number}")
     arguments = ["replay", "bags", "--checkpoint", str(checkpoint), "--out", "out", "--device", "cpu", "--workers", "2"]
-    running = subprocess.Popen(
-        [sys.executable, "-c", "from smvae_ros.cli import main; main()", *arguments],
+    running = Program(
+        command(*arguments),
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell that starts the tests in the background lets them, and their children, ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not any((tmp_path / "out").glob("*/.replay.*")):
         with suppress(subprocess.TimeoutExpired):

@@ -1,6 +1,7 @@
 """A bag through synchroniser and engine: the results, that they are the same twice, and what bad input gets."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -220,7 +221,8 @@ def test_a_bag_that_was_cut_off_is_replayed_to_the_cut(
     copy = edited(bag, lambda topic, number, log_ns, content: iter([(log_ns, content)]))
     whole = (copy / "edited.db3").read_bytes()
     (copy / "edited.db3").write_bytes(whole[: len(whole) // 2])
-    done = smvae("replay", copy, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu")
+    arguments = ("replay", copy, "--checkpoint", checkpoint, "--out", tmp_path / "out", "--device", "cpu")
+    done = smvae(*arguments, run=subprocess.run)
     assert (done.returncode, done.stderr) == (0, "")
     assert "note: edited.db3: is cut off or damaged after" in done.stdout
     extent = ReplaySummary.model_validate_json((tmp_path / "out" / "summary.json").read_bytes()).extent

@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,8 @@ from smvae_ros.replay.to_lerobot import feature_names, unshifted
 from smvae_ros.replay.to_logs import write_logs
 from smvae_ros.settings import default_settings
 
-from ..command import smvae
+from ...programs import Program
+from ..command import command, smvae
 
 CAMERA, DEPTH, FORCE = "observation.images.rgb", "observation.depth", "observation.force"
 
@@ -74,12 +74,11 @@ def test_a_folder_that_exists_and_bags_without_sets_leave_nothing(bag: Path, tmp
 
 def test_ctrl_c_leaves_nothing(bag: Path, tmp_path: Path) -> None:
     arguments = ["log", str(bag), "--out", str(tmp_path / "sets" / "one"), "--format", "lerobot"]
-    running = subprocess.Popen(
-        [sys.executable, "-c", "from smvae_ros.cli import main; main()", *arguments],
+    running = Program(
+        command(*arguments),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not any((tmp_path / "sets").glob(".one.*")):
         with suppress(subprocess.TimeoutExpired):

@@ -21,6 +21,8 @@ from sensor_msgs.msg import CameraInfo
 
 from smvae_ros.simulated_robot.node import TOPICS
 
+from ...programs import Program
+
 PATIENCE_S = 60.0
 
 
@@ -51,7 +53,7 @@ class Watcher:
             word for name, value in parameters.items() for word in ("-p", f"{name.replace('__', '.')}:={value}")
         ]
         with log.open("w") as file:
-            self.process = subprocess.Popen(
+            self.process = Program(
                 [str(executable), "--ros-args", *arguments], stdout=file, stderr=file, stdin=subprocess.DEVNULL
             )
 
