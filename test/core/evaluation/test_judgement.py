@@ -33,6 +33,12 @@ def samples(shared_logs) -> Samples:
 
 
 @pytest.fixture
+def few_levels(monkeypatch) -> None:
+    """Spoil modalities to the levels of the table alone, for tests of other figures."""
+    monkeypatch.setattr("smvae_core.evaluation.robustness.LEVELS", (0.0, 0.3, 0.6, 0.9))
+
+
+@pytest.fixture
 def loaded(model, samples) -> Checkpoint:
     metadata = Metadata(format=1, package_version="0", model=model.configuration)
     return Checkpoint(model, samples.mean(), metadata)
@@ -68,6 +74,7 @@ def test_more_draws_never_lower_the_estimate_by_much(model, samples):
     assert all(many.log_likelihood[name] >= one.log_likelihood[name] - 0.5 for name in NAMES)
 
 
+@pytest.mark.usefixtures("few_levels")
 def test_a_modality_that_no_log_has_gets_no_figure(model, tmp_path):
     write_log(tmp_path / "log.h5", 6, depth_data=None)
     found = read_samples(find_trajectories(tmp_path), vision_touch_modalities())
@@ -79,6 +86,7 @@ def test_a_modality_that_no_log_has_gets_no_figure(model, tmp_path):
     assert all("–" not in column._cells[0] for column in table.columns)
 
 
+@pytest.mark.usefixtures("few_levels")
 def test_a_modality_that_never_differs_from_its_mean_has_no_nmse(model, tmp_path):
     for number in range(3):
         write_log(tmp_path / f"log_{number}.h5", 6, seed=number, action=np.zeros((6, 4)))
@@ -91,6 +99,7 @@ def test_a_modality_that_never_differs_from_its_mean_has_no_nmse(model, tmp_path
     assert baseline_table(judged).row_count == 2 and robustness_table(judged).row_count == 12
 
 
+@pytest.mark.usefixtures("few_levels")
 def test_what_needs_no_learning_is_judged_on_the_samples_of_the_probes(loaded, samples):
     judged = judge(loaded, samples, None, ("a", "b"), None, 1)
     _, probed = split_by_trajectory(samples, 0.3, seed=0)
@@ -164,6 +173,7 @@ def test_baselines_need_no_model(loaded, samples):
     assert baselines.position_mean == pytest.approx(float(every.var(axis=0).mean()), rel=1e-4)
 
 
+@pytest.mark.usefixtures("few_levels")
 def test_one_trajectory_is_judged_without_probes(loaded, samples):
     alone = samples.select(np.flatnonzero(samples.trajectory == 0))
     found = judge(loaded, alone, None, ("a", "b"), 5, 1)
@@ -171,6 +181,7 @@ def test_one_trajectory_is_judged_without_probes(loaded, samples):
     assert found.evaluation.samples == 5
 
 
+@pytest.mark.usefixtures("few_levels")
 def test_the_table_of_probes_has_only_labels_that_the_data_have(loaded, samples):
     judged = judge(loaded, samples, None, ("a", "b"), 5, 1)
     table = probe_table(judged)

@@ -17,6 +17,7 @@ import pytest
 
 from smvae_ros.demo.executable import running
 
+from ...programs import Program
 from ..robot import own_domain
 
 PATIENCE_S = 120.0
@@ -29,20 +30,14 @@ def demo(tmp_path: Path, bag: Path, checkpoint: Path) -> Iterator[Callable[..., 
     with own_domain():
         begun: list[subprocess.Popen] = []
 
-        def begin(program: tuple[str, ...] = ("-m", "smvae_ros.demo"), **changes: Any) -> subprocess.Popen:
+        def begin(
+            program: tuple[str, ...] = ("-m", "smvae_ros.demo"),
+            popen: type[subprocess.Popen] = Program,
+            **changes: Any,
+        ) -> subprocess.Popen:
             options = {"bag": bag, "checkpoint": checkpoint, "out": tmp_path / "demo", "seconds": 1.0, **changes}
             command = [sys.executable, *program, *(f"--{key}={value}" for key, value in options.items())]
-            begun.append(
-                subprocess.Popen(
-                    command,
-                    cwd=tmp_path,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    # A shell that starts the tests in the background lets them, and their children, ignore it.
-                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-                )
-            )
+            begun.append(popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
             return begun[-1]
 
         try:
@@ -83,7 +78,7 @@ def child_of(process: subprocess.Popen) -> int:
 def test_it_leaves_a_picture_and_the_numbers_of_every_subset_and_no_process(
     demo: Callable[..., subprocess.Popen], tmp_path: Path
 ) -> None:
-    process = demo()
+    process = demo(popen=subprocess.Popen)
     node = child_of(process)
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output

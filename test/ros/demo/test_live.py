@@ -16,6 +16,7 @@ from smvae_ros.demo.audience import SENSORS
 from smvae_ros.demo.live import SCHEDULE
 from smvae_ros.simulated_robot.faults import IMAGE_FAULTS, NUMBER_FAULTS
 
+from ...programs import Program
 from ..robot import own_domain
 
 pytestmark = pytest.mark.rendering
@@ -47,15 +48,7 @@ def test_it_shows_a_table_while_sensors_fail_and_leaves_an_animation(tmp_path: P
 def test_ctrl_c_ends_it_and_both_of_its_processes(tmp_path: Path) -> None:
     with own_domain():
         command = [sys.executable, "-m", "smvae_ros.demo.live", "--out", str(tmp_path)]
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A shell that starts the tests in the background lets them, and their children, ignore it.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+        process = Program(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         log = tmp_path / "fusion_node.log"
         while not (log.exists() and "active" in log.read_text()):
             with pytest.raises(subprocess.TimeoutExpired):
