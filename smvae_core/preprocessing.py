@@ -5,6 +5,8 @@ preprocessing it was trained with. `apply` takes the array of a log or a message
 `valid_share` tells how much of a sample carries information.
 """
 
+import functools
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
@@ -60,13 +62,15 @@ def _resized(image: Array, size: int) -> Array:
 def _varied(x: Array) -> Array:
     """Return the part of the pixels of images (..., C, H, W) that differ from the mean colour of their image."""
     with np.errstate(invalid="ignore"):
-        contrast = np.fmax.reduce(np.abs(x - x.mean(axis=(-2, -1), keepdims=True)), axis=-3)
-    return _counted(contrast > _CONTRAST, 2)
+        varied = np.abs(x - x.mean(axis=(-2, -1), keepdims=True)) > _CONTRAST
+    # Several times as fast as any(axis=-3), which goes from pixel to pixel.
+    return _counted(functools.reduce(np.logical_or, np.moveaxis(varied, -3, 0)), 2)
 
 
 def _counted(valid: Array, dimensions: int) -> Array:
     """Return the part of the entries that are true over the last dimensions."""
-    part: Array = valid.mean(axis=tuple(range(-dimensions, 0)))
+    axes = tuple(range(-dimensions, 0))
+    part: Array = np.count_nonzero(valid, axis=axes) / math.prod(valid.shape[-dimensions:])
     return part
 
 

@@ -44,7 +44,8 @@ class Outputs(NamedTuple):
         attention: (S, M), 0 where absent; of a model with memory (S, M + 1), memory last.
         predictions: E[x_m | z = μ], (S, *shape), model units, of the modalities that were asked for.
         hidden: h of the memory after the set, (S, H); None for a model without memory.
-        embeddings: of the modalities that a subset has, (M, d), zeros elsewhere; None from a graph without them.
+        embeddings: of the modalities that a subset has, (M, d), zeros elsewhere; (M + 1, d) from a back end that gives
+            that of memory, too. None from a graph without them.
     """
 
     mean: np.ndarray

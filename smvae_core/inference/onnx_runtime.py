@@ -17,9 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from smvae_core.inference.backend import Arrays, BackendError, Outputs
-from smvae_core.inference.state import Recalled, RecallingFusion, nothing
+from smvae_core.inference.folded_attention import folded_fusion
+from smvae_core.inference.state import Recalled, nothing
 from smvae_core.model.likelihood import expectation
+from smvae_core.model.memory import MemoryState
 from smvae_core.model.vae import MultimodalVAE
+from smvae_core.systems.posterior import Posterior
 
 
 class OnnxBackend:
@@ -33,30 +36,29 @@ class OnnxBackend:
         configuration = model.configuration
         latent = torch.zeros(1, configuration.latent)
         slots = len(configuration.modalities)
-        embeddings = torch.zeros(1, slots, model.width)
         self._names = model.names
         self._width = model.width
         self._embed = {
-            m.name: session(to_onnx(model.embeddings[m.name], {"x": torch.zeros(1, *m.shape)}, ["embedding"]))
+            m.name: session(to_onnx(model.embeddings[m.name], {"x": torch.zeros(1, *m.shape)}, ["embedding"], free=[]))
             for m in configuration.modalities
         }
         self._memory = configuration.memory
-        sets = {"embeddings": embeddings, "mask": torch.ones(1, slots, dtype=torch.bool)}
-        posterior = ["mean", "log_variance", "attention"]
-        if model.memory is None:
-            self._fuse = session(to_onnx(model.fusion, sets, posterior))
-        else:
-            state = model.memory.start(1)._asdict() | {"elapsed": torch.zeros(1)}
-            self._fuse = session(
-                to_onnx(RecallingFusion(model), sets | state, [*posterior, "next_hidden", "next_present"])
-            )
+        inputs = {
+            "embeddings": torch.zeros(1, slots, model.width),
+            "mask": torch.ones(1, slots, dtype=torch.bool),
+        }
+        outputs = ["mean", "log_variance", "attention"]
+        if model.memory is not None:
+            inputs |= model.memory.start(1)._asdict() | {"elapsed": torch.zeros(1)}
+            outputs += ["next_hidden", "slot"]
+        self._fuse = session(to_onnx(_Fusion(model), inputs, outputs, free=["mask"]))
         self._decode = {name: session(to_onnx(_Prediction(model, name), {"z": latent}, ["x"])) for name in model.names}
 
     def run(
         self, arrays: Arrays, masks: np.ndarray, predict: Collection[str], recalled: Recalled | None = None
     ) -> Outputs:
         """Fuse as `Backend.run` says."""
-        embeddings = np.zeros((len(masks), len(self._names), self._width), np.float32)
+        embeddings = np.zeros((1, len(self._names), self._width), np.float32)
         for column, name in enumerate(self._names):
             if masks[:, column].any():
                 x = np.ascontiguousarray(arrays[name], np.float32)[None]
@@ -65,10 +67,36 @@ class OnnxBackend:
         if self._memory is None:
             mean, log_variance, attention = self._fuse.run(None, inputs)
         else:
-            inputs |= onnx_memory(recalled or nothing(self._memory), len(masks))
-            mean, log_variance, attention, hidden, _ = self._fuse.run(None, inputs)
+            inputs |= onnx_memory(recalled or nothing(self._memory), 1)
+            mean, log_variance, attention, hidden, slot = self._fuse.run(None, inputs)
+            embeddings = np.concatenate([embeddings, slot[:, None]], axis=1)
         predictions = {name: self._decode[name].run(None, {"z": mean})[0] for name in predict}
         return Outputs(mean, log_variance, attention, predictions, hidden, embeddings[0])
+
+
+class _Fusion(nn.Module):
+    """The posteriors of several subsets of one set with one state of memory, and the memory after each."""
+
+    def __init__(self, model: MultimodalVAE) -> None:
+        super().__init__()
+        self.fusion = folded_fusion(model.fusion)
+        self.memory = model.memory
+
+    def forward(self, embeddings: Tensor, mask: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """Return mean (S, L), log variance (S, L) and attention (S, C) of embeddings (1, M, d) under masks (S, M).
+
+        With memory, also the next h (S, H), and the embedding of memory (1, d), from a state of one row: h (1, H),
+        whether it counts (1,), and the seconds since (1,).
+        """
+        if self.memory is None:
+            return tuple(x[:, 0] for x in self.fusion(embeddings, mask[:, None]))
+        before, elapsed = MemoryState(*state[:2]), state[2]
+        remembered = self.memory.recall(before, elapsed)
+        slots = torch.cat([embeddings, remembered.embedding[:, None]], dim=1)
+        given = torch.cat([mask, remembered.present.expand(mask.shape[0])[:, None]], dim=1)
+        posterior = Posterior(*(x[:, 0] for x in self.fusion(slots, given[:, None])))
+        after = self.memory.advance(before, elapsed, posterior, mask)
+        return *posterior, after.hidden, remembered.embedding
 
 
 class _Prediction(nn.Module):
@@ -93,25 +121,32 @@ def onnx_memory(recalled: Recalled, rows: int) -> dict[str, np.ndarray]:
     }
 
 
-def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]) -> bytes:
-    """Return the ONNX graph (opset 17) of a module; the first dimension of every input and output is free.
+def to_onnx(
+    module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str], free: Collection[str] | None = None
+) -> bytes:
+    """Return the ONNX graph (opset 17) of a module.
 
     Args:
         module: in evaluation mode afterwards.
         inputs: an example of each input, by name, in the order of `forward`.
         outputs: names of the outputs.
+        free: the inputs whose first dimension is free, by default all; then that of every output is free, too. What is
+            fixed makes a smaller and faster graph.
 
     Raises:
         BackendError: a package is missing, or ONNX cannot express the module.
     """
     required("onnx")
     content = io.BytesIO()
+    freed = [*inputs, *outputs] if free is None else [*free, *(outputs if free else ())]
     try:
         with warnings.catch_warnings():
             # The exporter that PyTorch recommends takes a second a network, this one milliseconds.
             warnings.simplefilter("ignore", DeprecationWarning)
             # Of values that are constant in the graph: whoever takes a graph compares it with the module.
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+            # Of slices that the exporter itself writes where an edge is repeated.
+            warnings.filterwarnings("ignore", "Constant folding", UserWarning)
             torch.onnx.export(
                 module.eval(),
                 tuple(inputs.values()),
@@ -120,7 +155,7 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], outputs: Sequence[str]
                 opset_version=17,
                 input_names=list(inputs),
                 output_names=list(outputs),
-                dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)},
+                dynamic_axes={name: {0: "batch"} for name in freed},
             )
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]

@@ -11,10 +11,10 @@ it. Trust is 1 − W / 2h: 1 is full trust, 0.5 and less is distrust. The others
 and what was held against them before is forgotten: the fault of the one explains it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import NamedTuple
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,11 +33,40 @@ LARGEST = 3.0
 _RECOVERED = 0.1
 
 
-class _Seen(NamedTuple):
-    """One set: its time, and what it held."""
+@dataclass(frozen=True)
+class Seen:
+    """One set: its time, and what it held.
+
+    Attributes:
+        seconds: from the start.
+        embeddings: (C, d), float32.
+        mask: (C,), bool.
+        traits: (M, F), float32.
+        told: by the columns that count, what a judge computed from them, for the sets that follow.
+    """
 
     seconds: float
-    moment: Moment
+    embeddings: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    traits: NDArray[np.float32]
+    told: dict[bytes, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+
+class Judge(Protocol):
+    """A way to run the network of trust."""
+
+    def __call__(self, now: Seen, before: Seen | None, past: Seen | None, allowed: NDArray[np.bool_]) -> Numbers:
+        """Return the logits of the hypotheses, (R, 1 + M), float64; -inf where absent.
+
+        Args:
+            now: what is judged.
+            before: the set before; None where there was none.
+            past: the set about half a second earlier; None where there was none.
+            allowed: (R, C), the columns that count in each row.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +85,7 @@ class TrustState:
     evidence: Numbers
     begun: Numbers
     distrusted: NDArray[np.bool_]
-    recent: tuple[_Seen, ...] = field(default=(), repr=False)
+    recent: tuple[Seen, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -89,14 +118,12 @@ class Trust:
         names: the modalities, in the order of the columns.
 
     Attributes:
-        logits: gives what the network gives, in float64; another way of running it may take its place.
+        judge: runs the network; another way of running it may take its place.
     """
 
     def __init__(self, fusion: nn.Module, network: TrustNetwork, record: TrustRecord, names: Sequence[str]) -> None:
         self._names = tuple(names)
-        self.logits: Callable[[Moment, Moment, Moment], Numbers] = lambda *moments: (
-            network(fusion, *moments).double().numpy()
-        )
+        self.judge: Judge = TorchJudge(fusion, network)
         self._threshold = np.array(record.threshold)
         self._quantiles = np.array(record.surprise)
 
@@ -114,55 +141,37 @@ class Trust:
                 model has it.
             elapsed: seconds since the set before.
         """
-        count = len(self._names)
-        seconds = state.seconds + elapsed
-        present = now.mask[0, :count].numpy()
-        odds = self._log_odds(state, now, seconds)
-        added = np.where(present, np.clip(odds, -LARGEST, LARGEST), 0.0)
-        evidence = np.clip(state.evidence + added, 0.0, 2.0 * self._threshold)
+        embeddings, mask, traits = (x[0].numpy() for x in now)
+        seen = Seen(state.seconds + elapsed, embeddings, mask, traits)
+        return self.decide(state, seen, self._log_odds(state, seen))
+
+    def decide(self, state: TrustState, seen: Seen, odds: Numbers) -> tuple[TrustState, Verdict]:
+        """Judge a set by the log odds that each modality is faulty, (M,), and return the state after it."""
+        seconds = seen.seconds
+        present = seen.mask[: len(self._names)]
+        added = np.where(present, odds.clip(-LARGEST, LARGEST), 0.0)
+        evidence = (state.evidence + added).clip(0.0, 2.0 * self._threshold)
         begun = np.where((state.evidence <= 0.0) & (evidence > 0.0), seconds, state.begun)
         distrusted, evidence = self._decided(state.distrusted, evidence, present)
-        recent = (*state.recent, _Seen(seconds, now))
-        recent = tuple(seen for seen in recent if seconds - seen.seconds <= 1.5 * PAST)
+        recent = tuple(one for one in (*state.recent, seen) if seconds - one.seconds <= 1.5 * PAST)
         after = TrustState(seconds, evidence, begun, distrusted, recent)
         return after, self._verdict(after, present, odds)
 
-    def _log_odds(self, state: TrustState, now: Moment, seconds: float) -> Numbers:
+    def _log_odds(self, state: TrustState, now: Seen) -> Numbers:
         """Return the log odds that each modality is faulty, (M,); distrusted ones are no evidence against others."""
-        count = len(self._names)
-        before, past = self._earlier(state, now, seconds)
+        count, columns = len(self._names), len(now.mask)
+        before, past = earlier(state, now.seconds)
         if not state.distrusted.any():  # the usual case
-            return log_odds(self.logits(now, before, past)[0])
-        suspects = np.flatnonzero(state.distrusted & now.mask[0, :count].numpy())
+            return log_odds(self.judge(now, before, past, np.ones((1, columns), bool))[0])
+        suspects = np.flatnonzero(state.distrusted & now.mask[:count])
         # One row without all distrusted modalities, and one for each of them, to judge it by the others.
-        rows = [torch.zeros(now.mask.shape[1], dtype=torch.bool)]
-        rows += [torch.arange(now.mask.shape[1]) == int(suspect) for suspect in suspects]
-        doubted = torch.zeros(now.mask.shape[1], dtype=torch.bool)
-        doubted[:count] = torch.from_numpy(state.distrusted)
-        allowed = torch.stack([row | ~doubted for row in rows])
-        moments = (
-            Moment(
-                moment.embeddings.expand(len(rows), -1, -1),
-                moment.mask & allowed,
-                moment.traits.expand(len(rows), -1, -1),
-            )
-            for moment in (now, before, past)
-        )
-        logits = self.logits(*moments)
-        odds = log_odds(logits[0])
-        for row, suspect in enumerate(suspects, start=1):
-            odds[suspect] = log_odds(logits[row])[suspect]
+        allowed = np.ones((1 + len(suspects), columns), bool)
+        allowed[:, :count] = ~state.distrusted
+        allowed[1 + np.arange(len(suspects)), suspects] = True
+        each = log_odds(self.judge(now, before, past, allowed))
+        odds: Numbers = each[0]
+        odds[suspects] = each[1 + np.arange(len(suspects)), suspects]
         return odds
-
-    def _earlier(self, state: TrustState, now: Moment, seconds: float) -> tuple[Moment, Moment]:
-        """Return the set before, and the one about `PAST` seconds earlier; sets of nothing where there is none."""
-        nothing = Moment(*map(torch.zeros_like, now))
-        recent = [seen for seen in state.recent if 0.0 < seconds - seen.seconds <= 1.5 * PAST]
-        if not recent:
-            return nothing, nothing
-        oldest = min(recent, key=lambda seen: abs(seconds - seen.seconds - PAST))
-        far = seconds - oldest.seconds >= 0.5 * PAST
-        return recent[-1].moment, oldest.moment if far else nothing
 
     def _decided(
         self, before: NDArray[np.bool_], evidence: Numbers, present: NDArray[np.bool_]
@@ -192,6 +201,35 @@ class Trust:
             faulty_for={self._names[m]: state.seconds - float(state.begun[m]) for m in suspects},
             evidence={self._names[m]: float(state.evidence[m]) for m in suspects},
         )
+
+
+class TorchJudge:
+    """A judge in PyTorch, which computes everything anew for every set."""
+
+    def __init__(self, fusion: nn.Module, network: TrustNetwork) -> None:
+        self._fusion, self._network = fusion, network
+
+    def __call__(self, now: Seen, before: Seen | None, past: Seen | None, allowed: NDArray[np.bool_]) -> Numbers:
+        """Return what the network gives."""
+
+        def moment(seen: Seen | None) -> Moment:
+            if seen is None:
+                return moment(now)._replace(mask=torch.zeros(allowed.shape, dtype=torch.bool))
+            rows = (torch.from_numpy(x).expand(len(allowed), -1, -1) for x in (seen.embeddings, seen.traits))
+            embeddings, traits = rows
+            return Moment(embeddings, torch.from_numpy(seen.mask & allowed), traits)
+
+        logits: Numbers = self._network(self._fusion, *map(moment, (now, before, past))).double().numpy()
+        return logits
+
+
+def earlier(state: TrustState, seconds: float) -> tuple[Seen | None, Seen | None]:
+    """Return the set before, and the one about `PAST` seconds earlier; None where there is none."""
+    recent = [seen for seen in state.recent if 0.0 < seconds - seen.seconds <= 1.5 * PAST]
+    if not recent:
+        return None, None
+    oldest = min(recent, key=lambda seen: abs(seconds - seen.seconds - PAST))
+    return recent[-1], oldest if seconds - oldest.seconds >= 0.5 * PAST else None
 
 
 def log_odds(logits: Numbers) -> Numbers:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from smvae_core.inference.backend import BackendError
 from smvae_core.inference.state import Recalled, RecallingFusion, age_after, aged
-from smvae_core.inference.trust import Trust, TrustState, Verdict
-from smvae_core.inference.trust_graph import MemoryGraph, TrustGraph
+from smvae_core.inference.trust import Seen, TorchJudge, Trust, TrustState, Verdict
+from smvae_core.inference.trust_graph import MemoryGraph, TraitsGraph, TrustGraph
 from smvae_core.model.memory import Remembered
 from smvae_core.model.traits import trait_count, traits_of
 from smvae_core.model.trust import Moment, TrustNetwork
@@ -85,6 +85,9 @@ class Watch:
         self._model, self._network = model, network
         self._trust = Trust(model.fusion, network, record, model.names)
         self._recalling = recalling = RecallingFusion(model) if model.memory is not None else None
+        self._traits: Callable[[Mapping[str, np.ndarray]], Tensor] = lambda arrays: traits_of(
+            self._modalities, {name: torch.from_numpy(x)[None] for name, x in arrays.items()}, rows=1
+        )
         self._remembered: Callable[[Recalled], Remembered] | None = None
         if recalling is not None:
             self._remembered = lambda recalled: recalling.remembered([recalled], torch.device("cpu"))
@@ -96,7 +99,7 @@ class Watch:
         run on another thread than `step`; what it returns must not.
         """
         try:
-            logits = self._logits_graph()
+            judge, traits = self._judge_graph(), TraitsGraph(self._modalities)
             remembered = self._remembered
             if self._recalling is not None:
                 remembered = MemoryGraph(copy.deepcopy(self._recalling.memory))
@@ -105,28 +108,38 @@ class Watch:
             return lambda: None
 
         def take() -> None:
-            self._trust.logits, self._remembered = logits, remembered
+            self._trust.judge, self._traits, self._remembered = judge, traits, remembered
 
         return take
 
-    def _logits_graph(self) -> TrustGraph:
+    def _judge_graph(self) -> TrustGraph:
         """Return the network of trust as a graph that agrees with it.
 
         Raises:
             BackendError: it does not, or it cannot be built.
         """
-        slots = len(self._names) + (self._recalling is not None)
-        random = np.random.default_rng(0)
-        embeddings = random.standard_normal((1, slots, self._model.width), np.float32)
-        traits = random.standard_normal((1, len(self._names), trait_count(self._modalities)), np.float32)
-        example = Moment(torch.from_numpy(embeddings), torch.ones(1, slots, dtype=torch.bool), torch.from_numpy(traits))
+        slots, modalities = len(self._names) + (self._recalling is not None), len(self._names)
+        width, traits = self._model.width, trait_count(self._modalities)
         # Copies, since the exporter changes the modes of the modules, which another thread may be running.
-        graph = TrustGraph(copy.deepcopy(self._model.fusion), copy.deepcopy(self._network), example)
+        graph = TrustGraph(copy.deepcopy(self._model.fusion), copy.deepcopy(self._network), slots, width, traits)
+        random = np.random.default_rng(0)
+        now, before, past = (
+            Seen(
+                float(n),
+                random.standard_normal((slots, width), np.float32),
+                np.arange(slots) != n,
+                random.standard_normal((modalities, traits), np.float32),
+            )
+            for n in range(3)
+        )
+        allowed = np.ones((1, slots), bool)
         with torch.inference_mode():
-            expected = self._trust.logits(*[example] * 3)
+            expected = TorchJudge(self._model.fusion, self._network)(now, before, past, allowed)
+        found = graph(now, before, past, allowed)
+        there = np.isfinite(expected)
         # Of the largest: random numbers may be far from those that the network was made for.
-        worst = float(np.abs(graph(*[example] * 3) - expected).max() / max(1.0, np.abs(expected).max()))
-        if not worst <= _TOLERANCE:
+        worst = float(np.abs(found[there] - expected[there]).max() / max(1.0, np.abs(expected[there]).max()))
+        if not worst <= _TOLERANCE or not (np.isfinite(found) == there).all():
             raise BackendError(f"onnx: expected trust to agree with PyTorch to {_TOLERANCE:g}, found {worst:.2g}")
         return graph
 
@@ -149,15 +162,16 @@ class Watch:
         Args:
             state: after the set before; None before any.
             arrays: by modality, float32 (*shape), model units: what the set has, distrusted modalities included.
-            embeddings: (1, M, d), on the processor.
+            embeddings: (1, M, d), on the processor; (1, M + 1, d) with that of memory.
             recalled: memory at the moment of the set; None for a model without memory.
             elapsed: seconds since the set before.
             drop: modalities that leave the set while they are distrusted.
         """
         state = WatchState(self._trust.start()) if state is None else state
+        modalities = len(self._names)
         mask = torch.tensor([[name in arrays for name in self._names]])
-        traits = traits_of(self._modalities, {name: torch.from_numpy(x)[None] for name, x in arrays.items()}, rows=1)
-        now = Moment(*self._with_memory(embeddings, mask, recalled), traits)
+        now = Moment(*self._with_memory(embeddings, mask, recalled), self._traits(arrays))
+        embeddings = embeddings[:, :modalities]
         trust, verdict = self._trust.step(state.trust, now, elapsed)
         dropped = frozenset(verdict.distrusted) & frozenset(drop)
         past: tuple[_Past, ...] = ()
@@ -173,6 +187,8 @@ class Watch:
         """Return the columns that the posterior network takes: those of the set, and memory if there is one."""
         if self._remembered is None or recalled is None:
             return embeddings, mask
+        if embeddings.shape[1] > mask.shape[1]:
+            return embeddings, torch.cat([mask, torch.tensor([[recalled.age is not None]])], dim=1)
         embedding, present = self._remembered(recalled)
         return torch.cat([embeddings, embedding[:, None]], dim=1), torch.cat([mask, present[:, None]], dim=1)
 

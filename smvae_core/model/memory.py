@@ -119,14 +119,15 @@ class Memory(nn.Module):
         A row that remembers nothing starts anew. If its set is empty, too, it goes on remembering nothing.
 
         Args:
-            state: before the set.
-            elapsed: seconds between the two, (B,).
+            state: before the set; of one row where the sets are several from the same state.
+            elapsed: seconds between the two, (B,), or (1,).
             posterior: of the set with the state, (B, L).
             mask: modalities in the set, (B, M), bool.
         """
         hidden, time = self._aged(state, elapsed)
         sigma = (0.5 * posterior.log_variance).exp()
         weight = self.recurrent.weight
+        time = time.expand(mask.shape[0], -1)  # not len(), which a trace would keep as a constant
         seen = torch.cat([posterior.mean, sigma, mask.to(hidden.dtype), time], dim=1).to(weight.dtype)
         new = at_least_single(self.input(seen)).chunk(3, dim=1)
         old = at_least_single(self.recurrent(hidden.to(weight.dtype))).chunk(3, dim=1)

@@ -49,8 +49,8 @@ def traits_of_one(modality: Modality, x: Tensor) -> Tensor:
     if modality.is_image:
         return torch.cat([_cells(x), _log(_cells(_second_differences(x).abs()), "image")], dim=1)
     if x.dim() == 3:
-        changes = x.diff(dim=-1)
-        rough = changes.diff(dim=-1).abs().mean(dim=-1) if x.shape[-1] > 2 else torch.zeros_like(x[..., 0])
+        changes = _changes(x)
+        rough = _changes(changes).abs().mean(dim=-1) if x.shape[-1] > 2 else torch.zeros_like(x[..., 0])
         spread = x.std(dim=-1, correction=0)
         parts = [x.mean(dim=-1), x[..., 0], x[..., -1], _log(spread, "sequence"), _log(rough, "sequence")]
         return torch.cat(parts, dim=1)
@@ -64,7 +64,11 @@ def _count(modality: Modality) -> int:
 
 
 def _cells(x: Tensor) -> Tensor:
-    return F.adaptive_avg_pool2d(x, _CELLS).flatten(start_dim=1)
+    height, width = map(int, x.shape[-2:])
+    if height % _CELLS or width % _CELLS:
+        return F.adaptive_avg_pool2d(x, _CELLS).flatten(start_dim=1)
+    # The same, which ONNX can express, too.
+    return F.avg_pool2d(x, (height // _CELLS, width // _CELLS)).flatten(start_dim=1)
 
 
 def _second_differences(x: Tensor) -> Tensor:
@@ -72,6 +76,11 @@ def _second_differences(x: Tensor) -> Tensor:
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     across = padded[..., 1:-1, :-2] + padded[..., 1:-1, 2:] + padded[..., :-2, 1:-1] + padded[..., 2:, 1:-1]
     return x - 0.25 * across
+
+
+def _changes(x: Tensor) -> Tensor:
+    """Return what `x.diff()` returns, which ONNX cannot express."""
+    return x[..., 1:] - x[..., :-1]
 
 
 def _log(x: Tensor, kind: str) -> Tensor:

@@ -20,7 +20,8 @@ from smvae_core.systems.posterior import Posterior
 
 LEAST_TRAIT = 4e-3
 """The least scale of a trait, one step of a byte: smaller changes of a trait that never changes are no evidence."""
-_STILL = 1e-3
+STILL = 1e-3
+"""What counts as no change of the traits from set to set."""
 
 
 class Moment(NamedTuple):
@@ -113,10 +114,19 @@ class TrustNetwork(nn.Module):
         contexts = self.contexts(self.told(fusion, now), self.told(fusion, past))
         return self.judge(now, before, past, contexts)
 
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return the modalities that each context lacks; one without m and j, in either order, is computed once."""
+        return [(m, j) for m in range(self.modalities) for j in range(m, self.modalities)]
+
+    def places(self) -> Tensor:
+        """Return the place among `pairs` of the context without m and j, (M, M)."""
+        place = {pair: row for row, pair in enumerate(self.pairs())}
+        each = range(self.modalities)
+        return torch.tensor([[place[min(m, j), max(m, j)] for j in each] for m in each])
+
     def told(self, fusion: nn.Module, moment: Moment) -> Told:
         """Return what every context tells, without each one and each two of the modalities."""
-        # Without m and j is without j and m, so it is computed once.
-        left_out = [(m, j) for m in range(self.modalities) for j in range(m, self.modalities)]
+        left_out = self.pairs()
         kept = torch.ones(len(left_out), 1, moment.mask.shape[1], dtype=torch.bool, device=moment.mask.device)
         for row, pair in enumerate(left_out):
             kept[row, 0, list(pair)] = False
@@ -133,11 +143,7 @@ class TrustNetwork(nn.Module):
         change = torch.where(now.there & past.there, (now.mean - past.mean) / self.context_scale, 0.0)
         mean = now.mean / self.context_scale
         found = torch.cat([mean, now.log_variance, change, past.there.to(mean), now.there.to(mean)], dim=-1)
-        left_out = [(m, j) for m in range(self.modalities) for j in range(m, self.modalities)]
-        place = {pair: row for row, pair in enumerate(left_out)}
-        each = range(self.modalities)
-        index = torch.tensor([[place[min(m, j), max(m, j)] for j in each] for m in each], device=found.device)
-        return found[index]
+        return found[self.places().to(found.device)]
 
     def judge(self, now: Moment, before: Moment, past: Moment, contexts: Tensor) -> Tensor:
         """Return what `forward` returns, from the result of `contexts`."""
@@ -173,7 +179,7 @@ class TrustNetwork(nn.Module):
                 change = torch.where(known, (t - other.traits[..., :f]) / self.trait_scale, 0.0)
                 traits.append(change)
                 # On a logarithmic scale, since a frozen sensor does not change at all.
-                still = (change.abs().mean(dim=-1, keepdim=True) + _STILL).log()
+                still = (change.abs().mean(dim=-1, keepdim=True) + STILL).log()
                 stillness.append(torch.where(known, still, 0.0))
         return torch.cat(
             [part.clamp(-20.0, 20.0) for part in parts]
