@@ -101,7 +101,7 @@ def _dropped(
     for step in range(steps):
         here, mask = sets.embeddings[step][None], sets.mask[step][None].clone()
         arrays = {other: raw[other][step] for column, other in enumerate(model.names) if mask[0, column]}
-        watched = watch.step(state, arrays, here, memory, PERIOD, model.names)
+        watched = watch.step(state, arrays, here[0].numpy(), memory, PERIOD, model.names)
         state = watched.state
         noticed = min(noticed, step) if name in watched.dropped else noticed
         mask &= torch.tensor([[other not in watched.dropped for other in model.names]])

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 
 from smvae_core import checkpoint
 from smvae_core.capture import free_gpu_memory
@@ -309,8 +308,11 @@ class Engine:
         subsets: Sequence[Collection[str]],
         predict: Collection[str],
         recalled: Recalled | None,
-    ) -> tuple[list[Fusion], torch.Tensor]:
-        """Fuse subsets of checked arrays; return the results, and the embeddings (1, M, d) of what a subset has."""
+    ) -> tuple[list[Fusion], np.ndarray]:
+        """Fuse subsets of checked arrays; return the results, and the embeddings of what a subset has.
+
+        They are those of `Outputs`.
+        """
         assert self._running is not None, "the arrays were checked"
         names = self._names
         subsets = [[name for name in subset if name in arrays] for subset in subsets]
@@ -327,7 +329,7 @@ class Engine:
             )
             for row, subset in enumerate(subsets)
         ]
-        embeddings = torch.from_numpy(np.asarray(found.embeddings, np.float32))[None]
+        embeddings = np.asarray(found.embeddings, np.float32)
         if self._memory is None or recalled is None or found.hidden is None:
             return fusions, embeddings
         remembering = [

@@ -42,16 +42,15 @@ class Seen:
         embeddings: (C, d), float32.
         mask: (C,), bool.
         traits: (M, F), float32.
-        told: by the columns that count, what a judge computed from them, for the sets that follow.
+        told: by the columns that count, what a judge computed from them, for the sets that follow. It is determined
+            by the rest.
     """
 
     seconds: float
     embeddings: NDArray[np.float32]
     mask: NDArray[np.bool_]
     traits: NDArray[np.float32]
-    told: dict[bytes, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    told: dict[bytes, NDArray[np.float32]] = field(default_factory=dict, repr=False, compare=False)
 
 
 class Judge(Protocol):
@@ -132,7 +131,6 @@ class Trust:
         count = len(self._names)
         return TrustState(0.0, np.zeros(count), np.zeros(count), np.zeros(count, bool))
 
-    @torch.inference_mode()
     def step(self, state: TrustState, now: Moment, elapsed: float) -> tuple[TrustState, Verdict]:
         """Judge a set, and return the state after it.
 
@@ -142,7 +140,10 @@ class Trust:
             elapsed: seconds since the set before.
         """
         embeddings, mask, traits = (x[0].numpy() for x in now)
-        seen = Seen(state.seconds + elapsed, embeddings, mask, traits)
+        return self.see(state, Seen(state.seconds + elapsed, embeddings, mask, traits))
+
+    def see(self, state: TrustState, seen: Seen) -> tuple[TrustState, Verdict]:
+        """Judge a set, and return the state after it, as `step` does."""
         return self.decide(state, seen, self._log_odds(state, seen))
 
     def decide(self, state: TrustState, seen: Seen, odds: Numbers) -> tuple[TrustState, Verdict]:
@@ -209,6 +210,7 @@ class TorchJudge:
     def __init__(self, fusion: nn.Module, network: TrustNetwork) -> None:
         self._fusion, self._network = fusion, network
 
+    @torch.inference_mode()
     def __call__(self, now: Seen, before: Seen | None, past: Seen | None, allowed: NDArray[np.bool_]) -> Numbers:
         """Return what the network gives."""
 

@@ -5,7 +5,6 @@ are compared with them.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from smvae_core.inference.backend import BackendError
 from smvae_core.inference.folded_attention import folded_fusion
 from smvae_core.inference.onnx_runtime import onnx_memory, session, to_onnx
 from smvae_core.inference.state import Recalled
 from smvae_core.inference.trust import Numbers, Seen
 from smvae_core.modality import Modality
 from smvae_core.model.memory import Memory, MemoryState, Remembered
-from smvae_core.model.traits import trait_count, traits_of_one
+from smvae_core.model.traits import is_expressible, trait_count, traits_of_one
 from smvae_core.model.trust import STILL, TrustNetwork
 
 Floats = NDArray[np.float32]
@@ -44,118 +42,127 @@ class TrustGraph:
     def __init__(self, fusion: nn.Module, network: TrustNetwork, slots: int, width: int, traits: int) -> None:
         m, latent = network.modalities, len(network.context_scale)
         pairs = network.pairs()
-        self._modalities, self._traits = m, network.traits
+        self._modalities, self._traits, self._latent = m, network.traits, latent
         # (P, C): what stays in each context.
         self._kept = np.ones((len(pairs), slots), bool)
         for row, pair in enumerate(pairs):
             self._kept[row, list(pair)] = False
-        tell = {"embeddings": torch.zeros(1, slots, width), "given": torch.ones(len(pairs), slots, dtype=torch.bool)}
-        self._tell = session(to_onnx(_Contexts(fusion), tell, ["mean", "log_variance"], free=["given"]))
-        seen = {
-            "now": torch.zeros(m, width),
+        fixed = {
+            "embeddings": torch.zeros(1, slots, width),
             "others": torch.zeros(m, 2, width),
             "known": torch.ones(m, 2, 1, dtype=torch.bool),
         }
         if network.traits:
-            seen |= {
+            fixed |= {
                 "traits": torch.zeros(m, network.traits),
                 "other_traits": torch.zeros(m, 2, network.traits),
             }
-        told = {
-            "mean": torch.zeros(1, len(pairs), latent),
-            "log_variance": torch.zeros(1, len(pairs), latent),
+        rows = {
+            "given": torch.ones(1, len(pairs), slots, dtype=torch.bool),
             "past": torch.zeros(1, len(pairs), latent),
             "there": torch.ones(1, len(pairs), 2, dtype=torch.bool),
             "present": torch.ones(1, m, dtype=torch.bool),
         }
-        self._judge = session(to_onnx(_Heads(network, traits=network.traits), seen | told, ["logits"], free=list(told)))
+        self._tell = session(
+            to_onnx(
+                _Contexts(fusion),
+                {
+                    "embeddings": torch.zeros(1, slots, width),
+                    "given": torch.ones(1, len(pairs), slots, dtype=torch.bool),
+                },
+                ["mean"],
+                free=["given"],
+            )
+        )
+        self._judge = session(to_onnx(_Step(fusion, network), fixed | rows, ["logits", "mean"], free=list(rows)))
 
     def __call__(self, now: Seen, before: Seen | None, past: Seen | None, allowed: Booleans) -> Numbers:
         """Return the logits of the hypotheses, (R, 1 + M), float64."""
         m = self._modalities
-        rows = now.mask & allowed
-        given = rows[:, None] & self._kept
-        mean, log_variance = self._told(now, rows, given)
-        empty = np.zeros_like(now.embeddings[:m])
+        here = now.mask & allowed
+        given = here[:, None] & self._kept
+        there = np.zeros((*given.shape[:2], 2), bool)
+        given.any(axis=-1, out=there[..., 1])
+        others = np.zeros((m, 2, now.embeddings.shape[1]), np.float32)
+        known = np.zeros((m, 2, 1), bool)
         inputs: dict[str, Any] = {
-            "now": now.embeddings[:m],
-            "others": _pair([empty if one is None else one.embeddings[:m] for one in (before, past)]),
-            "known": _pair([_mask(one, m) & now.mask[:m] for one in (before, past)])[..., None],
-            "mean": mean,
-            "log_variance": log_variance,
-            "present": rows[:, :m],
+            "embeddings": now.embeddings[None],
+            "others": others,
+            "known": known,
+            "given": given,
+            "past": np.zeros((*given.shape[:2], self._latent), np.float32),
+            "there": there,
+            "present": here[:, :m],
         }
         if self._traits:
-            without = np.zeros_like(now.traits)
-            other = _pair([without if one is None else one.traits for one in (before, past)])
-            inputs |= {"traits": now.traits[:, : self._traits], "other_traits": other[..., : self._traits]}
-        there = np.zeros((*given.shape[:2], 2), bool)
-        there[..., 1] = given.any(axis=-1)
-        inputs["past"] = np.zeros_like(mean)
+            inputs["traits"] = now.traits[:, : self._traits]
+            inputs["other_traits"] = np.zeros((m, 2, self._traits), np.float32)
+        for place, other in enumerate((before, past)):
+            if other is not None:
+                others[:, place] = other.embeddings[:m]
+                known[:, place, 0] = other.mask[:m] & now.mask[:m]
+                if self._traits:
+                    inputs["other_traits"][:, place] = other.traits[:, : self._traits]
         if past is not None:
-            rows = past.mask & allowed
-            given = rows[:, None] & self._kept
-            there[..., 0] = given.any(axis=-1)
-            inputs["past"] = self._told(past, rows, given)[0]
-        inputs["there"] = there
-        logits: Numbers = self._judge.run(None, inputs)[0].astype(np.float64)
-        return logits
+            inputs["past"] = self._told(past, past.mask & allowed, there[..., 0])
+        logits, told = self._judge.run(None, inputs)
+        now.told.update((row.tobytes(), mean) for row, mean in zip(here, told))
+        return np.asarray(logits, np.float64)
 
-    def _told(self, seen: Seen, rows: Booleans, given: Booleans) -> tuple[Floats, Floats]:
-        """Return mean and log variance of every context of each row, (R, P, L), from what was computed before."""
+    def _told(self, seen: Seen, rows: Booleans, there: Booleans) -> Floats:
+        """Return the mean of every context of each row, (R, P, L); write into `there` whether it has anything."""
+        given = rows[:, None] & self._kept
+        given.any(axis=-1, out=there)
         keys = [row.tobytes() for row in rows]
         missing = [n for n, key in enumerate(keys) if key not in seen.told]
         if missing:
-            contexts = given[missing].reshape(-1, given.shape[-1])
-            mean, log_variance = self._tell.run(None, {"embeddings": seen.embeddings[None], "given": contexts})
-            size = len(self._kept)
-            for place, n in enumerate(missing):
-                here = slice(place * size, (place + 1) * size)
-                seen.told[keys[n]] = mean[here], log_variance[here]
-        if len(keys) == 1:
-            mean, log_variance = seen.told[keys[0]]
-            return mean[None], log_variance[None]
-        found = [seen.told[key] for key in keys]
-        return np.stack([mean for mean, _ in found]), np.stack([log_variance for _, log_variance in found])
+            (found,) = self._tell.run(["mean"], {"embeddings": seen.embeddings[None], "given": given[missing]})
+            seen.told.update(zip([keys[n] for n in missing], found))
+        return np.stack([seen.told[key] for key in keys])
 
 
 class TraitsGraph:
-    """A callable that gives what `traits_of` gives, of one set. PyTorch computes those that ONNX cannot express."""
+    """A callable that gives what `traits_of` gives, of one set.
+
+    Raises:
+        BackendError: a package is missing, or ONNX cannot express a part of the traits.
+    """
 
     def __init__(self, modalities: Sequence[Modality]) -> None:
-        self._columns = {modality.name: column for column, modality in enumerate(modalities)}
-        self._shape = (1, len(modalities), trait_count(modalities))
-        self._modalities = {one.name: one for one in modalities}
-        self._sessions: dict[str, Any] = {}
-        for one in modalities:
-            if len(one.shape) > 1:  # those of a vector are its entries
-                with suppress(BackendError):
-                    graph = to_onnx(_Traits(one), {"x": torch.zeros(1, *one.shape)}, ["traits"], free=[])
-                    self._sessions[one.name] = session(graph)
+        self._shape = (len(modalities), trait_count(modalities))
+        self._columns = {one.name: column for column, one in enumerate(modalities)}
+        self._others = {one.name: one for one in modalities if not is_expressible(one)}
+        graphs = [one for one in modalities if one.name not in self._others]
+        self._nothing = {one.name: np.zeros((1, *one.shape), np.float32) for one in graphs}
+        inputs = {one.name: torch.zeros(1, *one.shape) for one in graphs}
+        outputs = [f"{name}_traits" for name in inputs]
+        self._session = session(to_onnx(_Traits(graphs), inputs, outputs, free=[])) if graphs else None
 
-    def __call__(self, arrays: Mapping[str, np.ndarray]) -> Tensor:
-        """Return the traits, (1, M, F), of arrays by modality, float32 (*shape), model units."""
+    def __call__(self, arrays: Mapping[str, np.ndarray]) -> Floats:
+        """Return the traits, (M, F), of arrays by modality, float32 (*shape), model units."""
         traits = np.zeros(self._shape, np.float32)
-        for name, x in arrays.items():
-            x = np.ascontiguousarray(x, np.float32)[None]
-            if name in self._sessions:
-                found = self._sessions[name].run(None, {"x": x})[0]
-            else:
-                found = traits_of_one(self._modalities[name], torch.from_numpy(x)).numpy()
-            traits[:, self._columns[name], : found.shape[1]] = found
-        return torch.from_numpy(traits)
+        given = {name: np.ascontiguousarray(x, np.float32)[None] for name, x in arrays.items()}
+        of_graphs: dict[str, Any] = {}
+        if self._session is not None:
+            inputs = {name: given.get(name, nothing) for name, nothing in self._nothing.items()}
+            of_graphs = dict(zip(inputs, self._session.run(None, inputs)))
+        for name, x in given.items():
+            other = self._others.get(name)
+            own = of_graphs[name] if other is None else traits_of_one(other, torch.from_numpy(x)).numpy()
+            traits[self._columns[name], : own.size] = own[0]
+        return traits
 
 
 class _Traits(nn.Module):
-    """The traits of one modality."""
+    """The traits of several modalities."""
 
-    def __init__(self, modality: Modality) -> None:
+    def __init__(self, modalities: Sequence[Modality]) -> None:
         super().__init__()
-        self.modality = modality
+        self.modalities = modalities
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return them, (1, F), of x (1, *shape)."""
-        return traits_of_one(self.modality, x)
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
+        """Return them, each (1, F), of one array (1, *shape) for each modality."""
+        return tuple(traits_of_one(modality, x) for modality, x in zip(self.modalities, arrays))
 
 
 class MemoryGraph:
@@ -187,16 +194,31 @@ class _Recall(nn.Module):
 
 
 class _Contexts(nn.Module):
-    """The posteriors of N contexts of one set."""
+    """The posteriors of the contexts of one set."""
 
     def __init__(self, fusion: nn.Module) -> None:
         super().__init__()
         self.fusion = folded_fusion(fusion)
 
     def forward(self, embeddings: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log variance, (N, L), from embeddings (1, C, d) and what is in each context, (N, C)."""
-        posterior = self.fusion(embeddings, given[:, None])
-        return posterior.mean[:, 0], posterior.log_variance[:, 0]
+        """Return mean and log variance, (R, P, L), from embeddings (1, C, d) and what each has, (R, P, C)."""
+        posterior = self.fusion(embeddings, given[:, :, None])
+        return posterior.mean[:, :, 0], posterior.log_variance[:, :, 0]
+
+
+class _Step(nn.Module):
+    """Contexts and heads of one set."""
+
+    def __init__(self, fusion: nn.Module, network: TrustNetwork) -> None:
+        super().__init__()
+        self.contexts, self.heads = _Contexts(fusion), _Heads(network)
+
+    def forward(self, embeddings: Tensor, others: Tensor, known: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits (R, 1 + M), and the mean of each context (R, P, L)."""
+        traits, (given, past, there, present) = rest[:-4], rest[-4:]
+        mean, log_variance = self.contexts(embeddings, given)
+        now = embeddings[0, : len(others)]
+        return self.heads(now, others, known, *traits, mean, log_variance, past, there, present), mean
 
 
 class _Heads(nn.Module):
@@ -205,9 +227,9 @@ class _Heads(nn.Module):
     R rows hold one set each, of the same embeddings, with other contexts.
     """
 
-    def __init__(self, network: TrustNetwork, traits: int) -> None:
+    def __init__(self, network: TrustNetwork) -> None:
         super().__init__()
-        self.network, self.traits = network, traits
+        self.network = network
         # (inputs, outputs) of each modality, side by side.
         self.own, self.own_bias = _side_by_side(list(network.own))
         self.context, self.context_bias = _side_by_side(list(network.context))
@@ -258,11 +280,3 @@ def _side_by_side(layers: list[nn.Module]) -> tuple[Tensor, Tensor]:
     """Return the weights (M, inputs, outputs) and biases (M, 1, outputs) of M linear layers."""
     weights = torch.stack([layer.weight.detach().T for layer in layers if isinstance(layer, nn.Linear)])
     return weights, torch.stack([layer.bias.detach() for layer in layers if isinstance(layer, nn.Linear)])[:, None]
-
-
-def _pair(two: list[NDArray[Any]]) -> NDArray[Any]:
-    return np.stack(two, axis=1)
-
-
-def _mask(seen: Seen | None, modalities: int) -> Booleans:
-    return np.zeros(modalities, bool) if seen is None else seen.mask[:modalities]

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from smvae_core.inference.backend import BackendError
 from smvae_core.inference.state import Recalled, RecallingFusion, age_after, aged
@@ -21,7 +20,7 @@ from smvae_core.inference.trust import Seen, TorchJudge, Trust, TrustState, Verd
 from smvae_core.inference.trust_graph import MemoryGraph, TraitsGraph, TrustGraph
 from smvae_core.model.memory import Remembered
 from smvae_core.model.traits import trait_count, traits_of
-from smvae_core.model.trust import Moment, TrustNetwork
+from smvae_core.model.trust import TrustNetwork
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.trust import TrustRecord
 
@@ -37,8 +36,8 @@ class _Past(NamedTuple):
 
     seconds: float
     recalled: Recalled
-    embeddings: Tensor
-    mask: Tensor
+    embeddings: np.ndarray
+    mask: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -85,10 +84,8 @@ class Watch:
         self._model, self._network = model, network
         self._trust = Trust(model.fusion, network, record, model.names)
         self._recalling = recalling = RecallingFusion(model) if model.memory is not None else None
-        self._traits: Callable[[Mapping[str, np.ndarray]], Tensor] = lambda arrays: traits_of(
-            self._modalities, {name: torch.from_numpy(x)[None] for name, x in arrays.items()}, rows=1
-        )
         self._remembered: Callable[[Recalled], Remembered] | None = None
+        self._traits: Callable[[Mapping[str, np.ndarray]], np.ndarray] = self._torch_traits
         if recalling is not None:
             self._remembered = lambda recalled: recalling.remembered([recalled], torch.device("cpu"))
 
@@ -147,12 +144,11 @@ class Watch:
         """Return the names of the modalities that are distrusted in a state; none before any set."""
         return set() if state is None else {name for name, one in zip(self._names, state.trust.distrusted) if one}
 
-    @torch.inference_mode()
     def step(
         self,
         state: WatchState | None,
         arrays: Mapping[str, np.ndarray],
-        embeddings: Tensor,
+        embeddings: np.ndarray,
         recalled: Recalled | None,
         elapsed: float,
         drop: Collection[str] = (),
@@ -162,17 +158,17 @@ class Watch:
         Args:
             state: after the set before; None before any.
             arrays: by modality, float32 (*shape), model units: what the set has, distrusted modalities included.
-            embeddings: (1, M, d), on the processor; (1, M + 1, d) with that of memory.
+            embeddings: (M, d), float32; (M + 1, d) with that of memory.
             recalled: memory at the moment of the set; None for a model without memory.
             elapsed: seconds since the set before.
             drop: modalities that leave the set while they are distrusted.
         """
         state = WatchState(self._trust.start()) if state is None else state
-        modalities = len(self._names)
-        mask = torch.tensor([[name in arrays for name in self._names]])
-        now = Moment(*self._with_memory(embeddings, mask, recalled), self._traits(arrays))
-        embeddings = embeddings[:, :modalities]
-        trust, verdict = self._trust.step(state.trust, now, elapsed)
+        mask = np.array([name in arrays for name in self._names])
+        seconds = state.trust.seconds + elapsed
+        seen = Seen(seconds, *self._with_memory(embeddings, mask, recalled), self._traits(arrays))
+        embeddings = embeddings[: len(mask)]
+        trust, verdict = self._trust.see(state.trust, seen)
         dropped = frozenset(verdict.distrusted) & frozenset(drop)
         past: tuple[_Past, ...] = ()
         if recalled is not None:
@@ -183,27 +179,35 @@ class Watch:
                 recalled = past[-1].recalled
         return Watched(WatchState(trust, past), verdict, recalled, dropped)
 
-    def _with_memory(self, embeddings: Tensor, mask: Tensor, recalled: Recalled | None) -> tuple[Tensor, Tensor]:
+    def _torch_traits(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        batch = {name: torch.from_numpy(x)[None] for name, x in arrays.items()}
+        return traits_of(self._modalities, batch, rows=1)[0].numpy()
+
+    @torch.inference_mode()
+    def _with_memory(
+        self, embeddings: np.ndarray, mask: np.ndarray, recalled: Recalled | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the columns that the posterior network takes: those of the set, and memory if there is one."""
         if self._remembered is None or recalled is None:
             return embeddings, mask
-        if embeddings.shape[1] > mask.shape[1]:
-            return embeddings, torch.cat([mask, torch.tensor([[recalled.age is not None]])], dim=1)
-        embedding, present = self._remembered(recalled)
-        return torch.cat([embeddings, embedding[:, None]], dim=1), torch.cat([mask, present[:, None]], dim=1)
+        if len(embeddings) == len(mask):
+            embeddings = np.concatenate([embeddings, self._remembered(recalled).embedding.numpy()])
+        return embeddings, np.append(mask, recalled.age is not None)
 
+    @torch.inference_mode()
     def _again(self, past: tuple[_Past, ...], begun: float, dropped: Collection[str]) -> tuple[_Past, ...]:
         """Return the sets with memory as it were had the dropped modalities been out of them since `begun`."""
         assert self._recalling is not None
         horizon = self._recalling.memory.configuration.horizon
-        kept = torch.tensor([[name not in dropped for name in self._names]])
+        kept = np.array([name not in dropped for name in self._names])
         first = next((n for n, one in enumerate(past) if one.seconds >= begun), len(past) - 1)
         redone = list(past)
         for n in range(first, len(past)):
             one = redone[n]._replace(mask=past[n].mask & kept)
             redone[n] = one
             if n + 1 < len(past):
-                _, hidden = self._recalling.step(one.embeddings, one.mask, one.recalled)
+                embeddings, mask = (torch.from_numpy(x)[None] for x in (one.embeddings, one.mask))
+                _, hidden = self._recalling.step(embeddings, mask, one.recalled)
                 elapsed = past[n + 1].recalled.elapsed
                 age = aged(age_after(one.recalled.age, observed=bool(one.mask.any())), elapsed, horizon)
                 redone[n + 1] = past[n + 1]._replace(recalled=Recalled(hidden[0].numpy(), age, elapsed))

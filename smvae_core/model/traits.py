@@ -57,6 +57,11 @@ def traits_of_one(modality: Modality, x: Tensor) -> Tensor:
     return x.flatten(start_dim=1)
 
 
+def is_expressible(modality: Modality) -> bool:
+    """Return whether ONNX can express the traits of a modality: of a picture, if it has whole cells."""
+    return not modality.is_image or not any(side % _CELLS for side in modality.shape[1:])
+
+
 def _count(modality: Modality) -> int:
     if modality.is_image:
         return 2 * modality.shape[0] * _CELLS**2

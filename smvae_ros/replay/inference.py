@@ -226,13 +226,13 @@ class BatchInference:
         recalled: list[Recalled | None] = []
         verdicts: list[Verdict | None] = []
         kept = present.clone()
-        host = embeddings.cpu()
+        host = embeddings.cpu().numpy()
         for row, elapsed in enumerate(batch.elapsed):
             here = slice(row, row + 1)
             now, verdict = self._at(memory, elapsed), None
             if self._watch is not None:
                 watch = watch if elapsed is not None and elapsed >= 0.0 else None
-                watched = self._watch.step(watch, batch.sets[row], host[here], now, elapsed or 0.0, self._drop)
+                watched = self._watch.step(watch, batch.sets[row], host[row], now, elapsed or 0.0, self._drop)
                 watch, verdict, now = watched.state, watched.verdict, watched.recalled
                 kept[row] &= torch.tensor([name not in watched.dropped for name in self.names])
             recalled.append(now)

@@ -51,4 +51,4 @@ def test_the_traits_are_those_of_pytorch() -> None:
     random = np.random.default_rng(0)
     arrays = {one.name: random.random(one.shape, np.float32) for one in modalities}
     expected = traits_of(modalities, {name: torch.from_numpy(x)[None] for name, x in arrays.items()}, rows=1)
-    torch.testing.assert_close(TraitsGraph(modalities)(arrays), expected)
+    np.testing.assert_allclose(TraitsGraph(modalities)(arrays), expected[0], atol=1e-6)
