@@ -12,7 +12,8 @@ STAGES = ("latency", "wait", "conversion", "inference", "publication", "processo
 """What is timed for each set.
 
 The latency reaches from the newest stamp of the set to its publication, in time of the node's clock: with a coarse
-/clock it is no finer than that, and never negative. `processor` is the processor time of the worker's thread.
+/clock it is no finer than that, and never negative. `processor` is the processor time of the worker's thread. Sets
+that make up for a silence of the reference are not timed: they are late by intention.
 """
 
 _REMEMBERED = 1000

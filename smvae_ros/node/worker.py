@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, perf_counter_ns, thread_time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from smvae_core.device import DeviceLostError
 from smvae_core.errors import SMVAEError
@@ -19,8 +19,9 @@ from smvae_ros.distrust import Distrust
 from smvae_ros.node.backend_comparison import BackendComparison
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
 from smvae_ros.node.set_memory import SetMemory
+from smvae_ros.node.set_queue import SetQueue, Waiting
 from smvae_ros.node.statistics import Statistics
-from smvae_ros.synchronizer.sample_set import TOGETHER, SampleSet
+from smvae_ros.synchronizer.sample_set import SampleSet
 
 if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be configured does without
     import numpy as np
@@ -61,17 +62,11 @@ class Activity:
     say: Callable[[str], None]
 
 
-class _Waiting(NamedTuple):
-    sample_set: SampleSet
-    submitted_ns: int
-
-
 class FusionWorker:
     """A thread that owns the engine, the bindings and the publications, from configuration to clean-up.
 
-    Where a sensor falls silent or the machine stood still, a few sets leave the synchroniser together; all are run,
-    the oldest first. Where the network is slower than the sets, the newest wins: once `TOGETHER` sets were run without
-    a pause, only one set may wait until none does.
+    Sets that leave the synchroniser together are all run, the oldest first. Where the network is slower than the sets,
+    the newest wins.
 
     Attributes:
         bindings: of the checkpoint's modalities; set by `prepare`.
@@ -84,10 +79,9 @@ class FusionWorker:
         self._publications: Publications | None = None
         self._engine: Engine | None = None
         self._activity: Activity | None = None
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting = SetQueue()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._frames: dict[str, str] = {}
-        self._without_pause = 0
         self._generation = 0
         self._released = self._stopping = False
         self._changed = threading.Condition()
@@ -168,13 +162,8 @@ class FusionWorker:
 
     def submit(self, sample_set: SampleSet) -> int:
         """Let a set wait its turn; return how many older ones it overtook, which are not run."""
-        overtaken = 0
         with self._changed:
-            places = TOGETHER if self._without_pause < TOGETHER else 1
-            while len(self._waiting) >= places:
-                self._waiting.popleft()
-                overtaken += 1
-            self._waiting.append(_Waiting(sample_set, perf_counter_ns()))
+            overtaken = self._waiting.put(sample_set, perf_counter_ns())
             self._changed.notify()
         return overtaken
 
@@ -239,16 +228,14 @@ class FusionWorker:
     def _work(self) -> None:
         while True:
             with self._changed:
-                if not self._waiting:
-                    self._without_pause = 0
+                self._waiting.pause()
                 self._changed.wait_for(lambda: self._stopping or self._calls or self._waiting)
                 if self._calls:
                     work = self._answer(*self._calls.popleft())
                 elif self._stopping:
                     return
                 else:
-                    self._without_pause += 1
-                    work = self._step(self._waiting.popleft(), self._generation)
+                    work = self._step(self._waiting.take(), self._generation)
             work()
 
     def _answer(self, step: Callable[[], T], future: Future[T]) -> Callable[[], None]:
@@ -262,7 +249,7 @@ class FusionWorker:
 
         return call
 
-    def _step(self, waiting: _Waiting, generation: int) -> Callable[[], None]:
+    def _step(self, waiting: Waiting, generation: int) -> Callable[[], None]:
         return lambda: self._process(waiting.sample_set, waiting.submitted_ns, generation)
 
     def _process(self, sample_set: SampleSet, submitted_ns: int, generation: int) -> None:
@@ -310,8 +297,8 @@ class FusionWorker:
             self._comparison.begin()
         statistics.decoded.update(fusion.predictions.keys())
         latency_s = max(0.0, (activity.now_ns() - newest_ns) / 1e9)
-        if generation != self._generation:
-            # Time jumped while the set was published.
+        # Time may have jumped while the set was published. A set that makes up for a silence was late by intention.
+        if generation != self._generation or sample_set.made_up:
             return
         statistics.add_times(
             {

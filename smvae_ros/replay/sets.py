@@ -52,7 +52,9 @@ class RecordedSets:
         self.spacings: dict[str, Spacings] = {}
         self.faults = faults
         self._bag, self._synchronizer = bag, synchronizer
-        keep_ns = _PATIENCE_NS + _SLACK_NS + faults.longest_delay_ns
+        # A set may make up for a moment that lies back by the timeout of the reference.
+        longest_ns = max([stream.timeout_ns for stream in streams], default=0)
+        keep_ns = _PATIENCE_NS + _SLACK_NS + faults.longest_delay_ns + longest_ns
         self._truth = {stream.name: _Truth(stream, keep_ns) for stream in streams}
         self._waiting: deque[SampleSet] = deque()
         self._late: list[tuple[int, int, str, int, Any]] = []

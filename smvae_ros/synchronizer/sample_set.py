@@ -9,7 +9,7 @@ new_tuple = tuple.__new__
 
 TOGETHER = 4
 """How many sets may leave the synchroniser together and all be run: two when a sensor falls silent, and one for each
-period of a camera during which the machine slept."""
+period of a camera during which the machine slept. Sets that make up for a silence of the reference come on top."""
 
 Reason = Literal["complete", "deadline", "tick", "overflow"]
 
@@ -33,6 +33,8 @@ class SampleSet(NamedTuple):
             depth.
         opened_ns: when the reference arrived.
         emitted_ns: when the set went out.
+        made_up: whether the set makes up for a moment at which the reference was still waited for. Such sets go out
+            together, once the reference counts as silent.
     """
 
     stamp_ns: int
@@ -41,6 +43,7 @@ class SampleSet(NamedTuple):
     reason: Reason
     opened_ns: int
     emitted_ns: int
+    made_up: bool = False
 
     @property
     def ages_ns(self) -> dict[str, int]:

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from smvae_ros.synchronizer.reference_queue import ReferenceQueue
-from smvae_ros.synchronizer.sample_set import Reason, Sample, SampleSet, new_tuple
+from smvae_ros.synchronizer.gathering import Gathering
+from smvae_ros.synchronizer.sample_set import Reason, Sample, SampleSet
+from smvae_ros.synchronizer.silence import Silence
 from smvae_ros.synchronizer.stream import FOREVER, NEVER, Stream, StreamCounts, checked_streams
 from smvae_ros.synchronizer.stream_buffer import StreamBuffer
-from smvae_ros.synchronizer.stream_clocks import has_clock_of, in_time, ticks_back_ns
+from smvae_ros.synchronizer.stream_clocks import has_clock_of, in_time
+from smvae_ros.synchronizer.ticks import Ticks
 
 __all__ = ["Reason", "Sample", "SampleSet", "SetSynchronizer", "Stream", "StreamCounts"]
-
-# Ticks that lie back come nearer by this part of their spacing each, so that no sample falls between two of them.
-_NEARER = 50
 
 
 class SetSynchronizer:
@@ -27,6 +26,9 @@ class SetSynchronizer:
     A reference is a sample of the modality `reference`. If none is named, or it is silent for its timeout, ticks of the
     clock are the references, every `tick_ns`, as long as any other stream is alive. References are served in the order
     of their stamps.
+
+    Once the reference counts as silent, ticks at its own rate make up for the time in which it was waited for, so that
+    nothing that the other streams brought meanwhile is lost.
 
     A set leaves as soon as no sample that a live stream could still bring would change it, and at most `max_wait_ns`
     after its reference arrived, with the samples that are there. So the same stamped samples give the same sets in any
@@ -50,7 +52,6 @@ class SetSynchronizer:
     Attributes:
         counts: the account of the samples, by modality.
         sets: the number of sets that went out, by reason.
-        empty_ticks: ticks without any sample, which became no set.
         resets: how often time jumped back or `reset()` was called; also the epoch of the next set.
     """
 
@@ -62,18 +63,18 @@ class SetSynchronizer:
             if value < least:
                 raise ValueError(f"{key} must be at least {least}, found {value}")
         self._reference_name = reference
-        self._tick_ns = tick_ns
         self._future_ns = future_ns
         self._buffers = {stream.name: StreamBuffer(self._fitted(stream)) for stream in streams}
         self._first_ns: int | None = None
-        self._now_ns = self._stamp_ns = NEVER
-        self._wake_ns = self._tick_due_ns = FOREVER
+        self._now_ns = NEVER
+        self._wake_ns = FOREVER
+        self._ticks = Ticks(tick_ns)
+        self._silence = Silence()
+        self._gathering = Gathering(self._silence)
         self._arrange(max_wait_ns, ())
         self.counts: dict[str, StreamCounts] = {name: buffer.counts for name, buffer in self._buffers.items()}
-        self.sets: dict[str, int] = {}
-        self.empty_ticks = 0
+        self.sets = self._gathering.sets
         self.resets = 0
-        self._references = ReferenceQueue()
         self._restart()
 
     def add(self, modality: str, stamp_ns: int, sample: Any, now_ns: int) -> list[SampleSet]:
@@ -84,7 +85,9 @@ class SetSynchronizer:
         Raises:
             ValueError: a modality without a stream.
         """
-        buffer = self._buffer(modality)
+        buffer = self._buffers.get(modality)
+        if buffer is None:
+            raise self._unknown(modality)
         sets: list[SampleSet] = []
         if now_ns < self._now_ns or self._wake_ns <= now_ns:
             sets = self.poll(now_ns)
@@ -114,15 +117,17 @@ class SetSynchronizer:
             self._add_reference(buffer, stamp_ns, sample, now_ns)
             self._emit(now_ns, now_ns, sets)
             return sets
-        revived, advanced = False, buffer.advance(stamp_ns, now_ns)
-        # A stream lives by samples that sets can use: a late one counts if waiting for the next would help.
-        advanced = (buffer.add(stamp_ns, sample, self._stamp_ns) or advanced) and not buffer.is_stretched()
-        if advanced and in_time(buffer, now_ns - stamp_ns, self._reference, self._others, self._max_wait_ns, now_ns):
-            revived = buffer.arrive(stamp_ns, now_ns)
-        if buffer is self._blocker:
+        revived = False
+        if buffer.receive(stamp_ns, sample, self._gathering.stamp_ns, now_ns):
+            lag_ns = now_ns - stamp_ns
+            if lag_ns <= self._prompt_ns + buffer.back_ns or in_time(
+                buffer, lag_ns, self._reference, self._others, self._max_wait_ns, now_ns
+            ):
+                revived = buffer.arrive(stamp_ns, now_ns)
+        if buffer is self._gathering.blocker:
             self._emit(now_ns, now_ns, sets)
         elif revived:
-            self._living = self._others
+            self._gathering.living = self._others
             self._schedule()
         return sets
 
@@ -131,7 +136,9 @@ class SetSynchronizer:
 
         It does not keep the stream alive.
         """
-        buffer = self._buffer(modality)
+        buffer = self._buffers.get(modality)
+        if buffer is None:
+            raise self._unknown(modality)
         buffer.counts.received += 1
         buffer.counts.dropped["rejected" if buffer.stream.enabled else "disabled"] += 1
         return self.poll(now_ns)
@@ -147,8 +154,9 @@ class SetSynchronizer:
         sets: list[SampleSet] = []
         # A late call changes nothing: every tick and deadline is handled at its own time.
         while (at_ns := self._wake_ns) <= now_ns:
-            if at_ns == self._tick_due_ns:
-                self._tick_due_ns += self._tick_ns
+            if at_ns == self._silence.ends_ns:
+                self._make_up(at_ns)
+            if at_ns == self._ticks.due_ns:
                 self._tick(at_ns)
             self._now_ns = at_ns
             self._emit(at_ns, now_ns, sets)
@@ -184,9 +192,16 @@ class SetSynchronizer:
             self._future_ns = future_ns
         self._arrange(max_wait_ns, fitted)
         if self._reference is None:
-            self._references.keep(ticks=True)
+            self._gathering.references.keep(ticks=True)
+            if self._silence.ends_ns < FOREVER:
+                self._make_up(now_ns)
         self._emit(now_ns, now_ns, sets)
         return sets
+
+    @property
+    def empty_ticks(self) -> int:
+        """The number of ticks without any sample, which became no set."""
+        return self._gathering.empty_ticks
 
     def alive(self, modality: str, now_ns: int) -> bool:
         """Return whether a sample of the modality arrived within its timeout."""
@@ -196,10 +211,8 @@ class SetSynchronizer:
         """Return the number of samples of the modality that wait for their first set."""
         return len(self._buffers[modality])
 
-    def _buffer(self, modality: str) -> StreamBuffer:
-        if modality not in self._buffers:
-            raise ValueError(f"expected a sample of {', '.join(self._buffers)}, found {modality}")
-        return self._buffers[modality]
+    def _unknown(self, modality: str) -> ValueError:
+        return ValueError(f"expected a sample of {', '.join(self._buffers)}, found {modality}")
 
     def _fitted(self, stream: Stream) -> Stream:
         return stream.as_reference() if stream.name == self._reference_name else stream
@@ -218,24 +231,28 @@ class SetSynchronizer:
         if self._first_ns is not None:
             for buffer in self._enabled:
                 buffer.wait(self._first_ns)
-        self._living = self._others
+        self._gathering.arrange(self._enabled, self._reference, self._others)
         self._alive_until_ns = NEVER
+        self._prompt_ns = max_wait_ns
+        if self._reference is not None:
+            self._prompt_ns += min(0, self._reference.lag_ns)
+            if self._silence.ends_ns < FOREVER:
+                self._silence.ends_ns = max(self._reference.dead_ns, self._now_ns + 1)
 
     def _restart(self) -> None:
         for buffer in self._buffers.values():
             buffer.clear()
-        self._references.clear()
-        # The streams other than the reference, without those that were found dead and have not come back.
-        self._living = self._others
-        self._blocker: StreamBuffer | None = None
+        self._gathering.restart()
+        self._gathering.living = self._others
         self._first_ns = None
         self._now_ns = NEVER
-        self._stamp_ns = NEVER
+        # A sample that lags no more than this, and its reach, is in time for sets.
+        self._prompt_ns = self._max_wait_ns
         # When the clock of the reference last was that of another stream.
         self._matched_ns = NEVER
-        self._wake_ns = self._tick_due_ns = FOREVER
-        # How far ticks lie before the time at which they are opened.
-        self._back_ns = 0
+        self._wake_ns = FOREVER
+        self._ticks.restart()
+        self._silence.restart()
         # Until then at least one stream that could fill a tick is alive.
         self._alive_until_ns = NEVER
 
@@ -255,96 +272,59 @@ class SetSynchronizer:
         return sets
 
     def _add_reference(self, buffer: StreamBuffer, stamp_ns: int, sample: Any, now_ns: int) -> None:
+        references, set_ns = self._gathering.references, self._gathering.stamp_ns
         advanced = buffer.advance(stamp_ns, now_ns)
         lag_ns = now_ns - stamp_ns
         if self._matched_ns == NEVER or has_clock_of(self._others, lag_ns, self._max_wait_ns, now_ns):
             self._matched_ns = now_ns
         elif now_ns - self._matched_ns >= buffer.stream.timeout_ns:
-            reason = "late" if stamp_ns <= self._stamp_ns else "unmatched"
+            reason = "late" if stamp_ns <= set_ns else "unmatched"
             buffer.counts.dropped["duplicate" if buffer.repeats else reason] += 1
             return
         # A reference that repeats stamps, or lags behind the sets by more than its timeout, counts as silent: ticks go
         # on. One that is late because of ticks is back.
-        if advanced and stamp_ns > self._stamp_ns - buffer.stream.timeout_ns:
+        if advanced and stamp_ns > set_ns - buffer.stream.timeout_ns:
             buffer.arrive(stamp_ns, now_ns)
-            newest = self._references.newest
+            self._silence.ends_ns = buffer.dead_ns
+            self._prompt_ns = self._max_wait_ns + min(0, lag_ns)
+            newest = references.newest
             if newest is not None and newest.tick:
                 # Samples that waiting ticks would take belong to the reference that is back.
-                self._references.keep(ticks=False)
-        if buffer.add(stamp_ns, sample, self._stamp_ns):
-            self._references.open(stamp_ns, now_ns, now_ns + self._max_wait_ns, tick=False)
+                references.keep(ticks=False)
+        if buffer.add(stamp_ns, sample, set_ns):
+            references.open(stamp_ns, now_ns, now_ns + self._max_wait_ns, tick=False)
 
     def _tick(self, at_ns: int) -> None:
-        seen = [one for one in self._living if at_ns < one.dead_ns and one.arrived_ns != NEVER]
-        if not seen:
-            return
-        self._back_ns = max(ticks_back_ns(seen, self._max_wait_ns), self._back_ns - self._tick_ns // _NEARER)
-        stamp_ns = at_ns - self._back_ns
-        references = self._references
-        newest = references.newest
-        if stamp_ns > (self._stamp_ns if newest is None else newest.stamp_ns):
-            references.open(stamp_ns, at_ns, at_ns + self._max_wait_ns, tick=True)
+        stamp_ns = self._ticks.open(at_ns, self._gathering.living, self._max_wait_ns)
+        if stamp_ns is not None and stamp_ns > self._gathering.last_ns:
+            self._gathering.references.open(stamp_ns, at_ns, at_ns + self._max_wait_ns, tick=True)
+
+    def _make_up(self, at_ns: int) -> None:
+        timeout_ns = self._buffers[self._reference_name or ""].stream.timeout_ns
+        last_ns, references = self._gathering.last_ns, self._gathering.references
+        self._silence.open_ticks(at_ns, last_ns, references, self._ticks, timeout_ns, self._others, self._max_wait_ns)
 
     def _emit(self, at_ns: int, now_ns: int, sets: list[SampleSet]) -> None:
-        """Append to `sets` the sets of the references that need not wait any longer at `at_ns`, oldest first."""
-        references, buffer = self._references, self._reference
-        self._blocker = None
-        while (first := references.first) is not None:
-            stamp_ns, opened_ns, _, tick = first
-            blocker = self._blocking(stamp_ns, tick, at_ns)
-            if blocker is None:
-                reason: Reason = "complete"
-            # An earlier reference may not hold up a later one beyond its deadline.
-            elif references.due_ns <= at_ns:
-                reason = "deadline"
-            elif buffer is not None and len(buffer.stamps) == buffer.stream.depth:
-                reason = "overflow"
-            else:
-                self._blocker = blocker
-                break
-            references.close()
-            samples: dict[str, tuple[Sample, ...]] = {}
-            for each in self._enabled:
-                if each.stamps and (taken := each.take(stamp_ns)):
-                    samples[each.stream.name] = taken
-            if not samples:
-                self.empty_ticks += 1
-                continue
-            if tick:
-                reason = "tick"
-            self._stamp_ns = stamp_ns
-            self.sets[reason] = self.sets.get(reason, 0) + 1
-            sets.append(new_tuple(SampleSet, (stamp_ns, self.resets, samples, reason, opened_ns, now_ns)))
+        self._gathering.emit(at_ns, now_ns, self.resets, sets)
         self._schedule()
-
-    def _blocking(self, stamp_ns: int, tick: bool, at_ns: int) -> StreamBuffer | None:
-        """Return a live stream that could still bring a sample that changes the set; None if there is none."""
-        reference = self._reference
-        if not tick and reference is not None and reference.earlier_may_come(stamp_ns, at_ns):
-            return reference
-        for buffer in self._living:
-            if buffer.dead_ns <= at_ns:
-                self._living = [each for each in self._living if each is not buffer]
-            elif not buffer.settled(stamp_ns):
-                return buffer
-        return None
 
     def _schedule(self) -> None:
         """Compute the next tick, if a stream that could fill it is alive, and the time to poll next."""
-        now_ns, wake_ns = self._now_ns, FOREVER
-        if self._alive_until_ns <= now_ns and self._living:
-            seen = [buffer.dead_ns for buffer in self._living if buffer.arrived_ns != NEVER]
+        now_ns, wake_ns, gathering = self._now_ns, FOREVER, self._gathering
+        if self._alive_until_ns <= now_ns and gathering.living:
+            seen = [buffer.dead_ns for buffer in gathering.living if buffer.arrived_ns != NEVER]
             self._alive_until_ns = max(seen, default=NEVER)
         if now_ns < self._alive_until_ns:
             start_ns = self._first_ns if self._reference is None else self._reference.dead_ns
             if start_ns is None or start_ns <= now_ns:
                 start_ns = now_ns + 1
-            wake_ns = self._tick_due_ns
-            if not 0 <= wake_ns - start_ns < self._tick_ns:
-                wake_ns = -(-start_ns // self._tick_ns) * self._tick_ns
-        self._tick_due_ns = wake_ns
-        if self._references.due_ns < wake_ns:
-            wake_ns = self._references.due_ns
-        if self._blocker is not None and self._blocker.dead_ns < wake_ns:
-            wake_ns = self._blocker.dead_ns
+            wake_ns = self._ticks.plan(start_ns)
+        else:
+            self._ticks.due_ns = FOREVER
+        if self._silence.ends_ns < wake_ns:
+            wake_ns = self._silence.ends_ns
+        if gathering.references.due_ns < wake_ns:
+            wake_ns = gathering.references.due_ns
+        if gathering.blocker is not None and gathering.blocker.dead_ns < wake_ns:
+            wake_ns = gathering.blocker.dead_ns
         self._wake_ns = wake_ns

@@ -24,6 +24,7 @@ class StreamBuffer:
         advanced_ns: when a stamp last was newer than all before it, usable or not; NEVER before the first.
         advanced_lag_ns: how far that stamp lay behind its arrival.
         back_ns: how far before a reference a sample may lie.
+        after_ns: how far after a tick a sample may lie that only this tick can take.
         kept_ns: how long samples are kept at least.
         earlier: samples whose stamps lie so far back that time itself may have jumped, with their stamps.
         newest_ns: the newest stamp.
@@ -102,6 +103,19 @@ class StreamBuffer:
         self.lag_ns = now_ns - stamp_ns
         return revived
 
+    def receive(self, stamp_ns: int, data: Any, set_ns: int, now_ns: int) -> bool:
+        """Take a sample that arrives at `now_ns`, as `add` does; return whether it shows a stream that sets can use.
+
+        A late one does if waiting for the next would help. One that leaves its window stretched does not.
+        """
+        advanced = self.advance(stamp_ns, now_ns)
+        if not (self.add(stamp_ns, data, set_ns) or advanced):
+            return False
+        if self._window == 1:
+            return True
+        end = len(self.stamps)
+        return not self._selection.is_stretched(self.stamps, max(0, end - self._window), end)
+
     def add(self, stamp_ns: int, data: Any, set_ns: int) -> bool:
         """Insert a sample by its stamp and return True, or count the reason to drop it and return False.
 
@@ -146,20 +160,9 @@ class StreamBuffer:
             self._drop_oldest(1, "overflow")
         return True
 
-    def is_stretched(self) -> bool:
-        """Return whether the newest samples are a window that lies too far apart to be in a set."""
-        end = len(self.stamps)
-        return self._window > 1 and self._selection.is_stretched(self.stamps, max(0, end - self._window), end)
-
     def alive(self, now_ns: int) -> bool:
         """Return whether a usable sample arrived within the timeout."""
         return now_ns < self.dead_ns and self.arrived_ns != NEVER
-
-    @property
-    def latest_ns(self) -> int:
-        """How long after a tick's stamp the samples within its reach arrive, judged by the last usable sample."""
-        # Where samples are used again, an older one serves as well.
-        return self.lag_ns + (0 if self._hold_ns else self._selection.ahead_ns)
 
     def earlier_may_come(self, reference_ns: int, at_ns: int) -> bool:
         """Return whether, at `at_ns`, a reference earlier than this one may still come, after the last one."""
@@ -238,6 +241,8 @@ class StreamBuffer:
         self._window, self._ordered, self._depth = stream.window, stream.ordered, stream.depth
         self._hold_ns, self._timeout_ns = stream.hold_ns, stream.timeout_ns
         self.back_ns = self._selection.back_ns
+        # Where samples are used again, an older one serves as well.
+        self.after_ns = 0 if stream.hold_ns else self._selection.ahead_ns
         self.kept_ns = stream.depth * stream.period_ns or stream.timeout_ns
 
     def _steady(self, reference_ns: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from smvae_ros.synchronizer.stream import NEVER
 from smvae_ros.synchronizer.stream_buffer import StreamBuffer
@@ -50,16 +50,3 @@ def has_clock_of(others: Iterable[StreamBuffer], lag_ns: int, max_wait_ns: int, 
             if abs(each.advanced_lag_ns) < nearest_ns:
                 nearest_ns, with_nearest = abs(each.advanced_lag_ns), matched
     return votes >= 0 or with_nearest
-
-
-def ticks_back_ns(alive: Collection[StreamBuffer], max_wait_ns: int) -> int:
-    """Return how far before the time a tick must lie, so that the samples within its reach arrive while it waits.
-
-    Args:
-        alive: the streams that can fill it, at least one.
-        max_wait_ns: how long it waits.
-    """
-    lag_ns = min([each.lag_ns for each in alive])
-    late_ns = max([each.latest_ns for each in alive]) + 1 - max_wait_ns
-    # Where all stamps lie far behind the clock, ticks follow the promptest stream.
-    return max(0, late_ns, lag_ns if lag_ns > max_wait_ns else 0)

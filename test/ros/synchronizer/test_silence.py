@@ -1,0 +1,162 @@
+"""Once the reference counts as silent, sets make up for the time in which it was waited for. Times are milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from smvae_ros.synchronizer.set_synchronizer import SampleSet
+
+from .bench import ACTION, CAMERA, FORCE, MS, START, Bench
+
+RGB = replace(CAMERA, tolerance_ns=25 * MS, timeout_ns=500 * MS, depth=16)
+STREAMS = {
+    "rgb": RGB,
+    "depth": replace(RGB, name="depth"),
+    "force": replace(FORCE, tolerance_ns=25 * MS, depth=160, window=8, least=8),
+    "action": replace(ACTION, tolerance_ns=25 * MS, timeout_ns=500 * MS, depth=64),
+}
+
+
+def play(
+    periods: dict[str, int],
+    gone: dict[str, tuple[float, float]],
+    lags: dict[str, int],
+    end: int = 4000,
+    **options: float,
+) -> Bench:
+    """Play streams of these periods and lags, each without the samples that are sent while it is gone."""
+    bench = Bench(*[STREAMS[name] for name in periods], **options)
+    arrivals = []
+    for name, period in periods.items():
+        begin, back = gone.get(name, (end, end))
+        arrivals += [
+            (sent + lags.get(name, 3), name, sent) for sent in range(10, end, period) if not begin <= sent < back
+        ]
+    for now, name, sent in sorted(arrivals):
+        bench.add(name, sent, now)
+    bench.poll_until(end + 1000)
+    return bench
+
+
+def used(bench: Bench, name: str) -> list[int]:
+    """The stamps of a modality's samples in sets, in the order of the sets; of a window, the newest."""
+    return [one.samples[name][-1].stamp_ns // MS - START for one in bench.sets if name in one.samples]
+
+
+def made_up(bench: Bench) -> list[SampleSet]:
+    return [one for one in bench.sets if one.made_up]
+
+
+def test_what_was_waited_for_goes_out_at_once_at_the_references_own_rate() -> None:
+    bench = play({"rgb": 40, "depth": 40, "force": 4, "action": 50}, {"rgb": (2000, 4000)}, {"rgb": 6})
+    last = 1970
+    sets = made_up(bench)
+    assert [one.stamp_ns // MS - START for one in sets] == list(range(last + 40, 2500, 40)), "until the first tick"
+    assert {set(one.samples) == {"depth", "force", "action"} for one in sets} == {True}
+    assert {one.reason for one in sets} == {"tick"}
+    # All but the last, which may still get samples, when the reference counts as silent.
+    silent = START + last + 6 + 500
+    assert {one.emitted_ns // MS for one in sets[:-1]} == {silent}
+    assert silent <= sets[-1].emitted_ns // MS <= silent + 50
+
+
+def test_nothing_of_a_camera_at_the_references_rate_is_lost() -> None:
+    bench = play({"rgb": 50, "depth": 50}, {"rgb": (2000, 3000)}, {})
+    assert used(bench, "depth") == list(range(10, 4000, 50))
+    assert not bench.dropped("depth")
+
+
+def test_a_faster_reference_is_made_up_for_by_at_most_32_sets_that_span_the_whole_silence() -> None:
+    bench = Bench(replace(RGB, period_ns=0, depth=32), replace(STREAMS["action"], depth=200))
+    for stamp in range(0, 2000):
+        if stamp < 1000:
+            bench.add("rgb", stamp)
+        if stamp % 5 == 0:
+            bench.add("action", stamp)
+    stamps = [one.stamp_ns for one in made_up(bench)]
+    assert 25 <= len(stamps) <= 32
+    spacings = {later - earlier for earlier, later in pairwise([(START + 999) * MS, *stamps])}
+    assert max(spacings) - min(spacings) <= 1 and max(spacings) < 20 * MS
+    assert stamps[-1] > (START + 1470) * MS
+
+
+def test_a_reference_slower_than_its_timeout_is_not_made_up_for() -> None:
+    bench = play({"rgb": 1000, "depth": 50}, {}, {}, end=6000)
+    assert not [one for one in made_up(bench) if one.stamp_ns > (START + 1600) * MS]
+
+
+def test_streams_that_died_before_the_reference_was_given_up_bring_what_they_have() -> None:
+    bench = play(
+        {"rgb": 50, "depth": 50, "force": 4}, {"rgb": (2000, 4000), "depth": (2300, 4000), "force": (2100, 4000)}, {}
+    )
+    assert used(bench, "depth") == list(range(10, 2300, 50))
+    assert used(bench, "force")[-1] > 2080
+
+
+def test_a_reference_that_is_disabled_is_made_up_for() -> None:
+    bench = Bench(RGB, STREAMS["depth"])
+    for stamp in range(0, 1300, 50):
+        if stamp < 1000:
+            bench.add("rgb", stamp)
+        bench.add("depth", stamp)
+    bench.sets += bench.synchronizer.change([replace(RGB, enabled=False)], 50 * MS, (START + 1260) * MS)
+    bench.poll_until(1280)
+    assert used(bench, "depth") == list(range(0, 1300, 50))
+
+
+GAPS = st.dictionaries(
+    st.sampled_from(list(STREAMS)), st.tuples(st.integers(500, 2500), st.integers(0, 2000)), max_size=3
+)
+LAGS = st.fixed_dictionaries({name: st.integers(0, 45) for name in STREAMS})
+
+
+@settings(max_examples=40, deadline=None)
+@given(GAPS, LAGS, st.sampled_from((33, 40, 50)))
+def test_stamps_increase_no_set_goes_out_twice_and_every_sample_is_accounted_for(
+    gaps: dict[str, tuple[int, int]], lags: dict[str, int], period: int
+) -> None:
+    gone = {name: (begin, begin + length) for name, (begin, length) in gaps.items()}
+    bench = play({"rgb": period, "depth": period, "force": 4, "action": 50}, gone, lags)
+    stamps = [one.stamp_ns for one in bench.sets]
+    assert all(earlier < later for earlier, later in pairwise(stamps))
+    emitted = [one.emitted_ns for one in bench.sets]
+    assert emitted == sorted(emitted)
+    for name in ("rgb", "depth"):
+        assert used(bench, name) == sorted(set(used(bench, name))), name
+    for name, counts in bench.synchronizer.counts.items():
+        assert counts.received == counts.used + counts.dropped.total() + bench.synchronizer.held(name), name
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1000, 1050), st.integers(0, 900), st.integers(0, 20), st.sampled_from((40, 50)))
+def test_a_silence_of_any_length_costs_no_sample_of_a_camera_beside_it(
+    begin: int, length: int, lag: int, period: int
+) -> None:
+    bench = play({"rgb": period, "depth": period}, {"rgb": (begin, begin + length)}, {"rgb": lag, "depth": lag})
+    sent = range(10, 4000, period)
+    last = max(stamp for stamp in sent if stamp < begin)
+    # Pictures beside a reference that is back before its timeout are in no set, as ever.
+    declared = min(stamp for stamp in sent if stamp >= begin + length) >= last + 500
+    lost = {stamp for stamp in sent if stamp <= last + 475} - set(used(bench, "depth"))
+    assert lost <= (set() if declared else set(range(begin, begin + length)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1000, 1050), st.integers(0, 499), LAGS)
+def test_a_reference_that_is_back_within_its_timeout_has_the_sets_that_it_always_had(
+    begin: int, delay: int, lags: dict[str, int]
+) -> None:
+    periods = {"rgb": 40, "depth": 40, "force": 4, "action": 50}
+    back = begin + delay
+    last = max(stamp for stamp in range(10, 4000, 40) if stamp < begin)
+    first = min(stamp for stamp in range(10, 4000, 40) if stamp >= back)
+    assume(first - last < 500)
+    bench = play(periods, {"rgb": (begin, back)}, lags)
+    assert not made_up(bench)
+    assert [one.stamp_ns // MS - START for one in bench.sets if "rgb" in one.samples] == [
+        stamp for stamp in range(10, 4000, 40) if not begin <= stamp < back
+    ]
