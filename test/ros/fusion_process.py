@@ -1,6 +1,7 @@
 """The fusion node as a process of its own, and a ROS domain for it."""
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 from ament_index_python.packages import get_package_prefix
 from domain_coordinator import domain_id
 
-from ..programs import Program
+from ..programs import Program, wait_until
 
 PATIENCE_S = 150.0
 """Long, since a machine may run many things beside the tests: only what fails waits so long."""
@@ -61,6 +62,12 @@ class FusionProcess:
     def output(self) -> str:
         """All that it has printed."""
         return self._log.read_text()
+
+    def wait_for_handlers(self) -> None:
+        """Wait until the process catches SIGTERM, as it does from the first line of `main` on."""
+        status, caught = Path(f"/proc/{self.process.pid}/status"), re.compile(r"^SigCgt:\s*(\w+)", re.MULTILINE)
+        handled = 1 << (signal.SIGTERM - 1)
+        wait_until(lambda: int(caught.search(status.read_text())[1], 16) & handled, self.process, every_s=0.001)
 
     def end(self, number: signal.Signals) -> int:
         """Send a signal and wait for the exit code."""

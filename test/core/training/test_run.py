@@ -127,7 +127,7 @@ def test_two_processes_train_what_one_trains_with_the_same_batch(reference, shar
     script.write_text(f"from test.core.training.test_run import *\n{call}\n")
     # By number: on a machine whose own name leads nowhere torchrun waits for minutes, then gives up.
     launcher = ("-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2")
-    two = subprocess.run(
+    two = programs.run(
         [sys.executable, *launcher, str(script)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
     )
     assert two.returncode == 0, two.stderr

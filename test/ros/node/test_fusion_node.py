@@ -13,7 +13,6 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TwistStamped, WrenchStamped
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 
-from ...programs import wait_until
 from ..robot import ALL, FRAMES, FusionProcess, Robot, fusion_and_robot, fusion_starter, own_domain, stamp_ns
 
 
@@ -223,10 +222,7 @@ def test_a_signal_while_the_model_is_loaded_ends_the_node_before_it_is_active(ch
     with own_domain():
         process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint}, popen=subprocess.Popen)
         try:
-            status = Path(f"/proc/{process.process.pid}/status")
-            caught = re.compile(r"^SigCgt:\s*(\w+)", re.MULTILINE)
-            handled = 1 << (signal.SIGTERM - 1)
-            wait_until(lambda: int(caught.search(status.read_text())[1], 16) & handled, process.process, every_s=0.001)
+            process.wait_for_handlers()
             assert process.end(signal.SIGTERM) == 0
         finally:
             process.kill()

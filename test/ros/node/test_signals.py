@@ -1,6 +1,5 @@
 """SIGINT and SIGTERM, in any number and at any time from the first line of `main` on: exit code 0 and no traceback."""
 
-import re
 import signal
 import subprocess
 from pathlib import Path
@@ -9,16 +8,7 @@ from time import monotonic, sleep
 
 import pytest
 
-from ...programs import wait_until
 from ..robot import ALL, PATIENCE_S, FusionProcess, Robot, own_domain
-
-
-def wait_for_handlers(process: FusionProcess) -> None:
-    """Wait until the process catches SIGTERM, as it does from the first line of `main` on."""
-    status = Path(f"/proc/{process.process.pid}/status")
-    caught = re.compile(r"^SigCgt:\s*(\w+)", re.MULTILINE)
-    handled = 1 << (signal.SIGTERM - 1)
-    wait_until(lambda: int(caught.search(status.read_text())[1], 16) & handled, process.process, every_s=0.001)
 
 
 def signal_until_it_ends(process: FusionProcess, seed: int) -> int:
@@ -36,7 +26,7 @@ def test_any_number_of_signals_while_it_starts(checkpoint: Path, tmp_path: Path,
     with own_domain():
         process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint}, popen=subprocess.Popen)
         try:
-            wait_for_handlers(process)
+            process.wait_for_handlers()
             assert signal_until_it_ends(process, seed) == 0
         finally:
             process.kill()
