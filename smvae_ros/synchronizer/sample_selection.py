@@ -23,7 +23,8 @@ class SampleSelection:
 
     def __init__(self, stream: Stream) -> None:
         self._window, self._least, self._timeout_ns = stream.window, stream.least, stream.timeout_ns
-        self._longest_ns = _STRETCH * stream.period_ns
+        self.longest_ns = _STRETCH * stream.period_ns
+        """From one sample of a window to the next at most, on average; 0 without limit."""
         self.back_ns = max(stream.tolerance_ns, stream.hold_ns)
         """How far before the reference a sample (of a window: its newest sample) may lie."""
         self.ahead_ns = stream.tolerance_ns if stream.window == 1 else 0
@@ -70,7 +71,7 @@ class SampleSelection:
         They do if they span more than four times the time that they take at the declared period. Without a declared
         period no window is stretched.
         """
-        return end - start > 1 and 0 < self._longest_ns * (end - 1 - start) < stamps[end - 1] - stamps[start]
+        return end - start > 1 and 0 < self.longest_ns * (end - 1 - start) < stamps[end - 1] - stamps[start]
 
     def _window_start(self, stamps: Sequence[int], end: int) -> int:
         """Return where the window that ends at `end` begins: after the last silence of the timeout in it."""

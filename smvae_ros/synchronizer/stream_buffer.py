@@ -108,13 +108,23 @@ class StreamBuffer:
 
         A late one does if waiting for the next would help. One that leaves its window stretched does not.
         """
-        advanced = self.advance(stamp_ns, now_ns)
-        if not (self.add(stamp_ns, data, set_ns) or advanced):
-            return False
-        if self._window == 1:
+        if stamp_ns > self._seen_ns and stamp_ns > set_ns and not self.earlier:  # the usual case
+            self.repeats = False
+            self._seen_ns = stamp_ns
+            self.advanced_ns, self.advanced_lag_ns = now_ns, now_ns - stamp_ns
+            self._append(stamp_ns, data)
+        else:
+            advanced = self.advance(stamp_ns, now_ns)
+            if not (self.add(stamp_ns, data, set_ns) or advanced):
+                return False
+        window = self._window
+        if window == 1:
             return True
-        end = len(self.stamps)
-        return not self._selection.is_stretched(self.stamps, max(0, end - self._window), end)
+        stamps = self.stamps
+        number = len(stamps)
+        if number > window:
+            number = window
+        return not 0 < self._longest_ns * (number - 1) < stamps[-1] - stamps[-number]
 
     def add(self, stamp_ns: int, data: Any, set_ns: int) -> bool:
         """Insert a sample by its stamp and return True, or count the reason to drop it and return False.
@@ -132,22 +142,32 @@ class StreamBuffer:
             self.counts.dropped["duplicate" if self.repeats else "late"] += 1
             return False
         if stamp_ns > self.newest_ns:
-            spacing = stamp_ns - self.newest_ns
-            self.newest_ns = stamp_ns
-            stamps.append(stamp_ns)
-            self._samples.append(new_tuple(Sample, (stamp_ns, data)))
-        else:
-            place = bisect_left(stamps, stamp_ns)
-            spacing = self.newest_ns - stamp_ns
-            if place < len(stamps):
-                spacing = stamps[place] - stamp_ns
-            if not spacing:
-                self.counts.dropped["duplicate"] += 1
-                return False
-            if place:
-                spacing = min(spacing, stamp_ns - stamps[place - 1])
-            stamps.insert(place, stamp_ns)
-            self._samples.insert(place, Sample(stamp_ns, data))
+            self._append(stamp_ns, data)
+            return True
+        place = bisect_left(stamps, stamp_ns)
+        spacing = self.newest_ns - stamp_ns
+        if place < len(stamps):
+            spacing = stamps[place] - stamp_ns
+        if not spacing:
+            self.counts.dropped["duplicate"] += 1
+            return False
+        if place:
+            spacing = min(spacing, stamp_ns - stamps[place - 1])
+        stamps.insert(place, stamp_ns)
+        self._samples.insert(place, Sample(stamp_ns, data))
+        self._note_spacing(spacing)
+        return True
+
+    def _append(self, stamp_ns: int, data: Any) -> None:
+        """Take a sample with the newest stamp."""
+        spacing = stamp_ns - self.newest_ns
+        self.newest_ns = stamp_ns
+        self.stamps.append(stamp_ns)
+        self._samples.append(new_tuple(Sample, (stamp_ns, data)))
+        self._note_spacing(spacing)
+
+    def _note_spacing(self, spacing: int) -> None:
+        """Observe the spacing of a sample that was added, and drop the oldest if there is one too many."""
         if spacing < self._least_ns:
             self._least_ns = spacing
         if spacing < self.period_ns:
@@ -156,9 +176,8 @@ class StreamBuffer:
         if self._round == _ROUND:
             # Only the last round counts: one burst must not make every later set wait.
             self.period_ns, self._least_ns, self._round = self._least_ns, self.stream.period_ns, 0
-        if len(stamps) > self._depth:
+        if len(self.stamps) > self._depth:
             self._drop_oldest(1, "overflow")
-        return True
 
     def alive(self, now_ns: int) -> bool:
         """Return whether a usable sample arrived within the timeout."""
@@ -240,6 +259,7 @@ class StreamBuffer:
         # Read for every sample: attributes of its own are faster than those of the stream.
         self._window, self._ordered, self._depth = stream.window, stream.ordered, stream.depth
         self._hold_ns, self._timeout_ns = stream.hold_ns, stream.timeout_ns
+        self._longest_ns = self._selection.longest_ns
         self.back_ns = self._selection.back_ns
         # Where samples are used again, an older one serves as well.
         self.after_ns = 0 if stream.hold_ns else self._selection.ahead_ns
