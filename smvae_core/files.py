@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -35,6 +35,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+@contextmanager
+def none_left_empty(folder: Path) -> Iterator[None]:
+    """Remove the folder and those above it, if they are made inside and are empty at the end, as after Ctrl-C."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in missing:
+            with suppress(OSError):  # the folder holds results, or was not made
+                path.rmdir()
 
 
 def writable(folder: Path) -> None:

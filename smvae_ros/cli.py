@@ -103,6 +103,8 @@ def check(
         modalities = drafted.modalities if drafted is not None else wanted_modalities(checkpoint, config)
         verdict = check_messages(opened, modalities, changes)
     console.print(check_table(verdict))
+    for note in opened.notes:
+        console.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
     for line in unused_lines(verdict):
         console.print(escape(line), soft_wrap=True)
     if write is not None and drafted is not None:

@@ -19,6 +19,7 @@ from rosbags.typesys.store import Typestore
 from zstandard import ZstdError
 
 from smvae_core.errors import SMVAEError
+from smvae_ros.bags.folder import storage_files
 from smvae_ros.bags.message_types import described_types
 from smvae_ros.bags.repair import (
     FULL,
@@ -26,7 +27,6 @@ from smvae_ros.bags.repair import (
     Sources,
     is_ros1,
     open_sources,
-    storage_files,
     unpacked,
 )
 from smvae_ros.bags.source import Source, reason_of
@@ -84,7 +84,7 @@ class Bag:
         """
         for topic, modalities, receive_ns, data in self.serialised():
             try:
-                message = _deserialised(data, self.message_types[modalities[0]], self.types)
+                message = deserialised(data, self.message_types[modalities[0]], self.types)
             except Exception as error:  # the parser raises anything on bytes that are no message
                 self.note_damage(topic, reason_of(error))
                 continue
@@ -101,6 +101,11 @@ class Bag:
         raw = chain.from_iterable(source.messages(self._modalities, self.damage) for source in self.sources)
         for connection, receive_ns, data in raw:
             topic = connection.topic
+            # SQLite keeps anything in any column.
+            if not isinstance(receive_ns, int) or not isinstance(data, bytes | memoryview):
+                self.messages_read += 1
+                self.note_damage(topic, "expected a receive time and bytes, found neither or one of them")
+                continue
             if data[:4] == ZSTD_MAGIC:
                 # A bag that compresses each message. CDR never begins so.
                 try:
@@ -127,8 +132,12 @@ class Bag:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Sources]:
-    """Yield the readers of a bag, of which there is at least one."""
+def opened_sources(path: Path) -> Iterator[Sources]:
+    """Yield the readers of a bag, of which there is at least one.
+
+    Raises:
+        BagError: not a bag, or nothing can be read.
+    """
     if not path.exists():
         raise BagError(f"{path}: no such bag")
     with ExitStack() as stack:
@@ -167,7 +176,7 @@ def open_bag(
     Raises:
         BagError: not a bag, nothing can be read, or a topic that is missing, empty or of another type.
     """
-    with _opened(path) as sources:
+    with opened_sources(path) as sources:
         connections = [connection for source in sources.readers for connection in source.reader.connections]
         store = described_types(connections, set(topics.values()))
         modalities = _found(path, connections, store, topics, types or {}, optional, sources.foreign)
@@ -180,7 +189,7 @@ def open_bag(
             damage=sources.damage,
             recorded_seconds=None if metadata is None else metadata.duration_ns / 1e9,
             types=store,
-            publishers={name: _publishers(connections, topic) for name, topic in topics.items()},
+            publishers={name: publishers_of(connections, topic) for name, topic in topics.items()},
             foreign=dict(sources.foreign),
             recorded_messages=counts if metadata is None else metadata.messages,
             sources=sources.readers,
@@ -189,25 +198,6 @@ def open_bag(
             },
             _modalities=modalities,
         )
-
-
-def bag_topics(path: Path) -> dict[str, tuple[tuple[str, ...], int, int, bool]]:
-    """Return types, least number of publishers, number of messages, and whether the types are known, of each topic.
-
-    Raises:
-        BagError: not a bag, or nothing can be read.
-    """
-    with _opened(path) as sources:
-        connections = [connection for source in sources.readers for connection in source.reader.connections]
-        topics = dict.fromkeys(connection.topic for connection in connections)
-        known = described_types(connections, set(topics)).fielddefs
-        found = {}
-        for topic in topics:
-            here = [connection for connection in connections if connection.topic == topic]
-            types = tuple(sorted({connection.msgtype for connection in here}))
-            messages = sum(connection.msgcount for connection in here)
-            found[topic] = types, _publishers(connections, topic), messages, all(kind in known for kind in types)
-        return found
 
 
 def read_bag(
@@ -266,7 +256,8 @@ def bag_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _deserialised(data: bytes, msgtype: str, types: Typestore) -> Any:
+def deserialised(data: bytes, msgtype: str, types: Typestore) -> Any:
+    """Return a message as an object; bytes that are no message raise any exception."""
     # rclpy leaves unused bytes behind empty sequences, as in a JointState without efforts; rosbags refuses them.
     for unused in range(0, _MOST_UNUSED, 4):
         try:
@@ -318,7 +309,8 @@ def _found(
     return modalities
 
 
-def _publishers(connections: list[Connection], topic: str) -> int:
+def publishers_of(connections: list[Connection], topic: str) -> int:
+    """Return the least number of publishers that a topic had while the bag was recorded."""
     # The recorder notes the offered QoS of each publisher, all of them in every file.
     counts: Counter[int] = Counter()
     for connection in connections:

@@ -7,7 +7,6 @@ compression, in a temporary folder (TMPDIR chooses where).
 from __future__ import annotations
 
 import errno
-import re
 import shutil
 import sqlite3
 from collections import Counter
@@ -24,6 +23,7 @@ from mcap.writer import CompressionType, Writer
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.storage_mcap import McapReader
 
+from smvae_ros.bags.folder import STORAGE, each_once, folder_damage, storage_files, unnamed_files, wrong_metadata
 from smvae_ros.bags.metadata import BagMetadata, read_metadata
 from smvae_ros.bags.source import Source, reason_of
 
@@ -33,7 +33,6 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """The error numbers of a full disk or quota."""
 
-_STORAGE = re.compile(r".*\.(mcap|db3)(\.zstd)?")
 _ROS1 = b"#ROSBAG V"
 _ROS2_SCHEMAS = ("", "ros2msg", "ros2idl", "omgidl")
 
@@ -61,17 +60,19 @@ def open_sources(path: Path, stack: ExitStack) -> Sources:
         OSError: the bag cannot be read, or the temporary folder is full.
     """
     sources = Sources(metadata=read_metadata(path))
+    wrong = wrong_metadata(path, sources.metadata)
     try:
         reader = stack.enter_context(Reader(path))
     except Exception as error:  # the parsers raise anything on a damaged or foreign file
         if path.is_dir():
-            sources.damage += _folder_damage(path, sources.metadata, reason_of(error))
+            sources.damage += folder_damage(path, sources.metadata, reason_of(error))
     else:
-        if not _needs_repair(reader):
+        if not wrong and not _needs_repair(reader):
             sources.readers.append(Source(path.name, reader))
-            sources.damage += _unnamed_files(path, sources.metadata)
+            sources.damage += unnamed_files(path, sources.metadata)
             return sources
-    files = storage_files(path) if path.is_dir() else [path]
+    sources.damage += wrong
+    files = each_once(storage_files(path)) if path.is_dir() else [path]
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="smvae_bag_")))
     for number, file in enumerate(files):
         place = folder / str(number)
@@ -81,21 +82,9 @@ def open_sources(path: Path, stack: ExitStack) -> Sources:
             sources.readers.append(source)
         if reason:
             sources.damage.append(f"{file.name}: {reason}")
-    if not files:
+    if not files and sources.metadata is None:
         sources.damage.clear()
     return sources
-
-
-def _unnamed_files(path: Path, metadata: BagMetadata | None) -> list[str]:
-    """Return a sentence on each file of a bag's folder that its metadata does not name, so that it is not read."""
-    if metadata is None:
-        return []
-    named = {name.removesuffix(".zstd") for name in metadata.files}
-    return [
-        f"{file.name}: is not read, because metadata.yaml does not name it"
-        for file in storage_files(path)
-        if file.name.removesuffix(".zstd") not in named
-    ]
 
 
 def is_ros1(path: Path) -> bool:
@@ -107,39 +96,16 @@ def is_ros1(path: Path) -> bool:
         return False
 
 
-def storage_files(folder: Path) -> list[Path]:
-    """Return the .mcap and .db3 files of a folder, `bag_10` after `bag_9`."""
-    files = [file for file in folder.iterdir() if file.is_file() and _STORAGE.fullmatch(file.name)]
-    return sorted(
-        files,
-        key=lambda file: [
-            (part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", file.name)
-        ],
-    )
-
-
 def unpacked(data: bytes) -> bytes:
     """Decompress zstd."""
     return zstandard.ZstdDecompressor().decompressobj().decompress(data)
-
-
-def _folder_damage(folder: Path, metadata: BagMetadata | None, reason: str) -> list[str]:
-    """Return what is wrong with the folder of a bag that did not open; its files are looked at one by one."""
-    if metadata is not None:
-        return [f"{name}: is missing" for name in metadata.files if not (folder / name).is_file()]
-    if (folder / "metadata.yaml").exists():
-        return [f"metadata.yaml: cannot be read ({reason})"]
-    numbers = [int(match[1]) for file in storage_files(folder) if (match := re.search(r"_(\d+)\.", file.name))]
-    missing = sorted(set(range(max(numbers, default=-1) + 1)) - set(numbers))
-    gap = f"; of its files number {', '.join(map(str, missing))} is missing" if missing else ""
-    return [f"metadata.yaml is missing: the recorder did not come to its end{gap}"]
 
 
 def _source(file: Path, place: Path, stack: ExitStack, foreign: Counter[str]) -> tuple[Source | None, str | None]:
     """Return a reader of one file, None if nothing in it can be read; and what is wrong with the file, if anything."""
     if is_ros1(file):
         return None, f"is a bag of ROS 1; convert it: rosbags-convert --src {file.name} --dst {file.stem}"
-    if not _STORAGE.fullmatch(file.name):
+    if not STORAGE.fullmatch(file.name):
         return None, f"expected .mcap or .db3, found '{file.suffix}'"
     if not file.stat().st_size:
         return None, "is empty"

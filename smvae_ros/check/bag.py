@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from smvae_ros.bags.reading import bag_topics, open_bag
+from smvae_ros.bags.contents import contents_of, left_out
+from smvae_ros.bags.reading import open_bag
 from smvae_ros.check.facts import Feed, Topic
 
 
@@ -15,6 +16,7 @@ class RecordedSource:
 
     Attributes:
         topics: the topics with messages, by name.
+        notes: sentences on what is missing or damaged, as far as it was read, and on channels of another kind.
 
     Raises:
         BagError: the bag cannot be read.
@@ -22,11 +24,13 @@ class RecordedSource:
 
     def __init__(self, bag: Path, seconds: float) -> None:
         self._bag, self._seconds = bag, seconds
+        contents = contents_of(bag)
         self.topics = {
-            name: Topic(name, types, publishers, messages, described=described)
-            for name, (types, publishers, messages, described) in sorted(bag_topics(bag).items())
-            if messages
+            name: Topic(name, topic.types, topic.publishers, topic.messages, described=topic.described)
+            for name, topic in sorted(contents.topics.items())
+            if topic.messages
         }
+        self.notes = [*contents.damage, *left_out(contents.foreign)]
 
     @contextmanager
     def feed(self, wanted: Mapping[str, str], types: Mapping[str, Collection[str]]) -> Iterator[Feed]:
@@ -49,3 +53,4 @@ class RecordedSource:
 
         with open_bag(self._bag, wanted, types) as opened:
             yield Feed(opened.types, messages())
+            self.notes += [sentence for sentence in opened.damage if sentence not in self.notes]

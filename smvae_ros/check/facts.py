@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from rosbags.typesys.store import Typestore
 
 from smvae_core.modality import ModalityError
-from smvae_ros.conversions.arrays import raw_array
+from smvae_ros.conversions.arrays import Numbers, raw_array
 from smvae_ros.conversions.bindings import COMPRESSED, IMAGE, JOINTS, Binding
 from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.conversions.sample_reader import SampleReader
 from smvae_ros.replay.spacings import Spacings
+from smvae_ros.replay.turns import Turns
 from smvae_ros.settings import FusionSettings
 from smvae_ros.synchronizer.sample_set import SampleSet
 
@@ -67,6 +68,7 @@ class Stream:
         delays: times from stamp to receive time, in seconds.
         contents: kinds of content, such as `rgb8, 640×480` or `7 numbers`, with the number of messages.
         joints: names of the joints of a JointState.
+        turns: whether the messages look like those of two publishers.
         valid: sum over the messages of the part that carries information, 0 to 1 each.
     """
 
@@ -77,6 +79,7 @@ class Stream:
     delays: list[float] = field(default_factory=list)
     contents: Counter[str] = field(default_factory=Counter)
     joints: tuple[str, ...] = ()
+    turns: Turns = field(default_factory=Turns)
     valid: float = 0.0
 
     def add(self, reader: SampleReader, receive_ns: int, data: bytes) -> int:
@@ -93,7 +96,12 @@ class Stream:
         self.contents[_content(reader.binding, data)] += 1
         if not self.joints and reader.binding.type == JOINTS and not reader.binding.fields:
             self.joints = tuple(reader.binding.values(data)[0])
-        _, sample = reader.read(data)
+        try:
+            _, sample = reader.read(data)
+        except ConversionError:
+            self.turns.add(stamp_ns, None)
+            raise
+        self.turns.add(stamp_ns, sample.row if isinstance(sample, Numbers) else ())
         modality = reader.binding.modality
         if modality.preprocessing.kind != "force":  # a window takes several messages
             try:

@@ -53,10 +53,12 @@ class RobotSource:
 
     Attributes:
         topics: the topics that somebody publishes, by name.
+        notes: none; what is wrong with a robot shows in its messages.
     """
 
     def __init__(self, node: Node, executor: SingleThreadedExecutor, seconds: float) -> None:
         self.topics: dict[str, Topic] = {}
+        self.notes: list[str] = []
         self._node, self._executor, self._seconds = node, executor, seconds
         self._discover()
 

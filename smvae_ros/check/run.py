@@ -11,6 +11,7 @@ from smvae_core import checkpoint as checkpoints
 from smvae_core.configuration import load_configuration
 from smvae_core.errors import ConfigurationError
 from smvae_core.modality import Modality
+from smvae_ros.bags.reading import deserialised
 from smvae_ros.check.bag import RecordedSource
 from smvae_ros.check.draft import CANDIDATES, Draft, Sample
 from smvae_ros.check.facts import Feed, Observation, Topic
@@ -31,6 +32,7 @@ class Source(Protocol):
     """A robot or a bag."""
 
     topics: dict[str, Topic]
+    notes: list[str]
 
     def feed(self, wanted: Mapping[str, str], types: Mapping[str, Collection[str]]) -> AbstractContextManager[Feed]:
         """Yield the messages of some topics: topics and allowed message types by modality."""
@@ -99,7 +101,7 @@ def draft(source: Source) -> Draft:
 
     Raises:
         BagError: the bag cannot be read.
-        ConfigurationError: no topic brings a modality.
+        ConfigurationError: no topic brings a modality, or no message of such a topic is whole.
     """
     possible = {
         name: topic.types[0]
@@ -112,13 +114,22 @@ def draft(source: Source) -> Draft:
         with source.feed({name: name for name in possible}, {name: [kind] for name, kind in possible.items()}) as feed:
             for name, receive_ns, data in feed.messages:
                 if name not in samples:
-                    message = feed.types.deserialize_cdr(data, possible[name])
+                    try:
+                        message = deserialised(data, possible[name], feed.types)
+                    except Exception:  # the parser raises anything on bytes that are no message
+                        continue
                     fields = () if possible[name] in CANDIDATES else numeric_fields(feed.types, possible[name], message)
                     samples[name] = Sample(message, *fields)
                     stamps[name] = MessageAccessor(feed.types, possible[name], ())
                 # Messages arrive in bursts, whatever the sensor's rate.
                 with suppress(MalformedMessage):
                     samples[name].spacings.add(stamps[name].stamp_ns(data) or receive_ns)
+        if not samples:
+            raise ConfigurationError(
+                f"expected whole messages to draft modalities from, found none on {', '.join(possible)}"
+            )
+        unread = [name for name in possible if name not in samples]
+        source.notes += [f"{name} is not drafted: no whole message was read" for name in unread]
     return Draft({name: samples[name] for name in possible if name in samples}, source.topics)
 
 

@@ -79,7 +79,7 @@ def judge(
         found = list(_topic_lines(binding, wanted[name], topics))
         lines += found
         if observed is not None and not any(line.level == "error" for line in found):
-            lines += _message_lines(binding, stream, settings, observed)
+            lines += _message_lines(binding, topics[wanted[name]], stream, settings, observed)
     used = {wanted[binding.modality.name] for binding in bindings}
     unused = tuple(topic for name, topic in sorted(topics.items()) if name not in used)
     return Verdict(tuple(lines), unused, observed.sets if observed is not None else 0)
@@ -124,13 +124,17 @@ def _other_topics(binding: Binding, name: str, topics: Mapping[str, Topic]) -> s
 
 
 def _message_lines(
-    binding: Binding, stream: StreamSettings, settings: FusionSettings, observed: Observation
+    binding: Binding, topic: Topic, stream: StreamSettings, settings: FusionSettings, observed: Observation
 ) -> Iterator[Line]:
     name = binding.modality.name
     seen = observed.streams[name]
     if not seen.messages:
-        yield Line(name, "messages", "none", "", "error", "look whether the sensor runs")
+        later = f"the bag counts {topic.messages}, but none in the part that was read; read more: --seconds"
+        yield Line(name, "messages", "none", "", "error", later if topic.messages else "look whether the sensor runs")
         return
+    if seen.turns.reason:
+        advice = f"{seen.turns.reason}; their messages go into one stream"
+        yield Line(name, "publishers", "as if two in turn", "", "warning", advice)
     yield _rate(name, seen, stream, settings)
     yield _delay(name, seen, stream, settings)
     yield _content(binding, seen)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 
 from smvae_core.cli.commands import console
 from smvae_core.cli.exit import partly_done
+from smvae_core.files import none_left_empty
 from smvae_ros.commands.options import (
     Bags,
     ClusterOption,
@@ -88,20 +90,14 @@ def log(
 
         if out.exists():
             raise LogWriteError(f"{out}: exists already; name another folder for the data set")
-        made = [folder for folder in out.parents if not folder.exists()]
         try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.logs.") as folder:
+            with none_left_empty(out.parent), _beside(out) as folder:
                 done = _write(named, unshifted(modalities), settings, Path(folder), workers, cluster)
                 logs = [one.result for one in done if one.result is not None]
                 data_set = write_data_set(logs, modalities, out, task, robot) if logs else None
                 lossy = _tell(done, out, [file for file in out.rglob("*") if file.is_file()])
         except OSError as error:
             raise LogWriteError(f"{out}: cannot be written ({error.strerror or error})") from None
-        finally:
-            for empty in made:
-                if empty.is_dir() and not any(empty.iterdir()):
-                    empty.rmdir()
         if data_set is not None:
             features = ", ".join(f"{name} is {feature}" for name, feature in data_set.features.items())
             told = f"{data_set.episodes} episodes at {data_set.fps} steps a second; {features}"
@@ -111,6 +107,14 @@ def log(
     partly_done([one.error for one in done if one.error is not None], len(named), "bags could not be turned into logs")
     if strict and lossy:
         raise typer.Exit(3)
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[str]:
+    """Yield a temporary folder beside the data set."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.logs.") as folder:
+        yield folder
 
 
 def _write(

@@ -135,8 +135,8 @@ def _replay_several(
         console.print(error_table(summary.evaluation.subsets, list(summary.evaluation.subsets[0].subset)))
     for result in summary.bags:
         if result.error is None:
-            cut = f"; {'; '.join(result.damage)}" if result.damage else ""
-            console.print(escape(f"{result.bag}: {result.sets} sets{cut}"), soft_wrap=True)
+            told = "; ".join([f"{result.sets} sets", *result.damage, *result.warnings])
+            console.print(escape(f"{result.bag}: {told}"), soft_wrap=True)
     console.print(
         f"index.html and summary.json of all, and a folder for each bag, in {escape(str(out))}", soft_wrap=True
     )

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict
 
+from smvae_ros.replay.turns import in_turn
+
 CONSIDERABLE = 0.05
 """The share of messages or rows from which on a loss is worth a warning."""
 
@@ -34,6 +36,7 @@ class ModalityAccount(_Record):
     Attributes:
         topic: topic in the bag.
         publishers: number of publishers on the topic while the bag was recorded, as far as the bag tells.
+        mixed: why the messages look like those of two publishers, where the bag tells of one; empty if they do not.
         recorded: number of messages by the bag's metadata, or else by the index of its files; None without both.
         messages: number of messages in the bag; without metadata, as far as it could be read.
         used: number of messages that stand in a log.
@@ -54,6 +57,7 @@ class ModalityAccount(_Record):
     rate: float | None
     gaps: int
     longest_gap: float
+    mixed: str = ""
 
 
 class TrajectoryAccount(_Record):
@@ -124,6 +128,8 @@ def _losses(modality: ModalityAccount, sets: int, seconds: float) -> Iterator[st
         yield f"{modality.messages - unread:,} of {modality.messages:,} messages on {modality.topic} could be read"
     if modality.publishers > 1:
         yield f"{modality.publishers} publishers on {modality.topic}, whose messages went into one stream"
+    elif modality.mixed:
+        yield in_turn(modality.topic, modality.mixed)
     if "disabled" in modality.dropped:
         return
     if not modality.used:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from smvae_ros.bags.contents import left_out
 from smvae_ros.replay.account import BagAccount, ModalityAccount, in_words
 
 _SHORT = 10
@@ -57,10 +58,7 @@ def bag_lines(account: BagAccount) -> list[str]:
         f"{account.bag}: {account.sets:,} sets, {account.rows:,} rows in {trajectories:,} "
         f"{'trajectory' if trajectories == 1 else 'trajectories'}; ended by {in_words(account.splits)}"
     ]
-    lines += [
-        f"{account.bag}: {channel} was left out, since it holds no ROS 2 messages ({count:,} messages)"
-        for channel, count in account.foreign.items()
-    ]
+    lines += [f"{account.bag}: {sentence}" for sentence in left_out(account.foreign)]
     lines += [
         f"{account.bag}: {name} comes more rarely than its timeout, which was taken as {seconds:g} s; give the node "
         f"streams.{name}.timeout: {seconds:g}"

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from smvae_core.files import none_left_empty
 from smvae_core.modality import Modality
 from smvae_ros.cluster import Cluster
 from smvae_ros.jobs import Done, Task, run_jobs
-from smvae_ros.replay.to_logs import WrittenLogs, files_of, refuse_overwriting, unfinished, write_logs
+from smvae_ros.replay.to_logs import LogWriteError, WrittenLogs, files_of, refuse_overwriting, unfinished, write_logs
 from smvae_ros.settings import FusionSettings
 
 
@@ -33,7 +34,7 @@ def write_logs_of_bags(
         cluster: address of a Dask scheduler to work on instead.
 
     Raises:
-        LogWriteError: logs of one of the names exist.
+        LogWriteError: logs of one of the names exist, or `out` cannot be made.
         ConfigurationError: the settings name a message that cannot bring its modality.
         ClusterError: the cluster cannot be reached, or it is lost.
     """
@@ -42,7 +43,12 @@ def write_logs_of_bags(
     place = None if cluster is None else Cluster(cluster, out)
     folder = out.absolute() if cluster else out
     task = Task(partial(_write, folder, tuple(modalities), settings), partial(_clear, folder))
-    return run_jobs(task, bags, lambda one: on_bag(), workers, place)
+    with none_left_empty(out):
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LogWriteError(f"{out}: cannot be written ({error.strerror})") from None
+        return run_jobs(task, bags, lambda one: on_bag(), workers, place)
 
 
 def _write(

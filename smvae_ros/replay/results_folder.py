@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from smvae_core.errors import SMVAEError
+from smvae_core.files import none_left_empty
 from smvae_ros.bags.naming import FUSION_BAG, SETS
 from smvae_ros.bags.reading import is_bag
 from smvae_ros.replay.pictures import SHEET_NAME
@@ -48,18 +49,12 @@ def results_folder(out: Path) -> Iterator[Path]:
     Raises:
         ReplayError: `out` cannot be written.
     """
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        try:
+        with none_left_empty(out):
+            out.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=out, prefix=_UNFINISHED) as folder:
                 yield Path(folder)
                 _move(Path(folder), out)
-        except BaseException:
-            for empty in made:
-                with suppress(OSError):
-                    empty.rmdir()
-            raise
     except OSError as error:
         raise ReplayError(f"{out}: cannot be written ({error.strerror})") from None
 

@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from smvae_ros.bags.reading import Bag
+from smvae_ros.conversions.arrays import Numbers
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.conversions.cdr import MalformedMessage
 from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.conversions.sample_reader import SampleReader
+from smvae_ros.replay.turns import Turns
 
 
 class Samples:
@@ -22,6 +24,7 @@ class Samples:
 
     Attributes:
         unusable: by modality, number of messages that cannot be used, by reason.
+        turns: by modality, whether its messages look like those of two publishers.
 
     Raises:
         ConfigurationError: a message type of the bag lacks a field that a binding names.
@@ -29,6 +32,7 @@ class Samples:
 
     def __init__(self, bag: Bag, bindings: Sequence[Binding]) -> None:
         self.unusable: dict[str, Counter[str]] = {binding.modality.name: Counter() for binding in bindings}
+        self.turns = {binding.modality.name: Turns() for binding in bindings}
         self._bag, self._bindings = bag, bindings
         self._readers = {
             binding.modality.name: SampleReader(
@@ -65,7 +69,9 @@ class Samples:
                     break
                 except ConversionError as error:
                     self.unusable[name][str(error)] += 1
+                    self.turns[name].add(0, None)
                 else:
+                    self.turns[name].add(stamp_ns, sample.row if isinstance(sample, Numbers) else ())
                     yield name, receive_ns, stamp_ns, sample
 
 

@@ -9,17 +9,23 @@ from importlib.metadata import version
 from pathlib import Path
 
 import smvae_core
+from smvae_ros.bags.contents import left_out
 from smvae_ros.bags.reading import Bag
+from smvae_ros.replay.account import CONSIDERABLE, in_words
 from smvae_ros.replay.judge import Judge
 from smvae_ros.replay.samples import Samples
 from smvae_ros.replay.sets import RecordedSets
 from smvae_ros.replay.setup import Setup
 from smvae_ros.replay.summary import BagExtent, ReplaySummary, StreamSummary
+from smvae_ros.replay.turns import in_turn
 from smvae_ros.synchronizer.set_synchronizer import SetSynchronizer
 from smvae_ros.synchronizer.stream import StreamCounts
 
 _OTHER_CLOCK_NS = 10_000_000_000
 _MOST_REASONS = 8
+_LONG_SILENCE_S = 60.0
+# Messages that no set had room for, or that nobody wants.
+_SPARE = ("unused", "overflow", "disabled")
 
 
 @dataclass(frozen=True)
@@ -104,10 +110,11 @@ def _stream_summary(name: str, topic: str, done: Pass) -> StreamSummary:
 
 def _warnings(done: Pass, topics: dict[str, str]) -> Iterator[str]:
     """Yield what a reader of the figures should know of the bag, a sentence each."""
-    for channel, count in done.bag.foreign.items():
-        yield f"{channel} was left out, since it holds no ROS 2 messages ({count} messages)"
+    yield from left_out(done.bag.foreign)
     for name, topic in topics.items():
-        yield from (f"{topic}: {warning}" for warning in _stream_warnings(name, done))
+        yield from (f"{topic}: {warning}" for warning in _stream_warnings(name, topic, done))
+        if done.bag.publishers[name] <= 1 and (reason := done.samples.turns[name].reason):
+            yield in_turn(topic, reason)
     for fault in done.sets.faults.without_effect():
         if done.sets.recorded[fault.modality]:  # otherwise the missing topic was already warned of
             effect = "to take away" if fault.kind == "drop" else f"to {fault.kind}"
@@ -116,9 +123,17 @@ def _warnings(done: Pass, topics: dict[str, str]) -> Iterator[str]:
         yield f"time jumped back {'once' if resets == 1 else f'{resets} times'}"
 
 
-def _stream_warnings(name: str, done: Pass) -> Iterator[str]:
+def _stream_warnings(name: str, topic: str, done: Pass) -> Iterator[str]:
     recorded, counts, publishers = done.sets.recorded[name], done.synchronizer.counts[name], done.bag.publishers[name]
     unusable = done.samples.unusable[name]
+    read = recorded + sum(unusable.values()) + done.bag.damaged[topic]
+    if (told := done.bag.recorded_messages.get(topic, 0)) > read:
+        yield f"{read:,} of {told:,} messages could be read"
+    lost = {reason: count for reason, count in counts.dropped.items() if reason not in _SPARE}
+    if name not in done.sets.faults.touched and sum(lost.values()) > CONSIDERABLE * recorded:
+        yield f"{sum(lost.values()):,} of {recorded:,} messages were lost: {in_words(lost)}"
+    if recorded and (silent_s := done.sets.spacings[name].longest_ns / 1e9) > _LONG_SILENCE_S:
+        yield f"nothing came for {silent_s:,.0f} s"
     if unusable:
         reason, _ = unusable.most_common(1)[0]
         yield f"{sum(unusable.values())} of {recorded + sum(unusable.values())} messages cannot be used: {reason}"

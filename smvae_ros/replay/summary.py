@@ -158,6 +158,7 @@ class BagResult(_Record):
         sets: number of sets that went out.
         evaluation: see `ReplaySummary.evaluation`.
         damage: see `BagExtent.damage`.
+        warnings: see `ReplaySummary.warnings`.
         error: why there are no results.
     """
 
@@ -166,6 +167,7 @@ class BagResult(_Record):
     sets: int = 0
     evaluation: Evaluation | None = None
     damage: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     error: str | None = None
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +17,7 @@ import numpy as np
 
 from smvae_core.data.log_file import JOINTS, STEPS_PER_FILE
 from smvae_core.errors import SMVAEError
+from smvae_core.files import none_left_empty
 from smvae_core.modality import Modality
 from smvae_core.preprocessing import Preprocessing, PreprocessingError
 from smvae_ros.bags.reading import Bag, BagError, open_bag
@@ -85,30 +85,26 @@ def write_logs(
     bindings = settings.bindings(modalities)
     topics = {name: topic for name, topic in settings.root_topics().items() if settings.streams[name].enabled}
     types = {binding.modality.name: binding.recorded for binding in bindings}
-    made = not out.exists()
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=out, prefix=_prefix(name)) as folder, open_bag(bag, topics, types) as opened:
-            timeouts = slow_timeouts(opened, topics, settings)
-            streams = {modality: {"timeout": seconds} for modality, seconds in timeouts.items()}
-            followed = settings.changed({"streams": streams}) if streams else settings
-            conversion = _Conversion(opened, modalities, bindings, followed, Path(folder), name)
-            conversion.run(on_set)
-            account = conversion.account(topics, timeouts)
-            if not conversion.files:
-                raise BagError(f"{bag}: expected sets to write, found none; {account.fates()}")
-            _attach(account, conversion.joints, conversion.files)
-            told = Path(folder) / _account_name(name)
-            told.write_text(account.model_dump_json(indent=2) + "\n")
-            files = [file.replace(out / file.name) for file in conversion.files]
-            told.replace(out / told.name)
-            return WrittenLogs(files, account)
+        with none_left_empty(out):
+            out.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=out, prefix=_prefix(name)) as folder, open_bag(bag, topics, types) as opened:
+                timeouts = slow_timeouts(opened, topics, settings)
+                streams = {modality: {"timeout": seconds} for modality, seconds in timeouts.items()}
+                followed = settings.changed({"streams": streams}) if streams else settings
+                conversion = _Conversion(opened, modalities, bindings, followed, Path(folder), name)
+                conversion.run(on_set)
+                account = conversion.account(topics, timeouts)
+                if not conversion.files:
+                    raise BagError(f"{bag}: expected sets to write, found none; {account.fates()}")
+                _attach(account, conversion.joints, conversion.files)
+                told = Path(folder) / _account_name(name)
+                told.write_text(account.model_dump_json(indent=2) + "\n")
+                files = [file.replace(out / file.name) for file in conversion.files]
+                told.replace(out / told.name)
+                return WrittenLogs(files, account)
     except OSError as error:
         raise LogWriteError(f"{out}: the logs cannot be written ({error.strerror or error})") from None
-    finally:
-        if made:
-            with suppress(OSError):  # the folder is not empty
-                out.rmdir()
 
 
 def refuse_overwriting(out: Path, names: Iterable[str]) -> None:
@@ -230,6 +226,7 @@ class _Conversion:
             rate=None if usual_ns is None else round(1e9 / usual_ns, 2),
             gaps=spacings.gaps(),
             longest_gap=spacings.longest_ns / 1e9,
+            mixed=self._samples.turns[name].reason,
         )
 
 

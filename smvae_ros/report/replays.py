@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from smvae_core.files import none_left_empty
 from smvae_core.scores import merged
 from smvae_ros.cluster import Cluster
 from smvae_ros.jobs import Done, Task, run_jobs
@@ -54,33 +56,45 @@ def replay_many(
         job, out = replace(job, checkpoint=job.checkpoint_path.absolute()), out.absolute()
     task = Task(partial(_replay_bag, out, job), partial(_clear, out))
     place = None if cluster is None else Cluster(cluster, out)
-    done = run_jobs(task, bags, lambda one: on_bag(), workers, place)
-    results = tuple(map(_result, done))
-    summary = ReplaysSummary(
-        checkpoint=job.checkpoint_path.name,
-        what_if=what_if,
-        bags=results,
-        sets=sum(result.sets for result in results),
-        evaluation=merged([result.evaluation for result in results if result.evaluation is not None]),
-    )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n")
-    except OSError as error:
-        raise ReplayError(f"{out}: cannot be written ({error.strerror})") from None
-    write_index(out)
+    with none_left_empty(out):
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ReplayError(f"{out}: cannot be written ({error.strerror})") from None
+        done = run_jobs(task, bags, lambda one: on_bag(), workers, place)
+        results = tuple(map(_result, done))
+        summary = ReplaysSummary(
+            checkpoint=job.checkpoint_path.name,
+            what_if=what_if,
+            bags=results,
+            sets=sum(result.sets for result in results),
+            evaluation=merged([result.evaluation for result in results if result.evaluation is not None]),
+        )
+        try:
+            (out / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n")
+        except OSError as error:
+            raise ReplayError(f"{out}: cannot be written ({error.strerror})") from None
+        write_index(out)
     return summary
 
 
 def _replay_bag(out: Path, job: ReplayJob, name: str, bag: Path, threads: int) -> BagResult:
     summary = replay_with_report(bag, out / name, job, threads)
     return BagResult(
-        bag=name, folder=name, sets=summary.sets, evaluation=summary.evaluation, damage=summary.extent.damage
+        bag=name,
+        folder=name,
+        sets=summary.sets,
+        evaluation=summary.evaluation,
+        damage=summary.extent.damage,
+        warnings=summary.warnings,
     )
 
 
 def _clear(out: Path, name: str) -> None:
     clear_unfinished(out / name)
+    for folder in Path(name).parents[:-1]:
+        with suppress(OSError):  # it holds other results
+            (out / folder).rmdir()
 
 
 def _result(done: Done[BagResult]) -> BagResult:

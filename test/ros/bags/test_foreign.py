@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from smvae_ros.bags.contents import contents_of
 from smvae_ros.bags.naming import named_bags
 from smvae_ros.bags.reading import BagError, find_bags, open_bag
 from smvae_ros.demo.player import read_piece
@@ -41,6 +42,18 @@ def test_a_description_that_is_no_text_does_not_matter_to_other_topics(tmp_path:
     with open_bag(bag, TOPICS) as opened:
         assert len(list(opened.messages())) == 20
     with pytest.raises(BagError, match="topic /other: expected .* found lab.Other"), open_bag(bag, {"arm": "/other"}):
+        pass
+
+
+@pytest.mark.parametrize("description", [b"lab/Other inner", b"lab/Missing inner", b"float64[[ x"])
+def test_a_description_that_is_not_whole_leaves_its_type_unknown(description: bytes, tmp_path: Path) -> None:
+    """A type that holds itself, one that holds a type nobody describes, and one that cannot be understood."""
+    other = {"/other": ("ros2msg", description, "cdr")}
+    bag = write_mixed(tmp_path / "mixed.mcap", steady("/arm", 10) + steady("/hand", 10), other)
+    with open_bag(bag, TOPICS) as opened:
+        assert len(list(opened.messages())) == 20
+    assert not contents_of(bag).topics["/other"].described
+    with pytest.raises(BagError, match="topic /other: expected a type of ROS 2's"), open_bag(bag, {"arm": "/other"}):
         pass
 
 
@@ -91,8 +104,11 @@ def test_missing_files_of_a_split_bag_are_named(tmp_path: Path) -> None:
     with open_bag(bag, TOPICS) as opened:
         assert len(list(opened.messages())) == 20
         assert opened.damage == ["bag_1.mcap: is missing"]
+    (bag / "bag.mcap").rename(bag / "bag_2.mcap")
+    with open_bag(bag, TOPICS) as opened:
+        assert opened.damage == ["bag.mcap: is missing", "bag_1.mcap: is missing"]
     (bag / "metadata.yaml").unlink()
-    (bag / "bag.mcap").rename(bag / "bag_1.mcap")
+    (bag / "bag_2.mcap").rename(bag / "bag_1.mcap")
     with open_bag(bag, TOPICS) as opened:
         assert len(list(opened.messages())) == 20
         assert opened.damage[0].endswith("did not come to its end; of its files number 0 is missing")

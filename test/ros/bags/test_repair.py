@@ -4,6 +4,7 @@ import errno
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from mcap.reader import make_reader
 from mcap.writer import CompressionType, IndexType
 from mcap.writer import Writer as McapWriter
 from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import StoragePlugin
 
 from smvae_core.errors import SMVAEError
 from smvae_ros.bags.reading import BagError, find_bags, open_bag, read_bag
@@ -191,6 +193,45 @@ def test_a_file_that_the_metadata_does_not_name_is_told(tmp_path: Path) -> None:
     with open_bag(folder, {"arm": "/arm"}) as opened:
         assert len(list(opened.messages())) == 10
         assert opened.damage == ["bag_1.mcap: is not read, because metadata.yaml does not name it"]
+
+
+@pytest.mark.parametrize("again", ["small_0.mcap", "./small_0.mcap", "link.mcap"])
+def test_a_file_that_the_metadata_names_twice_is_read_once(again: str, tmp_path: Path) -> None:
+    bag = write(tmp_path / "small", steady("/arm", 20) + steady("/hand", 20))
+    (bag / "small.mcap").rename(bag / "small_0.mcap")
+    (bag / "link.mcap").symlink_to(bag / "small_0.mcap")
+    text = (bag / "metadata.yaml").read_text()
+    (bag / "metadata.yaml").write_text(text.replace("- small.mcap", f"- small_0.mcap\n  - {again}"))
+    with open_bag(bag, {"arm": "/arm", "hand": "/hand"}) as opened:
+        assert len(list(opened.messages())) == 40
+    (told,) = opened.damage
+    assert told.startswith("small_0.mcap") and told.endswith("metadata.yaml names one file 2 times; it is read once")
+
+
+@pytest.mark.parametrize("lost", ["message_count: 20", "- small.mcap"])
+def test_files_of_which_the_metadata_knows_nothing_are_read(lost: str, tmp_path: Path) -> None:
+    """A recorder that was killed may leave metadata of the time when the bag was empty."""
+    bag = write(tmp_path / "small", steady("/arm", 20) + steady("/hand", 20))
+    text = (bag / "metadata.yaml").read_text()
+    assert lost in text
+    less = text.replace(lost, "message_count: 0") if "count" in lost else text.replace(f"\n  {lost}", " []")
+    (bag / "metadata.yaml").write_text(less)
+    with open_bag(bag, {"arm": "/arm", "hand": "/hand"}) as opened:
+        assert len(list(opened.messages())) == 40
+    assert opened.damage == ["metadata.yaml names no file, or counts no message; the files are read without it"]
+
+
+@pytest.mark.parametrize("change", ["data = NULL", "data = 'text'", "timestamp = NULL", "timestamp = 'soon'"])
+def test_a_row_of_a_database_that_is_no_message_is_damaged(change: str, tmp_path: Path) -> None:
+    bag = write(tmp_path / "bag", steady("/arm", 20) + steady("/hand", 20), StoragePlugin.SQLITE3)
+    with closing(sqlite3.connect(bag / "bag.db3")) as database, database:
+        database.execute("CREATE TABLE other AS SELECT * FROM messages")  # without NOT NULL
+        database.execute("DROP TABLE messages")
+        database.execute("ALTER TABLE other RENAME TO messages")
+        database.execute(f"UPDATE messages SET {change} WHERE id = 5")
+    with open_bag(bag, {"arm": "/arm", "hand": "/hand"}) as opened:
+        assert len(list(opened.messages())) == 39 and opened.damaged.total() == 1
+    assert "expected a receive time and bytes" in opened.damage[0]
 
 
 def test_a_damaged_message_is_left_out_and_counted(bag: Path, edited: Callable[..., Path]) -> None:

@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 import yaml
 
+from smvae_core.errors import ConfigurationError
 from smvae_ros.check.bag import RecordedSource
 from smvae_ros.check.run import check, draft
 from smvae_ros.check.verdicts import Line, Verdict
 
-from ..bags.made import ARM, HAND, JOINT_STATE, joints, steady, write
+from ..bags.made import ARM, HAND, JOINT_STATE, joints, steady, write, write_mixed
 from ..command import smvae
 
 BOTH = [ARM, HAND]
+JSON = ("jsonschema", b'{"type": "object"}', "json")
 STREAMS = {name: {"topic": name, "message": JOINT_STATE} for name in ("arm", "hand")}
 
 
@@ -97,6 +99,47 @@ def test_a_draft_of_a_bag_is_fused_at_once(tmp_path: Path) -> None:
     assert [modality.name for modality in found.modalities] == ["arm", "hand"]
     assert found.parameters["reference"] == "arm" and found.parameters["streams"]["arm"]["joints"] == ["a", "b"]
     assert check(source, found.modalities, [found.parameters]).fuses
+
+
+def test_what_is_wrong_with_a_bag_is_told(tmp_path: Path) -> None:
+    whole = write_mixed(tmp_path / "whole.mcap", steady("/arm", 60) + steady("/hand", 60), {"/other": JSON})
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(whole.read_bytes()[:-40])
+    source = RecordedSource(cut, 60.0)
+    assert check(source, BOTH, [{"reference": "arm", "streams": STREAMS}]).fuses
+    damage, channel = source.notes
+    assert damage.startswith("cut.mcap: is cut off or damaged after 120 messages")
+    assert channel == "/other (jsonschema) was left out, since it holds no ROS 2 messages (120 messages)"
+
+
+def test_a_draft_passes_over_damaged_messages(tmp_path: Path) -> None:
+    arm = [
+        (topic, stamp, content[:9] if n == 0 else content)
+        for n, (topic, stamp, content) in enumerate(steady("/arm", 60))
+    ]
+    hand = [(topic, stamp, content[:9]) for topic, stamp, content in steady("/hand", 60)]
+    source = RecordedSource(write(tmp_path / "bag", arm + hand), 60.0)
+    assert [modality.name for modality in draft(source).modalities] == ["arm"]
+    assert source.notes == ["/hand is not drafted: no whole message was read"]
+    source = RecordedSource(write(tmp_path / "none", hand), 60.0)
+    with pytest.raises(
+        ConfigurationError, match="expected whole messages to draft modalities from, found none on /hand"
+    ):
+        draft(source)
+
+
+def test_a_modality_that_begins_after_the_part_that_is_read_is_no_silent_sensor(tmp_path: Path) -> None:
+    bag = write(tmp_path / "bag", steady("/arm", 300) + steady("/hand", 60, start_ms=12_000))
+    source = RecordedSource(bag, 10.0)
+    found = line(check(source, BOTH, [{"reference": "arm", "streams": STREAMS}]), "hand", "messages")
+    assert found.level == "error" and "the bag counts 60" in found.advice and "--seconds" in found.advice
+
+
+def test_two_publishers_in_turn_are_seen_without_their_qos(tmp_path: Path) -> None:
+    arm = [(topic, at, joints(at, (5.0, 6.0))) for topic, at, _ in steady("/arm", 60, start_ms=20)]
+    verdict = verdict_on(write(tmp_path / "bag", steady("/arm", 60) + arm + steady("/hand", 60)))
+    assert line(verdict, "arm", "publishers").level == "warning"
+    assert not [one for one in verdict.lines if (one.modality, one.fact) == ("hand", "publishers")]
 
 
 def test_the_command_checks_and_drafts_a_bag(bag: Path, checkpoint: Path, tmp_path: Path) -> None:

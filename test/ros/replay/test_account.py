@@ -17,6 +17,7 @@ from smvae_ros.replay.account import NO_SET, UNREAD, BagAccount
 from smvae_ros.replay.account_table import bag_lines
 from smvae_ros.replay.spacings import Spacings
 from smvae_ros.replay.to_logs import ACCOUNT, WrittenLogs, write_logs
+from smvae_ros.replay.turns import Turns
 
 from ..bags.made import ARM, HAND, MS, START_NS, Timed, joints, settings, steady, write
 from ..command import smvae
@@ -133,6 +134,38 @@ def test_messages_without_a_set_are_a_loss_where_sets_lack_them(jumping: str, tm
     check(account, {"arm": 120, "hand": 120})
     (loss,) = account.losses()
     assert f"60 of 120 messages on {jumping} were lost" in loss
+
+
+def moving(count: int, start_ms: int, apart: float, delay_ms: int = 0) -> list[Timed]:
+    """An arm that moves, `apart` from another one."""
+    stamps = [START_NS + (start_ms + 50 * n) * MS for n in range(count)]
+    angles = [0.3 * np.sin(0.1 * n) + apart for n in range(count)]
+    return [("/arm", stamp + delay_ms * MS, joints(stamp, (angle, -angle))) for stamp, angle in zip(stamps, angles)]
+
+
+@pytest.mark.parametrize(
+    ("other", "sign"),
+    [
+        (moving(200, 23, 2.0), "each message is like the last but one"),
+        (moving(200, 0, 0.01, delay_ms=120), "stamps run back again and again"),
+        ([(topic, at, joints(at, (0.5,), "g")) for topic, at, _ in moving(200, 23, 0.0)], "like the last but one"),
+    ],
+)
+def test_two_publishers_in_turn_are_told_without_their_qos(other: list[Timed], sign: str, tmp_path: Path) -> None:
+    account = logged(tmp_path, moving(200, 0, 0.0) + other + steady("/hand", 200)).account
+    assert [name for name, one in account.modalities.items() if one.mixed] == ["arm"]
+    assert any(
+        "arm: messages on /arm look like those of two publishers" in loss and sign in loss for loss in account.losses()
+    )
+
+
+def test_noise_steps_and_silence_are_those_of_one_publisher() -> None:
+    random = np.random.default_rng(0)
+    for rows in (random.normal(size=(400, 1)), random.integers(0, 2, (400, 1)), np.arange(400)[:, None] // 50 % 2):
+        turns = Turns()
+        for n, row in enumerate(rows.tolist()):
+            turns.add(START_NS + n * MS, row)
+        assert turns.reason == ""
 
 
 def test_a_stream_that_is_much_faster_than_the_reference_loses_nothing(tmp_path: Path) -> None:

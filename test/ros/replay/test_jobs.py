@@ -9,17 +9,21 @@ import subprocess
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from smvae_core.configuration import Configuration
 from smvae_core.errors import ConfigurationError, SMVAEError
 from smvae_ros.bags.naming import named_bags
 from smvae_ros.bags.reading import BagError
 from smvae_ros.jobs import Done, Task, run_job, run_jobs
 from smvae_ros.replay.job import ReplayJob
+from smvae_ros.replay.logs_of_bags import write_logs_of_bags
 from smvae_ros.replay.summary import ReplaysSummary
 from smvae_ros.report.replays import replay_many
+from smvae_ros.settings import default_settings
 
 from ...programs import Program
 from ..command import command, smvae
@@ -92,6 +96,24 @@ def test_ctrl_c_begins_no_other_bag_and_leaves_no_half_of_one(bag: Path, checkpo
     assert (running.returncode, told) == (130, "interrupted\n")
     assert len(list((tmp_path / "out").glob("*/report.html"))) <= 2
     assert not list((tmp_path / "out").glob("*/.*")) and not (tmp_path / "out" / "summary.json").exists()
+    assert all(any(folder.iterdir()) for folder in tmp_path.rglob("out*")), "no empty folder stays"
+
+
+def test_after_an_interrupt_no_empty_folder_stays(
+    bag: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    bags, out = {"day/a": bag, "day/b": bag}, tmp_path / "some" / "out"
+    monkeypatch.setattr("smvae_ros.report.replays.run_jobs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replay_many(bags, out, ReplayJob(checkpoint=checkpoint), lambda: None)
+    monkeypatch.setattr("smvae_ros.replay.logs_of_bags.run_jobs", interrupted)
+    modalities = Configuration().model.modalities
+    with pytest.raises(KeyboardInterrupt):
+        write_logs_of_bags(bags, modalities, default_settings(modalities), out, lambda: None)
+    assert not (tmp_path / "some").exists()
 
 
 def failing(name: str, bag: Path, threads: int) -> str:

@@ -1,6 +1,7 @@
 """A bag through synchroniser and engine: the results, that they are the same twice, and what bad input gets."""
 
 import json
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -120,6 +121,26 @@ def test_a_bag_of_another_clock_says_so(
     with pytest.raises(BagError, match="expected sets, found none: rgb: 21 received, 21 dropped as future, depth"):
         replay(edited(bag, earlier, "earlier"), tmp_path / "none", ReplayJob(checkpoint, device="cpu"))
     assert not (tmp_path / "none").exists()
+
+
+def test_lost_messages_and_a_long_silence_are_told(
+    bag: Path, checkpoint: Path, edited: Callable[..., Path], tmp_path: Path
+) -> None:
+    begin_ns: list[int] = []
+
+    def frozen(topic: str, number: int, log_ns: int, content: bytes) -> Iterator[tuple[int, bytes]]:
+        begin_ns.append(log_ns)
+        if topic == "/action":
+            content = content[:4] + struct.pack("<iI", *divmod(begin_ns[0], 1_000_000_000)) + content[12:]
+        if topic == "/depth/image" and number > 10:
+            seconds, nanoseconds = struct.unpack_from("<iI", content, 4)
+            content = content[:4] + struct.pack("<iI", seconds + 120, nanoseconds) + content[12:]
+            log_ns += 120_000_000_000
+        yield log_ns, content
+
+    summary = replay(edited(bag, frozen), tmp_path / "out", ReplayJob(checkpoint, device="cpu"))
+    assert f"/action: {STEPS - 2} of {STEPS - 1} messages were lost: {STEPS - 2} × duplicate" in summary.warnings
+    assert "/depth/image: nothing came for 120 s" in summary.warnings
 
 
 def test_messages_without_a_stamp_get_their_log_time(
