@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from rosbags.typesys.store import Typestore
 
 from smvae_core.modality import ModalityError
-from smvae_ros.conversions.arrays import Numbers, raw_array
+from smvae_ros.conversions.arrays import raw_array
 from smvae_ros.conversions.bindings import COMPRESSED, IMAGE, JOINTS, Binding
 from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.conversions.sample_reader import SampleReader
 from smvae_ros.replay.spacings import Spacings
-from smvae_ros.replay.turns import Turns
+from smvae_ros.replay.turns import Turns, look
 from smvae_ros.settings import FusionSettings
 from smvae_ros.synchronizer.sample_set import SampleSet
 
@@ -101,7 +101,7 @@ class Stream:
         except ConversionError:
             self.turns.add(stamp_ns, None)
             raise
-        self.turns.add(stamp_ns, sample.row if isinstance(sample, Numbers) else ())
+        look(self.turns, reader.binding, stamp_ns, data, sample)
         modality = reader.binding.modality
         if modality.preprocessing.kind != "force":  # a window takes several messages
             try:

@@ -8,12 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from smvae_ros.bags.reading import Bag
-from smvae_ros.conversions.arrays import Numbers
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.conversions.cdr import MalformedMessage
 from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.conversions.sample_reader import SampleReader
-from smvae_ros.replay.turns import Turns
+from smvae_ros.replay.turns import Turns, look
 
 
 class Samples:
@@ -71,7 +70,7 @@ class Samples:
                     self.unusable[name][str(error)] += 1
                     self.turns[name].add(0, None)
                 else:
-                    self.turns[name].add(stamp_ns, sample.row if isinstance(sample, Numbers) else ())
+                    look(self.turns[name], self._readers[name].binding, stamp_ns, data, sample)
                     yield name, receive_ns, stamp_ns, sample
 
 

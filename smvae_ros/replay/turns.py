@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from smvae_ros.conversions.arrays import Numbers
+from smvae_ros.conversions.bindings import Binding
+
+# Behind the encapsulation and the stamp of a message that begins with a header: the length of the frame, the frame.
+_FRAME, _NAME = 12, 16
 _STRETCH = 64
 _LEAST = 16
 _ALIKE = 0.2
@@ -13,29 +19,31 @@ _ALIKE = 0.2
 class Turns:
     """Looks whether messages of one topic come from two publishers in turn.
 
-    Two publishers show in one of two ways. Each message is like the last but one and not like the last: in its numbers,
-    or in that it can be used. Or stamps run back between messages all the time, since the two have other clocks or
-    delays; messages of one publisher arrive in their order.
+    Two publishers show in one of two ways. Each message is like the last but one and not like the last: in its frame,
+    in its numbers, or in that it can be used. Or stamps run back between messages all the time, since the two have
+    other clocks or delays; messages of one publisher arrive in their order.
     """
 
     def __init__(self) -> None:
         self._rows: tuple[Sequence[float] | None, Sequence[float] | None] = ((), ())
+        self._frames = (b"", b"")
         self._stamp_ns = 0
         self._messages = self._alike = self._back = 0
         self._taking_turns = self._running_back = 0
 
-    def add(self, stamp_ns: int, row: Sequence[float] | None) -> None:
+    def add(self, stamp_ns: int, row: Sequence[float] | None, frame: bytes = b"") -> None:
         """Add a message, in the order of the bag.
 
         Args:
             stamp_ns: 0 for a message without a stamp.
-            row: its numbers; () for a picture, None for a message that cannot be used.
+            row: its numbers; the number of bytes of a picture; None for a message that cannot be used.
+            frame: of its header.
         """
         before, last = self._rows
         self._messages += 1
-        self._alike += _is_turn(before, last, row)
+        self._alike += (self._frames[0] == frame != self._frames[1]) or _is_turn(before, last, row)
         self._back += 0 < stamp_ns < self._stamp_ns
-        self._rows, self._stamp_ns = (last, row), stamp_ns
+        self._rows, self._frames, self._stamp_ns = (last, row), (self._frames[1], frame), stamp_ns
         if self._messages == _STRETCH:
             taking_turns, running_back = self._verdict()
             self._taking_turns += taking_turns
@@ -54,6 +62,15 @@ class Turns:
 
     def _verdict(self) -> tuple[bool, bool]:
         return self._alike > self._messages / 2, self._back > self._messages / 4
+
+
+def look(turns: Turns, binding: Binding, stamp_ns: int, message: bytes, sample: Any) -> None:
+    """Add a message that can be used, with its sample (see `SampleReader`)."""
+    frame = b""
+    if binding.has_header:
+        length = int.from_bytes(message[_FRAME:_NAME], "little" if message[1] == 1 else "big")
+        frame = message[_NAME : _NAME + length]
+    turns.add(stamp_ns, sample.row if isinstance(sample, Numbers) else (len(message),), frame)
 
 
 def in_turn(topic: str, reason: str) -> str:

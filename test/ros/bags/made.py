@@ -33,12 +33,14 @@ def settings(**changes: Any) -> FusionSettings:
     return default_settings([ARM, HAND]).changed({"reference": "arm", "streams": streams}).changed(changes)
 
 
-def joints(stamp_ns: int, positions: Sequence[float] = (0.1, 0.2), names: Sequence[str] = ()) -> bytes:
+def joints(
+    stamp_ns: int, positions: Sequence[float] = (0.1, 0.2), names: Sequence[str] = (), frame: str = "base"
+) -> bytes:
     """A serialised JointState."""
     types = TYPES.types
     stamp = types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 1_000_000_000))
     none = np.zeros(0)
-    header = types["std_msgs/msg/Header"](stamp, "base")
+    header = types["std_msgs/msg/Header"](stamp, frame)
     message = types[JOINT_STATE](header, list(names), np.array(positions, np.float64), none, none)
     return bytes(TYPES.serialize_cdr(message, JOINT_STATE))
 

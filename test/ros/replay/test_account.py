@@ -136,11 +136,14 @@ def test_messages_without_a_set_are_a_loss_where_sets_lack_them(jumping: str, tm
     assert f"60 of 120 messages on {jumping} were lost" in loss
 
 
-def moving(count: int, start_ms: int, apart: float, delay_ms: int = 0) -> list[Timed]:
+def moving(count: int, start_ms: int, apart: float, delay_ms: int = 0, frame: str = "base") -> list[Timed]:
     """An arm that moves, `apart` from another one."""
     stamps = [START_NS + (start_ms + 50 * n) * MS for n in range(count)]
     angles = [0.3 * np.sin(0.1 * n) + apart for n in range(count)]
-    return [("/arm", stamp + delay_ms * MS, joints(stamp, (angle, -angle))) for stamp, angle in zip(stamps, angles)]
+    return [
+        ("/arm", stamp + delay_ms * MS, joints(stamp, (angle, -angle), (), frame))
+        for stamp, angle in zip(stamps, angles)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +151,7 @@ def moving(count: int, start_ms: int, apart: float, delay_ms: int = 0) -> list[T
     [
         (moving(200, 23, 2.0), "each message is like the last but one"),
         (moving(200, 0, 0.01, delay_ms=120), "stamps run back again and again"),
+        (moving(200, 23, 0.0, frame="other"), "each message is like the last but one"),
         ([(topic, at, joints(at, (0.5,), "g")) for topic, at, _ in moving(200, 23, 0.0)], "like the last but one"),
     ],
 )
