@@ -4,21 +4,22 @@ Each embedding network, the set encoder and each decoder is a graph of its own, 
 and only predictions that were asked for are decoded.
 """
 
+import copy
 import importlib
 import io
 import warnings
 from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from smvae_core.inference.backend import Arrays, BackendError, Outputs
+from smvae_core.inference.backend import TOLERANCE, Arrays, BackendError, Outputs, trial, trial_memory
 from smvae_core.inference.folded_attention import folded_fusion
-from smvae_core.inference.state import Recalled, nothing
+from smvae_core.inference.state import Recalled, RecallingFusion, nothing
 from smvae_core.model.likelihood import expectation
 from smvae_core.model.memory import MemoryState
 from smvae_core.model.vae import MultimodalVAE
@@ -35,23 +36,13 @@ class OnnxBackend:
     def __init__(self, model: MultimodalVAE) -> None:
         configuration = model.configuration
         latent = torch.zeros(1, configuration.latent)
-        slots = len(configuration.modalities)
         self._names = model.names
         self._width = model.width
         self._embed = {
             m.name: session(to_onnx(model.embeddings[m.name], {"x": torch.zeros(1, *m.shape)}, ["embedding"], free=[]))
             for m in configuration.modalities
         }
-        self._memory = configuration.memory
-        inputs = {
-            "embeddings": torch.zeros(1, slots, model.width),
-            "mask": torch.ones(1, slots, dtype=torch.bool),
-        }
-        outputs = ["mean", "log_variance", "attention"]
-        if model.memory is not None:
-            inputs |= model.memory.start(1)._asdict() | {"elapsed": torch.zeros(1)}
-            outputs += ["next_hidden", "slot"]
-        self._fuse = session(to_onnx(_Fusion(model), inputs, outputs, free=["mask"]))
+        self._fusion = FusionGraph(model)
         self._decode = {name: session(to_onnx(_Prediction(model, name), {"z": latent}, ["x"])) for name in model.names}
 
     def run(
@@ -63,15 +54,83 @@ class OnnxBackend:
             if masks[:, column].any():
                 x = np.ascontiguousarray(arrays[name], np.float32)[None]
                 embeddings[:, column] = self._embed[name].run(None, {"x": x})[0]
-        inputs, hidden = {"embeddings": embeddings, "mask": masks}, None
-        if self._memory is None:
-            mean, log_variance, attention = self._fuse.run(None, inputs)
-        else:
-            inputs |= onnx_memory(recalled or nothing(self._memory), 1)
-            mean, log_variance, attention, hidden, slot = self._fuse.run(None, inputs)
+        mean, log_variance, attention, hidden, slot = self._fusion(embeddings, masks, recalled)
+        if slot is not None:
             embeddings = np.concatenate([embeddings, slot[:, None]], axis=1)
         predictions = {name: self._decode[name].run(None, {"z": mean})[0] for name in predict}
         return Outputs(mean, log_variance, attention, predictions, hidden, embeddings[0])
+
+
+class Fused(NamedTuple):
+    """The result of a `FusionGraph` for S subsets of one set; all float32.
+
+    Attributes:
+        mean, log_variance: (S, L).
+        attention: (S, M), with memory (S, M + 1).
+        hidden: h after each, (S, H); None without memory.
+        slot: the embedding of memory, (1, d); None without.
+    """
+
+    mean: np.ndarray
+    log_variance: np.ndarray
+    attention: np.ndarray
+    hidden: np.ndarray | None = None
+    slot: np.ndarray | None = None
+
+
+class FusionGraph:
+    """Posterior and memory of embedded sets.
+
+    Args:
+        model: in evaluation mode afterwards.
+
+    Raises:
+        BackendError: a package is missing, or ONNX cannot express the posterior network.
+    """
+
+    def __init__(self, model: MultimodalVAE) -> None:
+        self._memory = model.configuration.memory
+        slots = len(model.names)
+        inputs = {
+            "embeddings": torch.zeros(1, slots, model.width),
+            "mask": torch.ones(1, slots, dtype=torch.bool),
+        }
+        outputs = ["mean", "log_variance", "attention"]
+        if model.memory is not None:
+            inputs |= model.memory.start(1)._asdict() | {"elapsed": torch.zeros(1)}
+            outputs += ["next_hidden", "slot"]
+        self._session = session(to_onnx(_Fusion(model), inputs, outputs, free=["mask"]))
+
+    def __call__(self, embeddings: np.ndarray, masks: np.ndarray, recalled: Recalled | None = None) -> Fused:
+        """Fuse S subsets, (S, M) bool, of the embeddings (1, M, d) of one set; None: nothing is remembered."""
+        inputs = {"embeddings": embeddings, "mask": masks}
+        if self._memory is not None:
+            inputs |= onnx_memory(recalled or nothing(self._memory), 1)
+        return Fused(*self._session.run(None, inputs))
+
+
+def agreeing_fusion(model: MultimodalVAE) -> FusionGraph:
+    """Return the graph of a model with memory, after comparing it with PyTorch.
+
+    Raises:
+        BackendError: it does not agree, or as `FusionGraph`.
+    """
+    model = copy.deepcopy(model).eval()  # the exporter changes the modes of the modules
+    graph, eager = FusionGraph(model), RecallingFusion(model)
+    _, masks = trial(model.configuration)
+    embeddings = np.random.default_rng(0).standard_normal((1, len(model.names), model.width), np.float32)
+    worst = 0.0
+    for recalled in trial_memory(model.configuration):
+        found = graph(embeddings, masks, recalled)
+        recalled = recalled or nothing(eager.memory.configuration)
+        with torch.inference_mode():
+            rows = torch.from_numpy(embeddings).expand(len(masks), -1, -1)
+            posterior, hidden = eager.step(rows, torch.from_numpy(masks), recalled)
+        pairs = zip(found, (*posterior, hidden))
+        worst = max(worst, *(float(np.abs(one - other.numpy()).max()) for one, other in pairs if one is not None))
+    if not worst <= TOLERANCE:
+        raise BackendError(f"onnx: expected memory to agree with PyTorch to {TOLERANCE:g}, found {worst:.2g}")
+    return graph
 
 
 class _Fusion(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import compress
@@ -28,6 +28,9 @@ from smvae_core.model.memory import Remembered
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.subsets import Subset, all_subsets, subset_mask
 from smvae_core.systems.posterior import Posterior
+
+Step = Callable[[np.ndarray, np.ndarray, Recalled], tuple[np.ndarray, np.ndarray | None]]
+"""From the embeddings (M, d) of a set, its mask (M,), and memory: h after the set, and memory's embedding (1, d)."""
 
 BATCH = 32
 """Number of sets that are computed together."""
@@ -116,6 +119,7 @@ class BatchInference:
         pictures: whether to return predicted images too.
         watch: over the model, on the processor; None for a checkpoint without trust.
         drop: modalities that leave the set while they are distrusted.
+        step: what memory makes of one set, faster than PyTorch; None for PyTorch.
     """
 
     def __init__(
@@ -126,8 +130,10 @@ class BatchInference:
         pictures: bool,
         watch: Watch | None = None,
         drop: Collection[str] = (),
+        step: Step | None = None,
     ) -> None:
         self._watch, self._drop = watch, drop
+        self._step: Step = step or self._torch_step
         self.names = model.names
         self.latent = model.configuration.latent
         self.subsets = all_subsets(self.names)
@@ -228,20 +234,31 @@ class BatchInference:
         kept = present.clone()
         host = embeddings.cpu().numpy()
         for row, elapsed in enumerate(batch.elapsed):
-            here = slice(row, row + 1)
             now, verdict = self._at(memory, elapsed), None
+            columns, after = host[row], None
+            if now is not None:
+                # Before it is known what is to be dropped, which is nearly always nothing.
+                after, slot = self._step(host[row], kept[row].numpy(), now)
+                columns = columns if slot is None else np.concatenate([columns, slot])
             if self._watch is not None:
                 watch = watch if elapsed is not None and elapsed >= 0.0 else None
-                watched = self._watch.step(watch, batch.sets[row], host[row], now, elapsed or 0.0, self._drop)
-                watch, verdict, now = watched.state, watched.verdict, watched.recalled
-                kept[row] &= torch.tensor([name not in watched.dropped for name in self.names])
+                watched = self._watch.step(watch, batch.sets[row], columns, now, elapsed or 0.0, self._drop)
+                watch, verdict = watched.state, watched.verdict
+                if watched.dropped or watched.recalled is not now:
+                    kept[row] &= torch.tensor([name not in watched.dropped for name in self.names])
+                    now = watched.recalled
+                    after = None if now is None else self._step(host[row], kept[row].numpy(), now)[0]
             recalled.append(now)
             verdicts.append(verdict)
-            if self._recalling is not None and now is not None:
-                _, hidden = self._recalling.step(embeddings[here], kept[here].to(self._device), now)
-                memory = Recalled(hidden[0].cpu().numpy(), age_after(now.age, observed=bool(kept[row].any())), 0.0)
+            if now is not None and after is not None:
+                memory = Recalled(after, age_after(now.age, observed=bool(kept[row].any())), 0.0)
         batch.after.set_result(Carried(memory, watch))
         return recalled, verdicts, kept
+
+    def _torch_step(self, embeddings: np.ndarray, mask: np.ndarray, recalled: Recalled) -> tuple[np.ndarray, None]:
+        assert self._recalling is not None, "something was recalled"
+        here, there = (torch.from_numpy(x)[None].to(self._device) for x in (embeddings, mask))
+        return self._recalling.step(here, there, recalled)[1][0].cpu().numpy(), None
 
     def _at(self, memory: Recalled | None, elapsed: float | None) -> Recalled | None:
         """Return memory at the moment of the next set; None for a model without."""

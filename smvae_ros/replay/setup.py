@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+
 from smvae_core import checkpoint as checkpoints
+from smvae_core.inference.backend import BackendError
 from smvae_core.inference.engine import Engine
-from smvae_core.inference.onnx_runtime import is_installed
+from smvae_core.inference.onnx_runtime import agreeing_fusion, is_installed
+from smvae_core.inference.state import Recalled
+from smvae_core.model.vae import MultimodalVAE
 from smvae_ros.bags.reading import bag_hash
 from smvae_ros.conversions.bindings import Binding
-from smvae_ros.replay.inference import BatchInference
+from smvae_ros.replay.inference import BatchInference, Step
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.summary import WhatIf
 from smvae_ros.replay.what_if import dropped_altogether
 from smvae_ros.settings import FusionSettings
 from smvae_ros.trained_joints import with_trained_joints
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,24 @@ class Setup:
         }
 
 
+def _memory_step(model: MultimodalVAE, engine: Engine) -> Step | None:
+    """Return the step of memory as the node runs it; None where PyTorch is to do it."""
+    if engine.memory is None or engine.device.type != "cpu" or not is_installed():
+        return None
+    try:
+        graph = agreeing_fusion(model)
+    except BackendError as error:
+        _log.warning("%s; memory runs in PyTorch", error)
+        return None
+
+    def step(embeddings: np.ndarray, mask: np.ndarray, recalled: Recalled) -> tuple[np.ndarray, np.ndarray | None]:
+        fused = graph(embeddings[None], mask[None], recalled)
+        assert fused.hidden is not None, "a model with memory"
+        return fused.hidden[0], fused.slot
+
+    return step
+
+
 def load(job: ReplayJob) -> Setup:
     """Load the model of a job and check its settings and faults.
 
@@ -89,6 +115,7 @@ def load(job: ReplayJob) -> Setup:
             pictures=job.write_bag,
             watch=engine.watch,
             drop=[name for name, stream in settings.streams.items() if stream.distrust == "drop"],
+            step=_memory_step(loaded.model, engine),
         ),
         settings=settings,
         what_if=job.what_if(settings, engine.modalities),
