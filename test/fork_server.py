@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 
 # Those that start a thread when they are imported (rclpy, pyarrow, scikit-learn) are not among them: a fork has none.
@@ -44,13 +45,15 @@ LIBRARIES = (
 
 def serve(requests: socket.socket) -> list[str]:
     """Fork for each request. Return the program's arguments in a fork; the server itself ends when nobody asks."""
-    path = sys.path[:]
+    inherited = set(os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    path = [entry for entry in sys.path if entry not in inherited]
     waker, woken = socket.socketpair()
     for end in (waker, woken):
         end.setblocking(False)
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a fork does not: the terminal's Ctrl-C is for the programs
+    # Held back, not ignored: the terminal's Ctrl-C is for the programs, and one that comes early waits for a fork.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     asked: dict[int, socket.socket] = {}
     while True:
         ready, _, _ = select.select([requests, woken], [], [])
@@ -93,6 +96,7 @@ def become(request: dict, streams: list[int], path: list[str]) -> list[str]:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     # sys.stdin, sys.stdout and sys.stderr stay: they are of the descriptors 0 to 2, and nothing is in their buffers.
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
@@ -161,7 +165,7 @@ if __name__ == "__main__":
     del sys.path[0]  # this file's folder
     for library in LIBRARIES:
         importlib.import_module(library)
-    threads = len(os.listdir("/proc/self/task"))
-    assert threads == 1, f"{threads} threads after the imports, which forks would lack"
+    threads = [Path(f"/proc/self/task/{thread}/comm").read_text() for thread in os.listdir("/proc/self/task")]
+    assert len(threads) == 1, f"the imports have started threads, which forks would lack: {threads}"
     gc.freeze()
     run(serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -57,7 +57,10 @@ class Program(subprocess.Popen):
         ]
         with theirs:
             socket.send_fds(_server(), [pickle.dumps(request)], [*streams, theirs.fileno()])
-        self.pid = pickle.loads(self._answer.recv(4096))
+        answer = self._answer.recv(4096)
+        if not answer:
+            raise RuntimeError(f"{SERVER}: expected a process to fork for {words}, found that it has ended")
+        self.pid = pickle.loads(answer)
         self._child_created = True
         self._close_pipe_fds(stdin_read, stdin_write, stdout_read, stdout_write, stderr_read, stderr_write)
 
@@ -108,8 +111,8 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen, every_s:
 def _server() -> socket.socket:
     """Start the server; it ends with this process."""
     requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment["OMP_NUM_THREADS"] = "1"  # more threads would begin with the imports, and be lost in forks
+    # More threads would begin with the imports, and be lost in forks.
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, str(SERVER), str(theirs.fileno())]
     with theirs:
         server = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)

@@ -1,7 +1,9 @@
 """Small data sets in the layouts of LeRobot, robomimic and ALOHA."""
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ def picture(episode: int, step: int) -> np.ndarray:
 def write_video(path: Path, pictures: Sequence[np.ndarray], fps: int = FPS, codec: str = "libx264") -> Path:
     """An MP4 with a key frame every five frames, so that episodes do not begin with one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
+    with same_priority(), av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options={"g": "5", "crf": "10"})
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"
@@ -39,6 +41,16 @@ def write_video(path: Path, pictures: Sequence[np.ndarray], fps: int = FPS, code
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+@contextmanager
+def same_priority() -> Iterator[None]:
+    """Take back the real-time priority that libsvtav1 gives to a process of root, where it starves all others."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
 
 
 def numbers(episode: int, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -65,6 +65,14 @@ def test_it_hears_signals_and_may_have_a_session_of_its_own() -> None:
         assert process.communicate() == ("heard\n", None) and process.returncode == 0
 
 
+def test_a_signal_is_not_lost_however_early_it_comes() -> None:
+    with programs.Program(
+        [sys.executable, "-c", "import time; time.sleep(1000)"], stderr=subprocess.DEVNULL
+    ) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == -signal.SIGINT
+
+
 def test_one_that_does_not_end_in_time_is_killed() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         programs.run([sys.executable, "-c", "import time; time.sleep(1000)"], timeout=0.2)

@@ -1,6 +1,7 @@
 """LeRobot data sets of versions 2.1 and 3.0 become samples; what cannot be used is named with its file and feature."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +82,9 @@ def test_a_picture_resized_while_it_is_decoded_is_that_which_preprocessing_gives
 
 
 def test_av1_is_decoded_too(tmp_path):
+    policy = os.sched_getscheduler(0)
     folder = write_lerobot_3(tmp_path / "set", codec="libsvtav1")
+    assert os.sched_getscheduler(0) == policy, "the other tests would run at a real-time priority"
     found = list(read_episode(folder / "episode_000002", [FRONT], {})[FRONT])
     assert all(np.abs(image.astype(int) - picture(2, step)).mean() < 8 for step, image in enumerate(found))
 
