@@ -1,6 +1,7 @@
 """CUDA graphs: on a processor with a stand-in for the recorder, on a GPU the real ones."""
 
 import copy
+import gc
 import logging
 
 import numpy as np
@@ -159,6 +160,7 @@ def test_graphs_that_do_not_agree_with_eager_are_not_taken(path, on_the_processo
 
 @needs_gpu
 def test_on_a_gpu_graphs_are_measured_and_leave_its_memory_when_they_are_released(path):
+    gc.collect()  # what the tests before left, which would be freed in between
     before = torch.cuda.memory_allocated()
     one = Engine.load(path, "cuda", precision="half")
     one.warm_up()
