@@ -125,7 +125,7 @@ class RememberingFeed:
             watched = self._watch.step(
                 self._watched[attempt],
                 {**self._arrays[row], "action": np.asarray(actions[row], np.float32)},
-                self._embeddings[row : row + 1],
+                self._embeddings[row].numpy(),
                 self._recalled[attempt],
                 STEP_S,
                 SENSORS,

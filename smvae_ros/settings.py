@@ -75,8 +75,8 @@ class NodeSettings(_Settings):
     )
     precision: Literal["single", "tf32", "half"] = Field(
         default="single",
-        description="on a GPU: single (without TF32), tf32 (outputs agree with single to 8e-3), or half (half "
-        "precision where it is faster; to 1e-2)",
+        description="on a GPU: single (without TF32), tf32 (outputs agree with single to 2e-2), or half (half "
+        "precision where it is faster; to 2e-2)",
         json_schema_extra=UNCONFIGURED,
     )
     threads: NonNegativeInt = Field(

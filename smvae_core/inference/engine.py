@@ -125,8 +125,8 @@ class Engine:
             backend: a fixed one gives the same bytes for the same set on the same machine; `auto` takes the fastest
                 at `warm_up`, which may differ from time to time.
             precision: of a GPU; processors always use `single`. `single` is 32-bit floats without TF32, and back ends
-                agree with eager to 1e-4. `tf32` allows TF32 and agrees to 8e-3. `half` also lets `auto` take half
-                precision where it is faster, which agrees to 1e-2.
+                agree with eager to 1e-4. `tf32` allows TF32 and agrees to 2e-2. `half` also lets `auto` take half
+                precision where it is faster, which agrees to 2e-2.
 
         Raises:
             CheckpointError: the checkpoint is missing, damaged, foreign or newer.

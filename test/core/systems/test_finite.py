@@ -96,7 +96,7 @@ def test_the_bounds_do_not_bind_on_healthy_data(tmp_path):
     simulate(tmp_path, trajectories=1, steps=80, seed=11)
     loaded = checkpoint.load(checkpoint.default_checkpoint())
     modalities = tuple(loaded.model.modalities.values())
-    samples = read_logs(tmp_path, modalities, DataConfiguration(), None, False, Console(quiet=True))
+    samples, _ = read_logs(tmp_path, modalities, DataConfiguration(), None, False, Console(quiet=True))
     batch, available = samples.batch(np.flatnonzero(samples.available.all(axis=1)))
     for subset in all_subsets(loaded.model.names):
         mask = subset_mask(loaded.model.names, [subset]).expand(len(available), -1)
