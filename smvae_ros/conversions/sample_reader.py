@@ -58,8 +58,12 @@ class SampleReader:
         self.merges = False
         self._part: tuple[int, bytes] | None = None
 
-    def read(self, message: bytes | memoryview) -> tuple[int, Any]:
+    def read(self, message: bytes | memoryview, arrived_ns: int = 0) -> tuple[int, Any]:
         """Return a message's stamp in nanoseconds, 0 if it has none, and its sample.
+
+        Args:
+            message: as it was serialised.
+            arrived_ns: when it arrived; stands in for a stamp that joints lack, so that a silent publisher's grow old.
 
         Raises:
             ConversionError: a message that cannot be used: cut off, with another number of numbers, with one that is
@@ -77,8 +81,7 @@ class SampleReader:
                 self.repeated_in_a_row, self._part = 0, part
             return stamp_ns, message
         if self._is_joints:
-            row = self._joint_row(message, stamp_ns)
-            return stamp_ns, Numbers(_checked(row), message)
+            return stamp_ns, Numbers(_checked(self._joint_row(message, stamp_ns or arrived_ns)), message)
         found = numbers(self.binding, message)
         # The sum is finite where all are; rarely where one is too large.
         if not sum(map(abs, found)) <= _MOST:
@@ -105,7 +108,10 @@ class SampleReader:
             raise ConversionError(f"expected a number in {self.binding.field} for each name, found {found}")
         if not set(joints).intersection(names):
             raise MissingJoints(joints, names)
-        self._states |= {name: _Joint(float(value), stamp_ns) for name, value in zip(names, state) if name in joints}
+        # All are checked before one is kept: a bad state must not spoil what other publishers bring.
+        brought = {name: value for name, value in zip(names, state) if name in joints}
+        positions = _checked(list(brought.values()))
+        self._states |= {name: _Joint(position, stamp_ns) for name, position in zip(brought, positions)}
         missing = [
             name
             for name in joints

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -22,6 +23,10 @@ _BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 # A driver may publish its calibration once, latched. A subscription that asks for that hears no other publishers, and
 # those warn of it, so it is made only where there is a latched publisher.
 _LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+# How many numbers a distortion model has.
+_DISTORTION = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
 
 
 class Cameras:
@@ -119,6 +124,23 @@ def camera_info_topic(image: str, message: str) -> str:
     if message == COMPRESSED and parts[-1] in ("compressed", "compressedDepth"):
         parts.pop()
     return "/".join([*parts[:-1], "camera_info"])
+
+
+def calibration_fault(camera: CameraInfo) -> str:
+    """Return why a calibration must not be passed on; empty if it may be.
+
+    One that says that the camera is not calibrated, by a K of zeros, may be.
+    """
+    if not (camera.width and camera.height):
+        return f"expected a CameraInfo with a width and a height, found {camera.width} × {camera.height}"
+    for key in ("k", "p", "r", "d"):
+        if not np.isfinite(np.asarray(getattr(camera, key), float)).all():
+            return f"expected a CameraInfo with finite numbers, found others in {key}; calibrate the camera again"
+    expected = _DISTORTION.get(camera.distortion_model, ())
+    if expected and len(camera.d) not in (0, *expected):
+        numbers = " or ".join(map(str, expected))
+        return f"expected {numbers} numbers in a CameraInfo's d for {camera.distortion_model}, found {len(camera.d)}"
+    return ""
 
 
 def resized(camera: CameraInfo, header: Header, width: int, height: int) -> CameraInfo:

@@ -24,7 +24,7 @@ from smvae_ros.conversions.message_types import message_class
 from smvae_ros.conversions.point_cloud import CalibrationError, points_from_depth
 from smvae_ros.msg import Latent
 from smvae_ros.node.callback_guard import described
-from smvae_ros.node.cameras import resized
+from smvae_ros.node.cameras import calibration_fault, resized
 from smvae_ros.settings import prediction_topics
 from smvae_ros.synchronizer.sample_set import TOGETHER, SampleSet
 
@@ -208,10 +208,8 @@ def _prediction(binding: Binding, header: Header, physical: npt.NDArray[np.float
 
 
 def _camera_info(camera: CameraInfo, header: Header, width: int, height: int) -> CameraInfo:
-    if not (camera.width and camera.height):
-        raise CalibrationError(
-            f"expected a CameraInfo with a width and a height, found {camera.width} × {camera.height}"
-        )
+    if fault := calibration_fault(camera):
+        raise CalibrationError(fault)
     return resized(camera, header, width, height)
 
 

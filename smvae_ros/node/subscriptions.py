@@ -159,7 +159,7 @@ class Subscriptions:
         def receive(message: bytes, number: int | None, now_ns: int) -> list[SampleSet]:
             loss.see(number)
             try:
-                stamp_ns, sample = reader.read(message)
+                stamp_ns, sample = reader.read(message, now_ns)
                 if not reader.merges:
                     sources.see(number, message)
             except ConversionError as error:

@@ -62,7 +62,7 @@ class Samples:
         for topic, modalities, receive_ns, data in self._bag.serialised():
             for name in modalities:
                 try:
-                    stamp_ns, sample = self._readers[name].read(data)
+                    stamp_ns, sample = self._readers[name].read(data, receive_ns)
                 except MalformedMessage as error:
                     self._bag.note_damage(topic, str(error))
                     break

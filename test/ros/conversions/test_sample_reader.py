@@ -164,6 +164,26 @@ def test_partial_states_of_two_publishers_are_merged_by_name() -> None:
         numbers(stream, state("g", 9, ms=310))
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_a_bad_state_of_one_publisher_is_dropped_alone(bad: float) -> None:
+    stream = reader(vector(3), JOINTS, joints="abg")
+    assert numbers(stream, state("abg", 1, 2, 9)) == [1, 2, 9]
+    with pytest.raises(ConversionError, match="expected finite numbers"):
+        numbers(stream, state("g", bad, ms=10))
+    assert numbers(stream, state("ba", 4, 3, ms=20)) == [3, 4, 9]
+
+
+def test_joints_without_stamps_grow_old_by_the_time_of_arrival() -> None:
+    stream = reader(vector(2), JOINTS, joints="ag")
+    a, g = (state(name, number) for name, number in (("a", 1), ("g", 9)))
+    a.header.stamp.sec = g.header.stamp.sec = 0
+    with pytest.raises(ConversionError, match="expected joints g"):
+        stream.read(serialize_message(a), 1_000_000_000)
+    assert stream.read(serialize_message(g), 1_100_000_000)[1].row == (1.0, 9.0)
+    with pytest.raises(ConversionError, match="expected joints a"):
+        stream.read(serialize_message(g), 1_300_000_000)
+
+
 def test_velocities_are_chosen_by_name_too() -> None:
     stream = reader(vector(2), f"{JOINTS}.velocity", joints="ba")
     assert numbers(stream, state("ab", 1, 2, velocity=[3.0, 4.0])) == [4, 3]

@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 
 from smvae_ros.conversions.bindings import COMPRESSED, IMAGE
-from smvae_ros.node.cameras import camera_info_topic, resized
+from smvae_ros.node.cameras import calibration_fault, camera_info_topic, resized
 
 from ..robot import ALL, FRAMES, FusionProcess, Robot, own_domain, stamp_ns
 
@@ -58,6 +58,26 @@ def test_a_point_falls_on_the_same_part_of_the_image_after_resizing(
         assert (x / z + 0.5) / width == pytest.approx((u / w + 0.5) / 64, abs=1e-9)
         assert (y / z + 0.5) / height == pytest.approx((v / w + 0.5) / 48, abs=1e-9)
     assert list(small.d) == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"k": K, "p": P, "d": [0.0] * 5, "distortion_model": "plumb_bob"}, ""),
+        ({"k": [0.0] * 9}, ""),
+        ({"k": K, "d": [], "distortion_model": "plumb_bob"}, ""),
+        ({"k": K, "d": [0.1] * 3, "distortion_model": "their own"}, ""),
+        ({"k": K, "width": 0}, "a width and a height, found 0 × 48"),
+        ({"k": [np.nan, *K[1:]]}, "finite numbers, found others in k"),
+        ({"k": K, "p": [np.inf, *P[1:]]}, "finite numbers, found others in p"),
+        ({"k": K, "d": [np.nan] * 5}, "finite numbers, found others in d"),
+        ({"k": K, "d": [0.1] * 3, "distortion_model": "plumb_bob"}, "expected 4 or 5 numbers in a CameraInfo's d"),
+        ({"k": K, "d": [0.1] * 7, "distortion_model": "rational_polynomial"}, "8 or 12 or 14 numbers"),
+    ],
+)
+def test_a_calibration_that_means_nothing_is_not_passed_on(fields: dict[str, Any], words: str) -> None:
+    fault = calibration_fault(CameraInfo(**{"width": 64, "height": 48, **fields}))
+    assert words in fault and bool(words) == bool(fault)
 
 
 # sensor_msgs_py is only where a ROS 2 is installed.
