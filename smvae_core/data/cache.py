@@ -275,8 +275,8 @@ def _identities(paths: Iterable[Path], form: Format) -> dict[Path, _Identity]:
     def identity(path: Path) -> _Identity:
         try:
             found = [states(file) for file in form.files(path)]
-        except (FileNotFoundError, NotADirectoryError):
-            # For example a dangling link; reading it reports the error.
+        except OSError:
+            # For example a dangling link, or a folder that may not be read; reading it reports the error.
             return -1, -1
         return sum(s.st_size for s in found), sum(s.st_mtime_ns for s in found)
 

@@ -1,23 +1,17 @@
 """ALOHA data sets: one HDF5 file per episode.
 
 Layout (Zhao et al. 2023): `episode_<n>.hdf5` holds `action`, `observations/qpos`, `observations/qvel`,
-`observations/images/<camera>` and more, one entry per step. Pictures are uint8 (H, W, 3), or JPEGs padded with zeros to
-one length. The action of a step is the command after its observation.
+`observations/images/<camera>` and more, one entry per step. Pictures are uint8 (H, W, 3), or JPEGs, as rows padded with
+zeros or as bytes. The action of a step is the command after its observation.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-import cv2
-import h5py
-import numpy as np
-
 from smvae_core.data.formats import hdf5
-from smvae_core.data.formats.hdf5_features import described, steps_at
-from smvae_core.data.formats.protocol import DataSet, Feature, Format, LogError, Steps, Trajectory
-
-_IMAGES = "observations/images/"
+from smvae_core.data.formats.hdf5_features import described
+from smvae_core.data.formats.protocol import DataSet, Feature, Format, Steps, Trajectory
 
 
 def find_episodes(folder: Path) -> list[Trajectory]:
@@ -39,8 +33,7 @@ def read_episode(path: Path, keys: Collection[str], sizes: Mapping[str, int]) ->
         LogError: the file is damaged.
     """
     with hdf5.opened(path) as file:
-        found = hdf5.steps(path, path, file, keys)
-        return {key: _Jpegs(path, key, value) if _compressed(file, key) else value for key, value in found.items()}
+        return hdf5.steps(path, path, file, keys)
 
 
 def describe(folder: Path) -> DataSet:
@@ -51,54 +44,22 @@ def describe(folder: Path) -> DataSet:
     """
     trajectories = find_episodes(folder)
     paths = [path for trajectory in trajectories for _, path in trajectory.parts]
-    features = described(paths, hdf5.opened)
-    with hdf5.opened(paths[0]) as file:
-        features = [_decoded(paths[0], file, feature) for feature in features]
+    features = [_told(feature) for feature in described(paths, hdf5.opened)]
     steps = 0
     for path in paths:
         with hdf5.opened(path) as file:
-            steps += len(hdf5.column(path, file, "action"))
+            lengths = [len(item) for _, item in hdf5.items(file) if item is not None and item.shape]
+            steps += len(file["action"]) if "action" in file else max(lengths, default=0)
     return DataSet(folder, "aloha", len(trajectories), steps, None, tuple(features))
 
 
 ALOHA = Format(find_episodes, read_episode, describe=describe)
 
 
-class _Jpegs:
-    """Compressed pictures of one camera, decoded one after the other."""
-
-    def __init__(self, path: Path, key: str, rows: Steps) -> None:
-        self._path, self._key, self._rows = path, key, rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for step, row in enumerate(self._rows):
-            picture = cv2.imdecode(row, cv2.IMREAD_COLOR) if row.size else None
-            if picture is None:
-                raise LogError(
-                    f"{self._path}: key '{self._key}', step {step}: expected a JPEG or PNG, found a damaged one"
-                )
-            yield picture[..., ::-1]
-
-
-def _compressed(file: h5py.File, key: str) -> bool:
-    return key.startswith(_IMAGES) and key in file and file[key].ndim == 2 and file[key].dtype == np.uint8
-
-
-def _decoded(path: Path, file: h5py.File, feature: Feature) -> Feature:
+def _told(feature: Feature) -> Feature:
     if feature.key == "compress_len":
         return Feature(feature.key, feature.shape, feature.dtype, "none", problem="says how long the pictures are")
-    # The padded length of compressed pictures may differ from episode to episode.
-    if not _compressed(file, feature.key):
-        return feature
-    pictures = _Jpegs(path, feature.key, steps_at(path, file[feature.key], feature.key)[:1])
-    try:
-        shape = next(iter(pictures)).shape
-    except LogError as error:
-        return Feature(feature.key, feature.shape, feature.dtype, "none", problem=str(error))
-    return Feature(feature.key, shape, "uint8 (JPEG)", "picture")
+    return feature
 
 
 def _number(name: str) -> tuple[str, int, str]:

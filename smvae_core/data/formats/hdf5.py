@@ -8,7 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from smvae_core.data.formats.protocol import LogError
+from smvae_core.data.formats.hdf5_pictures import Compressed, as_taken, is_compressed
+from smvae_core.data.formats.protocol import LogError, Steps
 
 SUFFIXES = (".h5", ".hdf5")
 # Pictures of full size are read in blocks, so that a long episode does not fill the memory.
@@ -25,6 +26,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except (OSError, RuntimeError) as error:
+        if "unable to lock file" in str(error):
+            raise LogError(f"{path}: another program writes this file; read it when that has closed it") from None
         raise LogError(f"{path}: expected a whole HDF5 file, found one that cannot be opened ({error})") from None
     with file:
         yield file
@@ -62,19 +65,32 @@ def column(told: Path, group: h5py.Group, key: str) -> h5py.Dataset:
     dataset = group.get(key)
     if not isinstance(dataset, h5py.Dataset):
         raise LogError(f"{told}: expected key '{key}', found {names(group)}")
+    _check_filters(told, dataset, key)
     if dataset.dtype.kind not in "fiub":
         raise LogError(f"{told}: key '{key}' expected numbers, found {dataset.dtype}")
     if dataset.ndim == 0:
         raise LogError(f"{told}: key '{key}' expected one entry per step, found a single value")
-    _check_filters(told, dataset, key)
     return dataset
 
 
 def names(group: h5py.Group) -> list[str]:
-    """Return the keys of all datasets, at any depth, with slashes."""
-    found: list[str] = []
-    group.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
-    return sorted(found)
+    """Return the keys of all datasets, at any depth, with slashes; also those that links lead to."""
+    return sorted(key for key, item in items(group) if item is not None)
+
+
+def items(
+    group: h5py.Group, above: str = "", within: tuple[object, ...] = ()
+) -> Iterator[tuple[str, h5py.Dataset | None]]:
+    """Yield key and dataset at any depth; None for a link that leads nowhere."""
+    for name in group:
+        item = group.get(name)
+        if isinstance(item, h5py.Group):
+            place = h5py.h5o.get_info(item.id)
+            here = (place.fileno, place.addr)
+            if here not in within:  # a link to a group above
+                yield from items(item, f"{above}{name}/", (*within, here))
+        elif item is None or isinstance(item, h5py.Dataset):
+            yield f"{above}{name}", item
 
 
 def values(told: Path, dataset: h5py.Dataset, key: str) -> np.ndarray:
@@ -111,17 +127,21 @@ class Frames:
             yield from block
 
 
-def steps(told: Path, path: Path, group: h5py.Group, keys: Collection[str]) -> dict[str, np.ndarray | Frames]:
+def steps(told: Path, path: Path, group: h5py.Group, keys: Collection[str]) -> dict[str, Steps]:
     """Return those of `keys` that a group of the file `path` has; large ones are read when they are iterated.
 
-    A key with one number per step, (T,), is returned as (T, 1).
+    A key with one number per step, (T,), is returned as (T, 1). Compressed pictures, pictures with channels first and
+    depth in millimetres are converted when they are iterated.
 
     Raises:
         LogError: a key holds no steps of numbers, there is no step, or keys differ in length.
     """
-    found: dict[str, np.ndarray | Frames] = {}
+    found: dict[str, Steps] = {}
     for key in keys:
-        if isinstance(group.get(key), h5py.Dataset):
+        if isinstance(dataset := group.get(key), h5py.Dataset):
+            if is_compressed(dataset):
+                found[key] = Compressed(told, key, values(told, dataset, key))
+                continue
             dataset = column(told, group, key)
             step_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=int))
             if dataset.ndim >= 3 and step_bytes * len(dataset) > _BLOCK_BYTES:
@@ -129,6 +149,7 @@ def steps(told: Path, path: Path, group: h5py.Group, keys: Collection[str]) -> d
             else:
                 content = values(told, dataset, key)
                 found[key] = content if content.ndim > 1 else content[:, None]
+            found[key] = as_taken(found[key], dataset.shape[1:], dataset.dtype)
     check_lengths(told, {key: len(value) for key, value in found.items()})
     return found
 

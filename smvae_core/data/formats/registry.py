@@ -71,4 +71,4 @@ def _kind_of(path: Path) -> str:
     with hdf5.opened(path) as file:
         if isinstance(file.get("data"), h5py.Group):
             return "robomimic"
-        return "aloha" if "action" in file and "observations/qpos" in file else "logs"
+        return "aloha" if "observations/qpos" in file or "observations/images" in file else "logs"

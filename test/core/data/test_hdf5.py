@@ -1,22 +1,25 @@
 """HDF5 files of robomimic, of ALOHA and with any keys become samples by configuration alone."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
 import yaml
 from rich.console import Console
 
-from smvae_core.configuration import DataConfiguration
+from smvae_core.configuration import Configuration, DataConfiguration
 from smvae_core.data.draft import describe, draft, feature_rows
 from smvae_core.data.formats import hdf5
 from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
 from smvae_core.modality import Modality
-from smvae_core.preprocessing import RGB, Vector
+from smvae_core.preprocessing import RGB, Depth, Vector
 
 from ..conftest import write_log
 from ..robot_data import numbers, picture, write_aloha, write_lerobot_3, write_robomimic
@@ -70,6 +73,87 @@ def test_aloha_episodes_become_trajectories(tmp_path, compressed):
     batch, _ = samples.batch(np.arange(8))
     np.testing.assert_array_equal(batch["action"], numbers(0, 8)[1])
     assert np.abs(batch["rgb"][5].numpy() - RGB().apply(picture(0, 5))).mean() < 0.02
+
+
+@pytest.mark.parametrize("kind", ["rows", "bytes", "arrays"])
+@pytest.mark.parametrize("form", ["aloha", "logs"])
+def test_compressed_pictures_are_read_however_they_are_stored(tmp_path, kind, form):
+    key = "observations/images/cam_high" if form == "aloha" else "camera/front"
+    for episode, length in enumerate((4, 6)):
+        jpegs = [cv2.imencode(".jpg", picture(episode, step)[..., ::-1])[1].ravel() for step in range(length)]
+        with h5py.File(tmp_path / f"episode_{episode}.hdf5", "w") as file:
+            file["action"] = file["observations/qpos" if form == "aloha" else "state"] = numbers(episode, length)[0]
+            if kind == "rows":  # of another length in each episode
+                rows = np.zeros((length, max(map(len, jpegs)) + 100 * episode), np.uint8)
+                for row, jpeg in zip(rows, jpegs):
+                    row[: len(jpeg)] = jpeg
+                file[key] = rows
+            elif kind == "bytes":
+                file[key] = np.array([jpeg.tobytes() for jpeg in jpegs])
+            else:
+                dataset = file.create_dataset(key, (length,), h5py.vlen_dtype(np.uint8))
+                for step, jpeg in enumerate(jpegs):
+                    dataset[step] = jpeg
+    found = {feature.key: feature for feature in describe(tmp_path).features}[key]
+    assert (found.kind, found.shape, found.problem) == ("picture", (64, 96, 3), "")
+    samples = read(tmp_path, form, camera(key), cache=tmp_path / "cache")
+    assert len(samples) == 10
+    assert np.abs(samples.batch(np.arange(4, 10))[0]["rgb"][3].numpy() - RGB().apply(picture(1, 3))).mean() < 0.02
+
+
+def test_pictures_with_channels_first_and_depth_in_millimetres_are_read(tmp_path):
+    random = np.random.default_rng(0)
+    millimetres = random.integers(300, 1900, (5, 48, 64)).astype(np.uint16)
+    pictures = np.stack([picture(0, step) for step in range(5)])
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["cam/colour"], file["cam/depth"] = np.moveaxis(pictures, -1, 1), millimetres
+        file["cam/half"] = (millimetres / 1000).astype(np.float16)
+    found = {feature.key: feature for feature in describe(tmp_path).features}
+    assert {feature.kind for feature in found.values()} == {"picture", "depth"}
+    assert found["cam/depth"].high == pytest.approx(1.9, abs=0.01)
+    depth, half = (
+        Modality(name=name, source=f"cam/{name}", preprocessing=Depth(size=64), network="image", likelihood="bernoulli")
+        for name in ("depth", "half")
+    )
+    batch, _ = read(tmp_path, "logs", camera("cam/colour"), depth, half, cache=tmp_path / "cache").batch(np.arange(5))
+    np.testing.assert_allclose(batch["rgb"][2], RGB().apply(pictures[2]), atol=0.01)
+    np.testing.assert_allclose(batch["depth"][2], Depth(size=64).apply(millimetres[2] / np.float32(1000)), atol=0.001)
+    np.testing.assert_allclose(batch["half"][2], batch["depth"][2], atol=0.002)
+
+
+def test_what_is_no_column_of_an_episode_is_named_and_the_rest_is_read(tmp_path):
+    folder = write_aloha(tmp_path / "aloha")
+    for episode in range(3):
+        with h5py.File(folder / f"episode_{episode}.hdf5", "a") as file:
+            del file.attrs["sim"]
+            length = len(file["action"])
+            file["base_action"] = np.random.default_rng(0).normal(size=(length, 2))
+            file["calibration"] = np.random.default_rng(0).normal(size=(2, 12))
+            file["dead"], file["gone"] = h5py.SoftLink("/nowhere"), h5py.ExternalLink("gone.hdf5", "/x")
+            file["again"], file["loop"] = h5py.SoftLink("/observations/qpos"), h5py.SoftLink("/")
+            file["instruction"], file["note"] = "pick the cube", np.array(["a word"] * length, dtype="S")
+            if episode == 1:
+                del file["action"]
+    found = describe(folder)
+    told = {row[0]: row[-1] for row in feature_rows(found)}
+    assert told["dead"] == told["gone"] == "is a link that leads nowhere"
+    assert told["calibration"].startswith("has 2 entries where other keys have ")
+    assert told["instruction"].startswith("expected numbers") and told["note"].startswith("expected numbers")
+    configuration = Configuration.model_validate(yaml.safe_load(draft(found)))
+    sources = {m.source for m in configuration.model.modalities}
+    assert {"again", "base_action", "action"} < sources
+    samples = read(folder, "aloha", *configuration.model.modalities, cache=tmp_path / "cache")
+    assert found.format == "aloha" and len(samples) == found.steps == 28
+
+
+def test_a_file_that_a_writer_has_open_is_told(tmp_path):
+    path = write_log(tmp_path / "log.h5", 5)
+    script = "import h5py, sys; file = h5py.File(sys.argv[1], 'a'); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", script, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        writer.stdout.readline()
+        with pytest.raises(LogError, match="log.h5: another program writes this file"):
+            describe(tmp_path)
 
 
 def test_any_keys_with_slashes_are_read_from_h5_and_hdf5_files_in_folders(tmp_path):
@@ -188,7 +272,6 @@ def test_formats_in_one_folder_are_told_apart(tmp_path):
     ],
 )
 def test_a_draft_reads_the_data_that_it_was_drafted_from(tmp_path, write, form, sources):
-    from smvae_core.configuration import Configuration
     from smvae_core.data.samples import fitted
 
     data = write(tmp_path)
