@@ -1,9 +1,9 @@
 """Calibration of trust on healthy held-out logs: p-values by quantiles, and thresholds by the tail of the evidence.
 
 In healthy logs the evidence against a modality rises from 0 now and then, and falls back. The heights of such
-excursions have an exponential tail, as theory says of Page's test. The tail is fitted, and the threshold is the height
-that is reached once in `HOURS` of healthy operation, by the fit. It is never below `LEAST`, nor below 1.2 times what
-was seen. Few logs give a rough fit: the record says how many there were.
+excursions have an exponential tail, as theory says of Page's test. The tail is fitted, and the threshold, the same for
+all modalities, is the height that is reached once in `HOURS` of healthy operation, by the fit. It is never below
+`LEAST`, nor below 1.2 times what was seen. Few logs give a rough fit: the record says how many there were.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from smvae_core.trust import TrustRecord
 Numbers = NDArray[np.float64]
 
 HOURS = 10.0
-"""Hours of healthy operation to one false alarm, which a threshold aims at."""
+"""Hours of healthy operation to one false alarm of any modality, which the threshold aims at."""
 LEAST = 12.0
 """The lowest threshold, nats: four sets of the strongest evidence. With three, 90 healthy minutes had one alarm."""
 PERIOD = 0.05
@@ -51,7 +51,7 @@ def calibrate_trust(
     names = model.names
     masks = subset_mask(names, all_subsets(names))
     surprise: list[list[list[Numbers]]] = [[[] for _ in names] for _ in names]
-    peaks: list[list[Numbers]] = [[] for _ in names]
+    peaks: list[Numbers] = []
     for run in runs:
         embeddings, traits = (x.expand(len(masks), -1, -1, -1) for x in (run.embeddings, run.traits))
         _, odds = judged(model, network, Moment(embeddings, run.mask & masks[:, None], traits), period)
@@ -62,15 +62,17 @@ def calibrate_trust(
                 surprise[m][size - 1].append(own)
                 # A set of one modality cannot be judged by others; its evidence needs no threshold of its own.
                 if size > 1:
-                    peaks[m].append(excursions(own))
+                    peaks.append(excursions(own))
     seconds = period * sum(len(run.mask) for run in runs) * sum(int(mask.sum()) > 1 for mask in masks) / 2
+    # One for all modalities: some minutes have too few high excursions to tell the modalities apart.
+    level = threshold(np.concatenate([np.zeros(0), *peaks]), seconds)
     return TrustRecord(
         hidden=network.hidden,
         traits=network.traits,
         calibrated_on=samples.held,
         samples=len(samples),
         period=period,
-        threshold=tuple(threshold(np.concatenate([np.zeros(0), *own]), seconds) for own in peaks),
+        threshold=(level,) * len(names),
         surprise=tuple(tuple(_quantiles(values) for values in sizes) for sizes in surprise),
     )
 
