@@ -75,7 +75,7 @@ class Setup:
         }
 
 
-def _memory_step(model: MultimodalVAE, engine: Engine) -> Step | None:
+def memory_step(model: MultimodalVAE, engine: Engine) -> Step | None:
     """Return the step of memory as the node runs it; None where PyTorch is to do it."""
     if engine.memory is None or engine.device.type != "cpu" or not is_installed():
         return None
@@ -115,7 +115,7 @@ def load(job: ReplayJob) -> Setup:
             pictures=job.write_bag,
             watch=engine.watch,
             drop=[name for name, stream in settings.streams.items() if stream.distrust == "drop"],
-            step=_memory_step(loaded.model, engine),
+            step=memory_step(loaded.model, engine),
         ),
         settings=settings,
         what_if=job.what_if(settings, engine.modalities),

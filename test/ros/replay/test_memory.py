@@ -11,6 +11,7 @@ from smvae_core.inference.engine import Engine
 from smvae_ros.replay.inference import Batch, BatchInference
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.run import replay
+from smvae_ros.replay.setup import memory_step
 from smvae_ros.report.write import write_report
 
 NAMES = ("rgb", "depth", "force", "action")
@@ -19,9 +20,13 @@ ELAPSED = [None, 0.05, 0.4, 0.1, 3.0, 1.5, 0.2, None]
 """A long gap before the fifth set; time jumps back before the last."""
 
 
-def test_batches_agree_with_the_engine_set_by_set(remembering: Path) -> None:
+@pytest.mark.parametrize("as_the_node", [False, True])
+def test_batches_agree_with_the_engine_set_by_set(remembering: Path, as_the_node: bool) -> None:
     engine = Engine.load(remembering, "cpu", "eager")
-    inference = BatchInference(checkpoints.load(remembering).model, engine.mean, engine.device, pictures=True)
+    model = checkpoints.load(remembering).model
+    step = memory_step(model, engine) if as_the_node else None
+    assert (step is not None) == as_the_node
+    inference = BatchInference(model, engine.mean, engine.device, pictures=True, step=step)
     random = np.random.default_rng(0)
     whole = [{m.name: random.random(m.shape, np.float32) for m in engine.modalities} for _ in SETS]
     sets = [{name: arrays[name] for name in names} for names, arrays in zip(SETS, whole)]
