@@ -64,7 +64,7 @@ def _of_running_processes() -> float:
     import psutil
 
     times = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
-    return sum(used.user + used.system for used in times)
+    return float(sum(used.user + used.system for used in times))
 
 
 def main() -> None:
