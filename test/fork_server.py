@@ -10,6 +10,7 @@ take the libraries apart, which takes longer than most programs here. Tests of t
 """
 
 import atexit
+import ctypes
 import gc
 import importlib
 import os
@@ -41,6 +42,10 @@ LIBRARIES = (
     "rosbags.highlevel",
     "mcap.reader",
 )
+
+INTERRUPT = signal.getsignal(signal.SIGINT)
+"""What a Python that is started here does at Ctrl-C; in the background of a shell without job control it ignores it."""
+_PR_SET_PDEATHSIG = 1
 
 
 def serve(requests: socket.socket) -> list[str]:
@@ -93,9 +98,11 @@ def become(request: dict, streams: list[int], path: list[str]) -> list[str]:
     """Take over signals, streams, folder, environment and path of the program, and return its arguments."""
     if request["session"]:
         os.setsid()
+    # No program outlives tests that were killed: a node would be heard by those of the next run.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, INTERRUPT)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     # sys.stdin, sys.stdout and sys.stderr stay: they are of the descriptors 0 to 2, and nothing is in their buffers.
     for number, descriptor in enumerate(streams):

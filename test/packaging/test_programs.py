@@ -34,7 +34,7 @@ SCRIPT = "import sys\nprint(__name__, sys.argv, sys.path[0])\n"
 )
 def test_it_ends_and_prints_as_when_python_is_started(code: str, tmp_path: Path) -> None:
     (tmp_path / "word.py").write_text("SAID = 'from PYTHONPATH'")
-    (tmp_path / "sitecustomize.py").write_text("print('customised')")
+    (tmp_path / "sitecustomize.py").write_text("import os; os.write(1, b'customised\\n')")
     environment = {name: value for name, value in os.environ.items() if name != "OTHER"}
     environment |= {"WORD": "one", "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
     options = {"cwd": tmp_path, "env": environment, "stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
