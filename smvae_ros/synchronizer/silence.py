@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection
 
@@ -49,7 +50,8 @@ class Silence:
     ) -> None:
         """Open the ticks that were waited for, until the first tick that is opened from now on.
 
-        They have the reference's own spacing. If they would be more than 32, they lie further apart.
+        They have the reference's own spacing, and lie where another stream brought something, or still may. If they
+        would be more than 32, they lie further apart.
 
         Args:
             at_ns: the time, at which the reference counts as silent.
@@ -74,7 +76,11 @@ class Silence:
         spacing_ns = max(spacing_ns, -(-(end_ns - begin_ns) // _MOST))
         first_ns = last_ns + ((begin_ns - last_ns) // spacing_ns + 1) * spacing_ns
         for stamp_ns in range(first_ns, end_ns, spacing_ns):
-            references.open(stamp_ns, at_ns, max(at_ns, stamp_ns + back_ns + max_wait_ns), tick=True)
+            due_ns = stamp_ns + back_ns + max_wait_ns
+            # A pause of all streams is no silence of the reference.
+            if due_ns <= at_ns and not any(_brought(each, stamp_ns, spacing_ns // 2) for each in others):
+                continue
+            references.open(stamp_ns, at_ns, max(at_ns, due_ns), tick=True)
             self.made_up_ns = stamp_ns
 
     def _spacing_ns(self) -> int:
@@ -82,3 +88,9 @@ class Silence:
         stamps = list(self._stamps)
         spacings = sorted(later - earlier for earlier, later in zip(stamps, stamps[1:]))
         return spacings[(len(spacings) - 1) // 2] if spacings else 0
+
+
+def _brought(buffer: StreamBuffer, stamp_ns: int, within_ns: int) -> bool:
+    """Return whether a sample of this time waits in a buffer."""
+    first = bisect_left(buffer.stamps, stamp_ns - within_ns)
+    return first < len(buffer.stamps) and buffer.stamps[first] <= stamp_ns + within_ns
