@@ -70,7 +70,9 @@ def main() -> None:
     pairs = []
     for seed in range(arguments.seeds):
         training = {"epochs": arguments.epochs, "batch_size": arguments.batch_size, "seed": seed}
-        configuration = changed(load_configuration(CONFIGURATION), {"training": training})
+        # One of a few trajectories; the configuration holds out so much of a thousand.
+        own = {"training": training, "data": {"held_out": 0.125}}
+        configuration = changed(load_configuration(CONFIGURATION), own)
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             logs = (arguments.logs or folder / "logs") / str(_FIRST_SEED + seed)
