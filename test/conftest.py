@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -18,6 +19,9 @@ from hypothesis import settings
 # No deadline: on a busy machine any example may take longer than the 200 ms that hypothesis allows by default.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# What a shell without job control starts in its background ignores Ctrl-C, and so would every process of a test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_MEMORY = Path("/dev/shm")
 
