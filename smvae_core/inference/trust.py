@@ -144,11 +144,7 @@ class Trust:
 
     def see(self, state: TrustState, seen: Seen) -> tuple[TrustState, Verdict]:
         """Judge a set, and return the state after it, as `step` does."""
-        return self.decide(state, seen, self._log_odds(state, seen))
-
-    def decide(self, state: TrustState, seen: Seen, odds: Numbers) -> tuple[TrustState, Verdict]:
-        """Judge a set by the log odds that each modality is faulty, (M,), and return the state after it."""
-        seconds = seen.seconds
+        seconds, odds = seen.seconds, self._log_odds(state, seen)
         present = seen.mask[: len(self._names)]
         added = np.where(present, odds.clip(-LARGEST, LARGEST), 0.0)
         evidence = (state.evidence + added).clip(0.0, 2.0 * self._threshold)
@@ -217,8 +213,8 @@ class TorchJudge:
         def moment(seen: Seen | None) -> Moment:
             if seen is None:
                 return moment(now)._replace(mask=torch.zeros(allowed.shape, dtype=torch.bool))
-            rows = (torch.from_numpy(x).expand(len(allowed), -1, -1) for x in (seen.embeddings, seen.traits))
-            embeddings, traits = rows
+            parts = (seen.embeddings, seen.traits)
+            embeddings, traits = (torch.from_numpy(x).expand(len(allowed), -1, -1) for x in parts)
             return Moment(embeddings, torch.from_numpy(seen.mask & allowed), traits)
 
         logits: Numbers = self._network(self._fusion, *map(moment, (now, before, past))).double().numpy()

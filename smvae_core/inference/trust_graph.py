@@ -41,12 +41,9 @@ class TrustGraph:
 
     def __init__(self, fusion: nn.Module, network: TrustNetwork, slots: int, width: int, traits: int) -> None:
         m, latent = network.modalities, len(network.context_scale)
-        pairs = network.pairs()
         self._modalities, self._traits, self._latent = m, network.traits, latent
-        # (P, C): what stays in each context.
-        self._kept = np.ones((len(pairs), slots), bool)
-        for row, pair in enumerate(pairs):
-            self._kept[row, list(pair)] = False
+        self._kept: Booleans = network.kept(slots).numpy()
+        contexts = len(self._kept)
         fixed = {
             "embeddings": torch.zeros(1, slots, width),
             "others": torch.zeros(m, 2, width),
@@ -58,18 +55,15 @@ class TrustGraph:
                 "other_traits": torch.zeros(m, 2, network.traits),
             }
         rows = {
-            "given": torch.ones(1, len(pairs), slots, dtype=torch.bool),
-            "past": torch.zeros(1, len(pairs), latent),
-            "there": torch.ones(1, len(pairs), 2, dtype=torch.bool),
+            "given": torch.ones(1, contexts, slots, dtype=torch.bool),
+            "past": torch.zeros(1, contexts, latent),
+            "there": torch.ones(1, contexts, 2, dtype=torch.bool),
             "present": torch.ones(1, m, dtype=torch.bool),
         }
         self._tell = session(
             to_onnx(
                 _Contexts(fusion),
-                {
-                    "embeddings": torch.zeros(1, slots, width),
-                    "given": torch.ones(1, len(pairs), slots, dtype=torch.bool),
-                },
+                {"embeddings": fixed["embeddings"], "given": rows["given"]},
                 ["mean"],
                 free=["given"],
             )

@@ -124,13 +124,17 @@ class TrustNetwork(nn.Module):
         each = range(self.modalities)
         return torch.tensor([[place[min(m, j), max(m, j)] for j in each] for m in each])
 
+    def kept(self, columns: int) -> Tensor:
+        """Return which columns of a set stay in each of the contexts of `pairs`, (P, C), bool."""
+        pairs = self.pairs()
+        kept = torch.ones(len(pairs), columns, dtype=torch.bool)
+        for row, pair in enumerate(pairs):
+            kept[row, list(pair)] = False
+        return kept
+
     def told(self, fusion: nn.Module, moment: Moment) -> Told:
         """Return what every context tells, without each one and each two of the modalities."""
-        left_out = self.pairs()
-        kept = torch.ones(len(left_out), 1, moment.mask.shape[1], dtype=torch.bool, device=moment.mask.device)
-        for row, pair in enumerate(left_out):
-            kept[row, 0, list(pair)] = False
-        given = kept & moment.mask
+        given = self.kept(moment.mask.shape[1])[:, None].to(moment.mask.device) & moment.mask
         posterior: Posterior = fusion(moment.embeddings, given)
         return Told(posterior.mean, posterior.log_variance, given.any(dim=-1, keepdim=True))
 

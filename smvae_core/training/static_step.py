@@ -23,7 +23,7 @@ from smvae_core.training.objective import Bound
 
 
 class Inputs(NamedTuple):
-    """What a step needs, as `Objective.forward` takes it.
+    """The arguments of a step, as `Objective.forward` takes them.
 
     Attributes:
         draws: their `explains` and `clean` depend on the system alone, and only the processor reads them.
@@ -72,11 +72,12 @@ class StaticSteps:
         Args:
             inputs: the draws on the processor, with all rows of a batch; everything else on the device.
         """
-        shapes = tuple(x.shape for x in _tensors(inputs))
+        tensors = _tensors(inputs)
+        shapes = tuple(x.shape for x in tensors)
         if shapes not in self._by_shapes:
             self._by_shapes[shapes] = self._prepared(inputs)
         buffers = self._by_shapes[shapes]
-        buffers.fill(inputs)
+        buffers.fill(tensors)
         buffers.start()
         assert buffers.bound is not None, "starting fills it"
         loss, kl, rows, scored = (x.detach().clone() for x in buffers.bound[:4])
@@ -86,7 +87,7 @@ class StaticSteps:
     def _prepared(self, inputs: Inputs) -> "_Buffers":
         buffers = _Buffers(inputs, self._device, self._step)
         if self._recorder is not None:
-            buffers.fill(inputs)
+            buffers.fill(_tensors(inputs))
             with self._put_back():
                 buffers.start = self._recorder.record(buffers.start)
         return buffers
@@ -117,9 +118,9 @@ class _Buffers:
         self._step = step
         self.start: Callable[[], None] = self._run
 
-    def fill(self, inputs: Inputs) -> None:
-        """Copy the inputs of the next step to their places, without waiting."""
-        for place, x in zip(self._places, _tensors(inputs)):
+    def fill(self, tensors: list[Tensor]) -> None:
+        """Copy the tensors of the next step's inputs to their places, without waiting."""
+        for place, x in zip(self._places, tensors):
             if not x.dim():
                 place.fill_(x.item())
             else:

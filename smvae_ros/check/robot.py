@@ -53,7 +53,7 @@ class RobotSource:
 
     Attributes:
         topics: the topics that somebody publishes, by name.
-        notes: none; what is wrong with a robot shows in its messages.
+        notes: sentences on topics that cannot be drafted; all else that is wrong with a robot shows in its messages.
     """
 
     def __init__(self, node: Node, executor: SingleThreadedExecutor, seconds: float) -> None:

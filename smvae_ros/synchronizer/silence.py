@@ -1,4 +1,4 @@
-"""What makes up for the time in which a silent reference was waited for."""
+"""Ticks that make up for the time in which a silent reference was waited for."""
 
 from __future__ import annotations
 

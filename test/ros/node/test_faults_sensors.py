@@ -108,11 +108,11 @@ def test_with_all_dead_the_sets_stop_and_begin_again(robot: Robot) -> None:
 def test_a_dead_reference_is_replaced_by_ticks_of_the_clock_until_it_is_back(robot: Robot) -> None:
     robot.sending = set(without("rgb"))
     robot.wait_for_set(*without("rgb"))
-    # The sets that make up for the wait come first, at the times at which RGB was due.
 
     def ticks() -> list[int]:
         return [stamp_ns(latent) for latent in robot.latents[-10:]]
 
+    # The sets that make up for the wait come first, at the times at which RGB was due.
     robot.wait(
         lambda: len(ticks()) == 10 and all(tick % 50_000_000 == 0 for tick in ticks()),
         "ten ticks in a row on multiples of their spacing",
