@@ -97,7 +97,7 @@ class GuardedExecutor(SingleThreadedExecutor):
 def guard_services(node: Node, warnings: RepeatedWarnings) -> None:
     """Make every service of a node answer a request that raises with a refusal that says why."""
     for service in node.services:
-        service.callback = _guarded(service.srv_name, service.srv_type, service.callback, warnings)
+        service.callback = _guarded(service.service_name, service.srv_type, service.callback, warnings)
 
 
 def described(error: Exception) -> str:

@@ -25,6 +25,7 @@ from smvae_ros.conversions.message_definitions import installed_types
 from smvae_ros.node.active_fusion import ActiveFusion
 from smvae_ros.node.callback_guard import described, guard_services
 from smvae_ros.node.diagnostics import closing_summary
+from smvae_ros.node.lifecycle_services import DEEP, create_lifecycle_services
 from smvae_ros.node.parameters import (
     declare_fusion_settings,
     declare_node_settings,
@@ -57,7 +58,8 @@ class FusionNode(LifecycleNode):
     """
 
     def __init__(self) -> None:
-        super().__init__("fusion")
+        super().__init__("fusion", enable_communication_interface=False)
+        create_lifecycle_services(self)
         declare_node_settings(self)
         self._problem = ""
         self._ending = False
@@ -70,7 +72,7 @@ class FusionNode(LifecycleNode):
         """Warnings that may repeat; for callbacks and for the worker."""
         self._status = StatusPublisher(self)
         self.create_timer(1.0, self._report, clock=STEADY)
-        self.create_service(Trigger, "~/reset", self._reset)
+        self.create_service(Trigger, "~/reset", self._reset, qos_profile=DEEP)
         self.add_on_set_parameters_callback(self._consider)
         self.add_post_set_parameters_callback(self._apply)
         guard_services(self, self.warnings)

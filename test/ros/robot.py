@@ -96,6 +96,12 @@ class Robot:
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
 
+    def join(self, name: str) -> Node:
+        """Return another node, which spins with the robot's own."""
+        node = Node(name, context=self._context)
+        self._executor.add_node(node)
+        return node
+
     def listen(self, topic: str, kind: type) -> list[Any]:
         """Subscribe to a topic of the node; returns the list that fills."""
         heard: list[Any] = []
