@@ -9,6 +9,10 @@
 fault goes unnoticed. A modality whose W reaches its threshold h is distrusted, and trusted again once W is a tenth of
 it. Trust is 1 − W / 2h: 1 is full trust, 0.5 and less is distrust. The others are then judged without it,
 and what was held against them before is forgotten: the fault of the one explains it.
+
+u contains the odds of a fault in the training, a sensor's that nobody has accused yet. Against a distrusted modality
+the evidence is u without them: a set that tells nothing, as of a turned force sensor while nothing touches, is no
+agreement, and lets W sink but slowly.
 """
 
 from collections.abc import Sequence
@@ -21,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from smvae_core.model.trust import Moment, TrustNetwork
+from smvae_core.model.trust import Moment, TrustNetwork, prior_log_odds
 from smvae_core.trust import TrustRecord
 
 Numbers = NDArray[np.float64]
@@ -31,6 +35,8 @@ PAST = 0.5
 LARGEST = 3.0
 """Bound of the log odds that one set adds to the evidence, nats."""
 _RECOVERED = 0.1
+_FORGIVEN = 0.5
+"""By so many nats a set that tells nothing of a distrusted modality lets its evidence sink: from 2h in four seconds."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,7 @@ class Trust:
         self._names = tuple(names)
         self.judge: Judge = TorchJudge(fusion, network)
         self._threshold = np.array(record.threshold)
+        self._prior = prior_log_odds(len(self._names))
         self._quantiles = np.array(record.surprise)
 
     def start(self) -> TrustState:
@@ -146,7 +153,8 @@ class Trust:
         """Judge a set, and return the state after it, as `step` does."""
         seconds, odds = seen.seconds, self._log_odds(state, seen)
         present = seen.mask[: len(self._names)]
-        added = np.where(present, odds.clip(-LARGEST, LARGEST), 0.0)
+        told = np.where(state.distrusted, odds - self._prior - _FORGIVEN, odds)
+        added = np.where(present, told.clip(-LARGEST, LARGEST), 0.0)
         evidence = (state.evidence + added).clip(0.0, 2.0 * self._threshold)
         begun = np.where((state.evidence <= 0.0) & (evidence > 0.0), seconds, state.begun)
         distrusted, evidence = self._decided(state.distrusted, evidence, present)

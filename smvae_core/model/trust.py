@@ -11,6 +11,7 @@ others without j): j explains nothing, and the rest must agree without it. So th
 blamed, and not the one that exposes it. Nothing is decoded.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,8 @@ from smvae_core.systems.posterior import Posterior
 
 LEAST_TRAIT = 4e-3
 """The least scale of a trait, one step of a byte: smaller changes of a trait that never changes are no evidence."""
+FAULTY = 0.5
+"""The part of the sets in the training of trust that have a faulty modality."""
 STILL = 1e-3
 """What counts as no change of the traits from set to set."""
 
@@ -192,6 +195,12 @@ class TrustNetwork(nn.Module):
             + stillness,
             dim=-1,
         )
+
+
+def prior_log_odds(modalities: int) -> float:
+    """Return the log odds that one modality of a set of the training is faulty: those of a set that tells nothing."""
+    part = FAULTY / modalities
+    return math.log(part / (1.0 - part))
 
 
 def _output(hidden: int) -> nn.Module:

@@ -18,7 +18,7 @@ from smvae_core.data.samples import Samples
 from smvae_core.evaluation.trust import PERIOD, columns_of, embedded_steps
 from smvae_core.model.memory import MemoryState
 from smvae_core.model.traits import trait_count, traits_of_one
-from smvae_core.model.trust import Moment, TrustNetwork
+from smvae_core.model.trust import FAULTY, Moment, TrustNetwork
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.training.faulty_episodes import altered
 
@@ -178,12 +178,12 @@ def _optimise(
 
 
 def _draw(table: Table, model: MultimodalVAE, random: np.random.Generator) -> tuple[Moment, Moment, Moment, Tensor]:
-    """Draw sets, half of them with one faulty modality; the target is 0 for a healthy set, else 1 + the modality."""
+    """Draw sets, `FAULTY` of them with a faulty modality; the target is 0 for a healthy set, else 1 + the modality."""
     healthy = table.healthy
     modalities = healthy.mask.shape[1]
     row = random.integers(0, len(table.first), _BATCH)
     row = np.maximum(row, table.first[row] + 1)
-    target = np.where(random.random(_BATCH) < 0.5, 0, random.integers(1, modalities + 1, _BATCH))
+    target = np.where(random.random(_BATCH) < 1.0 - FAULTY, 0, random.integers(1, modalities + 1, _BATCH))
     age = random.integers(0, 40, _BATCH)
     made = random.random(_BATCH) < 0.6
     episode = np.zeros(_BATCH, np.int64)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from smvae_core.evaluation.trust import LEAST, evidence_of, excursions, odds_of, threshold
 from smvae_core.inference.trust import LARGEST, Trust, TrustState, Verdict, log_odds, p_value
+from smvae_core.model.trust import FAULTY as FAULTY_SETS
 from smvae_core.model.trust import Moment, TrustNetwork
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.systems.smvae import SetAttention
@@ -98,6 +99,21 @@ def test_the_faulty_modality_is_blamed_and_trusted_again(faulty: int) -> None:
     assert verdict.trust[NAMES[faulty]] < 0.5
     assert all(value >= 0.5 for name, value in verdict.trust.items() if name != NAMES[faulty])
     assert not found[-1][1].distrusted and min(found[-1][1].trust.values()) > 0.9
+
+
+def test_a_set_that_tells_nothing_does_not_acquit_a_distrusted_modality() -> None:
+    told = {"faulty": np.log([1e-9, 1.0, 1e-9, 1e-9]), "nothing": np.log([1.0 - FAULTY_SETS, *[FAULTY_SETS / 3] * 3])}
+    told["well"] = -told["faulty"]
+    trust, state, found = trust_of(), trust_of().start(), []
+    for kind in (*["faulty"] * 30, *["nothing"] * 30, *["well"] * 30):
+        trust.judge = lambda *_, kind=kind: np.stack([told[kind]] * 2)  # type: ignore[misc]
+        state, verdict = trust.step(state, moment_of(np.zeros(3), np.ones(3, bool)), 0.05)
+        found.append(verdict.distrusted)
+    assert found[29:60] == [("a",)] * 31 and found[-1] == ()
+    for _ in range(60):
+        trust.judge = lambda *_: np.stack([told["nothing"]] * 2)
+        state, verdict = trust.step(state, moment_of(np.zeros(3), np.ones(3, bool)), 0.05)
+        assert verdict.trust["a"] == 1.0, "nor does it accuse one that is trusted"
 
 
 def test_two_modalities_alone_do_not_decide_and_a_third_one_does() -> None:
