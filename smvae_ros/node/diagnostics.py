@@ -210,8 +210,8 @@ def closing_summary(statistics: Statistics, sets: int, counts: Mapping[str, Stre
     words = f"closing summary: {statistics.published} latents of {sets} sets"
     if sets:
         words += ": " + ", ".join(f"{name} in {one.sets / sets:.0%}" for name, one in counts.items())
-    if statistics.published:
-        p50, p99 = (1e3 * seconds for seconds in statistics.percentiles()["latency"])
+    p50, p99 = (1e3 * seconds for seconds in statistics.percentiles()["latency"])
+    if p99:
         words += f"; latency p50 {p50:.0f} ms, p99 {p99:.0f} ms"
     if statistics.unheard:
         words += f"; {statistics.unheard} sets not run, as nobody listened"

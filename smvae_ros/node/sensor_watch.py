@@ -16,6 +16,7 @@ from smvae_ros.node.subscriptions import Subscriptions, simulated_time
 from smvae_ros.settings import nanoseconds
 
 NO_CLOCK = "use_sim_time is true, but no time has come on /clock"
+STILL_CLOCK = "simulated time stands still, although messages come"
 
 _SILENT_S = 5.0
 # With its unit, which changes as a time grows.
@@ -40,21 +41,35 @@ class SensorWatch:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._clock_ns, self._still = -1, 0
         self.begin()
 
-    @property
-    def timeless(self) -> bool:
-        """Whether the node waits for simulated time to begin."""
-        return simulated_time(self._node) and self._node.get_clock().now().nanoseconds == 0
+    def look_at_clock(self) -> None:
+        """See whether simulated time goes on; call it once in each period, before all else."""
+        now_ns = self._node.get_clock().now().nanoseconds
+        self._still = self._still + 1 if simulated_time(self._node) and now_ns == self._clock_ns else 0
+        self._clock_ns = now_ns
+
+    def clock_problem(self, receiving: bool) -> str:
+        """Return what is wrong with simulated time; empty if nothing is.
+
+        Args:
+            receiving: whether messages came in the period. A simulation that is paused sends none.
+        """
+        if simulated_time(self._node) and self._node.get_clock().now().nanoseconds == 0:
+            return NO_CLOCK
+        return STILL_CLOCK if receiving and self._still >= _PERIODS_IN_A_ROW else ""
 
     def begin(self) -> None:
         """Start again, as after an activation."""
         self._began = monotonic()
+        self._clock_ns, self._still = -1, 0
         self._warned: set[tuple[str, str, str]] = set()
         # Topics whose silence was reported.
         self._silent: set[str] = set()
         self._unused: Counter[str] = Counter()
         self._misdated: Counter[str] = Counter()
+        self._faulty: Counter[str] = Counter()
         self._previous: Counter[tuple[str, str]] = Counter()
         # Topic, node and reason of each publisher that was reported.
         self._unheard: set[tuple[str, str, str]] = set()
@@ -70,8 +85,10 @@ class SensorWatch:
         """
         stream = subscriptions.settings.streams[name]
         stamp_ns = subscriptions.stamps_ns.get(name, 0)
-        if self.timeless:
-            return NO_CLOCK if received else ""
+        clock = self.clock_problem(received > 0)
+        if clock or self._still:
+            self._faulty[name] = 0
+            return clock if received else ""
         problem = ""
         if received and stamp_ns:
             problem = stamp_problem(
@@ -84,6 +101,10 @@ class SensorWatch:
         unused = unused and received > 0 and stream.enabled
         self._unused[name] = self._unused[name] + 1 if unused else 0
         fault = self._fault(subscriptions, name, received)
+        self._faulty[name] = self._faulty[name] + 1 if fault else 0
+        # A simulation that pauses, or goes on, repeats its stamps for a part of the period.
+        if simulated_time(self._node) and self._faulty[name] < _PERIODS_IN_A_ROW:
+            fault = ""
         # A stamp that repeats grows old too.
         problem = fault or (problem if self._misdated[name] >= _PERIODS_IN_A_ROW else "")
         if self._unused[name] < _PERIODS_IN_A_ROW:
@@ -95,8 +116,8 @@ class SensorWatch:
         silent = monotonic() - self._began >= _SILENT_S
         if silent and not self._named:
             self._warn_of_namesake()
-        if self.timeless:
-            self._warn("clock", {"/clock": NO_CLOCK} if silent else {})
+        if clock := self.clock_problem(any(one.rate for one in modalities)):
+            self._warn("clock", {"/clock": clock} if silent else {})
             return
         if silent:
             self._warn_of_publishers(subscriptions, modalities)

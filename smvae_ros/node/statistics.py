@@ -12,8 +12,9 @@ STAGES = ("latency", "wait", "conversion", "inference", "publication", "processo
 """What is timed for each set.
 
 The latency reaches from the newest stamp of the set to its publication, in time of the node's clock: with a coarse
-/clock it is no finer than that, and never negative. `processor` is the processor time of the worker's thread. Sets
-that make up for a silence of the reference are not timed: they are late by intention.
+/clock it is no finer than that, and never negative. Where the stamps are of another clock, there is none. `processor`
+is the processor time of the worker's thread. Sets that make up for a silence of the reference are not timed: they are
+late by intention.
 """
 
 _REMEMBERED = 1000
@@ -67,16 +68,20 @@ class Statistics:
         self.reasons[topic] = reason
 
     def add_times(self, seconds: Mapping[str, float]) -> None:
-        """Take how long each of `STAGES` took for one set; the last 1000 sets count."""
+        """Take how long each of `STAGES` took for one set, NaN where that is unknown; the last 1000 sets count."""
         with self._lock:
             self._seconds[:, self._timed % _REMEMBERED] = [seconds.get(stage, 0.0) for stage in STAGES]
             self._timed += 1
 
     def percentiles(self) -> dict[str, tuple[float, float]]:
-        """Return the median and the 99th percentile of each stage in seconds; 0 before the first set."""
+        """Return the median and the 99th percentile of each stage in seconds; 0 where none is known."""
         with self._lock:
             seconds = self._seconds[:, : self._timed].copy()
-        if not seconds.size:
-            return dict.fromkeys(STAGES, (0.0, 0.0))
-        found = np.percentile(seconds, (50, 99), axis=1)
-        return {stage: (float(median), float(most)) for stage, median, most in zip(STAGES, *found)}
+        return {stage: _median_and_most(found[np.isfinite(found)]) for stage, found in zip(STAGES, seconds)}
+
+
+def _median_and_most(seconds: np.ndarray) -> tuple[float, float]:
+    if not seconds.size:
+        return 0.0, 0.0
+    median, most = np.percentile(seconds, (50, 99))
+    return float(median), float(most)

@@ -14,7 +14,7 @@ from rclpy.time import Time
 from smvae_ros.distrust import Distrust
 from smvae_ros.msg import FusionStatus, ModalityStatus
 from smvae_ros.node.diagnostics import ModalityReport, NodeReport, diagnostic_statuses
-from smvae_ros.node.sensor_watch import NO_CLOCK, SensorWatch
+from smvae_ros.node.sensor_watch import SensorWatch
 from smvae_ros.node.set_memory import SetMemory
 from smvae_ros.node.statistics import Statistics
 from smvae_ros.node.subscriptions import Subscriptions
@@ -65,16 +65,18 @@ class StatusPublisher:
         self._last = monotonic()
         sets = sum(subscriptions.synchronizer.sets.values()) if subscriptions is not None else 0
         recent_sets = self._since_last("", "sets", sets)
+        self._watch.look_at_clock()
         modalities = (
             []
             if subscriptions is None
             else self._modalities(subscriptions, statistics, period, recent_sets, distrust or Distrust({}))
         )
+        receiving = any(modality.rate for modality in modalities)
         report = NodeReport(
             state=state,
-            problem=problem or (NO_CLOCK if subscriptions is not None and self._watch.timeless else ""),
+            problem=problem or (self._watch.clock_problem(receiving) if subscriptions is not None else ""),
             device=device,
-            receiving=any(modality.rate for modality in modalities),
+            receiving=receiving,
             sets=sets,
             recent_sets=recent_sets,
             recent_skips=self._since_last("", "skipped", statistics.skipped),

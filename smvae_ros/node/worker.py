@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from math import nan
 from time import monotonic, perf_counter_ns, thread_time
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be conf
     from smvae_ros.node.publications import Publications
 
 T = TypeVar("T")
+
+# No set takes so long: its stamps are of another clock.
+_MOST_LATENCY_S = 60.0
 
 
 class WorkerError(SMVAEError):
@@ -297,6 +301,8 @@ class FusionWorker:
             self._comparison.begin()
         statistics.decoded.update(fusion.predictions.keys())
         latency_s = max(0.0, (activity.now_ns() - newest_ns) / 1e9)
+        if latency_s > _MOST_LATENCY_S:
+            latency_s = nan
         # Time may have jumped while the set was published. A set that makes up for a silence was late by intention.
         if generation != self._generation or sample_set.made_up:
             return

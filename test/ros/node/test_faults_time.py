@@ -158,6 +158,24 @@ def test_a_sensor_whose_clock_is_not_the_nodes_is_named_in_the_log_just_once(
     assert {"rgb": "/rgb/image: ", "force": "/wrench: "}[name] in told_of[0]
 
 
+def test_stamps_of_another_clock_give_no_latency(robot: Robot, running: tuple[Robot, FusionProcess]) -> None:
+    robot.sending = set()
+    robot.restart()
+    robot.stamping = {name: lambda moment: [moment % (1000 * HOUR)] for name in ALL}
+    robot.sending = set(ALL)
+    robot.wait_for_set(*ALL)
+    robot.wait_for_new_latents(10)
+    robot.stamping.clear()
+    robot.wait_for_set(*ALL)
+    status = (robot.new_status(), robot.new_status())[1]
+    assert 0.0 <= status.latency_p50 <= status.latency_p99 < 60.0
+    told(robot, "fusion")
+    times = {
+        value.key: float(value.value) for value in robot.diagnostics["fusion: fusion"].values if "(ms)" in value.key
+    }
+    assert len(times) >= 6 and all(0.0 <= milliseconds < 60_000.0 for milliseconds in times.values())
+
+
 def test_diagnostics_say_that_nothing_comes_of_a_sensor_with_another_clock(robot: Robot) -> None:
     robot.stamping["depth"] = lambda moment: [moment - 200 * MS]
     robot.wait(lambda: told(robot, "depth")[0] == DiagnosticStatus.ERROR, "depth to be an error")
@@ -257,6 +275,28 @@ def test_in_simulated_time_stamps_may_be_ahead_of_a_clock_that_comes_late(checkp
         ahead_ns = clock.now_ns + 600 * MS
         robot.send(["rgb"], ahead_ns)
         robot.wait(lambda: ahead_ns in map(stamp_ns, robot.latents), "the set of the stamp ahead")
+
+
+@pytest.mark.parametrize("paused", [False, True], ids=["goes on", "pauses"])
+def test_a_clock_that_stands_still_is_named_once_and_no_sensor_is_blamed(
+    checkpoint: Path, tmp_path: Path, paused: bool
+) -> None:
+    with fusion_and_robot(tmp_path / "log", {"checkpoint": checkpoint, "use_sim_time": True}) as (robot, process):
+        clock = robot.clock(start_s=1000.0)
+        robot.sending = set(ALL)
+        robot.wait_for_set(*ALL)
+        stopped_ns = clock.now_ns
+        clock.every = 1_000_000
+        if paused:
+            robot.stamping = {name: lambda moment: [stopped_ns] for name in ALL}
+        robot.wait(lambda: "time stands still" in process.output(), "a warning")
+        assert all("time stands still" in told(robot, name)[1] for name in ("fusion", "rgb"))
+        clock.every = 1
+        robot.stamping.clear()
+        robot.wait_for_set(*ALL)
+        robot.wait(lambda: told(robot, "fusion")[0] == DiagnosticStatus.OK, "all to be well")
+        warnings = [line for line in process.output().splitlines() if "[WARN]" in line and "/clock" in line]
+        assert len(warnings) == 1 and "stamps" not in process.output()
 
 
 def test_simulated_time_that_is_set_while_active_begins_a_new_epoch_and_spoils_no_latency(
