@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -89,6 +90,8 @@ def _modality(feature: Feature, name: str, found: DataSet) -> dict[str, object]:
     entry: dict[str, object] = {"name": name, "source": feature.key, "pairs": "following" if following else "same"}
     if feature.kind == "picture":
         return entry | {"preprocessing": {"kind": "rgb"}, "network": "image", "likelihood": "bernoulli"}
+    if feature.kind == "grey":
+        return entry | {"preprocessing": {"kind": "grey"}, "network": "image", "likelihood": "bernoulli"}
     if feature.kind == "depth":
         record: dict[str, object] = {"kind": "depth"}
         if feature.high is not None and feature.high > 0:
@@ -119,14 +122,18 @@ def _names(found: DataSet) -> dict[str, str]:
         own = pieces[feature.key]
         shortest = range(1, len(own) + 1)
         candidates = ["_".join(own[-n:]) for n in shortest]
-        others = [p for key, p in pieces.items() if key != feature.key]
+        # The command `base_action` is not called `action` where that is the key of a feature that cannot be used.
+        unusable = [_pieces(other.key) for other in found.features if other.key not in pieces and "/" not in other.key]
+        others = [*(p for key, p in pieces.items() if key != feature.key), *unusable]
         unique = (c for n, c in zip(shortest, candidates) if not any(o[-n:] == own[-n:] for o in others))
         names[feature.key] = _valid(next(unique, candidates[-1]), names.values())
     return names
 
 
 def _pieces(key: str) -> list[str]:
-    return [piece for piece in re.split(r"[^a-z0-9]+", key.lower()) if piece] or ["feature"]
+    # Without accents: ö becomes o.
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", key) if not unicodedata.combining(letter))
+    return [piece for piece in re.split(r"[^a-z0-9]+", plain.casefold()) if piece] or ["feature"]
 
 
 def _valid(name: str, taken: Iterable[str]) -> str:

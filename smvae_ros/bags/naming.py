@@ -14,6 +14,8 @@ SETS = "sets.parquet"
 FUSION_BAG = "fusion"
 """The folder of the bag with latents and predictions, in the results of a replay."""
 
+_DATA = (".h5", ".hdf5")
+
 
 def named_bags(paths: Sequence[Path], between: str = "/") -> dict[str, Path]:
     """Return all bags in the paths by name, which is the bag's path from the folder that was given.
@@ -51,13 +53,19 @@ def is_recorded(path: Path) -> bool:
     """Return whether a path is a bag, and not a folder or a file of data to train on.
 
     Raises:
-        BagError: there is no such path, or it is a folder of several bags.
+        BagError: there is no such path, or it is a folder of several bags, or of bags and data.
     """
     if not path.exists():
         raise BagError(f"{path}: no such file or folder; expected a rosbag2, or data to train on")
     if path.is_file():
-        return path.suffix not in (".h5", ".hdf5")
+        return path.suffix not in _DATA
     bags = find_bags(path)
+    data = sorted(file.name for file in path.iterdir() if file.suffix in _DATA) if path.is_dir() else []
+    if bags and data:
+        raise BagError(
+            f"{path}: expected a bag or data to train on, found both ({bags[0].name} and {data[0]}); give each a "
+            "folder of its own"
+        )
     if len(bags) > 1:
         names = ", ".join(bag.name for bag in bags)
         raise BagError(f"{path}: expected one bag, found {len(bags)} ({names}); name one of them")

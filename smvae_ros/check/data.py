@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from smvae_core.cli.exit import partly_done
 from smvae_core.data.draft import FEATURE_COLUMNS, describe, draft, feature_rows, summary
 from smvae_core.errors import ConfigurationError
 
@@ -16,6 +17,7 @@ def check_data(data: Path, write: str | None, console: Console) -> None:
     """Print what a data set holds, and write the draft of a configuration where a name for it is given.
 
     Raises:
+        Exit: with code 3, after all else: episodes cannot be used.
         LogError: no data set, or nothing in it to learn from.
         ConfigurationError: the draft's file exists already, or cannot be written.
     """
@@ -25,9 +27,15 @@ def check_data(data: Path, write: str | None, console: Console) -> None:
         table.add_row(*map(escape, row))
     console.print(table)
     console.print(escape(summary(found)), soft_wrap=True)
+    for sentence in found.lacking:
+        console.print(f"[yellow]{escape(sentence)}; they are used without it[/]", soft_wrap=True)
     text = draft(found)
-    if write is None:
-        return
+    if write is not None:
+        _write(text, write, data, console)
+    partly_done(found.unusable, found.looked_at, "episodes that were looked at cannot be used (train with --skip-bad)")
+
+
+def _write(text: str, write: str, data: Path, console: Console) -> None:
     path = Path(f"{write}.yaml")
     if path.exists():
         raise ConfigurationError(f"{path}: exists already; give --write another name or remove it")

@@ -9,8 +9,10 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import h5py
+
 from smvae_core.data.formats import hdf5
-from smvae_core.data.formats.hdf5_features import described
+from smvae_core.data.formats.hdf5_features import count_steps, described
 from smvae_core.data.formats.protocol import DataSet, Feature, Format, Steps, Trajectory
 
 
@@ -40,17 +42,12 @@ def describe(folder: Path) -> DataSet:
     """Return what a folder of episodes holds; the features are those of some of them, spread over all.
 
     Raises:
-        LogError: there is none, or one is damaged.
+        LogError: there is none, or all are damaged.
     """
     trajectories = find_episodes(folder)
     paths = [path for trajectory in trajectories for _, path in trajectory.parts]
-    features = [_told(feature) for feature in described(paths, hdf5.opened)]
-    steps = 0
-    for path in paths:
-        with hdf5.opened(path) as file:
-            lengths = [len(item) for _, item in hdf5.items(file) if item is not None and item.shape]
-            steps += len(file["action"]) if "action" in file else max(lengths, default=0)
-    return DataSet(folder, "aloha", len(trajectories), steps, None, tuple(features))
+    found = described(paths, hdf5.opened, _told)
+    return DataSet(folder, "aloha", len(trajectories), count_steps(paths, hdf5.opened, _length), None, *found)
 
 
 ALOHA = Format(find_episodes, read_episode, describe=describe)
@@ -60,6 +57,11 @@ def _told(feature: Feature) -> Feature:
     if feature.key == "compress_len":
         return Feature(feature.key, feature.shape, feature.dtype, "none", problem="says how long the pictures are")
     return feature
+
+
+def _length(file: h5py.Group) -> int:
+    lengths = [len(item) for _, item in hdf5.items(file) if item is not None and item.shape]
+    return len(file["action"]) if "action" in file else max(lengths, default=0)
 
 
 def _number(name: str) -> tuple[str, int, str]:

@@ -1,8 +1,8 @@
 """The features of HDF5 episodes: their shape, type and range, and what a model can make of them."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,11 +10,18 @@ import h5py
 import numpy as np
 
 from smvae_core.data.formats import hdf5
-from smvae_core.data.formats.hdf5_pictures import Compressed, is_channels_first, is_compressed, is_millimetres
+from smvae_core.data.formats.hdf5_pictures import (
+    Compressed,
+    is_channels_first,
+    is_compressed,
+    is_millimetres,
+    is_plane,
+)
 from smvae_core.data.formats.protocol import Feature, LogError
 
 # So many episodes, spread over all, are looked at, and so many steps of each, fewer of pictures.
 _EPISODES, _STEPS, _PICTURES = 20, 512, 4
+_DEAD_LINK = "is a link that leads nowhere"
 
 
 class _Seen(NamedTuple):
@@ -28,7 +35,20 @@ class _Seen(NamedTuple):
     high: np.ndarray = np.zeros(0)
 
 
-def described(parts: Sequence[Path], opened: Callable[[Path], AbstractContextManager[h5py.Group]]) -> list[Feature]:
+class Described(NamedTuple):
+    """Some episodes of a data set; the attributes are those of `DataSet`."""
+
+    features: tuple[Feature, ...]
+    lacking: tuple[str, ...]
+    unusable: tuple[str, ...]
+    looked_at: int
+
+
+def described(
+    parts: Sequence[Path],
+    opened: Callable[[Path], AbstractContextManager[h5py.Group]],
+    told: Callable[[Feature], Feature] = lambda feature: feature,
+) -> Described:
     """Return the features of a data set, by some of its episodes: all keys of these, each with its range.
 
     A feature has a problem if no episode can bring it.
@@ -36,16 +56,57 @@ def described(parts: Sequence[Path], opened: Callable[[Path], AbstractContextMan
     Args:
         parts: the path of each episode.
         opened: opens the group that holds an episode.
+        told: adds what a format knows of a feature.
 
     Raises:
-        LogError: an episode is damaged.
+        LogError: all episodes are damaged.
     """
-    seen: dict[str, list[_Seen]] = {}
+    episodes: dict[Path, dict[str, _Seen]] = {}
+    damaged: dict[Path, str] = {}
     for path in parts[:: max(1, -(-len(parts) // _EPISODES))]:
-        with opened(path) as group:
-            for key, one in _of_episode(path, group).items():
-                seen.setdefault(key, []).append(one)
-    return [_feature(key, seen[key]) for key in sorted(seen)]
+        try:
+            with opened(path) as group:
+                episodes[path] = _of_episode(path, group)
+        except LogError as error:
+            damaged[path] = str(error)
+    if not episodes:
+        raise LogError(next(iter(damaged.values())))
+    keys = sorted({key for found in episodes.values() for key in found})
+    features = [told(_feature(key, [found[key] for found in episodes.values() if key in found])) for key in keys]
+    usable = [feature.key for feature in features if not feature.problem]
+    unusable = damaged | _unusable(episodes, usable)
+    looked_at = len(episodes) + len(damaged)
+    return Described(tuple(features), tuple(_lacking(episodes, usable)), tuple(unusable.values()), looked_at)
+
+
+def count_steps(
+    parts: Sequence[Path],
+    opened: Callable[[Path], AbstractContextManager[h5py.Group]],
+    length: Callable[[h5py.Group], int],
+) -> int:
+    """Return the number of steps of the episodes that can be opened."""
+    total = 0
+    for path in parts:
+        with suppress(LogError), opened(path) as group:
+            total += length(group)
+    return total
+
+
+def _lacking(episodes: dict[Path, dict[str, _Seen]], usable: Sequence[str]) -> Iterator[str]:
+    for key in usable:
+        without = [path for path, found in episodes.items() if key not in found or found[key].problem == _DEAD_LINK]
+        if without:
+            yield f"{key}: {len(without)} of {len(episodes)} episodes looked at lack it, as {without[0]}"
+
+
+def _unusable(episodes: dict[Path, dict[str, _Seen]], usable: Sequence[str]) -> dict[Path, str]:
+    """Return a sentence on each episode in which a key has a problem that it has not in others."""
+    unusable = {}
+    for path, found in episodes.items():
+        problems = {key: found[key].problem for key in usable if key in found}
+        for key in [key for key, problem in problems.items() if problem not in ("", _DEAD_LINK)][:1]:
+            unusable[path] = f"{path}: key '{key}' {problems[key]}"
+    return unusable
 
 
 def _of_episode(told: Path, group: h5py.Group) -> dict[str, _Seen]:
@@ -76,7 +137,7 @@ def steps_at(told: Path, dataset: h5py.Dataset, key: str) -> np.ndarray:
 
 def _seen(told: Path, dataset: h5py.Dataset | None, key: str, group: h5py.Group) -> _Seen:
     if dataset is None:
-        return _Seen((1,), "–", "none", "is a link that leads nowhere")
+        return _Seen((1,), "–", "none", _DEAD_LINK)
     if is_compressed(dataset):
         return _seen_compressed(told, dataset, key)
     # One number per step is a vector of one; HDF5 knows datasets without a shape.
@@ -89,7 +150,7 @@ def _seen(told: Path, dataset: h5py.Dataset | None, key: str, group: h5py.Group)
         return _Seen(shape, dtype, "none", "holds no step")
     kind = _kind(shape, dataset.dtype)
     if kind == "none":
-        expected = "a picture (H, W, 3) in uint8, depth (H, W), a window (T, C) or a vector per step"
+        expected = "a picture (H, W, 3) or (H, W) in uint8, depth (H, W), a window (T, C) or a vector per step"
         return _Seen(shape, dtype, kind, f"expected {expected}, found {dtype} {shape}")
     few = steps_at(told, dataset, key).reshape(-1, *shape)
     finite = np.isfinite(few)
@@ -137,12 +198,13 @@ def _together(seen: Sequence[_Seen]) -> str:
 
 
 def _kind(shape: tuple[int, ...], dtype: np.dtype) -> str:
-    if dtype == np.uint8 and len(shape) == 3 and (shape[2] == 3 or is_channels_first(shape, dtype)):
+    if dtype == np.uint8 and len(shape) == 3 and 3 in (shape[2], is_channels_first(shape) and shape[0]):
         return "picture"
-    if is_millimetres(shape, dtype):
-        return "depth"
-    if dtype.kind == "f" and len(shape) in (2, 3) and shape[2:] in ((), (1,)) and min(shape[:2]) >= 32:
-        return "depth"
+    if is_plane(shape):
+        if dtype == np.uint8:
+            return "grey"
+        if dtype == np.uint16 or dtype.kind == "f":
+            return "depth"
     if len(shape) == 2 and shape[1] <= 16:
         return "window"
     return "vector" if len(shape) == 1 else "none"

@@ -49,15 +49,22 @@ class Compressed:
             yield picture[..., ::-1]
 
 
-def is_channels_first(shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    """Return whether a step is a picture (3, H, W)."""
-    return len(shape) == 3 and shape[0] == 3 and min(shape[1:]) >= _SMALLEST and dtype == np.uint8
+def is_channels_first(shape: tuple[int, ...]) -> bool:
+    """Return whether a step is a picture (3, H, W), or a plane (1, H, W)."""
+    return len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) >= _SMALLEST
+
+
+def is_plane(shape: tuple[int, ...]) -> bool:
+    """Return whether a step is grey or depth: (H, W), (H, W, 1) or (1, H, W)."""
+    if len(shape) == 3 and 1 not in (shape[0], shape[2]):
+        return False
+    sides = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape[:2]
+    return len(shape) in (2, 3) and min(sides) >= _SMALLEST
 
 
 def is_millimetres(shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    """Return whether a step is depth (H, W) or (H, W, 1) in whole millimetres, as depth cameras give it."""
-    size = shape[:2] if shape[2:] in ((), (1,)) else ()
-    return len(size) == 2 and min(size) >= _SMALLEST and dtype == np.uint16
+    """Return whether a step is depth in whole millimetres, as depth cameras give it."""
+    return is_plane(shape) and dtype == np.uint16
 
 
 class Converted:
@@ -75,8 +82,8 @@ class Converted:
 
 def as_taken(steps: Steps, shape: tuple[int, ...], dtype: np.dtype) -> Steps:
     """Return steps with channels last and depth in metres."""
-    if is_channels_first(shape, dtype):
-        return Converted(steps, _channels_last)
+    if is_channels_first(shape):
+        steps = Converted(steps, _channels_last)
     return Converted(steps, _metres) if is_millimetres(shape, dtype) else steps
 
 

@@ -73,8 +73,8 @@ class Feature:
     Attributes:
         shape: of one step.
         low, high: the smallest and the largest value, None where they are not known.
-        kind: what a model can make of it: `picture` (uint8 RGB), `depth` (metres), `window` (samples since the step
-            before), `vector`, or `none`.
+        kind: what a model can make of it: `picture` (uint8 RGB), `grey` (uint8), `depth` (metres), `window` (samples
+            since the step before), `vector`, or `none`.
         problem: why it cannot be used; empty if it can.
     """
 
@@ -93,6 +93,9 @@ class DataSet:
 
     Attributes:
         rate: steps a second, None where the format does not say.
+        lacking: sentences on features that some of the episodes looked at lack. These are used without them.
+        unusable: sentences on episodes looked at that cannot be used with the other features.
+        looked_at: number of episodes looked at.
     """
 
     path: Path
@@ -101,6 +104,9 @@ class DataSet:
     steps: int
     rate: float | None
     features: tuple[Feature, ...]
+    lacking: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
+    looked_at: int = 0
 
 
 def _itself(path: Path) -> tuple[Path, ...]:

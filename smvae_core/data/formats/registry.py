@@ -41,14 +41,22 @@ def recognise(data: Path) -> str:
     """Return the name of the format of robot data: `logs`, `lerobot`, `robomimic` or `aloha`.
 
     Raises:
-        LogError: the data are of none of them, or of several.
+        LogError: the data are of none of them, or of several; or all files are damaged.
     """
     if not data.exists():
         raise LogError(f"{data}: no such file or folder; expected robot data")
     check_unmixed(data)
     if (data / INFO).is_file():
         return "lerobot"
-    found = {name: path for path in reversed(hdf5.hdf5_files(data, "robot data")) for name in [_kind_of(path)]}
+    found: dict[str, Path] = {}
+    damaged: LogError | None = None
+    for path in reversed(hdf5.hdf5_files(data, "robot data")):
+        try:
+            found[_kind_of(path)] = path
+        except LogError as error:
+            damaged = error
+    if damaged is not None and not found:
+        raise damaged
     if len(found) > 1:
         raise _mixed(data, {name: path.name for name, path in found.items()})
     return next(iter(found))

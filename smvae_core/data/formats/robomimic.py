@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 
 from smvae_core.data.formats import hdf5
-from smvae_core.data.formats.hdf5_features import described
+from smvae_core.data.formats.hdf5_features import count_steps, described
 from smvae_core.data.formats.protocol import DataSet, Feature, Format, LogError, Steps, Trajectory
 
 _UNUSED = re.compile(r"^(next_obs/|dones$|rewards$|states$)")
@@ -56,18 +56,15 @@ def describe(folder: Path) -> DataSet:
     """Return what a folder of demonstrations holds; the features are those of some of them, spread over all.
 
     Raises:
-        LogError: there is none, or one is damaged.
+        LogError: there is none, a file is damaged, or all demonstrations are.
     """
     trajectories = find_demonstrations(folder)
     paths = [path for trajectory in trajectories for _, path in trajectory.parts]
-    features = tuple(_unused(feature) for feature in described(paths, _demonstration))
+    found = described(paths, _demonstration, _unused)
     with _demonstration(paths[0]) as group:
         rate = _rate(group.parent)
-    steps = 0
-    for path in paths:
-        with _demonstration(path) as group:
-            steps += max((len(group[key]) for key in hdf5.names(group) if group[key].shape), default=0)
-    return DataSet(folder, "robomimic", len(trajectories), steps, rate, features)
+    steps = count_steps(paths, _demonstration, _length)
+    return DataSet(folder, "robomimic", len(trajectories), steps, rate, *found)
 
 
 def _file_of(path: Path) -> tuple[Path, ...]:
@@ -84,6 +81,10 @@ def _demonstration(path: Path) -> Iterator[h5py.Group]:
         if not _is_group(group):
             raise LogError(f"{path}: expected a demonstration data/{path.name} in {path.parent.name}, found none")
         yield group
+
+
+def _length(group: h5py.Group) -> int:
+    return max((len(group[key]) for key in hdf5.names(group) if group[key].shape), default=0)
 
 
 def _is_group(item: object) -> bool:

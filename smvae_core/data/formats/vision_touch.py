@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 
 from smvae_core.data.formats import hdf5
-from smvae_core.data.formats.hdf5_features import described
-from smvae_core.data.formats.protocol import DataSet, Feature, Format, LogError, Steps, Trajectory
+from smvae_core.data.formats.hdf5_features import count_steps, described
+from smvae_core.data.formats.protocol import DataSet, Format, LogError, Steps, Trajectory
 
 _FILE_NAME = re.compile(r"^\d+_\d+_(?P<trajectory>.+_\d+)_(?P<part>\d+)_\d+$")
 
@@ -91,24 +91,19 @@ def describe(folder: Path) -> DataSet:
     """Return what a folder of logs holds; the features are those of some of its files, spread over all.
 
     Raises:
-        LogError: it holds no HDF5 file, or one is damaged.
+        LogError: it holds no HDF5 file, or all are damaged.
     """
     trajectories = find_trajectories(folder)
     paths = [path for trajectory in trajectories for _, path in trajectory.parts]
-    features = described(paths, hdf5.opened)
-    return DataSet(folder, "logs", len(trajectories), _count(paths, features), None, tuple(features))
+    found = described(paths, hdf5.opened)
+    keys = [feature.key for feature in found.features if not feature.problem]
+    steps = count_steps(
+        paths, hdf5.opened, lambda file: max((len(file[key]) for key in keys if key in file), default=0)
+    )
+    return DataSet(folder, "logs", len(trajectories), steps, None, *found)
 
 
 VISION_TOUCH = Format(find_trajectories, read_log, describe=describe, following=frozenset({"action"}))
-
-
-def _count(paths: Iterable[Path], features: Iterable[Feature]) -> int:
-    keys = [feature.key for feature in features if not feature.problem]
-    total = 0
-    for path in paths:
-        with hdf5.opened(path) as file:
-            total += max((len(file[key]) for key in keys if key in file), default=0)
-    return total
 
 
 def _column(path: Path, file: h5py.File, key: str) -> np.ndarray:
