@@ -32,6 +32,11 @@ class Distrust:
         """The distrusted modalities whose policy is not off, in the order of the policies."""
         return tuple(name for name in self.policies if name in self.since_ns)
 
+    @property
+    def judges(self) -> bool:
+        """Whether verdicts are wanted: the policy of some modality is not off."""
+        return set(self.policies.values()) != {"off"}
+
     def names(self, policy: Policy) -> frozenset[str]:
         """Return the modalities with a policy."""
         return frozenset(name for name, one in self.policies.items() if one == policy)
@@ -42,6 +47,8 @@ class Distrust:
         for name in list(self.since_ns):
             if self.policies.get(name) == "off":
                 del self.since_ns[name]
+        if not self.judges:
+            self.trust.clear()
 
     def forget(self) -> None:
         """Trust everything again, as after time jumped."""
@@ -50,6 +57,8 @@ class Distrust:
 
     def see(self, verdict: Verdict, stamp_ns: int) -> list[str]:
         """Take the verdict of a set with this stamp; return a sentence for each modality that it changes."""
+        if not self.judges:  # the last set that was judged before all policies were set to off
+            return []
         self.trust |= verdict.trust
         sentences = []
         for name in verdict.distrusted:

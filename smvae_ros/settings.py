@@ -113,8 +113,8 @@ class StreamSettings(_Settings):
     )
     distrust: Policy = Field(
         default="warn",
-        description="a modality that contradicts what else is known: off (nothing), warn (it is named), or drop (it "
-        "leaves the set, too, until it agrees again)",
+        description="a modality that contradicts what else is known: off (nothing; trust is not even computed where "
+        "it is off for every modality), warn (it is named), or drop (it leaves the set, too, until it agrees again)",
         json_schema_extra=ANY_TIME,
     )
     prediction_rate: NonNegativeFloat = Field(

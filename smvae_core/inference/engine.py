@@ -214,7 +214,7 @@ class Engine:
         predict: Collection[str] = (),
         state: State | None = None,
         elapsed: float | None = None,
-        drop: Collection[str] = (),
+        drop: Collection[str] | None = (),
     ) -> Fusion:
         """Fuse one set.
 
@@ -225,7 +225,8 @@ class Engine:
             predict: modalities to predict, present or not.
             state: `Fusion.state` of the set before; None: nothing is remembered.
             elapsed: seconds since that set; needed with a state. Beyond the memory's horizon, or below 0, it forgets.
-            drop: modalities that leave the set while they are distrusted. They are judged on.
+            drop: modalities that leave the set while they are distrusted. They are judged on. None:
+                nothing is judged, which saves the time of trust; it begins anew with the next set that is.
 
         Raises:
             EngineError: an unknown modality, a wrong shape or type, a released engine, a state of another model, a
@@ -233,7 +234,7 @@ class Engine:
             DeviceLostError: the GPU stopped working.
         """
         arrays, recalled = self._usable(arrays, predict), self._recalled(state, elapsed)
-        if self.watch is None:
+        if self.watch is None or drop is None:
             return self._run(arrays, [tuple(arrays)], predict, recalled)[0][0]
         before = state.watch if state is not None and state.watch is not None and (elapsed or 0.0) >= 0.0 else None
         out = self.watch.doubted(before) & set(drop)

@@ -20,6 +20,8 @@ from smvae_ros.conversions.errors import ConversionError
 _MOST = float(np.finfo(np.float32).max)
 # Within this time, states of different publishers are merged to one.
 _MERGE_NS = 200_000_000
+# Joints of a first message that are not brought again for so long, before they came for `_SETTLED_NS`, were a mistake.
+_GONE_NS, _SETTLED_NS = 500_000_000, 1_000_000_000
 # Pictures are compared by so many of their bytes, behind the header: it has the stamp, and bytes that mean nothing.
 _PART, _HEADER = 2048, 256
 
@@ -34,9 +36,9 @@ class SampleReader:
 
     A sample is what `raw_array` takes: the message itself of an image, the checked `Numbers` of any other. JointStates
     are read by name. Without `joints` in the settings, the first message that names as many joints as the modality has
-    numbers sets their order. Messages that bring only some of the joints, as of two publishers on one topic, are
-    completed by the last state of the others, if that is at most 0.2 s old. Messages that bring none of them, as of
-    another device on the topic, cannot be used.
+    numbers sets their order; if it stays alone, and messages name as many others, these take its place. Messages that
+    bring only some of the joints, as of two publishers on one topic, are completed by the last state of the others, if
+    that is at most 0.2 s old. Messages that bring none of them, as of another device on the topic, cannot be used.
 
     Args:
         binding: of the stream, with an accessor (`Binding.reading`).
@@ -54,6 +56,9 @@ class SampleReader:
         self._is_image = binding.modality.is_image
         self._stamp_ns = binding.stamp_ns
         self._states: dict[str, _Joint] = {}
+        self._settled = bool(binding.joints)
+        # When messages first and last brought the joints that the first message named.
+        self._since_ns = self._last_ns = 0
         self.repeated = self.repeated_in_a_row = 0
         self.merges = False
         self._part: tuple[int, bytes] | None = None
@@ -64,6 +69,7 @@ class SampleReader:
         Args:
             message: as it was serialised.
             arrived_ns: when it arrived; stands in for a stamp that joints lack, so that a silent publisher's grow old.
+                Without it, the joints of the first message stay.
 
         Raises:
             ConversionError: a message that cannot be used: cut off, with another number of numbers, with one that is
@@ -81,7 +87,7 @@ class SampleReader:
                 self.repeated_in_a_row, self._part = 0, part
             return stamp_ns, message
         if self._is_joints:
-            return stamp_ns, Numbers(_checked(self._joint_row(message, stamp_ns or arrived_ns)), message)
+            return stamp_ns, Numbers(_checked(self._joint_row(message, stamp_ns, arrived_ns)), message)
         found = numbers(self.binding, message)
         # The sum is finite where all are; rarely where one is too large.
         if not sum(map(abs, found)) <= _MOST:
@@ -92,13 +98,14 @@ class SampleReader:
         """Forget the states of joints, as after a jump of time."""
         self._states.clear()
 
-    def _joint_row(self, message: bytes | memoryview, stamp_ns: int) -> Sequence[float]:
+    def _joint_row(self, message: bytes | memoryview, stamp_ns: int, arrived_ns: int) -> Sequence[float]:
+        stamp_ns = stamp_ns or arrived_ns
         names, state = self.binding.values(message)
         size = self.binding.modality.shape[0]
         if len(set(names)) < len(names):
             raise ConversionError(f"expected each joint once, found {', '.join(names)}")
-        if not self.binding.joints and len(names) == size == len(state):
-            self.binding = replace(self.binding, joints=tuple(names))
+        if not self._settled and len(state) == size and len(names) in (0, size):
+            self._choose(tuple(names), arrived_ns)
         joints = self.binding.joints
         if not joints:
             return numbers(self.binding, message)
@@ -120,6 +127,17 @@ class SampleReader:
         if missing:
             raise MissingJoints(missing, names)
         return [self._states[name].position for name in joints]
+
+    def _choose(self, names: tuple[str, ...], arrived_ns: int) -> None:
+        """Take the names of the first message, or those of later ones if it turns out to have been a mistake."""
+        if set(names) == set(self.binding.joints):
+            self._settled = bool(names) and abs(arrived_ns - self._since_ns) >= _SETTLED_NS
+        elif not self.binding.joints or abs(arrived_ns - self._last_ns) > _GONE_NS:
+            self.binding, self._since_ns = replace(self.binding, joints=names), arrived_ns
+            self._states.clear()
+        else:
+            return
+        self._last_ns = arrived_ns
 
 
 def _checked(found: Sequence[Any]) -> tuple[float, ...]:

@@ -72,6 +72,9 @@ def parameters_page() -> str:
             "",
             "**Joints** are taken by name: `streams.<modality>.joints: [shoulder, elbow]`, in the order of the model. "
             "Without it the first JointState that names as many joints as the modality has numbers sets the order. "
+            "The log says which they are. If that message stays alone for half a second and others name as many other "
+            "joints, theirs take its place, with a warning; joints that came for a second stay until the node is "
+            "deactivated. "
             "States of two publishers on one topic are merged if they are at most 0.2 s apart. A message that lacks a "
             "joint is not used, and the joint is named.",
             "",

@@ -165,8 +165,7 @@ class Subscriptions:
             except ConversionError as error:
                 return self._reject(name, str(error), now_ns)
             if reader.binding is not self.bindings[name]:
-                self.bindings[name] = reader.binding
-                self._learn(reader.binding)
+                self._learn_joints(reader.binding)
             self.arrived_ns[name], self.stamps_ns[name] = now_ns, stamp_ns
             return self.synchronizer.add(name, stamp_ns, sample, now_ns)
 
@@ -174,6 +173,20 @@ class Subscriptions:
         depth = TOGETHER if binding.modality.is_image else _QOS_DEPTH
         with subscribing(self._node, self.topics[name], binding.type):
             self._create(name, message_class(binding.type), topic, receive, depth)
+
+    def _learn_joints(self, binding: Binding) -> None:
+        name, log = binding.modality.name, self._node.get_logger()
+        before, now = (", ".join(one.joints) for one in (self.bindings[name], binding))
+        self.bindings[name] = binding
+        self._learn(binding)
+        cure = f"streams.{name}.joints says which to take, and in what order"
+        if before:
+            found = now or "states without names"
+            log.warning(
+                f"{self.topics[name]}: the joints of the first message ({before}) came no more; takes {found}; {cure}"
+            )
+        else:
+            log.info(f"{self.topics[name]}: takes the joints of the first message, in its order: {now}; {cure}")
 
     def _reject(self, name: str, reason: str, now_ns: int) -> list[SampleSet]:
         self._statistics.note_reason(name, reason)

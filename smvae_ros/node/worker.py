@@ -79,6 +79,7 @@ class FusionWorker:
 
     def __init__(self) -> None:
         self.bindings: tuple[Binding, ...] = ()
+        self._prepared: tuple[Binding, ...] = ()
         self.died = ""
         self._publications: Publications | None = None
         self._engine: Engine | None = None
@@ -149,6 +150,7 @@ class FusionWorker:
     def prepare(self, bindings: tuple[Binding, ...], publications: Publications) -> None:
         """Take over what turns messages into arrays, and results into messages."""
         self.bindings, self._publications = bindings, publications
+        self._prepared = bindings
 
     def learn(self, binding: Binding) -> None:
         """Take a binding in place of the one of the same modality; may be called from another thread."""
@@ -191,6 +193,10 @@ class FusionWorker:
         if self._activity is not None:
             self._activity.memory.forget("the node was deactivated")
         self._activity = None
+        # The next activation learns joints anew.
+        for binding in self._prepared:
+            if binding not in self.bindings:
+                self.learn(binding)
 
     def cancel(self) -> None:
         """Run no more sets; an engine that is not loaded yet is not warmed up. Does not wait."""
@@ -328,7 +334,8 @@ class FusionWorker:
         if not arrays and not remembers:
             return None
         distrust = activity.distrust
-        fusion = self.engine.infer(arrays, wanted, state, recollection.elapsed, distrust.names("drop"))
+        drop = distrust.names("drop") if distrust.judges else None
+        fusion = self.engine.infer(arrays, wanted, state, recollection.elapsed, drop)
         if not remembers and not _used(fusion):
             return None
         if memory.keep(sample_set, fusion.state, recollection) and fusion.verdict is not None:

@@ -18,6 +18,7 @@ from smvae_core.inference.state import Recalled
 from smvae_core.model.vae import MultimodalVAE
 from smvae_ros.bags.reading import bag_hash
 from smvae_ros.conversions.bindings import Binding
+from smvae_ros.distrust import Distrust
 from smvae_ros.replay.inference import BatchInference, Step
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.summary import WhatIf
@@ -101,10 +102,12 @@ def load(job: ReplayJob) -> Setup:
     """
     loaded = checkpoints.load(job.checkpoint_path)
     engine = Engine(loaded, job.device, backend="eager")
-    if engine.watch is not None and is_installed():
-        # A set is judged by itself, in whatever batch it is, so this gives the same bytes every time, too.
-        engine.watch.compiled()()
     settings = with_trained_joints(job.settings(engine.modalities), loaded.metadata.joints)
+    distrust = Distrust({name: stream.distrust for name, stream in settings.streams.items()})
+    watch = engine.watch if distrust.judges else None
+    if watch is not None and is_installed():
+        # A set is judged by itself, in whatever batch it is, so this gives the same bytes every time, too.
+        watch.compiled()()
     return Setup(
         checkpoint=job.checkpoint_path,
         engine=engine,
@@ -113,8 +116,8 @@ def load(job: ReplayJob) -> Setup:
             engine.mean,
             engine.device,
             pictures=job.write_bag,
-            watch=engine.watch,
-            drop=[name for name, stream in settings.streams.items() if stream.distrust == "drop"],
+            watch=watch,
+            drop=distrust.names("drop"),
             step=memory_step(loaded.model, engine),
         ),
         settings=settings,

@@ -45,6 +45,17 @@ def test_a_change_of_policy_holds_at_once_and_forgetting_trusts_everything() -> 
     assert not distrust.distrusted and not distrust.trust
 
 
+def test_verdicts_are_wanted_until_every_policy_is_off() -> None:
+    distrust = Distrust({"rgb": "off", "depth": "warn"})
+    distrust.see(verdict("depth"), 10**9)
+    assert distrust.judges and distrust.trust
+    distrust.change({"rgb": "off", "depth": "off"})
+    assert not distrust.judges and not distrust.trust
+    assert distrust.see(verdict("depth"), 2 * 10**9) == [] and not distrust.trust, "a verdict that came too late"
+    distrust.change({"rgb": "off", "depth": "drop"})
+    assert distrust.judges and distrust.see(verdict("depth"), 3 * 10**9)
+
+
 def test_an_off_without_quotes_is_a_word() -> None:
     settings = default_settings(vision_touch_modalities()).changed({"streams": {"rgb": {"distrust": False}}})
     assert settings.streams["rgb"].distrust == "off" and settings.streams["depth"].distrust == "warn"

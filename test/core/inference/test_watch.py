@@ -42,7 +42,7 @@ def sets(pictures: tuple[bool, ...]) -> list[dict[str, np.ndarray]]:
     ]
 
 
-def run(engine: Engine, stream: list[dict[str, np.ndarray]], drop: tuple[str, ...] = ()) -> list[Fusion]:
+def run(engine: Engine, stream: list[dict[str, np.ndarray]], drop: tuple[str, ...] | None = ()) -> list[Fusion]:
     found: list[Fusion] = []
     for arrays in stream:
         state, elapsed = (found[-1].state, 0.05) if found and found[-1].state is not None else (None, None)
@@ -82,6 +82,21 @@ def test_who_is_warned_of_stays_and_the_trusted_are_fused_as_without_trust(
         same(one, two)
     assert run(engine, stream)[-1].verdict == run(engine, stream)[-1].verdict
     assert not plain.infer(stream[0]).trust
+
+
+def test_who_asks_for_no_trust_gets_none_and_pays_for_none(
+    with_trust: Checkpoint, plain: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, engine = sets((*DARK, *BRIGHT)), Engine(with_trust, "cpu", "eager")
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.watch, "step", lambda *_: pytest.fail("trust was computed"))
+        found = run(engine, stream, drop=None)
+    for one, two in zip(found, run(plain, stream)):
+        same(one, two)
+        assert not one.trust and one.verdict is None
+    # It begins anew, with the memory of the sets that were not judged.
+    again = engine.infer(stream[-1], (), found[-1].state, 0.05 if found[-1].state is not None else None)
+    assert again.verdict is not None and set(again.trust) == {"rgb", "force", "action"}
 
 
 def test_memory_is_as_if_the_liar_had_never_been_heard(with_trust: Checkpoint, plain: Engine) -> None:

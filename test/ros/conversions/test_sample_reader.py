@@ -128,6 +128,43 @@ def test_without_names_in_the_settings_the_first_message_sets_the_order() -> Non
     assert stream.binding.joints == ("a", "b", "c")
 
 
+def choose(stream: SampleReader, names: str, ms: int) -> bool:
+    """Whether a state with these joints, which arrives so late, can be used."""
+    try:
+        stream.read(serialize_message(state(names, *range(len(names) or 3), ms=ms)), 5_000_000_000 + ms * MS)
+    except ConversionError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("names", ["abc", ""])
+def test_joints_of_a_first_message_that_stays_alone_give_way_to_those_that_come(names: str) -> None:
+    stream = reader(vector(3), JOINTS)
+    assert choose(stream, "xyz", ms=0)
+    found = [choose(stream, names, ms) for ms in range(10, 2000, 10)]
+    assert found.index(True) == 50 and all(found[50:]), "after half a second"
+    assert stream.binding.joints == tuple(names)
+
+
+@pytest.mark.parametrize("first", ["abc", "cab", "xyz"])
+def test_joints_that_go_on_coming_stay_whatever_else_comes_and_whenever(first: str) -> None:
+    stream = reader(vector(3), JOINTS)
+    for ms in range(0, 1200, 10):
+        assert choose(stream, first, ms)
+        assert choose(stream, "abc", ms + 5) == (set(first) == set("abc"))
+    # A publisher that dies does not turn its joints into those of another arm.
+    assert [choose(stream, "uvw", ms) for ms in range(1200, 3000, 100)] == [False] * 18
+    assert stream.binding.joints == tuple(first) and choose(stream, first, ms=3000)
+
+
+@given(st.lists(st.sampled_from(["abc", "cba", "ab", "abcd", "xyz", "gh", ""]), max_size=40))
+def test_named_joints_stay_as_they_are(messages: list[str]) -> None:
+    stream = reader(vector(3), JOINTS, joints="abc")
+    for number, names in enumerate(messages):
+        choose(stream, names, ms=400 * number)
+    assert stream.binding.joints == ("a", "b", "c")
+
+
 def test_states_without_names_are_taken_by_position_as_long_as_no_names_are_known() -> None:
     stream = reader(vector(3), JOINTS)
     assert numbers(stream, state("", 1, 2, 3)) == [1, 2, 3]

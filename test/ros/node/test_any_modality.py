@@ -109,6 +109,31 @@ def test_a_grey_modality_is_fed_by_a_colour_camera(start: Callable, tmp_path: Pa
     robot.wait(lambda: heard, "a prediction of the grey picture")
 
 
+def test_joints_of_a_first_message_that_stays_alone_give_way_and_are_learned_anew(start: Callable, six: Path) -> None:
+    robot, process = start(checkpoint=six, **JOINTS_MESSAGE)
+    publisher = robot.node.create_publisher(JointState, "/joints", 10)
+    robot.wait(publisher.get_subscription_count, "the node to listen")
+    gripper = JointState(name=[f"finger{number}" for number in range(7)], position=[0.0] * 7)
+
+    def take_gripper(times: int) -> None:
+        def taken() -> bool:
+            publisher.publish(gripper)
+            return process.output().count("takes the joints of the first message, in its order: finger0, ") == times
+
+        robot.wait(taken, "the names of a gripper")
+
+    take_gripper(times=1)
+    senses = Senses(robot, topics(SIX))
+    told = (
+        "the joints of the first message (finger0, finger1, finger2, finger3, finger4, finger5, finger6) came no more"
+    )
+    robot.wait(lambda: f"{told}; takes joint0, joint1, " in process.output(), "the names of the arm")
+    robot.wait_for_set(*(modality.name for modality in SIX))
+    senses.sending = set()
+    assert robot.change("deactivate") and robot.change("activate")
+    take_gripper(times=2)
+
+
 def test_another_field_of_the_joint_state_may_be_meant(start: Callable, six: Path) -> None:
     robot, process = start(**{"checkpoint": six, "streams.joints.message": f"{JOINTS}.effort"})
     Senses(robot, topics(SIX))

@@ -49,7 +49,12 @@ def test_a_camera_that_lies_is_named_dropped_and_trusted_again(tmp_path: Path) -
         assert robot.set(streams__rgb__distrust="off") == ""
         look(robot, bright=True)
         assert all("rgb" in one.modalities and not one.distrusted for one in robot.wait_for_new_latents(15))
-        assert robot.set(streams__rgb__distrust="warn") == ""
+        policies = {name: f"streams__{name}__distrust" for name in ALL}
+        assert robot.set(**dict.fromkeys(policies.values(), "off")) == ""
+        robot.wait(lambda: not robot.latents[-1].trust, "no more verdicts")
+        assert all(not one.trust and len(one.modalities) == 4 for one in robot.wait_for_new_latents(5))
+        robot.wait(lambda: robot.new_status() and robot.modality("force").trust == -1.0, "the status to say so")
+        assert robot.set(**dict.fromkeys(policies.values(), "warn")) == ""
         robot.wait(lambda: distrusted(robot, "rgb"), "rgb to be distrusted again")
         assert "rgb" in robot.latents[-1].modalities
         assert "rgb" in robot.set(streams__rgb__distrust="never")
