@@ -23,6 +23,7 @@ from mcap.writer import CompressionType, Writer
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.storage_mcap import McapReader
 
+from smvae_ros.bags.copies import copied, has_copies
 from smvae_ros.bags.folder import STORAGE, each_once, folder_damage, storage_files, unnamed_files, wrong_metadata
 from smvae_ros.bags.metadata import BagMetadata, read_metadata
 from smvae_ros.bags.source import Source, reason_of
@@ -67,19 +68,28 @@ def open_sources(path: Path, stack: ExitStack) -> Sources:
         if path.is_dir():
             sources.damage += folder_damage(path, sources.metadata, reason_of(error))
     else:
-        if not wrong and not _needs_repair(reader):
+        if not (wrong or _needs_repair(reader) or has_copies(reader)):
             sources.readers.append(Source(path.name, reader))
             sources.damage += unnamed_files(path, sources.metadata)
             return sources
     sources.damage += wrong
     files = each_once(storage_files(path)) if path.is_dir() else [path]
     folder = Path(stack.enter_context(TemporaryDirectory(prefix="smvae_bag_")))
+    named = sources.metadata.files if sources.metadata is not None else ()
     for number, file in enumerate(files):
         place = folder / str(number)
         place.mkdir()
-        source, reason = _source(file, place, stack, sources.foreign)
-        if source is not None:
-            sources.readers.append(source)
+        foreign: Counter[str] = Counter()
+        source, reason = _source(file, place, stack, foreign)
+        if source is not None and (first := copied(source, sources.readers)) is not None:
+            reason = f"holds the messages of {first.name} once more; they are read once"
+            if file.name in named:
+                # It counts the messages of both.
+                sources.metadata = None
+        else:
+            sources.foreign += foreign
+            if source is not None:
+                sources.readers.append(source)
         if reason:
             sources.damage.append(f"{file.name}: {reason}")
     if not files and sources.metadata is None:
