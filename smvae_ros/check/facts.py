@@ -99,9 +99,9 @@ class Stream:
         try:
             _, sample = reader.read(data)
         except ConversionError:
-            self.turns.add(stamp_ns, None)
+            self.turns.add(receive_ns, stamp_ns, None)
             raise
-        look(self.turns, reader.binding, stamp_ns, data, sample)
+        look(self.turns, reader.binding, receive_ns, stamp_ns, data, sample)
         modality = reader.binding.modality
         if modality.preprocessing.kind != "force":  # a window takes several messages
             try:

@@ -107,6 +107,7 @@ class FusionBag:
         self._frames |= frames
         frame = next(iter(frames.values()), "")
         attention = dict(zip((binding.modality.name for binding in bindings), judged.attention))
+        trust = judged.verdict.trust if judged.verdict is not None else {}
         latent = _TYPES.types[LATENT](
             header=_header(sample_set.stamp_ns, frame),
             modalities=list(judged.held),
@@ -115,8 +116,8 @@ class FusionBag:
             attention=np.array([attention[name] for name in judged.held], np.float32),
             attention_of_memory=judged.attention_of_memory,
             memory_age=-1.0 if judged.memory_age is None else judged.memory_age,
-            trust=np.zeros(0, np.float32),
-            distrusted=[],
+            trust=np.array([trust[name] for name in judged.held if name in trust], np.float32),
+            distrusted=list(judged.verdict.distrusted) if judged.verdict is not None else [],
         )
         self._writer.write(self._latent, sample_set.emitted_ns, _TYPES.serialize_cdr(latent, LATENT))
         for binding in bindings:

@@ -68,9 +68,9 @@ class Samples:
                     break
                 except ConversionError as error:
                     self.unusable[name][str(error)] += 1
-                    self.turns[name].add(0, None)
+                    self.turns[name].add(receive_ns, 0, None)
                 else:
-                    look(self.turns[name], self._readers[name].binding, stamp_ns, data, sample)
+                    look(self.turns[name], self._readers[name].binding, receive_ns, stamp_ns, data, sample)
                     yield name, receive_ns, stamp_ns, sample
 
 

@@ -150,6 +150,8 @@ def moving(count: int, start_ms: int, apart: float, delay_ms: int = 0, frame: st
     ("other", "sign"),
     [
         (moving(200, 23, 2.0), "each message is like the last but one"),
+        (moving(200, 25, 2.0), "each message is like the last but one"),
+        ([(topic, at, joints(at, (2.0, 3.0))) for topic, at, _ in moving(200, 20, 0.0)], "like the last but one"),
         (moving(200, 0, 0.01, delay_ms=120), "stamps run back again and again"),
         (moving(200, 23, 0.0, frame="other"), "each message is like the last but one"),
         ([(topic, at, joints(at, (0.5,), "g")) for topic, at, _ in moving(200, 23, 0.0)], "like the last but one"),
@@ -163,13 +165,39 @@ def test_two_publishers_in_turn_are_told_without_their_qos(other: list[Timed], s
     )
 
 
-def test_noise_steps_and_silence_are_those_of_one_publisher() -> None:
-    random = np.random.default_rng(0)
-    for rows in (random.normal(size=(400, 1)), random.integers(0, 2, (400, 1)), np.arange(400)[:, None] // 50 % 2):
-        turns = Turns()
-        for n, row in enumerate(rows.tolist()):
-            turns.add(START_NS + n * MS, row)
-        assert turns.reason == ""
+EVERY_OTHER = np.arange(6400) % 2
+NOISE = np.random.default_rng(0).normal(size=6400)
+ALONE = {
+    "noise": NOISE,
+    "random states": np.random.default_rng(1).integers(0, 2, 6400),
+    "steps": np.arange(6400) // 50 % 2,
+    "two states": EVERY_OTHER,
+    "two states with noise": EVERY_OTHER + 0.01 * NOISE,
+    "a vibration near half of the rate": np.cos(0.99 * np.pi * np.arange(6400)),
+    "a movement": np.sin(0.01 * np.arange(6400)),
+}
+
+
+@pytest.mark.parametrize("jitter_ms", [0.0, 1.0])
+@pytest.mark.parametrize("kind", ALONE)
+def test_what_one_publisher_sends_is_not_that_of_two(kind: str, jitter_ms: float) -> None:
+    turns = Turns()
+    jitter = np.random.default_rng(2).normal(size=6400)
+    for n, value in enumerate(ALONE[kind].tolist()):
+        turns.add(START_NS + round((20 * n + jitter_ms * jitter[n]) * MS), START_NS + 20 * n * MS, (value, 3 - value))
+    assert turns.reason == ""
+
+
+def test_a_lamp_that_blinks_before_a_camera_is_not_a_second_camera() -> None:
+    turns = Turns()
+    for n in range(6400):
+        size = (20_000 if n % 2 else 9_000) + round(500 * np.sin(0.01 * n))
+        turns.add(START_NS + 33 * n * MS, START_NS + 33 * n * MS, (size,), is_picture=True)
+    assert turns.reason == ""
+    for n in range(64):
+        at = START_NS + (1_000_000 + 33 * (n // 2) + 12 * (n % 2)) * MS
+        turns.add(at, at, (20_000 if n % 2 else 9_000,), is_picture=True)
+    assert turns.reason, "two cameras, 12 ms apart"
 
 
 def test_a_stream_that_is_much_faster_than_the_reference_loses_nothing(tmp_path: Path) -> None:
