@@ -7,7 +7,7 @@ together in Foxglove.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -65,12 +65,15 @@ class FusionBag:
     """A bag of what the node would publish, as MCAP (zstd) with the message definitions. A context manager.
 
     Topics: `/fusion/latent`, and `/fusion/predicted/<topic>` for each modality, predicted from the whole set.
+
+    Args:
+        ignored: modalities of which it is not told that they are distrusted (`distrust: off`), as in the node.
     """
 
-    def __init__(self, path: Path, bindings: Sequence[Binding]) -> None:
+    def __init__(self, path: Path, bindings: Sequence[Binding], ignored: Collection[str] = ()) -> None:
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        self._bindings = bindings
+        self._bindings, self._ignored = bindings, ignored
         self._frames: dict[str, str] = {}
 
     def __enter__(self) -> FusionBag:
@@ -108,6 +111,7 @@ class FusionBag:
         frame = next(iter(frames.values()), "")
         attention = dict(zip((binding.modality.name for binding in bindings), judged.attention))
         trust = judged.verdict.trust if judged.verdict is not None else {}
+        distrusted = judged.verdict.distrusted if judged.verdict is not None else ()
         latent = _TYPES.types[LATENT](
             header=_header(sample_set.stamp_ns, frame),
             modalities=list(judged.held),
@@ -117,7 +121,7 @@ class FusionBag:
             attention_of_memory=judged.attention_of_memory,
             memory_age=-1.0 if judged.memory_age is None else judged.memory_age,
             trust=np.array([trust[name] for name in judged.held if name in trust], np.float32),
-            distrusted=list(judged.verdict.distrusted) if judged.verdict is not None else [],
+            distrusted=[name for name in distrusted if name not in self._ignored],
         )
         self._writer.write(self._latent, sample_set.emitted_ns, _TYPES.serialize_cdr(latent, LATENT))
         for binding in bindings:

@@ -87,7 +87,8 @@ def _judge_sets(
         sets = RecordedSets(samples, synchronizer, setup.settings.synchronizer_streams(), faults)
         prepared = (prepare(recorded, samples.bindings, faults, bag.begin_ns or 0) for recorded in sets)
         table = stack.enter_context(SetTable(folder / SETS, modalities, setup.engine.latent, hashes))
-        fusion_bag = stack.enter_context(FusionBag(folder / FUSION_BAG, setup.bindings)) if write_bag else None
+        ignored = [name for name, stream in setup.settings.streams.items() if stream.distrust == "off"]
+        fusion_bag = stack.enter_context(FusionBag(folder / FUSION_BAG, setup.bindings, ignored)) if write_bag else None
         judge = Judge(modalities, table)
         for one, judged in judged_in_order(prepared, setup.inference, threads):
             begin_ns = bag.begin_ns or 0

@@ -10,6 +10,7 @@ import torch
 
 from smvae_core.model.memory import MemoryConfiguration
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
+from smvae_ros.bags.reading import read_bag
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.report.replays import replay_with_report
 from test.core.made_trust import write_checkpoint
@@ -27,7 +28,7 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def replayed(bag: Path, out: Path, checkpoint: Path, policy: str) -> tuple[str, dict[str, list[Any]]]:
-    job = ReplayJob(checkpoint, ({"streams": {"rgb": {"distrust": policy}}},), "cpu", DIM)
+    job = ReplayJob(checkpoint, ({"streams": {"rgb": {"distrust": policy}}},), "cpu", DIM, write_bag=True)
     replay_with_report(bag, out, job, 2)
     return (out / "report.html").read_text(), pq.read_table(out / "sets.parquet").to_pydict()
 
@@ -54,7 +55,22 @@ def test_a_lying_camera_is_in_the_table_and_in_the_report(bag: Path, told: Path,
     assert again == (tmp_path / "drop" / "sets.parquet").read_bytes()
 
 
+@pytest.mark.parametrize("policy", ["off", "warn", "drop"])
+def test_the_bag_of_latents_tells_what_the_node_would(bag: Path, told: Path, tmp_path: Path, policy: str) -> None:
+    _, table = replayed(bag, tmp_path, told, policy)
+    latents = [message for *_, message in read_bag(tmp_path / "fusion", {"latent": "/fusion/latent"})]
+    assert len(latents) == len(table["stamp_ns"])
+    for row, latent in enumerate(latents):
+        held = [name for name in ("rgb", "depth", "force", "action") if table[f"present_{name}"][row]]
+        assert latent.modalities == held
+        np.testing.assert_array_equal(latent.trust, np.float32([table[f"trust_{name}"][row] for name in held]))
+        assert latent.distrusted == (["rgb"] if table["distrusted_rgb"][row] and policy != "off" else [])
+    assert any(table["distrusted_rgb"])
+
+
 def test_a_checkpoint_without_trust_says_nothing(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
     text, table = replayed(bag, tmp_path / "out", checkpoint, "drop")
+    latents = [message for *_, message in read_bag(tmp_path / "out" / "fusion", {"latent": "/fusion/latent"})]
+    assert latents and not any(len(latent.trust) or latent.distrusted for latent in latents)
     assert set(table["distrusted_rgb"]) == set(table["trust_rgb"]) == {None}
     assert "Did a sensor lie?" not in text
