@@ -18,6 +18,7 @@ import numpy as np
 
 from smvae_core.modality import ModalityError
 from smvae_ros.conversions.bindings import COMPRESSED, JOINTS, TWIST, VECTOR, WRENCH, Binding
+from smvae_ros.conversions.compressed import size_of_picture
 from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.conversions.images import CompressedFields, ImageFields, colour, is_compressed, metres
 from smvae_ros.synchronizer.set_synchronizer import SampleSet
@@ -98,6 +99,19 @@ def frame_ids(bindings: Iterable[Binding], sample_set: SampleSet) -> dict[str, s
             with suppress(ConversionError):
                 frames[binding.modality.name] = frame_id(binding, samples[-1].data)
     return frames
+
+
+def image_size(binding: Binding, sample: Any) -> tuple[int, int]:
+    """Return width and height of a sample's image, without decoding it.
+
+    Raises:
+        ConversionError: the bytes are no whole message, or a compressed picture whose size only decoding would tell.
+    """
+    values = binding.values(sample)
+    if binding.type == COMPRESSED:
+        return size_of_picture(values[1])
+    height, width = values[:2]
+    return width, height
 
 
 def frame_id(binding: Binding, sample: Any) -> str:

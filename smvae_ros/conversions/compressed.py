@@ -86,6 +86,16 @@ def decoded_metres(message: Any, most_pixels: int) -> np.ndarray:
     return metres
 
 
+def size_of_picture(data: Any) -> tuple[int, int]:
+    """Return width and height of a compressed picture, with or without the header of `compressedDepth`.
+
+    Raises:
+        ConversionError: neither a whole JPEG nor a whole PNG.
+    """
+    encoded = bytes(memoryview(data))
+    return _size(encoded[_CONFIG_SIZE:] if encoded.startswith(_PNG, _CONFIG_SIZE) else encoded)
+
+
 def _png16(data: bytes, headed: bool, most_pixels: int) -> np.ndarray:
     picture = data[_CONFIG_SIZE:] if headed else data
     if not picture.startswith(_PNG) or picture[24:26] != b"\x10\x00":

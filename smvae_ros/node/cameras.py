@@ -11,7 +11,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_msgs.msg import Header
 
 from smvae_ros.conversions.bindings import COMPRESSED, Binding
@@ -24,7 +24,8 @@ _BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 # those warn of it, so it is made only where there is a latched publisher.
 _LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
-
+# Of pictures against their calibration, as a part of their width.
+_MOST_STRETCH = 0.02
 # How many numbers a distortion model has.
 _DISTORTION = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
 
@@ -33,13 +34,15 @@ class Cameras:
     """Subscriptions to the CameraInfo of each image modality; used on the executor's thread only.
 
     Attributes:
-        known: by modality, the newest calibration that arrived.
+        known: by modality, the newest calibration that arrived, of the region that the camera's pictures show.
         topics: by image modality, the topic of its CameraInfo, fully resolved.
+        rectified: the image modalities whose topic says that its pictures are, as image_rect.
     """
 
     def __init__(self, node: Node, topics: dict[str, tuple[str, Binding]]) -> None:
         self.known: dict[str, CameraInfo] = {}
         self.topics: dict[str, str] = {}
+        self.rectified: set[str] = set()
         self._node = node
         self._subscriptions: list[Subscription] = []
         self._waiting_for_latched: dict[str, Callable[[bytes], None]] = {}
@@ -47,6 +50,8 @@ class Cameras:
             for name, (topic, binding) in topics.items():
                 if binding.modality.is_image:
                     self.topics[name] = resolved_camera_info_topic(node, topic, binding.type)
+                    if "rect" in node.resolve_topic_name(topic):
+                        self.rectified.add(name)
                     self._subscribe(name)
         except Exception:
             self.destroy()
@@ -74,7 +79,7 @@ class Cameras:
         def see(data: bytes) -> None:
             nonlocal last
             if data[_STAMP_END:] != last:
-                self.known[name] = deserialize_message(data, CameraInfo)
+                self.known[name] = cropped(deserialize_message(data, CameraInfo))
                 last = data[_STAMP_END:]
 
         self._waiting_for_latched[name] = see
@@ -140,7 +145,50 @@ def calibration_fault(camera: CameraInfo) -> str:
     if expected and len(camera.d) not in (0, *expected):
         numbers = " or ".join(map(str, expected))
         return f"expected {numbers} numbers in a CameraInfo's d for {camera.distortion_model}, found {len(camera.d)}"
+    roi = camera.roi
+    if roi.x_offset + roi.width > camera.width or roi.y_offset + roi.height > camera.height:
+        return (
+            f"expected a CameraInfo whose region of interest lies within {camera.width} × {camera.height} pixels, "
+            f"found {roi.width} × {roi.height} at {roi.x_offset}, {roi.y_offset}"
+        )
     return ""
+
+
+def shape_fault(camera: CameraInfo, width: int, height: int) -> str:
+    """Return why a calibration cannot be that of a camera's pictures; empty if it may be.
+
+    Pictures of another size and the same shape are scaled ones.
+
+    Args:
+        camera: with a width and a height above 0, cropped.
+        width: of the pictures in pixels.
+        height: of the pictures in pixels.
+    """
+    wide, high = camera.width / max(1, camera.binning_x), camera.height / max(1, camera.binning_y)
+    # Binning and scaling cut off parts of pixels.
+    if abs(width * high / (height * wide) - 1.0) <= _MOST_STRETCH + 1.0 / min(width, height):
+        return ""
+    return (
+        f"expected a CameraInfo of pictures shaped as {width} × {height}, found one of {wide:.0f} × {high:.0f}; it "
+        "belongs to another camera or mode, or lacks the region of interest"
+    )
+
+
+def cropped(camera: CameraInfo) -> CameraInfo:
+    """Return the calibration of a camera's region of interest, as if it were the whole sensor.
+
+    The camera's pictures show the region only. One that does not fit is left for `calibration_fault`.
+    """
+    roi = camera.roi
+    fits = roi.x_offset + roi.width <= camera.width and roi.y_offset + roi.height <= camera.height
+    if not (roi.width and roi.height and fits):
+        return camera
+    k, p = list(camera.k), list(camera.p)
+    k[2], k[5] = k[2] - roi.x_offset, k[5] - roi.y_offset
+    if p[10]:
+        p[2], p[6] = p[2] - roi.x_offset, p[6] - roi.y_offset
+    camera.k, camera.p, camera.width, camera.height, camera.roi = k, p, roi.width, roi.height, RegionOfInterest()
+    return camera
 
 
 def resized(camera: CameraInfo, header: Header, width: int, height: int) -> CameraInfo:
@@ -150,7 +198,7 @@ def resized(camera: CameraInfo, header: Header, width: int, height: int) -> Came
     units of the focal length and stays. Binning and the region of interest are those of the scaled image: none.
 
     Args:
-        camera: with a width and a height above 0.
+        camera: with a width and a height above 0, cropped.
         header: of the scaled image.
         width: of the scaled image in pixels.
         height: of the scaled image in pixels.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,14 @@ from sensor_msgs.msg import CameraInfo, PointCloud2
 from std_msgs.msg import Header
 
 from smvae_core.errors import SMVAEError
-from smvae_ros.conversions.arrays import fill
+from smvae_ros.conversions.arrays import fill, image_size
 from smvae_ros.conversions.bindings import Binding, depth_modality
+from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.conversions.message_types import message_class
 from smvae_ros.conversions.point_cloud import CalibrationError, points_from_depth
 from smvae_ros.msg import Latent
 from smvae_ros.node.callback_guard import described
-from smvae_ros.node.cameras import calibration_fault, resized
+from smvae_ros.node.cameras import calibration_fault, resized, shape_fault
 from smvae_ros.settings import prediction_topics
 from smvae_ros.synchronizer.sample_set import TOGETHER, SampleSet
 
@@ -65,6 +67,7 @@ class Publications:
         self._periods: dict[str, float] = {}
         self._next: dict[str, float] = {}
         self._points: LifecyclePublisher | None = None
+        self._sizes: dict[str, tuple[int, int]] = {}
         self._no_camera_since: float | None = None
         if self._depth is not None and create_cloud_xyz32 is None:
             node.get_logger().warning("sensor_msgs_py is not installed: ~/predicted/points is not published")
@@ -128,6 +131,9 @@ class Publications:
                 failures[self._predicted[name].topic_name] = described(error)
                 continue
             header = Header(stamp=stamp, frame_id=frames.get(name, ""))
+            if name in fusion.modalities and self._needs_size(name, cameras):
+                with suppress(ConversionError):
+                    self._sizes[name] = image_size(binding, sample_set.samples[name][-1].data)
             self._publish_prediction(name, header, physical, cameras, attempt)
         return failures
 
@@ -160,14 +166,27 @@ class Publications:
         camera_info = self._camera_infos.get(name)
         if camera_info is not None and camera is not None and camera_info.get_subscription_count():
             height, width = physical.shape[:2]
-            attempt(camera_info, lambda: _camera_info(camera, header, width, height))
+            attempt(camera_info, lambda: resized(self._checked(name, camera, cameras), header, width, height))
         points = self._points
         if name == self._depth and points is not None and points.get_subscription_count():
             if camera is not None:
                 self._no_camera_since = None
-                attempt(points, lambda: _points(camera, header, physical))
+                rectified = name in cameras.rectified
+                attempt(points, lambda: _points(self._checked(name, camera, cameras), header, physical, rectified))
             elif self._patience_is_over():
                 attempt(points, lambda: _no_camera(cameras.topics.get(name, "its topic")))
+
+    def _needs_size(self, name: str, cameras: Cameras) -> bool:
+        listening = [self._camera_infos.get(name), self._points if name == self._depth else None]
+        return name in cameras.known and any(one.get_subscription_count() for one in listening if one is not None)
+
+    def _checked(self, name: str, camera: CameraInfo, cameras: Cameras) -> CameraInfo:
+        fault = calibration_fault(camera)
+        if not fault and name in self._sizes:
+            fault = shape_fault(camera, *self._sizes[name])
+        if fault:
+            raise CalibrationError(f"{fault} (on {cameras.topics.get(name, 'its topic')})")
+        return camera
 
     def _patience_is_over(self) -> bool:
         if self._no_camera_since is None:
@@ -207,14 +226,13 @@ def _prediction(binding: Binding, header: Header, physical: npt.NDArray[np.float
     return message
 
 
-def _camera_info(camera: CameraInfo, header: Header, width: int, height: int) -> CameraInfo:
-    if fault := calibration_fault(camera):
-        raise CalibrationError(fault)
-    return resized(camera, header, width, height)
-
-
-def _points(camera: CameraInfo, header: Header, depth: npt.NDArray[np.float32]) -> PointCloud2:
-    points = points_from_depth(depth, camera.width, camera.height, camera.k)
+def _points(camera: CameraInfo, header: Header, depth: npt.NDArray[np.float32], rectified: bool) -> PointCloud2:
+    p = camera.p
+    if rectified and p[0] and p[5]:
+        k = np.array([p[0], 0.0, p[2], 0.0, p[5], p[6], 0.0, 0.0, 1.0])
+        points = points_from_depth(depth, camera.width, camera.height, k)
+    else:
+        points = points_from_depth(depth, camera.width, camera.height, camera.k, camera.d, camera.distortion_model)
     return create_cloud_xyz32(Header(stamp=header.stamp, frame_id=camera.header.frame_id or header.frame_id), points)
 
 

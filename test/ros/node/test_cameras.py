@@ -13,11 +13,11 @@ from geometry_msgs.msg import TwistStamped
 from hypothesis import given
 from hypothesis import strategies as st
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, RegionOfInterest
 from std_msgs.msg import Header
 
 from smvae_ros.conversions.bindings import COMPRESSED, IMAGE
-from smvae_ros.node.cameras import calibration_fault, camera_info_topic, resized
+from smvae_ros.node.cameras import calibration_fault, camera_info_topic, cropped, resized, shape_fault
 
 from ..robot import ALL, FRAMES, FusionProcess, Robot, own_domain, stamp_ns
 
@@ -78,6 +78,52 @@ def test_a_point_falls_on_the_same_part_of_the_image_after_resizing(
 def test_a_calibration_that_means_nothing_is_not_passed_on(fields: dict[str, Any], words: str) -> None:
     fault = calibration_fault(CameraInfo(**{"width": 64, "height": 48, **fields}))
     assert words in fault and bool(words) == bool(fault)
+
+
+pixels = st.integers(1, 400)
+
+
+@given(st.tuples(pixels, pixels), st.tuples(st.integers(0, 300), st.integers(0, 300)), st.integers(1, 4))
+def test_a_ray_meets_the_same_place_of_the_region_that_the_pictures_show(
+    size: tuple[int, int], offset: tuple[int, int], binning: int
+) -> None:
+    roi = RegionOfInterest(x_offset=offset[0], y_offset=offset[1], width=size[0] * binning, height=size[1] * binning)
+    whole = CameraInfo(width=2000, height=2000, k=K, p=P, roi=roi, binning_x=binning, binning_y=binning)
+    small = resized(cropped(whole), Header(), *size)
+    assert calibration_fault(small) == "" == shape_fault(cropped(whole), *size)
+    for x, y in ((0.3, -0.2), (0.0, 0.0)):
+        full = np.array([K[0] * x + K[2], K[4] * y + K[5]])
+        # As drivers cut out the region and bin it: pixel centres stand at whole numbers.
+        expected = (full + 0.5 - offset) / binning - 0.5
+        found = [small.k[0] * x + small.k[2], small.k[4] * y + small.k[5]]
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+        np.testing.assert_allclose([small.p[2] - small.k[2], small.p[6] - small.k[5]], 0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("calibrated", "binning", "found", "fits"),
+    [
+        ((640, 480), (0, 0), (640, 480), True),
+        ((1280, 960), (0, 0), (640, 480), True),
+        ((1280, 960), (2, 2), (640, 480), True),
+        ((1283, 961), (2, 2), (641, 480), True),
+        ((1280, 960), (2, 1), (640, 960), True),
+        ((640, 360), (0, 0), (640, 480), False),
+        ((640, 480), (0, 0), (480, 640), False),
+        ((1280, 960), (2, 1), (640, 480), False),
+        ((2**32 - 1, 1), (0, 0), (8, 8), False),
+    ],
+)
+def test_a_calibration_of_pictures_of_another_shape_is_another_cameras(
+    calibrated: tuple[int, int], binning: tuple[int, int], found: tuple[int, int], fits: bool
+) -> None:
+    camera = CameraInfo(width=calibrated[0], height=calibrated[1], binning_x=binning[0], binning_y=binning[1])
+    assert (shape_fault(camera, *found) == "") is fits
+
+
+def test_a_region_of_interest_beyond_the_sensor_is_named() -> None:
+    camera = CameraInfo(width=64, height=48, k=K, roi=RegionOfInterest(x_offset=60, width=10, height=48))
+    assert "within 64 × 48 pixels, found 10 × 48 at 60, 0" in calibration_fault(cropped(camera))
 
 
 # sensor_msgs_py is only where a ROS 2 is installed.
@@ -167,6 +213,37 @@ def test_a_camera_info_that_is_no_use_costs_the_points_alone(
     values = {pair.key: pair.value for pair in robot.diagnostics["fusion: fusion"].values}
     assert int(values["not published: /fusion/predicted/points"]) > 5
     publisher.publish(CameraInfo(width=64, height=48, k=K, p=P))
+    robot.wait(lambda: clouds, "points again")
+
+
+def test_a_calibration_of_other_pictures_costs_points_and_camera_info_and_both_topics_are_named(
+    robot: Robot, remapped: tuple[Robot, FusionProcess]
+) -> None:
+    clouds, infos = (
+        robot.listen("predicted/points", PointCloud2),
+        robot.listen("predicted/depth/camera_info", CameraInfo),
+    )
+    publisher = robot.node.create_publisher(CameraInfo, "/cam/depth/camera_info", LATCHED)
+    publisher.publish(CameraInfo(width=64, height=36, k=K, p=P))
+    words = "is not published: expected a CameraInfo of pictures shaped as 64 × 48, found one of 64 × 36"
+    topics = ("points", "depth/camera_info")
+    robot.wait(
+        lambda: all(f"/fusion/predicted/{topic} {words}" in remapped[1].output() for topic in topics), "two warnings"
+    )
+    assert "lacks the region of interest (on /cam/depth/camera_info)" in remapped[1].output()
+    robot.wait_for_new_latents(5)
+    clouds.clear(), infos.clear()
+    robot.wait_for_new_latents(10)
+    assert not clouds and not infos
+    roi = RegionOfInterest(x_offset=10, y_offset=20, width=64, height=48)
+    publisher.publish(CameraInfo(width=100, height=100, k=K, p=P, roi=roi))
+    robot.wait(lambda: clouds and infos, "points of the region")
+    assert infos[0].k[2] == pytest.approx(K[2] - 10) and not infos[0].roi.width
+    publisher.publish(CameraInfo(width=64, height=48, k=K, p=P, d=[0.1], distortion_model="odd"))
+    odd = "/fusion/predicted/points is not published: expected a CameraInfo with the distortion_model plumb_bob"
+    robot.wait(lambda: odd in remapped[1].output(), "a warning of the distortion")
+    publisher.publish(CameraInfo(width=64, height=48, k=K, p=P))
+    clouds.clear()
     robot.wait(lambda: clouds, "points again")
 
 
