@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ import h5py
 import numpy as np
 
 from smvae_core.data.formats.lerobot_writer import Steps, write_lerobot
+from smvae_core.data.log_file import JOINTS
 from smvae_core.modality import Modality
 from smvae_ros.replay.account import BagAccount
 from smvae_ros.replay.to_logs import LogWriteError, WrittenLogs
 
+_LEGAL = re.compile(r"action|observation\.[A-Za-z0-9_.]+")
 _TOLERANCE = 0.02
 """A rate of rows that is so far off a whole number is worth a warning, because LeRobot counts in whole numbers."""
 
@@ -53,7 +56,7 @@ def write_data_set(
         LogError: `out` exists or cannot be written, or PyAV is not installed.
     """
     names = feature_names(modalities)
-    keys = {modality.source: names[modality.name] for modality in modalities}
+    keys = {names[modality.name]: modality.source for modality in modalities}
     trajectories = [files for one in logs for files in _trajectories(one)]
     whole = [files for files in trajectories if _holds(files[0], keys)]
     if not whole:
@@ -77,6 +80,7 @@ def write_data_set(
         task,
         robot,
         {f"{one.account.bag}.account.json": one.account.model_dump_json(indent=2) + "\n" for one in logs},
+        _joints(whole[0][0], keys),
     )
     return DataSetWritten(episodes, fps, names, tuple(warnings))
 
@@ -84,22 +88,28 @@ def write_data_set(
 def feature_names(modalities: Sequence[Modality]) -> dict[str, str]:
     """Return LeRobot's name of each modality.
 
-    A source that is such a name already stays. Otherwise a camera is `observation.images.<name>`, the only command (a
-    modality named action, or with `pairs: following`) is `action`, the only other vector is `observation.state`, and
-    anything else is `observation.<name>`.
+    A source that is such a name already stays, unless it has letters that LeRobot refuses. Otherwise a camera is
+    `observation.images.<name>`, the only command (a modality named action, or with `pairs: following`) is `action`, the
+    only other vector is `observation.state`, and anything else is `observation.<name>`.
     """
     commands = [m.name for m in modalities if m.preprocessing.kind == "vector" and (m.follows or m.name == "action")]
     vectors = [m.name for m in modalities if m.preprocessing.kind == "vector" and m.name not in commands]
     alone = {only[0]: name for only, name in ((commands, "action"), (vectors, "observation.state")) if len(only) == 1}
 
     def name_of(modality: Modality) -> str:
-        if modality.source == "action" or modality.source.startswith("observation."):
+        if _LEGAL.fullmatch(modality.source):
             return modality.source
         if modality.preprocessing.kind in ("rgb", "grey"):
             return f"observation.images.{modality.name}"
         return alone.get(modality.name, f"{'action' if modality.name in commands else 'observation'}.{modality.name}")
 
-    return {modality.name: name_of(modality) for modality in modalities}
+    names: dict[str, str] = {}
+    for modality in modalities:
+        name, number = name_of(modality), 2
+        while name in names.values():
+            name, number = f"{name_of(modality)}_{number}", number + 1
+        names[modality.name] = name
+    return names
 
 
 def _trajectories(written: WrittenLogs) -> Iterator[list[Path]]:
@@ -115,13 +125,19 @@ def _trajectories(written: WrittenLogs) -> Iterator[list[Path]]:
 
 def _holds(file: Path, keys: dict[str, str]) -> bool:
     with h5py.File(file) as log:
-        return all(key in log for key in keys)
+        return all(key in log for key in keys.values())
+
+
+def _joints(file: Path, keys: dict[str, str]) -> dict[str, list[str]]:
+    """Return the names of the joints by feature, of those that have some."""
+    with h5py.File(file) as log:
+        return {name: list(log[key].attrs[JOINTS]) for name, key in keys.items() if JOINTS in log[key].attrs}
 
 
 def _parts(files: Sequence[Path], keys: dict[str, str]) -> Iterator[Steps]:
     for file in files:
         with h5py.File(file) as log:
-            yield {name: _content(log[key]) for key, name in keys.items()}
+            yield {name: _content(log[key]) for name, key in keys.items()}
 
 
 def _content(data: h5py.Dataset) -> np.ndarray:

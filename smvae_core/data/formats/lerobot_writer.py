@@ -6,7 +6,7 @@ All episodes stand in one data file, and in one H.264 video per camera.
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -37,6 +37,7 @@ def write_lerobot(
     task: str,
     robot: str = "unknown",
     notes: Mapping[str, str] = MappingProxyType({}),
+    names: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> int:
     """Write episodes as a LeRobot data set.
 
@@ -48,6 +49,7 @@ def write_lerobot(
             RGB, or numbers (T, ...). All parts have the same features and shapes.
         task: the task in words, the same for all episodes.
         notes: content of further files in `meta/`, by name.
+        names: what the numbers of a feature are, as the joints, by name of the feature.
 
     Returns:
         The number of episodes.
@@ -62,7 +64,7 @@ def write_lerobot(
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as temporary:
             folder = Path(temporary) / "data_set"
-            with _Writer(folder, out, fps, task, robot) as writer:
+            with _Writer(folder, out, fps, task, robot, names) as writer:
                 for episode in episodes:
                     writer.add(episode)
                 count = writer.finish()
@@ -77,8 +79,11 @@ def write_lerobot(
 class _Writer:
     """The open files of a data set that grows episode by episode."""
 
-    def __init__(self, folder: Path, out: Path, fps: float, task: str, robot: str) -> None:
+    def __init__(
+        self, folder: Path, out: Path, fps: float, task: str, robot: str, names: Mapping[str, Sequence[str]]
+    ) -> None:
         self._folder, self._out, self._fps, self._task, self._robot = folder, out, fps, task, robot
+        self._names = names
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._videos: dict[str, _Video] = {}
         self._table: parquet.ParquetWriter | None = None
@@ -189,7 +194,8 @@ class _Writer:
                     },
                 }
             else:
-                features[key] = {"dtype": "float32", "shape": list(shape) or [1], "names": None}
+                told = list(self._names[key]) if key in self._names else None
+                features[key] = {"dtype": "float32", "shape": list(shape) or [1], "names": told}
         features |= {key: {"dtype": dtype, "shape": [1], "names": None} for key, dtype in _NUMBERING.items()}
         features["task_index"] = {"dtype": "int64", "shape": [1], "names": None}
         return {
