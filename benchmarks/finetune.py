@@ -26,7 +26,7 @@ from smvae_core.training.run import Job
 from smvae_core.training.train import train
 
 _FIRST_SEED = 700
-"""Seed of the first logs. The shipped model was trained on seed 1."""
+"""Seed of the first logs. The shipped model was trained on logs of seed 3."""
 CONFIGURATION = Path(__file__).parent.parent / "config" / "peg_insertion.yaml"
 
 
