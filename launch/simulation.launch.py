@@ -22,7 +22,9 @@ def generate_launch_description() -> LaunchDescription:
                 description="Who moves the arm: its own policy, or the TwistStamped messages on the topic command.",
             ),
             DeclareLaunchArgument(
-                "seed", default_value="0", description="Of the scripted policy and of the sensors' noise."
+                "seed",
+                default_value="0",
+                description="Of the start, the scripted policy and the sensors' noise.",
             ),
             IncludeLaunchDescription(PythonLaunchDescriptionSource(fusion)),
             Node(

@@ -16,9 +16,12 @@ from std_msgs.msg import Header
 
 from smvae_core.simulation.scene import JOINTS, SceneLook
 from smvae_ros.conversions.arrays import fill_twist, fill_wrench
+from smvae_ros.msg import VectorStamped
 
 BASE, WRIST, TOOL, CAMERA = "base", "wrist", "tool", "camera_optical_frame"
 """Frames of the arm's foot, of the wrench, of the command, and of both cameras (z forward, x right, y down)."""
+HOLE = "hole"
+"""Frame of the tip's truth: the middle of the hole's mouth, with the axes of `BASE`."""
 
 COLOUR_ENCODINGS = {
     "rgb8": None,
@@ -93,6 +96,11 @@ def joint_state(stamp_ns: int, row: np.ndarray) -> JointState:
     )
 
 
+def tip(stamp_ns: int, row: np.ndarray) -> VectorStamped:
+    """Return x, y, z in metres, yaw in radians, and whether the peg touched, (5,), as a message."""
+    return VectorStamped(header=header(stamp_ns, HOLE), values=array("d", row))
+
+
 def camera_transform(stamp_ns: int) -> TransformStamped:
     """Return where the cameras' optical frame stands in the frame of the arm's foot."""
     look = SceneLook()
@@ -141,4 +149,4 @@ def message_of(sensor: str, stamp_ns: int, value: np.ndarray, encodings: dict[st
         return colour_image(stamp_ns, value, encodings["rgb"], size)
     if sensor == "depth":
         return depth_image(stamp_ns, value, encodings["depth"], size)
-    return {"wrench": wrench, "action": twist, "joints": joint_state}[sensor](stamp_ns, value)
+    return {"wrench": wrench, "action": twist, "joints": joint_state, "tip": tip}[sensor](stamp_ns, value)

@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from smvae_core.errors import ConfigurationError
 from smvae_core.simulation.shapes import PEGS
+from smvae_ros.msg import VectorStamped
 from smvae_ros.simulated_robot import messages
 from smvae_ros.simulated_robot.faults import IMAGE_FAULTS, NUMBER_FAULTS
 from smvae_ros.simulated_robot.robot import CommandError, Sample, SimulatedRobot
@@ -56,16 +57,17 @@ _DEFAULTS: dict[str, Any] = {
     "wrench.rate": 1000.0,
     "joints.rate": 100.0,
 }
-_READ_ONLY = ("policy", "peg", "seed", "publish_clock")
-_RANGES = {"rate": (0.0, 1000.0), "noise": (0.0, 1e3), "image_size": (16, 2048)}
+_READ_ONLY = ("policy", "peg", "publish_clock")
+_RANGES = {"rate": (0.0, 1000.0), "noise": (0.0, 1e3), "image_size": (16, 2048), "seed": (0, 2**31 - 1)}
 
 
 class SimulatedRobotNode(Node):
     """Publishes what a robot with two cameras, a wrist sensor and joint encoders would, and can make each sensor fail.
 
-    `~/truth/rgb` and `~/truth/depth` are the pictures without fault or noise, for whoever judges predictions.
-    Parameters are described by `ros2 param describe`; faults, rates, noise, encodings and `image_size` change while it
-    runs.
+    `~/truth/rgb` and `~/truth/depth` are the pictures without fault or noise, for whoever judges predictions, and
+    `~/truth/tip` is where the peg's tip is, for whoever judges what moves it. Parameters are described by
+    `ros2 param describe`; faults, rates, noise, encodings and `image_size` change while it runs, and setting `seed`
+    begins anew.
 
     Raises:
         ConfigurationError: a parameter with a value that the robot does not know.
@@ -92,6 +94,7 @@ class SimulatedRobotNode(Node):
             name: self.create_publisher(CameraInfo, f"{name}/camera_info", best_effort) for name in ("rgb", "depth")
         }
         self._truths = {name: self.create_publisher(Image, f"~/truth/{name}", best_effort) for name in ("rgb", "depth")}
+        self._truths["tip"] = self.create_publisher(VectorStamped, "~/truth/tip", QoSProfile(depth=100))
         self._clock_publisher = (
             self.create_publisher(Clock, "/clock", QoSProfile(depth=1)) if self._value("publish_clock") else None
         )
@@ -104,7 +107,8 @@ class SimulatedRobotNode(Node):
             seed=self._value("seed"),
             peg=self._value("peg"),
         )
-        self._apply(list(self.get_parameters(list(_DEFAULTS))))
+        # It begins with this seed already.
+        self._apply([one for one in self.get_parameters(list(_DEFAULTS)) if one.name != "seed"])
         if self._value("policy") == "commands":
             self.create_subscription(TwistStamped, "command", self._take_command, QoSProfile(depth=1))
         self._skipped_ns = 0
@@ -134,6 +138,8 @@ class SimulatedRobotNode(Node):
             owner, _, key = parameter.name.rpartition(".")
             if parameter.name == "image_size":
                 self._size = parameter.value
+            elif parameter.name == "seed":
+                self.robot.begin(parameter.value)
             elif key == "encoding":
                 self._encodings[owner] = parameter.value
             elif key == "rate":
@@ -193,6 +199,8 @@ def _descriptor(name: str) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(read_only=name in _READ_ONLY)
     if name in _CHOICES:
         descriptor.description = f"One of {', '.join(_CHOICES[name])}."
+    elif name == "seed":
+        descriptor.description = "Of every random choice. Setting it puts the arm at this seed's start, to begin anew."
     key = name.rpartition(".")[2]
     if key in ("rate", "noise"):
         low, high = _RANGES[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -49,10 +50,12 @@ class Sample:
     """The value that one sensor brings at one moment.
 
     Attributes:
-        sensor: rgb, depth, wrench, joints or action.
+        sensor: rgb, depth, wrench, joints or action; of truths also tip.
         stamp_ns: as the sensor claims it.
         value: uint8 (H, W, 3) RGB; float32 (H, W), metres; float64 (6,), N and N·m; (14,), the positions and velocities
-            of seven joints in rad and rad/s; (4,), the command in m and rad for 50 ms.
+            of seven joints in rad and rad/s; (4,), the command in m and rad for 50 ms; (5,), x, y, z in m and yaw in
+            rad of the peg's tip relative to the hole's mouth, and 1 if the peg touched the box in the last 50 ms, else
+            0.
     """
 
     sensor: str
@@ -91,10 +94,11 @@ class SimulatedRobot:
 
     Args:
         deliver: called from the robot's thread with each sample when it arrives, in the order of arrival.
-        deliver_truth: called with each picture as it would be without fault or noise, whatever the cameras bring.
+        deliver_truth: called with each picture as it would be without fault or noise, whatever the cameras bring, and
+            every 50 ms with the `tip`.
         on_tick: called from the robot's thread every 5 ms, with the stamp of now in nanoseconds.
         follow: carry out the commands that `command` takes instead of the scripted policy's.
-        seed: of every random choice.
+        seed: of every random choice, as for `begin`.
         peg: cross-section of peg and hole.
 
     Attributes:
@@ -114,16 +118,15 @@ class SimulatedRobot:
         seed: int = 0,
         peg: Peg = "triangle",
     ) -> None:
-        rng = np.random.default_rng(seed)
-        self.sensors = Sensors(np.random.default_rng([seed, 1]))
+        self.sensors = Sensors(np.random.default_rng([seed, 3]))
         self.rates = Rates()
         self.skipped_ns = 0
         self.error: BaseException | None = None
         self.frames: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._deliver, self._deliver_truth, self._on_tick, self._follow = deliver, deliver_truth, on_tick, follow
         self._start_ns = 0
-        self._peg, self._rng = peg, rng
-        self._policy = PegPolicy(rng)
+        self._peg = peg
+        self._seeds = deque([seed])
         self._command: tuple[np.ndarray, int] | None = None
         self._late: list[tuple[int, int, Sample]] = []
         self._order = count()
@@ -162,11 +165,19 @@ class SimulatedRobot:
             )
         self._command = (action, monotonic_ns())
 
+    def begin(self, seed: int) -> None:
+        """Put the arm at rest over the box within 50 ms, at the random pose of a seed.
+
+        The scripted policy begins anew; the same seed gives the same pose, the same policy and the same noise of the
+        wrist sensor. Commands of before are forgotten.
+        """
+        self._seeds.append(seed)
+
     def _run(self) -> None:
         try:
             # The OpenGL context belongs to the thread that makes it.
-            with PegWorld(self._peg, SceneLook(), self._rng) as world:
-                world.reset(self._policy.start_pose())
+            with PegWorld(self._peg, SceneLook(), np.random.default_rng(0)) as world:
+                self._begin(world)
                 self._ready.set()
                 self._live(world)
         except BaseException as error:  # whoever watches the robot must learn why it ended
@@ -174,11 +185,22 @@ class SimulatedRobot:
         finally:
             self._ready.set()
 
+    def _begin(self, world: PegWorld) -> None:
+        seed = self._seeds.popleft()
+        self._policy = PegPolicy(np.random.default_rng([seed, 1]))
+        self._command = None
+        world.reset(self._policy.start_pose(), np.random.default_rng([seed, 2]))
+
     def _live(self, world: PegWorld) -> None:
         self._start_ns = time_ns()
         began, elapsed, touched = monotonic_ns(), 0, False
         while not self._stop.is_set():
             if elapsed % COMMAND_NS == 0:
+                if self._seeds:
+                    self._begin(world)
+                    touched = False
+                tip = np.append(world.pose(), float(touched))
+                self._deliver_truth(Sample("tip", self._start_ns + elapsed, tip))
                 action = self._next_command(world, touched)
                 world.command(action)
                 self._bring("action", self._start_ns + elapsed, self.sensors.action.measure(action))

@@ -11,7 +11,9 @@ from rcl_interfaces.msg import Parameter as ParameterMessage
 from rcl_interfaces.msg import ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.qos import QoSProfile
+from smvae_ros.msg import VectorStamped
 
+from smvae_core.simulation.policy import PegPolicy
 from smvae_ros.simulated_robot.node import TOPICS
 
 from ..robot import own_domain
@@ -79,6 +81,7 @@ def test_encodings_and_size_change_while_it_runs(robot: Watcher) -> None:
         ("wrench.rate", -1.0, ".*"),
         ("depth.encoding", "yuv", "depth.encoding: expected one of 32FC1, 16UC1, found 'yuv'"),
         ("image_size", 3, "image_size: expected 16 to 2048, found 3"),
+        ("seed", -1, "seed: expected 0 to .*, found -1"),
     ],
 )
 def test_a_bad_parameter_is_refused_with_the_reason(robot: Watcher, name: str, value: Any, reason: str) -> None:
@@ -86,6 +89,17 @@ def test_a_bad_parameter_is_refused_with_the_reason(robot: Watcher, name: str, v
     assert not result.successful
     assert re.fullmatch(reason, result.reason)
     robot.wait_for("rgb")
+
+
+@pytest.mark.parametrize("seed", [5, 6, 5])
+def test_a_seed_puts_the_arm_at_its_start_and_the_tip_is_told(robot: Watcher, seed: int) -> None:
+    if "tip" not in robot.last:
+        robot.hear("tip", "/robot/truth/tip", VectorStamped)
+    assert robot.set("seed", seed).successful
+    start = PegPolicy(np.random.default_rng([seed, 1])).start_pose()
+    robot.wait(lambda: "tip" in robot.last and robot.last["tip"].values[:4] == pytest.approx(start, abs=1e-4), "start")
+    tip = robot.last["tip"]
+    assert (tip.header.frame_id, len(tip.values), tip.values[4]) == ("hole", 5, 0.0)
 
 
 def test_a_client_that_sends_nonsense_does_not_end_it(robot: Watcher) -> None:

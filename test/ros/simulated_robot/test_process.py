@@ -48,9 +48,12 @@ def test_a_bad_argument_is_one_sentence(argument: str, told: str) -> None:
     assert told in done.stderr
 
 
-def test_without_mujoco_it_says_what_to_install() -> None:
+def test_without_mujoco_it_says_what_to_install(tmp_path: Path) -> None:
     blocked = "import sys; sys.modules['mujoco'] = None; from smvae_ros.simulated_robot.process import main; main()"
-    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, timeout=PATIENCE_S)
+    # Not from the repository's root, whose smvae_ros/ has no messages.
+    done = subprocess.run(
+        [sys.executable, "-c", blocked], capture_output=True, text=True, timeout=PATIENCE_S, cwd=tmp_path
+    )
     assert done.returncode == 2
     assert "the simulator needs MuJoCo, which is not installed: pip install" in done.stderr
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from smvae_core.simulation.policy import PegPolicy
 from smvae_ros.simulated_robot.robot import LATE_NS, WRONG_STAMP_NS, CommandError, Sample, SimulatedRobot
 
 pytestmark = pytest.mark.rendering
@@ -108,6 +109,25 @@ def test_late_messages_keep_their_stamps_and_wrong_stamps_arrive_in_time(
     heard.wait_for("depth", 3)
     assert heard.now_ns["rgb"][-1] - heard.stamps["rgb"][-1] >= LATE_NS - 10_000_000
     assert heard.stamps["depth"][-1] - heard.now_ns["depth"][-1] == pytest.approx(WRONG_STAMP_NS, abs=10_000_000)
+
+
+@pytest.mark.parametrize("started", [True], indirect=True)
+def test_a_seed_begins_anew_and_the_tip_tells_what_commands_do(started: tuple[SimulatedRobot, Heard]) -> None:
+    robot, heard = started
+    first = PegPolicy(np.random.default_rng([0, 1])).start_pose()
+    heard.wait_for("action", 1)
+    assert heard.truths["tip"] == pytest.approx([*first, 0.0], abs=1e-3)
+    for _ in range(200):
+        robot.command(np.array([0.0, 0.0, -0.01, 0.0]))
+        heard.wait_for("action", 1)
+        if heard.truths["tip"][4]:
+            break
+    assert heard.truths["tip"][4] == 1.0, "the peg is on the box"
+    assert heard.truths["tip"][2] < first[2] - 0.01
+    robot.begin(7)
+    heard.wait_for("action", 2)
+    start = PegPolicy(np.random.default_rng([7, 1])).start_pose()
+    assert heard.truths["tip"] == pytest.approx([*start, 0.0], abs=1e-3)
 
 
 @pytest.mark.parametrize("started", [True], indirect=True)
