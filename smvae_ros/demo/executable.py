@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
@@ -13,6 +13,8 @@ from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from smvae_core.interrupts import interruptible, uninterrupted
 
 _END_S = 30.0
+_KILL_S = 5.0
+"""Seconds that it may take to end where something else has failed; then it is killed."""
 
 
 class ExecutableError(Exception):
@@ -62,5 +64,9 @@ def running(name: str, namespace: str, parameters: Mapping[str, object], log: Pa
                     raise failed(f"ended with exit code {code}")
         finally:
             if process.poll() is None:
+                # Killed at once it would leave the shared memory of its topics.
+                process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_KILL_S)
                 process.kill()
                 process.wait()
