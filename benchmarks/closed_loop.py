@@ -76,12 +76,12 @@ class Kept:
                 continue  # the last line of a call that was killed
             self.outcomes[feed, condition, seed] = Outcome(*outcome)
 
-    def add(self, job: Job, made: Sequence[Outcome]) -> None:
-        """Keep the outcomes of a job."""
+    def add(self, feed: str, condition: str, seeds: Sequence[int], made: Sequence[Outcome]) -> None:
+        """Keep the outcomes of some attempts of a feed under a condition."""
         with self._file.open("a") as file:
-            for seed, outcome in zip(job.seeds, made):
-                self.outcomes[job.feed, job.condition.name, seed] = outcome
-                file.write(json.dumps([job.feed, job.condition.name, seed, *outcome]) + "\n")
+            for seed, outcome in zip(seeds, made):
+                self.outcomes[feed, condition, seed] = outcome
+                file.write(json.dumps([feed, condition, seed, *outcome]) + "\n")
 
     def by_condition(self, most: int) -> dict[tuple[str, str], list[Outcome]]:
         """Return the outcomes of the seeds below `most`, by feed and condition."""
@@ -155,7 +155,7 @@ def _run(arguments: argparse.Namespace) -> None:
     ]
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
         for job, made in zip(jobs, pool.map(_work, jobs)):
-            kept.add(job, made)
+            kept.add(job.feed, job.condition.name, job.seeds, made)
             print(f"to attempt {job.seeds[-1] + 1}: {job.condition.name}, {job.feed}", file=sys.stderr)
     found = kept.by_condition(arguments.attempts)
     for name in (HELD, PLAIN):

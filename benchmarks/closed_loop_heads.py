@@ -26,7 +26,9 @@ TRUE, MEMORY, OURS, ZEROS, HELD, PLAIN = (
     "raw, held",
     "raw, zeros, never seen in training",
 )
-_FILES = {MEMORY: "memory", OURS: "latent", ZEROS: "zeros", HELD: "held", PLAIN: "plain"}
+WHOLE = "latent with memory and trust, commands in the sets"
+"""As a node's latents are: their sets hold the command that is carried out. Only read over topics."""
+_FILES = {MEMORY: "memory", OURS: "latent", ZEROS: "zeros", HELD: "held", PLAIN: "plain", WHOLE: "whole"}
 _OWN_SEED = 100_000
 """The attempts to train on begin with this seed, far from those that are judged."""
 _KNOWN = 40
@@ -67,14 +69,8 @@ def train(
         task: of the attempts.
         folder: an existing one.
     """
-    held = set(loaded.metadata.training.held_out if loaded.metadata.training else ())
-    unseen = [one for one in trajectories if one.name in held][: max(1, most // 4)]
-    if not unseen:
-        raise SMVAEError("--logs: expected the logs of the checkpoint's training, found none that it held out")
     model = loaded.model.eval()
-    steps, judged = (
-        read_steps(some, model) for some in ([t for t in trajectories if t.name not in held][:most], unseen)
-    )
+    steps, judged = _of_logs(loaded, trajectories, most)
     known, names = len(steps), [name for name in feeds(loaded) if name != TRUE]
     if own:
         first = [TRUE, MEMORY if MEMORY in names else OURS]
@@ -82,10 +78,7 @@ def train(
         for number, name in enumerate(first):
             if name != TRUE:
                 _train_one(name, model, steps, folder)
-            recorder = Recorder(feed(name, loaded, folder), model)
-            seeds = range(_OWN_SEED + number * own, _OWN_SEED + (number + 1) * own)
-            attempts(recorder, CONDITIONS[0], model.configuration.modalities, seeds, task)
-            parts.append(recorder.steps())
+            parts.append(_of_attempts(name, number, loaded, own, task, folder))
         steps = joined(parts)
     for name in names:
         _train_one(name, model, steps, folder)
@@ -103,6 +96,46 @@ def train(
     ]
 
 
+def train_whole(
+    loaded: Checkpoint, trajectories: Sequence[Trajectory], most: int, own: int, task: Task, folder: Path
+) -> list[str]:
+    """Write the head of whole sets to a folder that has the head `MEMORY`; return the rows of its precision.
+
+    The arguments are those of `train`, and so are the logs and attempts that it learns from.
+    """
+    model = loaded.model.eval()
+    steps, judged = _of_logs(loaded, trajectories, most)
+    if own:
+        firsts = enumerate((TRUE, MEMORY))
+        steps = joined([steps, *(_of_attempts(name, at, loaded, own, task, folder) for at, name in firsts)])
+    _train_one(WHOLE, model, steps, folder)
+    return _precisions(model, judged, [WHOLE], folder)
+
+
+def whole(folder: Path) -> Head:
+    """Return the head of whole sets from a folder."""
+    return pose_head.load(folder / _FILES[WHOLE])
+
+
+def _of_logs(loaded: Checkpoint, trajectories: Sequence[Trajectory], most: int) -> tuple[Steps, Steps]:
+    """Return the steps of logs to train on, and of logs that the checkpoint held out."""
+    held = set(loaded.metadata.training.held_out if loaded.metadata.training else ())
+    unseen = [one for one in trajectories if one.name in held][: max(1, most // 4)]
+    if not unseen:
+        raise SMVAEError("--logs: expected the logs of the checkpoint's training, found none that it held out")
+    model = loaded.model.eval()
+    return read_steps([t for t in trajectories if t.name not in held][:most], model), read_steps(unseen, model)
+
+
+def _of_attempts(name: str, number: int, loaded: Checkpoint, own: int, task: Task, folder: Path) -> Steps:
+    """Return the steps of attempts by a feed, the `number`-th that makes some."""
+    model = loaded.model.eval()
+    recorder = Recorder(feed(name, loaded, folder), model)
+    seeds = range(_OWN_SEED + number * own, _OWN_SEED + (number + 1) * own)
+    attempts(recorder, CONDITIONS[0], model.configuration.modalities, seeds, task)
+    return recorder.steps()
+
+
 def _train_one(name: str, model: MultimodalVAE, steps: Steps, folder: Path) -> None:
     seen, masks = _seen(name, model), [whole_mask(steps, model.names)]
     if name != PLAIN:
@@ -113,11 +146,12 @@ def _train_one(name: str, model: MultimodalVAE, steps: Steps, folder: Path) -> N
 
 def _seen(name: str, model: MultimodalVAE) -> Callable[[Steps, np.ndarray], np.ndarray]:
     """Return what gives the inputs of a head, for steps and what arrived in them, (N, M)."""
-    if name == MEMORY:
-        return lambda steps, mask: remembering_latents(model, steps, mask, SENSORS)
+    if name in (MEMORY, WHOLE):
+        decided = SENSORS if name == MEMORY else tuple(model.names)
+        return lambda steps, mask: remembering_latents(model, steps, mask, decided)
     if name == OURS:
-        decided = np.array([modality in SENSORS for modality in model.names])
-        return lambda steps, mask: latents(model, steps, mask & decided)
+        known = np.array([modality in SENSORS for modality in model.names])
+        return lambda steps, mask: latents(model, steps, mask & known)
     return lambda steps, mask: raw(steps, SENSORS, mask, name == HELD)
 
 
@@ -125,7 +159,7 @@ def _precisions(model: MultimodalVAE, judged: Steps, names: Collection[str], fol
     rows = []
     for name in names:
         head, seen = pose_head.load(folder / _FILES[name]), _seen(name, model)
-        if name == MEMORY:
+        if name in (MEMORY, WHOLE):
             rows += _remembering(model, judged, head, seen)
             continue
         for subset in _SUBSETS:

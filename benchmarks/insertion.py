@@ -116,10 +116,9 @@ class _Attempt:
     def __init__(
         self, world: PegWorld, condition: Condition, modalities: Sequence[Modality], seed: int, task: Task
     ) -> None:
-        start = np.random.default_rng([seed, 0])
         self._policy = PegPolicy(np.random.default_rng([seed, 1]))
         self._filter = PoseFilter()
-        self._condition, self._task, self._fails_at = condition, task, start.uniform(*_ALIGNING_S)
+        self._condition, self._task, self._fails_at = condition, task, failure_s(seed)
         self._of = {modality.name: modality for modality in modalities}
         self._last: dict[str, np.ndarray] = {}
         self._errors: list[float] = []
@@ -151,11 +150,7 @@ class _Attempt:
         self._filter.read(reading[:POSE], reading[POSE + 1 :])
         touching = bool(reading[POSE] > 0.5)
         self._errors.append(float(np.square(self._filter.pose[:2] - self.world.pose()[:2]).sum()))
-        self._action = self._policy.act(self._filter.pose, touching)
-        # A policy that does not know where it is moves slowly, so that readings come before it gets far.
-        unsure = float(np.hypot(*self._filter.sigma[:2]))
-        if self._policy.phase in _CAREFUL and unsure > _SURE_M:
-            self._action = self._action * max(_SLOWEST, _SURE_M / unsure)
+        self._action = next_action(self._policy, self._filter, touching)
         self._filter.move(self._action, touching)
         return self._of["action"].to_model(self._action) if "action" in self._of else self._action
 
@@ -171,6 +166,19 @@ class _Attempt:
     def outcome(self) -> Outcome:
         error_mm = 1e3 * float(np.sqrt(np.mean(self._errors)))
         return Outcome(self._inserted, bool(self._reached), self._steps * STEP_S, error_mm)
+
+
+def failure_s(seed: int) -> float:
+    """Return when a sensor fails that fails while aligning, seconds from the attempt's beginning."""
+    return float(np.random.default_rng([seed, 0]).uniform(*_ALIGNING_S))
+
+
+def next_action(policy: PegPolicy, known: PoseFilter, touching: bool) -> np.ndarray:
+    """Return the policy's next command by what is known of the pose: slower where that is little."""
+    action = policy.act(known.pose, touching)
+    # A policy that does not know where it is moves slowly, so that readings come before it gets far.
+    unsure = float(np.hypot(*known.sigma[:2]))
+    return action * max(_SLOWEST, _SURE_M / unsure) if policy.phase in _CAREFUL and unsure > _SURE_M else action
 
 
 def _begins(condition: Condition, phase: Phase, at_s: float, fails_at_s: float) -> bool:

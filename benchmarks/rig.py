@@ -227,6 +227,18 @@ def of_other_build(install: Path, executable: str) -> tuple[str, ...]:
     return ("env", *(f"{name}={value}" for name, value in paths.items()), sys.executable, "-P", str(path))
 
 
+def own_domain(transport: str = "fastdds.xml") -> None:
+    """Give this process, and those that it starts from now on, a ROS domain of their own on this machine."""
+    # One of the domains 1 to 80: the demo and the tests use higher ones, and ports of domains above 101 are taken.
+    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 80)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "LARGE_DATA"
+    for variable in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
+        os.environ.pop(variable, None)
+        if transport == "fastdds.xml":
+            os.environ[variable] = str(_PROFILE)
+
+
 @contextmanager
 def rig(
     command: Sequence[str],
@@ -245,14 +257,7 @@ def rig(
         rates: factor of the sensors' rates.
         faults: the seed of random faults; None for healthy sensors.
     """
-    # One of the domains 1 to 80: the demo and the tests use higher ones, and ports of domains above 101 are taken.
-    os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 80)
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "LARGE_DATA"
-    for variable in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
-        os.environ.pop(variable, None)
-        if transport == "fastdds.xml":
-            os.environ[variable] = str(_PROFILE)
+    own_domain(transport)
     with uninterrupted(), ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         sensors = Sensors(dropouts, rates, faults)

@@ -10,7 +10,7 @@ import pytest
 # Last, since the built package has the messages that smvae_ros/ of the repository lacks.
 sys.path.append(str(Path(__file__).parents[2]))
 
-from benchmarks.closed_loop import Job, Kept
+from benchmarks.closed_loop import Kept
 from benchmarks.closed_loop_heads import HELD, MEMORY, OURS, ZEROS
 from benchmarks.closed_loop_table import share, verdicts
 from benchmarks.insertion import CONDITIONS, LIMIT_S, Condition, Outcome, Task, attempts
@@ -237,7 +237,7 @@ def test_attempts_that_are_recorded_are_steps_to_train_on():
 def test_what_was_reached_is_kept_and_belongs_to_one_checkpoint(tmp_path):
     kept = Kept(tmp_path, {"model": "a"})
     one = Outcome(True, True, 5.0, 1.0)
-    kept.add(Job(OURS, CONDITIONS[0], (0, 1), Task.CONTACT, tmp_path, tmp_path), [one, one._replace(reached=False)])
+    kept.add(OURS, CONDITIONS[0].name, (0, 1), [one, one._replace(reached=False)])
     with (tmp_path / "attempts.jsonl").open("a") as file:
         file.write('["latent", "all se')  # of a call that was killed
     again = Kept(tmp_path, {"model": "a"})

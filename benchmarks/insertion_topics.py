@@ -1,0 +1,233 @@
+"""Attempts to insert a peg over topics: the robot and the fusion node are processes, and the policy is this one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from time import monotonic, time_ns
+from typing import Any, NamedTuple
+
+import numpy as np
+from geometry_msgs.msg import TwistStamped
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from smvae_ros.msg import Latent, VectorStamped
+from std_srvs.srv import Trigger
+
+from benchmarks.insertion import LIMIT_S, REACH_M, Condition, Outcome, failure_s, next_action
+from benchmarks.pose_filter import PoseFilter
+from benchmarks.pose_head import POSE, Head
+from smvae_core.simulation.policy import PegPolicy, Phase
+from smvae_ros.conversions.arrays import fill_twist
+from smvae_ros.demo.audience import SENSORS
+
+_PATIENCE_S = 60.0
+_STEP_NS = 50_000_000
+_CLOSE_M = 1e-4
+"""How close to its start the tip is when an attempt begins."""
+_KEPT = 40
+"""Commands that are kept to follow the tip from a latent's stamp on: two seconds of them."""
+_LATE_S = 0.045
+"""The policy waits so long for a latent, from one command to the next; then it goes by its commands alone."""
+
+
+class Timing(NamedTuple):
+    """How far an attempt was from real time.
+
+    Attributes:
+        delay_s: median of the time from a latent's stamp to the command that follows from it.
+        skipped_s: time that the robot left out because the machine was too slow.
+    """
+
+    delay_s: float
+    skipped_s: float
+
+
+class Tracker:
+    """The pose that a policy goes by, of readings that come late and of the commands that the arm carries out.
+
+    A reading holds for its stamp. From there the pose follows the commands that began since.
+    """
+
+    def __init__(self) -> None:
+        self._filter = PoseFilter()
+        self._commands: deque[tuple[int, np.ndarray]] = deque(maxlen=_KEPT)
+        self._stamp_ns = 0
+        self.touching = False
+
+    def carried_out(self, stamp_ns: int, command: np.ndarray) -> None:
+        """Take note of a command (4,) that the arm carries out for 50 ms from a stamp on."""
+        self._commands.append((stamp_ns, command))
+
+    def read(self, stamp_ns: int, reading: np.ndarray) -> np.ndarray:
+        """Take pose, probability of a contact and σ, (9,), as of a stamp; return the pose that results for it, (4,)."""
+        # A command belongs to the time before a stamp when it has been carried out by more than half until then.
+        self._move(self._filter, self._stamp_ns, stamp_ns)
+        self._stamp_ns = stamp_ns
+        self._filter.read(reading[:POSE], reading[POSE + 1 :])
+        self.touching = bool(reading[POSE] > 0.5)
+        return self._filter.pose
+
+    def ahead(self) -> PoseFilter:
+        """Return what will be known of the pose when all commands have been carried out that have begun."""
+        ahead = deepcopy(self._filter)
+        self._move(ahead, self._stamp_ns, None)
+        return ahead
+
+    def _move(self, known: PoseFilter, after_ns: int, until_ns: int | None) -> None:
+        for begun_ns, command in self._commands:
+            middle_ns = begun_ns + _STEP_NS // 2
+            if after_ns < middle_ns and (until_ns is None or middle_ns <= until_ns):
+                known.move(command, self.touching)
+
+
+class Pilot(Node):
+    """Moves the simulated robot by what a head reads from the fusion node's latents.
+
+    Args:
+        namespace: of robot and node.
+        head: reads poses from latents of whole sets.
+        checks: raise when robot or node have ended.
+    """
+
+    def __init__(self, namespace: str, head: Head, checks: Sequence[Callable[[], None]]) -> None:
+        super().__init__("pilot", namespace=namespace)
+        self._head, self._checks = head, checks
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self)
+        self._latents: deque[Latent] = deque()
+        self._tips: deque[tuple[int, np.ndarray]] = deque()
+        self._tracker = Tracker()
+        self._commands = self.create_publisher(TwistStamped, "command", QoSProfile(depth=1))
+        self._set = self.create_client(SetParameters, "robot/set_parameters")
+        self._reset = self.create_client(Trigger, "fusion/reset")
+        self.create_subscription(Latent, "fusion/latent", self._take_latent, QoSProfile(depth=20))
+        self.create_subscription(VectorStamped, "robot/truth/tip", self._take_tip, QoSProfile(depth=100))
+        self.create_subscription(TwistStamped, "action", self._take_action, qos_profile_sensor_data)
+
+    def close(self) -> None:
+        """Give up everything that was subscribed to."""
+        self._executor.shutdown()
+        self.destroy_node()  # type: ignore[no-untyped-call]
+
+    def settle(self, latents: int) -> None:
+        """Wait for so many latents, by which the node has chosen what runs its model."""
+        self._wait(lambda: len(self._latents) >= latents and self._set.service_is_ready(), f"{latents} latents")
+
+    def attempt(self, condition: Condition, seed: int) -> tuple[Outcome, Timing]:
+        """Make one attempt up to the first contact; give up after `LIMIT_S` of the robot's time.
+
+        Start, guess of where the hole is, and moment of the fault are those of the seed in lock-step time.
+        """
+        policy = PegPolicy(np.random.default_rng([seed, 1]))
+        self._begin(seed, policy.start_pose())
+        began_ns = _stamp_ns(self._latents[0])
+        fails_s = failure_s(seed) if condition.phase is Phase.ALIGN else 0.0
+        failed, acted, truth = not condition.sensors, monotonic(), dict(self._tips)
+        read: dict[int, np.ndarray] = {}
+        delays: list[float] = []
+        while True:
+            self._wait(lambda: bool(self._latents or self._tips), "a latent, or the truth")
+            while self._tips:
+                at_ns, tip = self._tips.popleft()
+                truth[at_ns] = tip
+                seconds = (at_ns - began_ns) / 1e9
+                if at_ns > began_ns and (tip[POSE] > 0.5 or seconds >= LIMIT_S):
+                    reached = bool(tip[POSE] > 0.5 and np.linalg.norm(tip[:2]) < REACH_M)
+                    outcome = Outcome(False, reached, seconds, _error_mm(read, truth))
+                    return outcome, Timing(float(np.median(delays)) if delays else np.nan, _skipped_s(truth))
+                if not failed and seconds >= fails_s:
+                    self._fail({SENSORS[name]: condition.fault for name in condition.sensors})
+                    failed = True
+            if not self._latents and monotonic() < acted + _LATE_S:
+                continue
+            newest_ns = _stamp_ns(self._latents[-1]) if self._latents else None
+            while self._latents:
+                latent = self._latents.popleft()
+                read[_stamp_ns(latent)] = self._tracker.read(_stamp_ns(latent), self._reading(latent))
+            message = TwistStamped()
+            fill_twist(message, next_action(policy, self._tracker.ahead(), self._tracker.touching))
+            self._commands.publish(message)
+            acted = monotonic()
+            if newest_ns is not None:
+                delays.append((time_ns() - newest_ns) / 1e9)
+
+    def _begin(self, seed: int, start: np.ndarray) -> None:
+        """Mend all sensors, put the arm at a seed's start, and let the node forget the attempt before."""
+        self._fail({}, seed=seed)
+        self._tips.clear()
+        self._wait(lambda: bool(self._tips) and _is_at(self._tips[-1][1], start), f"the tip at {start}")
+        # At once: a camera whose pictures stay the same, because the arm stands still, is soon distrusted.
+        self._call(self._reset, Trigger.Request())
+        reset_ns = time_ns()
+        self._tracker = Tracker()
+        self._tips.clear()
+        self._wait(lambda: self._has_whole_set(reset_ns), "a latent of a whole set")
+
+    def _has_whole_set(self, after_ns: int) -> bool:
+        """Whether the oldest latent that waits is of a whole set; those before it, and until a moment, are left out."""
+        while self._latents and not (
+            _stamp_ns(self._latents[0]) > after_ns and set(self._latents[0].modalities) == set(SENSORS)
+        ):
+            self._latents.popleft()
+        return bool(self._latents)
+
+    def _reading(self, latent: Latent) -> np.ndarray:
+        mean, log_variance = np.asarray(latent.mean, np.float32), np.asarray(latent.log_variance, np.float32)
+        return np.asarray(self._head.read(np.concatenate([mean, 0.5 * log_variance])[None])[0])
+
+    def _fail(self, faults: dict[str, str], **others: Any) -> None:
+        """Give the robot's sensors their faults, or none, and set its other parameters."""
+        values = {f"{sensor}.fault": faults.get(sensor, "none") for sensor in SENSORS.values()} | others
+        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        self._call(self._set, SetParameters.Request(parameters=parameters))
+
+    def _call(self, client: Any, request: Any) -> None:
+        answer = client.call_async(request)
+        self._wait(answer.done, f"an answer of {client.srv_name}")
+
+    def _wait(self, ready: Callable[[], bool], wanted: str) -> None:
+        deadline = monotonic() + _PATIENCE_S
+        while not ready():
+            for check in self._checks:
+                check()
+            if monotonic() > deadline:
+                raise RuntimeError(f"waited {_PATIENCE_S:g} s for {wanted}")
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def _take_latent(self, message: Latent) -> None:
+        self._latents.append(message)
+
+    def _take_tip(self, message: VectorStamped) -> None:
+        self._tips.append((_stamp_ns(message), np.array(message.values)))
+
+    def _take_action(self, message: TwistStamped) -> None:
+        linear, angular = message.twist.linear, message.twist.angular
+        self._tracker.carried_out(_stamp_ns(message), np.array([linear.x, linear.y, linear.z, angular.z]))
+
+
+def _stamp_ns(message: Any) -> int:
+    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
+
+
+def _is_at(tip: np.ndarray, start: np.ndarray) -> bool:
+    return bool(np.abs(tip[:POSE] - start).max() < _CLOSE_M)
+
+
+def _error_mm(read: dict[int, np.ndarray], truth: dict[int, np.ndarray]) -> float:
+    """Return the root mean square error across the hole's axis, of poses by stamp, against the true ones of then."""
+    stamps = np.array(sorted(truth))
+    tips = np.stack([truth[at][:2] for at in stamps])
+    errors = []
+    for at, pose in read.items():
+        true = [np.interp(at - stamps[0], stamps - stamps[0], tips[:, axis]) for axis in range(2)]
+        errors.append(np.square(pose[:2] - true).sum())
+    return 1e3 * float(np.sqrt(np.mean(errors))) if errors else float("nan")
+
+
+def _skipped_s(truth: dict[int, np.ndarray]) -> float:
+    return float((np.diff(sorted(truth)) - _STEP_NS).clip(0).sum()) / 1e9
