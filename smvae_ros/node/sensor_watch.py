@@ -11,7 +11,14 @@ from rclpy.node import Node
 
 from smvae_ros.node.diagnostics import ModalityReport
 from smvae_ros.node.publisher_check import unheard_publishers
-from smvae_ros.node.stream_faults import mixed_sources, repeated_pictures, repeated_stamps, stretched_windows
+from smvae_ros.node.stream_faults import (
+    mixed_sources,
+    repeated_pictures,
+    repeated_stamps,
+    scattered_stamps,
+    span,
+    stretched_windows,
+)
 from smvae_ros.node.subscriptions import Subscriptions, simulated_time
 from smvae_ros.settings import nanoseconds
 
@@ -26,11 +33,9 @@ _NOBODY = "nobody publishes there"
 # A sensor that begins or ends in the middle of a period may be in no set of it.
 _PERIODS_IN_A_ROW = 2
 _MOST_BEHIND_S = 1.0
-_HOUR_S = 3600.0
-_DAY_S = 24 * _HOUR_S
-_YEAR_S = 365.25 * _DAY_S
+_DAY_S = 24 * 3600.0
 # No machine has run so long, and no stamp since 1970 is so small.
-_LONGEST_RUN_S = 10 * _YEAR_S
+_LONGEST_RUN_S = 3652.5 * _DAY_S
 
 
 class SensorWatch:
@@ -69,6 +74,7 @@ class SensorWatch:
         self._silent: set[str] = set()
         self._unused: Counter[str] = Counter()
         self._misdated: Counter[str] = Counter()
+        self._scattered: Counter[str] = Counter()
         self._faulty: Counter[str] = Counter()
         self._previous: Counter[tuple[str, str]] = Counter()
         # Topic, node and reason of each publisher that was reported.
@@ -90,11 +96,17 @@ class SensorWatch:
             self._faulty[name] = 0
             return clock if received else ""
         problem = ""
+        dropped = subscriptions.synchronizer.counts[name].dropped
+        late, future = (self._since_last(name, reason, dropped[reason]) for reason in ("late", "future"))
+        least_s, most_s = subscriptions.take_lags_s(name)
+        lags_s = least_s - stream.offset, most_s - stream.offset
+        scattered = scattered_stamps(received, late, future, lags_s, subscriptions.settings.max_wait)
+        self._scattered[name] = self._scattered[name] + 1 if scattered else 0
         if received and stamp_ns:
             problem = stamp_problem(
                 stamp_ns + nanoseconds(stream.offset),
                 subscriptions.arrived_ns[name],
-                future=self._future_since_last(subscriptions, name),
+                future=future > 0,
                 simulated=simulated_time(self._node),
             )
         self._misdated[name] = self._misdated[name] + 1 if problem else 0
@@ -106,7 +118,11 @@ class SensorWatch:
         if simulated_time(self._node) and self._faulty[name] < _PERIODS_IN_A_ROW:
             fault = ""
         # A stamp that repeats grows old too.
-        problem = fault or (problem if self._misdated[name] >= _PERIODS_IN_A_ROW else "")
+        problem = problem if self._misdated[name] >= _PERIODS_IN_A_ROW else ""
+        if self._scattered[name]:
+            # The last stamp says little of the others.
+            problem = scattered if self._scattered[name] >= _PERIODS_IN_A_ROW else ""
+        problem = fault or problem
         if self._unused[name] < _PERIODS_IN_A_ROW:
             return problem
         return f"{_IN_NO_SET}{problem or _why_unused(subscriptions, name)}"
@@ -185,9 +201,6 @@ class SensorWatch:
         publishers = self._node.get_publishers_info_by_topic(subscriptions.topics[name]) if changes else []
         return sorted(f"{one.node_namespace.rstrip('/')}/{one.node_name}" for one in publishers)
 
-    def _future_since_last(self, subscriptions: Subscriptions, name: str) -> bool:
-        return self._since_last(name, "future", subscriptions.synchronizer.counts[name].dropped["future"]) > 0
-
     def _since_last(self, name: str, count: str, value: int) -> int:
         previous, self._previous[name, count] = self._previous[name, count], value
         return value - previous
@@ -246,14 +259,6 @@ def stamp_problem(stamp_ns: int, now_ns: int, *, future: bool, simulated: bool) 
     if behind_s <= _MOST_BEHIND_S:
         return ""
     return f"stamps are {span(behind_s)} behind the node's clock: {_cause(stamp_ns, behind_s, simulated)}"
-
-
-def span(seconds: float) -> str:
-    """Return a length of time in words, in the unit that suits it."""
-    for unit, name in ((_YEAR_S, "years"), (_DAY_S, "days"), (_HOUR_S, "h"), (60.0, "min"), (1.0, "s")):
-        if seconds >= unit:
-            return f"{seconds / unit:.1f} {name}"
-    return f"{1e3 * seconds:.0f} ms"
 
 
 def _cause(stamp_ns: int, behind_s: float, simulated: bool) -> str:

@@ -15,6 +15,11 @@ _MOST_REPEATED = 150
 # A moving scene gives hardly any; a driver that sends each picture twice gives half.
 _FEWEST_REPEATED = 0.25
 _FEWEST_CHANGES = 2
+# Of a part of the messages. Where nearly all are too late, or ahead, the stamps are of another clock.
+_FEWEST_SCATTERED, _MOST_SCATTERED = 0.2, 0.9
+_HOUR_S = 3600.0
+_DAY_S = 24 * _HOUR_S
+_YEAR_S = 365.25 * _DAY_S
 
 
 def repeated_stamps(received: int, duplicates: int) -> str:
@@ -29,6 +34,30 @@ def repeated_stamps(received: int, duplicates: int) -> str:
     return (
         f"stamps repeat: {duplicates} of {received} messages have the stamp of an earlier one; "
         "the driver hangs, or sends bursts under one stamp"
+    )
+
+
+def scattered_stamps(received: int, late: int, future: int, lags_s: tuple[float, float], max_wait_s: float) -> str:
+    """Return the words for a stream of which a part comes too late or has stamps too far ahead; "" for any other.
+
+    Args:
+        received: messages in some time.
+        late: how many of them came after their sets had gone.
+        future: how many of them were dropped because their stamps lie ahead.
+        lags_s: the least and the most by which they arrived after their stamps, by the node's clock.
+        max_wait_s: for how long sets wait.
+    """
+    part = received >= _FEWEST and _FEWEST_SCATTERED * received <= late + future <= _MOST_SCATTERED * received
+    if not part:
+        return ""
+    if future > late:
+        return (
+            f"{future} of {received} messages are dropped, whose stamps are up to {span(-lags_s[0])} ahead of the "
+            "node's clock: the driver's stamps jump"
+        )
+    return (
+        f"{late} of {received} messages come after their sets, up to {span(lags_s[1])} after their stamps, and sets "
+        f"wait {max_wait_s:g} s (max_wait): the driver is slow now and then, or its stamps jump"
     )
 
 
@@ -87,3 +116,11 @@ def stretched_windows(stream: Stream, stretched: int, span_ns: int) -> str:
         f"{(stream.window - 1) * stream.period_ns / 1e6:.0f} ms (streams.{stream.name}.period), and count as absent: "
         "the sensor is slower than the one that the model was trained with, samples are missing, or period is wrong"
     )
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in words, in the unit that suits it."""
+    for unit, name in ((_YEAR_S, "years"), (_DAY_S, "days"), (_HOUR_S, "h"), (60.0, "min"), (1.0, "s")):
+        if seconds >= unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{1e3 * seconds:.0f} ms"

@@ -83,6 +83,7 @@ class Subscriptions:
         self._node, self._clock = node, node.get_clock()
         self._submit, self._forget, self._learn = submit, forget, learn
         self._statistics, self._warnings = statistics, warnings
+        self._lags_ns: dict[str, tuple[int, int]] = {}
         self._readers: dict[str, SampleReader] = {}
         self._epoch = 0
         self._armed_ns: int | None = None
@@ -144,6 +145,11 @@ class Subscriptions:
             found |= {"repeated": self._readers[name].repeated, "mixed": self.sources[name].changes}
         return {kind: count for kind, count in found.items() if count}
 
+    def take_lags_s(self, name: str) -> tuple[float, float]:
+        """Return how many seconds after their stamps messages arrived since the last call: the least and the most."""
+        least_ns, most_ns = self._lags_ns.pop(name, (0, 0))
+        return least_ns / 1e9, most_ns / 1e9
+
     def settle(self) -> None:
         """Move samples that turned out to be unusable in a set from the used to the rejected ones."""
         for name in self._statistics.take_rejected().elements():
@@ -167,6 +173,10 @@ class Subscriptions:
             if reader.binding is not self.bindings[name]:
                 self._learn_joints(reader.binding)
             self.arrived_ns[name], self.stamps_ns[name] = now_ns, stamp_ns
+            if stamp_ns:
+                lag_ns = now_ns - stamp_ns
+                least_ns, most_ns = self._lags_ns.get(name, (lag_ns, lag_ns))
+                self._lags_ns[name] = min(least_ns, lag_ns), max(most_ns, lag_ns)
             return self.synchronizer.add(name, stamp_ns, sample, now_ns)
 
         # As many images as the worker lets wait, so that those that came while the machine slept are not lost.
@@ -275,6 +285,7 @@ class Subscriptions:
         # What was received is of another time.
         self.arrived_ns.clear()
         self.stamps_ns.clear()
+        self._lags_ns.clear()
         self.reset("the node's clock changed")
         settings, now_ns = self.settings, self._clock.now().nanoseconds
         future_ns = settings.future_ns(simulated=simulated)
