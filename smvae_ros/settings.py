@@ -239,7 +239,10 @@ class FusionSettings(_Settings):
         if not isinstance(streams, dict) or not all(isinstance(values, dict) for values in streams.values()):
             raise ConfigurationError(f"streams: expected a block for each modality, found {streams!r}")
         if unknown := sorted(set(streams) - set(self.streams)):
-            raise ConfigurationError(f"expected settings of {', '.join(self.streams)}, found {', '.join(unknown)}")
+            raise ConfigurationError(
+                f"expected settings of {', '.join(self.streams)}, found {', '.join(unknown)}; the model has no such "
+                "modality (--config or --checkpoint names another model)"
+            )
         content |= {key: value for key, value in changes.items() if key != "streams"}
         for name, values in streams.items():
             content["streams"][name] |= values

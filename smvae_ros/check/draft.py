@@ -63,10 +63,16 @@ class Draft:
         self.model = {"model": {"size": "compact", "modalities": modalities}}
         configuration = Configuration.model_validate(self.model)
         streams = {names[topic]: _stream(topic, topics[topic].types[0], sample) for topic, sample in chosen.items()}
-        images = [one["name"] for one in modalities if one["network"] == "image"]
+        images = {topic: one for topic, one in zip(chosen, modalities) if one["network"] == "image"}
         slowest = max(chosen, key=lambda topic: chosen[topic].spacings.usual_ns() or 0.0)
         self.modalities = configuration.model.modalities
-        self.parameters: dict[str, Any] = {"reference": images[0] if images else names[slowest], "streams": streams}
+        # A set for each picture of the camera that sends most; at the same rate, of a colour camera.
+        reference = max(
+            images,
+            key=lambda topic: (topics[topic].messages or 0, images[topic]["preprocessing"]["kind"] == "rgb"),
+            default=slowest,
+        )
+        self.parameters: dict[str, Any] = {"reference": names[reference], "streams": streams}
         default_settings(self.modalities).changed(self.parameters)
         self.unused = [topic for name, topic in topics.items() if name not in chosen]
 
@@ -143,6 +149,8 @@ def _names(topics: Iterable[str]) -> dict[str, str]:
     for topic in topics:
         parts = [part for part in re.split(r"[^a-zA-Z0-9]+", topic) if part]
         own = [part.lower() for part in parts if part not in _GENERIC] or [part.lower() for part in parts]
+        if "depth" in own:  # aligned_depth_to_color
+            own = own[: own.index("depth") + 1]
         candidates = ["_".join(own[-length:]) for length in range(1, len(own) + 1)]
         candidates += [f"{candidates[-1]}_{number}" for number in range(2, 100)]
         usable = (name for name in candidates if name[0].isalpha() and name not in names.values())

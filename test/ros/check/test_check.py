@@ -14,10 +14,11 @@ from smvae_ros.check.bag import RecordedSource
 from smvae_ros.check.run import check, draft
 from smvae_ros.check.verdicts import Line, Verdict
 
-from ..bags.made import ARM, HAND, JOINT_STATE, joints, steady, write, write_mixed
+from ..bags.made import ARM, HAND, JOINT_STATE, MS, START_NS, TYPES, joints, steady, write, write_mixed, write_typed
 from ..command import smvae
 
 BOTH = [ARM, HAND]
+IMAGE = "sensor_msgs/msg/Image"
 JSON = ("jsonschema", b'{"type": "object"}', "json")
 STREAMS = {name: {"topic": name, "message": JOINT_STATE} for name in ("arm", "hand")}
 
@@ -29,6 +30,15 @@ def verdict_on(bag: Path, **changes: Any) -> Verdict:
 def line(verdict: Verdict, modality: str, fact: str) -> Line:
     (found,) = [one for one in verdict.lines if (one.modality, one.fact) == (modality, fact)]
     return found
+
+
+def image(stamp_ns: int, encoding: str) -> bytes:
+    """A serialised picture of 4 by 4 pixels."""
+    types, step = TYPES.types, 4 * (3 if encoding == "rgb8" else 2)
+    stamp = types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 1_000_000_000))
+    header = types["std_msgs/msg/Header"](stamp, "camera")
+    pixels = np.arange(4 * step, dtype=np.uint8)
+    return bytes(TYPES.serialize_cdr(types[IMAGE](header, 4, 4, encoding, 0, step, pixels), IMAGE))
 
 
 def write_episode(path: Path, length: int) -> Path:
@@ -110,6 +120,20 @@ def test_a_draft_of_a_bag_is_fused_at_once(tmp_path: Path) -> None:
     assert [modality.name for modality in found.modalities] == ["arm", "hand"]
     assert found.parameters["reference"] == "arm" and found.parameters["streams"]["arm"]["joints"] == ["a", "b"]
     assert check(source, found.modalities, [found.parameters]).fuses
+
+
+def test_a_draft_opens_a_set_for_each_picture_of_the_camera_that_sends_most(tmp_path: Path) -> None:
+    topics = {"/camera/aligned_depth_to_color/image_raw": "16UC1", "/camera/color/image_raw": "rgb8"}
+    messages = []
+    for n in range(20):
+        at = START_NS + n * 50 * MS
+        for topic, encoding in topics.items():
+            if encoding == "rgb8" or n < 10:
+                messages.append((topic, at, image(at, encoding)))
+    source = RecordedSource(write_typed(tmp_path / "bag", dict.fromkeys(topics, IMAGE), messages), 60.0)
+    drafted = draft(source)
+    assert {m.name: m.preprocessing.kind for m in drafted.modalities} == {"depth": "depth", "color": "rgb"}
+    assert drafted.parameters["reference"] == "color"
 
 
 def test_what_is_wrong_with_a_bag_is_told(tmp_path: Path) -> None:
