@@ -43,14 +43,17 @@ class Turns:
         self._begin()
         self._taking_turns = self._running_back = False
 
-    def add(self, receive_ns: int, stamp_ns: int, row: Row, frame: bytes = b"", is_picture: bool = False) -> None:
+    def add(
+        self, receive_ns: int, stamp_ns: int, row: Row, frame: bytes | None = None, is_picture: bool = False
+    ) -> None:
         """Add a message, in the order of the bag.
 
         Args:
             stamp_ns: 0 for a message without a stamp.
             row: its numbers; the number of bytes of a picture; None for a message that cannot be used.
-            frame: of its header.
+            frame: of its header; None where it is not known.
         """
+        frame = self._frames[1] if frame is None else frame
         interval, (before, last) = receive_ns - self._receive_ns, self._intervals
         self._messages += 1
         self._framed += self._frames[0] == frame != self._frames[1]

@@ -188,6 +188,14 @@ def test_what_one_publisher_sends_is_not_that_of_two(kind: str, jitter_ms: float
     assert turns.reason == ""
 
 
+def test_a_sensor_without_a_reading_every_other_time_is_not_two() -> None:
+    turns = Turns()
+    for n in range(640):
+        at = START_NS + 20 * n * MS
+        turns.add(at, *((0, None) if n % 2 else (at, (0.1,), b"base")))
+    assert turns.reason == ""
+
+
 def test_a_lamp_that_blinks_before_a_camera_is_not_a_second_camera() -> None:
     turns = Turns()
     for n in range(6400):
