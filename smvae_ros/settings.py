@@ -37,12 +37,10 @@ READ_ONLY: JsonDict = {"changes": "never"}
 UNCONFIGURED: JsonDict = {"changes": "while unconfigured"}
 ANY_TIME: JsonDict = {"changes": "at any time"}
 
+Policy = Literal["off", "warn", "drop"]  # for a modality that is distrusted
 _SIMULATED_FUTURE_S = 1.0
 # Parameters that every ROS 2 node has.
 _ROS_PARAMETERS = {"use_sim_time", "qos_overrides", "start_type_description_service"}
-
-
-Policy = Literal["off", "warn", "drop"]  # for a modality that is distrusted
 
 
 class _Settings(BaseModel):
@@ -113,9 +111,8 @@ class StreamSettings(_Settings):
     )
     distrust: Policy = Field(
         default="warn",
-        description="a modality that contradicts what else is known: off (nothing; off for every modality saves the "
-        "time of trust, about a fifth of a set's), warn (it is named), or drop (it leaves the set, too, until it "
-        "agrees again)",
+        description="a modality that contradicts what else is known: off (nothing; off for all saves trust's time), "
+        "warn (it is named), or drop (it leaves the set, too, until it agrees again)",
         json_schema_extra=ANY_TIME,
     )
     prediction_rate: NonNegativeFloat = Field(

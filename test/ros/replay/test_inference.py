@@ -53,10 +53,10 @@ def test_a_batch_agrees_with_the_engine_to_1e_4(
         weights = [fusion.attention.get(name, 0.0) for name in NAMES]
         np.testing.assert_allclose(judged.attention, weights, atol=1e-4)
         for name in NAMES:
-            np.testing.assert_allclose(judged.predicted[name], fusion.predictions[name], atol=1e-4)
+            np.testing.assert_allclose(judged.predicted[name], fusion.predictions[name], rtol=1e-4, atol=1e-4)
         for name, x in judged.without.items():
             rest = {other: array for other, array in arrays.items() if other != name}
-            np.testing.assert_allclose(x, engine.infer(rest, [name]).predictions[name], atol=1e-4)
+            np.testing.assert_allclose(x, engine.infer(rest, [name]).predictions[name], rtol=1e-4, atol=1e-4)
         for subset, row in zip(inference.subsets, judged.errors):
             if not set(subset) <= set(arrays):
                 assert np.isnan(row).all()
