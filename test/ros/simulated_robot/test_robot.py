@@ -111,14 +111,22 @@ def test_late_messages_keep_their_stamps_and_wrong_stamps_arrive_in_time(
     assert heard.stamps["depth"][-1] - heard.now_ns["depth"][-1] == pytest.approx(WRONG_STAMP_NS, abs=10_000_000)
 
 
+def at_rest(tip: np.ndarray, pose: np.ndarray) -> None:
+    """The tip is at a pose without contact; the wrist settles by a milliradian or two under its load."""
+    np.testing.assert_allclose(tip[:3], pose[:3], atol=1e-3)
+    assert tip[3] == pytest.approx(pose[3], abs=5e-3) and tip[4] == 0.0
+
+
 @pytest.mark.parametrize("started", [True], indirect=True)
 def test_a_seed_begins_anew_and_the_tip_tells_what_commands_do(started: tuple[SimulatedRobot, Heard]) -> None:
     robot, heard = started
     first = PegPolicy(np.random.default_rng([0, 1])).start_pose()
     heard.wait_for("action", 1)
-    assert heard.truths["tip"] == pytest.approx([*first, 0.0], abs=1e-3)
+    at_rest(heard.truths["tip"], first)
     for _ in range(200):
-        robot.command(np.array([0.0, 0.0, -0.01, 0.0]))
+        aside = np.array([0.03, 0.0]) - heard.truths["tip"][:2]
+        down = -0.01 if np.abs(aside).max() < 0.01 else 0.0
+        robot.command(np.array([*aside.clip(-0.01, 0.01), down, 0.0]))
         heard.wait_for("action", 1)
         if heard.truths["tip"][4]:
             break
@@ -127,7 +135,7 @@ def test_a_seed_begins_anew_and_the_tip_tells_what_commands_do(started: tuple[Si
     robot.begin(7)
     heard.wait_for("action", 2)
     start = PegPolicy(np.random.default_rng([7, 1])).start_pose()
-    assert heard.truths["tip"] == pytest.approx([*start, 0.0], abs=1e-3)
+    at_rest(heard.truths["tip"], start)
 
 
 @pytest.mark.parametrize("started", [True], indirect=True)
