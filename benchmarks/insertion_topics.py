@@ -22,7 +22,7 @@ from benchmarks.insertion import LIMIT_S, REACH_M, Condition, Outcome, failure_s
 from benchmarks.pose_filter import PoseFilter
 from benchmarks.pose_head import POSE, Head
 from smvae_core.simulation.policy import PegPolicy, Phase
-from smvae_ros.conversions.arrays import fill_twist
+from smvae_ros.conversions.arrays import fill_twist, stamp_ns
 from smvae_ros.demo.audience import SENSORS
 
 _PATIENCE_S = 60.0
@@ -125,7 +125,7 @@ class Pilot(Node):
         """
         policy = PegPolicy(np.random.default_rng([seed, 1]))
         self._begin(seed, policy.start_pose())
-        began_ns = _stamp_ns(self._latents[0])
+        began_ns = stamp_ns(self._latents[0])
         fails_s = failure_s(seed) if condition.phase is Phase.ALIGN else 0.0
         failed, acted, truth = not condition.sensors, monotonic(), dict(self._tips)
         read: dict[int, np.ndarray] = {}
@@ -145,10 +145,10 @@ class Pilot(Node):
                     failed = True
             if not self._latents and monotonic() < acted + _LATE_S:
                 continue
-            newest_ns = _stamp_ns(self._latents[-1]) if self._latents else None
+            newest_ns = stamp_ns(self._latents[-1]) if self._latents else None
             while self._latents:
                 latent = self._latents.popleft()
-                read[_stamp_ns(latent)] = self._tracker.read(_stamp_ns(latent), self._reading(latent))
+                read[stamp_ns(latent)] = self._tracker.read(stamp_ns(latent), self._reading(latent))
             message = TwistStamped()
             fill_twist(message, next_action(policy, self._tracker.ahead(), self._tracker.touching))
             self._commands.publish(message)
@@ -171,7 +171,7 @@ class Pilot(Node):
     def _has_whole_set(self, after_ns: int) -> bool:
         """Whether the oldest latent that waits is of a whole set; those before it, and until a moment, are left out."""
         while self._latents and not (
-            _stamp_ns(self._latents[0]) > after_ns and set(self._latents[0].modalities) == set(SENSORS)
+            stamp_ns(self._latents[0]) > after_ns and set(self._latents[0].modalities) == set(SENSORS)
         ):
             self._latents.popleft()
         return bool(self._latents)
@@ -203,15 +203,11 @@ class Pilot(Node):
         self._latents.append(message)
 
     def _take_tip(self, message: VectorStamped) -> None:
-        self._tips.append((_stamp_ns(message), np.array(message.values)))
+        self._tips.append((stamp_ns(message), np.array(message.values)))
 
     def _take_action(self, message: TwistStamped) -> None:
         linear, angular = message.twist.linear, message.twist.angular
-        self._tracker.carried_out(_stamp_ns(message), np.array([linear.x, linear.y, linear.z, angular.z]))
-
-
-def _stamp_ns(message: Any) -> int:
-    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
+        self._tracker.carried_out(stamp_ns(message), np.array([linear.x, linear.y, linear.z, angular.z]))
 
 
 def _is_at(tip: np.ndarray, start: np.ndarray) -> bool:

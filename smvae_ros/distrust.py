@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from smvae_ros.settings import Policy
+from smvae_ros.settings import FusionSettings, Policy
 
 if TYPE_CHECKING:  # torch takes seconds to import; a node that waits to be configured does without
     from smvae_core.inference.trust import Verdict
@@ -76,3 +76,8 @@ class Distrust:
             seconds = (stamp_ns - self.since_ns.pop(name)) / 1e9
             sentences.append(f"{name} is trusted again at {stamp_ns / 1e9:.3f}, after {seconds:.2f} s")
         return sentences
+
+
+def policies(settings: FusionSettings) -> dict[str, Policy]:
+    """Return `streams.<modality>.distrust` by modality."""
+    return {name: stream.distrust for name, stream in settings.streams.items()}

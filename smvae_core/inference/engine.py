@@ -225,8 +225,8 @@ class Engine:
             predict: modalities to predict, present or not.
             state: `Fusion.state` of the set before; None: nothing is remembered.
             elapsed: seconds since that set; needed with a state. Beyond the memory's horizon, or below 0, it forgets.
-            drop: modalities that leave the set while they are distrusted. They are judged on. None:
-                nothing is judged, which saves the time of trust; it begins anew with the next set that is.
+            drop: modalities that leave the set while they are distrusted. They are judged on. None: nothing is judged,
+                which saves the time of trust; it begins anew with the next set that is.
 
         Raises:
             EngineError: an unknown modality, a wrong shape or type, a released engine, a state of another model, a

@@ -33,6 +33,7 @@ from std_srvs.srv import Trigger
 from smvae_core.cli.exit import run
 from smvae_core.interrupts import ending_once, interruptible, uninterrupted
 from smvae_core.modality import Modality
+from smvae_ros.conversions.arrays import stamp_ns
 from smvae_ros.conversions.bindings import bind
 from smvae_ros.conversions.message_types import message_class
 from smvae_ros.demo.executable import ExecutableError, running
@@ -240,10 +241,10 @@ class _Listener:
 
     def heard(self, player: Player) -> Heard:
         """Return all that was heard, with latencies."""
-        for stamp_ns, subset in self._heard.latents.items():
-            published_ns = player.newest_published_ns(subset, stamp_ns)
+        for at_ns, subset in self._heard.latents.items():
+            published_ns = player.newest_published_ns(subset, at_ns)
             if published_ns is not None:
-                self._heard.latencies_ns[stamp_ns] = self.arrived_ns[stamp_ns] - published_ns
+                self._heard.latencies_ns[at_ns] = self.arrived_ns[at_ns] - published_ns
         return self._heard
 
     def _subscribe(self, message: type, topic: str, callback: Callable[[Any], None]) -> None:
@@ -251,24 +252,19 @@ class _Listener:
         self._topics.append(subscription.topic_name)
 
     def _hear_latent(self, message: Latent) -> None:
-        stamp_ns = _nanoseconds(message)
-        self.arrived_ns[stamp_ns] = time_ns()
-        self._heard.latents[stamp_ns] = tuple(message.modalities)
-        self._heard.distrusted[stamp_ns] = tuple(message.distrusted)
+        at_ns = stamp_ns(message)
+        self.arrived_ns[at_ns] = time_ns()
+        self._heard.latents[at_ns] = tuple(message.modalities)
+        self._heard.distrusted[at_ns] = tuple(message.distrusted)
 
     def _hear_prediction(self, name: str) -> Callable[[Any], None]:
         def hear(message: Any) -> None:
-            self._heard.predictions[name][_nanoseconds(message)] = message
+            self._heard.predictions[name][stamp_ns(message)] = message
 
         return hear
 
     def _hear_status(self, message: FusionStatus) -> None:
         self.state = message.state
-
-
-def _nanoseconds(message: Any) -> int:
-    stamp = message.header.stamp
-    return int(stamp.sec * 1_000_000_000 + stamp.nanosec)
 
 
 def main() -> None:

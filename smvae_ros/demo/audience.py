@@ -15,7 +15,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from smvae_core.modality import Modality
-from smvae_ros.conversions.arrays import raw_array
+from smvae_ros.conversions.arrays import raw_array, stamp_ns
 from smvae_ros.conversions.bindings import bind
 from smvae_ros.msg import FusionStatus, Latent
 from smvae_ros.simulated_robot.node import TOPICS
@@ -128,7 +128,7 @@ class Audience(Node):
 
     def _take_truth(self, name: str, message: Any) -> None:
         truths = self._recent[name].truths
-        truths[_stamp_ns(message)] = self._raw(name, message)
+        truths[stamp_ns(message)] = self._raw(name, message)
         for old in sorted(truths)[:-20]:
             del truths[old]
 
@@ -137,9 +137,9 @@ class Audience(Node):
         recent.predicted = message
         if not modality.is_image:
             return
-        stamp_ns = _stamp_ns(message)
-        nearest = min(recent.truths, key=lambda at: abs(at - stamp_ns), default=None)
-        if nearest is not None and abs(nearest - stamp_ns) < 30_000_000:
+        at_ns = stamp_ns(message)
+        nearest = min(recent.truths, key=lambda at: abs(at - at_ns), default=None)
+        if nearest is not None and abs(nearest - at_ns) < 30_000_000:
             truth, predicted = modality.to_model(recent.truths[nearest]), modality.to_model(self._raw(name, message))
             trivial = float(np.square(truth - self._means[name]).mean())
             recent.nmse.append((time.monotonic(), float(np.square(truth - predicted).mean()) / trivial))
@@ -153,7 +153,3 @@ class Audience(Node):
         # A modality that has left the sets is in no latent, but is judged on.
         judged = {one.name: one.trust for one in message.modalities if one.distrusted and one.trust >= 0.0}
         self.trust |= judged
-
-
-def _stamp_ns(message: Any) -> int:
-    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)

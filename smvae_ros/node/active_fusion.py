@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from rclpy.node import Node
 
-from smvae_ros.distrust import Distrust
+from smvae_ros.distrust import Distrust, policies
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
 from smvae_ros.node.set_memory import SetMemory
 from smvae_ros.node.statistics import Statistics
 from smvae_ros.node.subscriptions import Subscriptions
 from smvae_ros.node.worker import Activity, FusionWorker
-from smvae_ros.settings import FusionSettings, Policy
+from smvae_ros.settings import FusionSettings
 from smvae_ros.synchronizer.sample_set import SampleSet
 
 
@@ -57,7 +57,7 @@ class ActiveFusion:
             now_ns=lambda: clock.now().nanoseconds,
             say=node.get_logger().info,
         )
-        self.distrust = Distrust(_policies(settings))
+        self.distrust = Distrust(policies(settings))
         worker.begin(
             Activity(
                 statistics=statistics,
@@ -79,7 +79,7 @@ class ActiveFusion:
     def change(self, settings: FusionSettings) -> None:
         """Apply other values of the settings that may change at any time."""
         self._limit_predictions(settings)
-        self.distrust.change(_policies(settings))
+        self.distrust.change(policies(settings))
         self.subscriptions.change(settings)
 
     def close(self) -> None:
@@ -93,7 +93,3 @@ class ActiveFusion:
 
     def _limit_predictions(self, settings: FusionSettings) -> None:
         self._worker.publications.limit({name: stream.prediction_rate for name, stream in settings.streams.items()})
-
-
-def _policies(settings: FusionSettings) -> dict[str, Policy]:
-    return {name: stream.distrust for name, stream in settings.streams.items()}

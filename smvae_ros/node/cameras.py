@@ -146,7 +146,7 @@ def calibration_fault(camera: CameraInfo) -> str:
         numbers = " or ".join(map(str, expected))
         return f"expected {numbers} numbers in a CameraInfo's d for {camera.distortion_model}, found {len(camera.d)}"
     roi = camera.roi
-    if roi.x_offset + roi.width > camera.width or roi.y_offset + roi.height > camera.height:
+    if not _lies_within(camera):
         return (
             f"expected a CameraInfo whose region of interest lies within {camera.width} × {camera.height} pixels, "
             f"found {roi.width} × {roi.height} at {roi.x_offset}, {roi.y_offset}"
@@ -180,8 +180,7 @@ def cropped(camera: CameraInfo) -> CameraInfo:
     The camera's pictures show the region only. One that does not fit is left for `calibration_fault`.
     """
     roi = camera.roi
-    fits = roi.x_offset + roi.width <= camera.width and roi.y_offset + roi.height <= camera.height
-    if not (roi.width and roi.height and fits):
+    if not (roi.width and roi.height and _lies_within(camera)):
         return camera
     k, p = list(camera.k), list(camera.p)
     k[2], k[5] = k[2] - roi.x_offset, k[5] - roi.y_offset
@@ -220,3 +219,9 @@ def resized(camera: CameraInfo, header: Header, width: int, height: int) -> Came
         r=camera.r,
         p=p,
     )
+
+
+def _lies_within(camera: CameraInfo) -> bool:
+    """Return whether the region of interest is a part of the sensor."""
+    roi = camera.roi
+    return bool(roi.x_offset + roi.width <= camera.width and roi.y_offset + roi.height <= camera.height)

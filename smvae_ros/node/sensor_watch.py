@@ -46,24 +46,7 @@ class SensorWatch:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._clock_ns, self._still = -1, 0
         self.begin()
-
-    def look_at_clock(self) -> None:
-        """See whether simulated time goes on; call it once in each period, before all else."""
-        now_ns = self._node.get_clock().now().nanoseconds
-        self._still = self._still + 1 if simulated_time(self._node) and now_ns == self._clock_ns else 0
-        self._clock_ns = now_ns
-
-    def clock_problem(self, receiving: bool) -> str:
-        """Return what is wrong with simulated time; empty if nothing is.
-
-        Args:
-            receiving: whether messages came in the period. A simulation that is paused sends none.
-        """
-        if simulated_time(self._node) and self._node.get_clock().now().nanoseconds == 0:
-            return NO_CLOCK
-        return STILL_CLOCK if receiving and self._still >= _PERIODS_IN_A_ROW else ""
 
     def begin(self) -> None:
         """Start again, as after an activation."""
@@ -80,6 +63,22 @@ class SensorWatch:
         # Topic, node and reason of each publisher that was reported.
         self._unheard: set[tuple[str, str, str]] = set()
         self._named = False
+
+    def look_at_clock(self) -> None:
+        """See whether simulated time goes on; call it once in each period, before all else."""
+        now_ns = self._node.get_clock().now().nanoseconds
+        self._still = self._still + 1 if simulated_time(self._node) and now_ns == self._clock_ns else 0
+        self._clock_ns = now_ns
+
+    def clock_problem(self, receiving: bool) -> str:
+        """Return what is wrong with simulated time; empty if nothing is.
+
+        Args:
+            receiving: whether messages came in the period. A simulation that is paused sends none.
+        """
+        if simulated_time(self._node) and self._node.get_clock().now().nanoseconds == 0:
+            return NO_CLOCK
+        return STILL_CLOCK if receiving and self._still >= _PERIODS_IN_A_ROW else ""
 
     def problem(self, subscriptions: Subscriptions, name: str, received: int, unused: bool) -> str:
         """Return what is wrong with the messages since the last call; empty if nothing is.

@@ -16,6 +16,7 @@ from smvae_core.device import arithmetic, device_errors
 from smvae_core.inference.engine import Engine
 from smvae_ros.bags.naming import FUSION_BAG, SETS
 from smvae_ros.bags.reading import Bag, BagError, open_bag
+from smvae_ros.distrust import Distrust, policies
 from smvae_ros.replay.faults import Faults
 from smvae_ros.replay.fusion_bag import FusionBag
 from smvae_ros.replay.job import ReplayJob
@@ -87,7 +88,7 @@ def _judge_sets(
         sets = RecordedSets(samples, synchronizer, setup.settings.synchronizer_streams(), faults)
         prepared = (prepare(recorded, samples.bindings, faults, bag.begin_ns or 0) for recorded in sets)
         table = stack.enter_context(SetTable(folder / SETS, modalities, setup.engine.latent, hashes))
-        ignored = [name for name, stream in setup.settings.streams.items() if stream.distrust == "off"]
+        ignored = Distrust(policies(setup.settings)).names("off")
         fusion_bag = stack.enter_context(FusionBag(folder / FUSION_BAG, setup.bindings, ignored)) if write_bag else None
         judge = Judge(modalities, table)
         for one, judged in judged_in_order(prepared, setup.inference, threads):

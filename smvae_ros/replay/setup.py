@@ -18,7 +18,7 @@ from smvae_core.inference.state import Recalled
 from smvae_core.model.vae import MultimodalVAE
 from smvae_ros.bags.reading import bag_hash
 from smvae_ros.conversions.bindings import Binding
-from smvae_ros.distrust import Distrust
+from smvae_ros.distrust import Distrust, policies
 from smvae_ros.replay.inference import BatchInference, Step
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.summary import WhatIf
@@ -103,7 +103,7 @@ def load(job: ReplayJob) -> Setup:
     loaded = checkpoints.load(job.checkpoint_path)
     engine = Engine(loaded, job.device, backend="eager")
     settings = with_trained_joints(job.settings(engine.modalities), loaded.metadata.joints)
-    distrust = Distrust({name: stream.distrust for name, stream in settings.streams.items()})
+    distrust = Distrust(policies(settings))
     watch = engine.watch if distrust.judges else None
     if watch is not None and is_installed():
         # A set is judged by itself, in whatever batch it is, so this gives the same bytes every time, too.

@@ -198,7 +198,7 @@ def _together(seen: Sequence[_Seen]) -> str:
 
 
 def _kind(shape: tuple[int, ...], dtype: np.dtype) -> str:
-    if dtype == np.uint8 and len(shape) == 3 and 3 in (shape[2], is_channels_first(shape) and shape[0]):
+    if dtype == np.uint8 and len(shape) == 3 and (shape[2] == 3 or (is_channels_first(shape) and shape[0] == 3)):
         return "picture"
     if is_plane(shape):
         if dtype == np.uint8:
