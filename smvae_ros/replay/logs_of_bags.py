@@ -11,6 +11,7 @@ from smvae_core.files import none_left_empty
 from smvae_core.modality import Modality
 from smvae_ros.cluster import Cluster
 from smvae_ros.jobs import Done, Task, run_jobs
+from smvae_ros.replay.log_keys import check_keys
 from smvae_ros.replay.to_logs import LogWriteError, WrittenLogs, files_of, refuse_overwriting, unfinished, write_logs
 from smvae_ros.settings import FusionSettings
 
@@ -35,10 +36,11 @@ def write_logs_of_bags(
 
     Raises:
         LogWriteError: logs of one of the names exist, or `out` cannot be made.
-        ConfigurationError: the settings name a message that cannot bring its modality.
+        ConfigurationError: the settings name a message that cannot bring its modality, or modalities share a key.
         ClusterError: the cluster cannot be reached, or it is lost.
     """
     refuse_overwriting(out, bags)
+    check_keys(modalities)
     settings.bindings(modalities)
     place = None if cluster is None else Cluster(cluster, out)
     folder = out.absolute() if cluster else out

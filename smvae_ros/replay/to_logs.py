@@ -26,6 +26,7 @@ from smvae_ros.conversions.bindings import Binding
 from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.replay.account import DAMAGED, NO_SET, UNREAD, BagAccount, ModalityAccount
 from smvae_ros.replay.faults import Faults
+from smvae_ros.replay.log_keys import check_keys
 from smvae_ros.replay.log_writer import LogWriter, Row
 from smvae_ros.replay.samples import Samples
 from smvae_ros.replay.sets import RecordedSets
@@ -77,11 +78,12 @@ def write_logs(
 
     Raises:
         BagError: not a bag, a topic is missing, or no two sets follow each other.
-        ConfigurationError: a message cannot bring its modality.
+        ConfigurationError: a message cannot bring its modality, or modalities share a key.
         LogWriteError: logs of that name exist, or `out` cannot be written.
     """
     name = name or bag.resolve().stem
     refuse_overwriting(out, [name])
+    check_keys(modalities)
     bindings = settings.bindings(modalities)
     topics = {name: topic for name, topic in settings.root_topics().items() if settings.streams[name].enabled}
     types = {binding.modality.name: binding.recorded for binding in bindings}

@@ -337,3 +337,22 @@ def test_a_dataset_without_a_shape_is_described_as_unusable(tmp_path):
         log["arm"], log["nothing"] = np.random.default_rng(0).normal(size=(9, 2)), h5py.Empty("f4")
     problems = {feature.key: feature.problem for feature in describe(tmp_path).features}
     assert problems == {"arm": "", "nothing": "expected one entry per step, found a single value"}
+
+
+def test_two_modalities_of_one_key_are_read_each_in_its_own_way(tmp_path):
+    folder = write_aloha(tmp_path / "aloha")
+    small = Modality(
+        name="small",
+        source="observations/images/top",
+        preprocessing=RGB(size=32),
+        network="image",
+        likelihood="bernoulli",
+    )
+    chosen = (camera("observations/images/top"), small, vector("action", 5, "now"))
+    ahead = vector("action", 5, "next", pairs="following")
+    samples = read(folder, "aloha", *chosen, ahead, cache=tmp_path / "cache")
+    batch, available = samples.batch(np.arange(8))
+    assert batch["rgb"].shape[-1] == 64 and batch["small"].shape[-1] == 32
+    np.testing.assert_allclose(batch["small"][3], RGB(size=32).apply(picture(0, 3)), atol=0.01)
+    np.testing.assert_array_equal(batch["next"][:-1], batch["now"][1:])
+    assert available[:-1].all() and available[-1].tolist() == [True, True, True, False]
