@@ -199,6 +199,7 @@ def _write_info(
 
 def write_robomimic(path: Path, lengths: Sequence[int] = (8, 11, 9)) -> Path:
     """The layout of robomimic 0.3: all demonstrations in one file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
         data.attrs["total"] = sum(lengths)

@@ -9,10 +9,8 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-import h5py
-
 from smvae_core.data.formats import hdf5
-from smvae_core.data.formats.hdf5_features import count_steps, described
+from smvae_core.data.formats.hdf5_features import described
 from smvae_core.data.formats.protocol import DataSet, Feature, Format, Steps, Trajectory
 
 
@@ -23,8 +21,7 @@ def find_episodes(folder: Path) -> list[Trajectory]:
         LogError: the folder does not exist, or has no HDF5 file.
     """
     paths = hdf5.hdf5_files(folder, "ALOHA episodes")
-    nested = folder.is_dir() and any(path.parent != folder for path in paths)
-    names = {path: path.relative_to(folder).with_suffix("").as_posix() if nested else path.stem for path in paths}
+    names = hdf5.names_of(folder, paths)
     return [Trajectory(names[path], ((0, path),)) for path in sorted(paths, key=lambda path: _number(names[path]))]
 
 
@@ -46,8 +43,7 @@ def describe(folder: Path) -> DataSet:
     """
     trajectories = find_episodes(folder)
     paths = [path for trajectory in trajectories for _, path in trajectory.parts]
-    found = described(paths, hdf5.opened, _told)
-    return DataSet(folder, "aloha", len(trajectories), count_steps(paths, hdf5.opened, _length), None, *found)
+    return DataSet(folder, "aloha", len(trajectories), *described(paths, hdf5.opened, _told))
 
 
 ALOHA = Format(find_episodes, read_episode, describe=describe)
@@ -57,11 +53,6 @@ def _told(feature: Feature) -> Feature:
     if feature.key == "compress_len":
         return Feature(feature.key, feature.shape, feature.dtype, "none", problem="says how long the pictures are")
     return feature
-
-
-def _length(file: h5py.Group) -> int:
-    lengths = [len(item) for _, item in hdf5.items(file) if item is not None and item.shape]
-    return len(file["action"]) if "action" in file else max(lengths, default=0)
 
 
 def _number(name: str) -> tuple[str, int, str]:

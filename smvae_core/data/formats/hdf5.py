@@ -1,6 +1,7 @@
 """HDF5 as the formats here use it: steps of a key, in blocks, with every failure as one sentence."""
 
 import importlib.util
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,20 +18,28 @@ _BLOCK_BYTES = 64 << 20
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
+def opened(path: Path, told: Path | None = None) -> Iterator[h5py.File]:
     """Open a file for reading.
 
+    Args:
+        told: the path that errors name; by default that of the file.
+
     Raises:
-        LogError: it is not a whole HDF5 file.
+        LogError: it is not a whole HDF5 file, or h5py finds it damaged while it is open.
     """
+    told = told or path
     try:
         file = h5py.File(path, "r")
     except (OSError, RuntimeError) as error:
         if "unable to lock file" in str(error):
-            raise LogError(f"{path}: another program writes this file; read it when that has closed it") from None
-        raise LogError(f"{path}: expected a whole HDF5 file, found one that cannot be opened ({error})") from None
+            raise LogError(f"{told}: another program writes this file; read it when that has closed it") from None
+        raise LogError(f"{told}: expected a whole HDF5 file, found one that cannot be opened ({error})") from None
     with file:
-        yield file
+        try:
+            yield file
+        except (OSError, RuntimeError, KeyError) as error:  # what h5py raises for damage inside
+            reason = error.args[0] if error.args else error
+            raise LogError(f"{told}: expected a whole HDF5 file, found a damaged one ({reason})") from None
 
 
 def hdf5_files(folder: Path, expected: str) -> list[Path]:
@@ -53,6 +62,31 @@ def hdf5_files(folder: Path, expected: str) -> list[Path]:
     return paths
 
 
+def names_of(folder: Path, paths: Collection[Path]) -> dict[Path, str]:
+    """Return a name for each file of a folder: its path there without suffix, or with it where two would be alike."""
+    inside = {path: path.relative_to(folder) if folder.is_dir() else Path(path.name) for path in paths}
+    plain = Counter(path.with_suffix("") for path in inside.values())
+    return {
+        path: (place.with_suffix("") if plain[place.with_suffix("")] == 1 else place).as_posix()
+        for path, place in inside.items()
+    }
+
+
+def member(group: h5py.Group, key: str) -> h5py.Group | h5py.Dataset | None:
+    """Return what stands at a key, with slashes; None where there is nothing, or a link that leads nowhere.
+
+    Raises:
+        KeyError: what stands there is damaged.
+    """
+    item: h5py.Group | h5py.Dataset | None = group
+    for piece in filter(None, key.split("/")):
+        if not isinstance(item, h5py.Group) or not item.id.links.exists(piece.encode()):
+            return None
+        is_link = item.id.links.get_info(piece.encode()).type != h5py.h5l.TYPE_HARD
+        item = item.get(piece) if is_link else item[piece]
+    return item
+
+
 def column(told: Path, group: h5py.Group, key: str) -> h5py.Dataset:
     """Return the dataset of a key, after checking that it holds steps of numbers that can be read.
 
@@ -62,15 +96,24 @@ def column(told: Path, group: h5py.Group, key: str) -> h5py.Dataset:
     Raises:
         LogError: it does not, or is compressed with a filter that is not installed.
     """
-    dataset = group.get(key)
+    dataset = member(group, key)
     if not isinstance(dataset, h5py.Dataset):
         raise LogError(f"{told}: expected key '{key}', found {names(group)}")
     _check_filters(told, dataset, key)
-    if dataset.dtype.kind not in "fiub":
-        raise LogError(f"{told}: key '{key}' expected numbers, found {dataset.dtype}")
+    if (found := type_of(dataset)) is None or found.kind not in "fiub":
+        raise LogError(f"{told}: key '{key}' expected numbers, found {found or 'a type that NumPy does not have'}")
     if dataset.ndim == 0:
         raise LogError(f"{told}: key '{key}' expected one entry per step, found a single value")
     return dataset
+
+
+def type_of(dataset: h5py.Dataset) -> np.dtype | None:
+    """Return the type of the numbers; None for a type of HDF5 that NumPy does not have, such as time."""
+    try:
+        found: np.dtype = np.dtype(dataset.dtype)
+        return found
+    except TypeError:
+        return None
 
 
 def names(group: h5py.Group) -> list[str]:
@@ -83,7 +126,7 @@ def items(
 ) -> Iterator[tuple[str, h5py.Dataset | None]]:
     """Yield key and dataset at any depth; None for a link that leads nowhere."""
     for name in group:
-        item = group.get(name)
+        item = member(group, name)
         if isinstance(item, h5py.Group):
             place = h5py.h5o.get_info(item.id)
             here = (place.fileno, place.addr)
@@ -138,7 +181,7 @@ def steps(told: Path, path: Path, group: h5py.Group, keys: Collection[str]) -> d
     """
     found: dict[str, Steps] = {}
     for key in keys:
-        if isinstance(dataset := group.get(key), h5py.Dataset):
+        if isinstance(dataset := member(group, key), h5py.Dataset):
             if is_compressed(dataset):
                 found[key] = Compressed(told, key, values(told, dataset, key))
                 continue

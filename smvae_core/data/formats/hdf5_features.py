@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +36,10 @@ class _Seen(NamedTuple):
 
 
 class Described(NamedTuple):
-    """Some episodes of a data set; the attributes are those of `DataSet`."""
+    """The episodes of a data set; the attributes are those of `DataSet`."""
 
+    steps: int
+    rate: float | None
     features: tuple[Feature, ...]
     lacking: tuple[str, ...]
     unusable: tuple[str, ...]
@@ -48,22 +50,25 @@ def described(
     parts: Sequence[Path],
     opened: Callable[[Path], AbstractContextManager[h5py.Group]],
     told: Callable[[Feature], Feature] = lambda feature: feature,
+    rate: Callable[[h5py.Group], float | None] = lambda group: None,
 ) -> Described:
-    """Return the features of a data set, by some of its episodes: all keys of these, each with its range.
+    """Return the features of a data set: all keys of some of its episodes, each with its range.
 
-    A feature has a problem if no episode can bring it.
+    The other episodes are only opened, to count their steps. A feature has a problem if no episode can bring it.
 
     Args:
         parts: the path of each episode.
         opened: opens the group that holds an episode.
         told: adds what a format knows of a feature.
+        rate: returns the steps a second of an episode, where it says them.
 
     Raises:
         LogError: all episodes are damaged.
     """
     episodes: dict[Path, dict[str, _Seen]] = {}
     damaged: dict[Path, str] = {}
-    for path in parts[:: max(1, -(-len(parts) // _EPISODES))]:
+    looked_at = parts[:: max(1, -(-len(parts) // _EPISODES))]
+    for path in looked_at:
         try:
             with opened(path) as group:
                 episodes[path] = _of_episode(path, group)
@@ -74,22 +79,25 @@ def described(
     keys = sorted({key for found in episodes.values() for key in found})
     features = [told(_feature(key, [found[key] for found in episodes.values() if key in found])) for key in keys]
     usable = [feature.key for feature in features if not feature.problem]
-    unusable = damaged | _unusable(episodes, usable)
-    looked_at = len(episodes) + len(damaged)
-    return Described(tuple(features), tuple(_lacking(episodes, usable)), tuple(unusable.values()), looked_at)
-
-
-def count_steps(
-    parts: Sequence[Path],
-    opened: Callable[[Path], AbstractContextManager[h5py.Group]],
-    length: Callable[[h5py.Group], int],
-) -> int:
-    """Return the number of steps of the episodes that can be opened."""
-    total = 0
+    rates, steps = [], 0
     for path in parts:
-        with suppress(LogError), opened(path) as group:
-            total += length(group)
-    return total
+        try:
+            with opened(path) as group:
+                steps += max(
+                    (len(group[key]) for key in usable if isinstance(hdf5.member(group, key), h5py.Dataset)), default=0
+                )
+                rates.append(rate(group))
+        except LogError as error:
+            damaged.setdefault(path, str(error))
+    unusable = damaged | _unusable(episodes, usable)
+    return Described(
+        steps,
+        rates[0] if rates else None,
+        tuple(features),
+        tuple(_lacking(episodes, usable)),
+        tuple(unusable.values()),
+        len({*looked_at, *damaged}),
+    )
 
 
 def _lacking(episodes: dict[Path, dict[str, _Seen]], usable: Sequence[str]) -> Iterator[str]:
@@ -141,13 +149,15 @@ def _seen(told: Path, dataset: h5py.Dataset | None, key: str, group: h5py.Group)
     if is_compressed(dataset):
         return _seen_compressed(told, dataset, key)
     # One number per step is a vector of one; HDF5 knows datasets without a shape.
-    shape, dtype = tuple((dataset.shape or ())[1:]) or (1,), str(dataset.dtype)
+    shape, dtype = tuple((dataset.shape or ())[1:]) or (1,), str(hdf5.type_of(dataset) or "–")
     try:
         hdf5.column(told, group, key)
     except LogError as error:
         return _Seen(shape, dtype, "none", str(error).removeprefix(f"{told}: key '{key}' "))
     if not len(dataset):
         return _Seen(shape, dtype, "none", "holds no step")
+    if 0 in shape:
+        return _Seen(shape, dtype, "none", "holds no number")
     kind = _kind(shape, dataset.dtype)
     if kind == "none":
         expected = "a picture (H, W, 3) or (H, W) in uint8, depth (H, W), a window (T, C) or a vector per step"

@@ -19,11 +19,11 @@ def is_compressed(dataset: h5py.Dataset) -> bool:
 
     An unreadable dataset is none; reading it later raises the error.
     """
-    rows_of_bytes = dataset.dtype == np.uint8 and dataset.ndim == 2
-    values_of_bytes = dataset.dtype.kind in "SO" and dataset.ndim == 1
-    if not (rows_of_bytes or values_of_bytes) or not len(dataset):
-        return False
     try:
+        rows_of_bytes = dataset.dtype == np.uint8 and dataset.ndim == 2
+        values_of_bytes = dataset.dtype.kind in "SO" and dataset.ndim == 1
+        if not (rows_of_bytes or values_of_bytes) or not len(dataset):
+            return False
         return _bytes(dataset[0]).startswith(_MAGIC)
     except (OSError, RuntimeError, TypeError, ValueError):
         return False

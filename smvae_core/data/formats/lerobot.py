@@ -5,7 +5,7 @@ and the action that was commanded after it.
 """
 
 import io
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ import numpy as np
 
 from smvae_core.data.formats.lerobot_meta import Episode, Meta, load_meta
 from smvae_core.data.formats.protocol import DataSet, Feature, Format, LogError, Steps, Trajectory
-from smvae_core.data.formats.video import EpisodeFrames, check_rate, opened_video
+from smvae_core.data.formats.video import EpisodeFrames
 
 # Columns that number rows and episodes.
 _NUMBERING = {"timestamp", "frame_index", "episode_index", "index", "task_index"}
 # So many episodes, spread over all, are looked at when a data set is described.
 _LOOKED_AT = 20
+# Side of the pictures that are only decoded to see whether they are there.
+_SMALL = 16
 
 
 def find_episodes(folder: Path) -> list[Trajectory]:
@@ -68,9 +70,23 @@ def describe(folder: Path) -> DataSet:
     """
     meta = load_meta(folder)
     looked_at = list(meta.episodes)[:: -(-len(meta.episodes) // _LOOKED_AT)]
-    features = tuple(_described(folder, meta, key, looked_at) for key in meta.features)
+    features, unusable = [], _without_files(folder, meta)
+    for key in meta.features:
+        feature, bad = _described(folder, meta, key, looked_at)
+        features.append(feature)
+        # A feature that no episode can bring is not drafted, so that these can be used without it.
+        unusable = unusable if feature.problem else bad | unusable
     steps = sum(episode.length for episode in meta.episodes.values())
-    return DataSet(folder, "lerobot", len(meta.episodes), steps, meta.fps, features)
+    return DataSet(
+        folder,
+        "lerobot",
+        len(meta.episodes),
+        steps,
+        meta.fps,
+        tuple(features),
+        unusable=tuple(unusable[name] for name in meta.episodes if name in unusable),
+        looked_at=len({*looked_at, *unusable}),
+    )
 
 
 def _files(path: Path) -> tuple[Path, ...]:
@@ -163,60 +179,95 @@ def _check_rate(told: str, timestamps: np.ndarray, fps: float) -> None:
         )
 
 
-def _described(folder: Path, meta: Meta, key: str, looked_at: list[str]) -> Feature:
+def _described(folder: Path, meta: Meta, key: str, looked_at: list[str]) -> tuple[Feature, dict[str, str]]:
+    """Return a feature, and by name of an episode why it cannot bring the feature that others bring."""
     feature = meta.features[key]
     shape = tuple(feature.shape)
     low = high = None
-    kind, problem = "none", ""
+    kind, problem, bad = "none", "", dict[str, str]()
     if key in _NUMBERING:
         problem = "numbers rows and episodes"
     elif feature.dtype == "string":
         problem = "is text; expected numbers or pictures"
     elif feature.dtype in ("video", "image"):
-        kind, problem = _describe_pictures(folder, meta, key, looked_at[0])
+        kind, problem, bad = _describe_pictures(folder, meta, key, looked_at)
     elif _kind(shape) == "none":
         problem = f"expected a vector, a window (T, n) or depth (H, W, 1) per step, found shape {shape}"
     else:
-        kind, low, high, problem = _describe_numbers(folder, meta, key, looked_at)
-    return Feature(key, shape, feature.dtype, kind, low, high, problem)
+        kind, low, high, problem, bad = _describe_numbers(folder, meta, key, looked_at)
+    return Feature(key, shape, feature.dtype, kind, low, high, problem), bad
 
 
-def _describe_pictures(folder: Path, meta: Meta, key: str, first: str) -> tuple[str, str]:
+def _describe_pictures(folder: Path, meta: Meta, key: str, looked_at: list[str]) -> tuple[str, str, dict[str, str]]:
+    bad: dict[str, str] = {}
+    if meta.features[key].dtype == "video":
+        videos = {name: episode.videos[key][0] for name, episode in meta.episodes.items()}
+        missing = {name: video for name, video in videos.items() if not video.is_file()}
+        bad = {
+            name: f"{folder / name}: feature '{key}', {_inside(video, folder)}: no such file"
+            for name, video in missing.items()
+        }
+        if len(missing) == len(videos):
+            every = set(videos.values())
+            return "none", f"{len(every)} of {len(every)} videos are missing, {_inside(min(every), folder)} first", bad
+    for name in looked_at:
+        try:
+            _last_picture(folder, meta, key, name)
+        except LogError as error:
+            bad.setdefault(name, str(error))
+    if all(name in bad for name in looked_at):
+        return "none", bad[looked_at[0]], bad
+    return "picture", "", bad
+
+
+def _last_picture(folder: Path, meta: Meta, key: str, name: str) -> None:
+    """Read the last picture of an episode, or the first of those that stand in the table.
+
+    Raises:
+        LogError: it cannot be read.
+    """
     if meta.features[key].dtype == "image":
-        return _tried(lambda: next(iter(read_episode(folder / first, [key], {})[key])), "picture")
-    videos = dict.fromkeys(episode.videos[key][0] for episode in meta.episodes.values())
-    if missing := [video for video in videos if not video.is_file()]:
-        return "none", f"{len(missing)} of {len(videos)} videos are missing, {_inside(missing[0], folder)} first"
-
-    def look() -> None:
-        video = next(iter(videos))
-        with opened_video(_inside(video, folder), video) as (_, stream):
-            check_rate(_inside(video, folder), stream, meta.fps)
-
-    return _tried(look, "picture")
+        next(iter(read_episode(folder / name, [key], {})[key]))
+        return
+    episode = meta.episodes[name]
+    video, start = episode.videos[key]
+    told = f"{folder / name}: feature '{key}', {_inside(video, folder)}"
+    last = start + (episode.length - 1) / meta.fps
+    list(EpisodeFrames(told, video, last, 1, meta.fps, _SMALL))
 
 
 def _describe_numbers(
     folder: Path, meta: Meta, key: str, looked_at: list[str]
-) -> tuple[str, float | None, float | None, str]:
-    parts, problems = [], []
+) -> tuple[str, float | None, float | None, str, dict[str, str]]:
+    parts: list[np.ndarray] = []
+    bad: dict[str, str] = {}
     for name in looked_at:
         try:
             values = np.asarray(read_episode(folder / name, [key], {})[key], np.float64)
         except LogError as error:
-            problems.append(str(error))
+            bad[name] = str(error)
             continue
         if np.isfinite(values).all():
             parts.append(values)
         else:
-            problems.append("expected finite values, found NaN or infinity")
+            bad[name] = f"{folder / name}: feature '{key}' expected finite values, found NaN or infinity"
     if not parts:
-        return "none", None, None, problems[0]
+        return "none", None, None, bad[looked_at[0]], bad
     values = np.concatenate(parts)
     low, high = float(values.min()), float(values.max())
     if (values.min(axis=0) == values.max(axis=0)).all():
-        return "none", low, high, "never changes"
-    return _kind(meta.features[key].shape), low, high, ""
+        return "none", low, high, "never changes", bad
+    return _kind(meta.features[key].shape), low, high, "", bad
+
+
+def _without_files(folder: Path, meta: Meta) -> dict[str, str]:
+    """Return a sentence for each episode whose data file is missing."""
+    there = {file: file.is_file() for file in {episode.data for episode in meta.episodes.values()}}
+    return {
+        name: f"{folder / name}: {_inside(episode.data, folder)} cannot be read (no such file)"
+        for name, episode in meta.episodes.items()
+        if not there[episode.data]
+    }
 
 
 def _kind(shape: tuple[int, ...]) -> str:
@@ -224,14 +275,6 @@ def _kind(shape: tuple[int, ...]) -> str:
     if len(shape) == 3 and shape[2] == 1:
         return "depth"
     return {1: "vector", 2: "window"}.get(len(shape), "none")
-
-
-def _tried(look: Callable[[], object], kind: str) -> tuple[str, str]:
-    try:
-        look()
-    except LogError as error:
-        return "none", str(error)
-    return kind, ""
 
 
 def _inside(path: Path, root: Path) -> str:

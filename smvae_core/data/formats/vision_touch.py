@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from smvae_core.data.formats import hdf5
-from smvae_core.data.formats.hdf5_features import count_steps, described
+from smvae_core.data.formats.hdf5_features import described
 from smvae_core.data.formats.protocol import DataSet, Format, LogError, Steps, Trajectory
 
 _FILE_NAME = re.compile(r"^\d+_\d+_(?P<trajectory>.+_\d+)_(?P<part>\d+)_\d+$")
@@ -36,12 +36,12 @@ def find_trajectories(folder: Path) -> list[Trajectory]:
         LogError: the folder does not exist, or has no HDF5 file.
     """
     paths = hdf5.hdf5_files(folder, "Vision&Touch logs")
+    names = hdf5.names_of(folder, paths)
     parts: dict[str, list[tuple[int, Path]]] = {}
     for path in paths:
-        match = _FILE_NAME.match(path.stem)
-        name, number = (match["trajectory"], int(match["part"])) if match else (path.stem, 0)
-        if path.parent != folder and folder.is_dir():
-            name = f"{path.parent.relative_to(folder)}/{name}"
+        name, number = names[path], 0
+        if match := _FILE_NAME.match(path.stem):
+            name, number = (Path(name).parent / match["trajectory"]).as_posix(), int(match["part"])
         parts.setdefault(name, []).append((number, path))
     return [Trajectory(name, tuple(sorted(parts[name]))) for name in sorted(parts, key=_natural)]
 
@@ -95,12 +95,7 @@ def describe(folder: Path) -> DataSet:
     """
     trajectories = find_trajectories(folder)
     paths = [path for trajectory in trajectories for _, path in trajectory.parts]
-    found = described(paths, hdf5.opened)
-    keys = [feature.key for feature in found.features if not feature.problem]
-    steps = count_steps(
-        paths, hdf5.opened, lambda file: max((len(file[key]) for key in keys if key in file), default=0)
-    )
-    return DataSet(folder, "logs", len(trajectories), steps, None, *found)
+    return DataSet(folder, "logs", len(trajectories), *described(paths, hdf5.opened))
 
 
 VISION_TOUCH = Format(find_trajectories, read_log, describe=describe, following=frozenset({"action"}))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -275,6 +276,26 @@ def test_one_damaged_episode_leaves_its_features_in_the_draft(tmp_path):
     assert rows["observation.state"] == "state" and rows["action"] == "action"
     with pytest.raises(LogError, match="episode_000002.* cannot be read"):
         read(folder, skip_bad=False)
+
+
+@pytest.mark.parametrize("damage", [d for d in DAMAGE if d not in ("wrong fps", "missing column")])
+def test_one_damaged_episode_is_told_and_its_features_stay_in_the_draft(tmp_path, damage):
+    folder = write_lerobot_2(tmp_path / "set")
+    spoil, sentence = DAMAGE[damage]
+    spoil(folder)
+    found = describe(folder)
+    (told,) = found.unusable
+    assert told.startswith(f"{folder / 'episode_000000'}: ") and found.looked_at == 3
+    assert re.search(sentence.split(":")[0], told)
+    rows = {row[0]: row[-1] for row in feature_rows(found)}
+    assert rows[FRONT] == "front" and rows["observation.state"] == "state" and rows["action"] == "action"
+
+
+def test_a_missing_file_is_told_however_many_episodes_there_are(tmp_path):
+    folder = write_lerobot_2(tmp_path / "set", lengths=[2] * 45)
+    (folder / "videos/chunk-000" / FRONT / "episode_000001.mp4").unlink()
+    (folder / "data/chunk-000/episode_000004.parquet").unlink()
+    assert [Path(told.split(":")[0]).name for told in describe(folder).unusable] == ["episode_000001", "episode_000004"]
 
 
 def test_a_link_to_a_video_is_followed(tmp_path):
