@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from smvae_ros.conversions.arrays import Numbers
 from smvae_ros.conversions.bindings import Binding
 
+Row = Sequence[float] | None
+"""The numbers of a message; the number of bytes of a picture; None for a message that cannot be used."""
+
 # Behind the encapsulation and the stamp of a message that begins with a header: the length of the frame, the frame.
 _FRAME, _NAME = 12, 16
-_STRETCH = 64
-_LEAST = 16
+# So many messages are judged together; fewer at the end of the bag, but not fewer than the least.
+_STRETCH, _LEAST = 64, 16
+# Two values are alike if they differ by less than this part of the difference between the other two.
 _ALIKE = 0.2
-"""A message is like the last but one if it differs from it by less than this part of its difference from the last."""
-_STEADY = 0.75
-"""From this part of the messages on, numbers move steadily. Noise moves on in one direction a third of the time."""
+# The share of the messages in a stretch that shows a sign, from which on it counts.
+_SHARES = {"frames": 1 / 2, "times": 1 / 2, "motion": 3 / 4, "stamps": 1 / 4}
+_IN_TURN = "each message is like the last but one, not like the last"
+_BACK = "stamps run back again and again"
+_REASONS = {"frames": _IN_TURN, "times": _IN_TURN, "motion": _IN_TURN, "stamps": _BACK}
 
-Row = Sequence[float] | None
+
+class _Message(NamedTuple):
+    receive_ns: int = 0
+    stamp_ns: int = 0
+    row: Row = ()
+    frame: bytes = b""
+    is_picture: bool = False
+
+
+_Newest = Sequence[_Message]
+"""The last five messages, the newest at the end."""
 
 
 class Turns:
     """Looks whether messages of one topic come from two publishers in turn.
 
-    Numbers that take turns do not show it: a signal with two states, or a lamp that blinks before a camera, does that
-    as well. Two publishers show in one of these ways, most of the time:
-
-    - frames take turns;
-    - numbers (the size of a picture, or whether a message can be used) and times take turns: messages come at uneven
-      times, a short time after one publisher's and a long time after the other's. A publisher alone is even;
-    - numbers take turns, and those of both publishers move steadily. The numbers of one publisher that take turns by
-      themselves are states, noise around states, or a vibration, which moves in opposite directions;
-    - stamps run back, since the two have other clocks or delays. Messages of one publisher arrive in their order.
+    Four signs show two publishers, if enough messages of a stretch show one (`_SHARES`): frames that take turns, stamps
+    that run back, and numbers that take turns while times do, too, or while they move. Numbers that take turns are no
+    sign by themselves: a signal with two states, or a lamp that blinks before a camera, does that as well.
     """
 
     def __init__(self) -> None:
-        self._rows: deque[Row] = deque([()] * 4, maxlen=4)
-        self._intervals = (0, 0)
-        self._frames = (b"", b"")
-        self._receive_ns = self._stamp_ns = 0
-        self._begin()
-        self._taking_turns = self._running_back = False
+        self._newest: deque[_Message] = deque([_Message()] * 5, maxlen=5)
+        self._messages = 0
+        self._shown: Counter[str] = Counter()
+        self._reasons: set[str] = set()
 
     def add(
         self, receive_ns: int, stamp_ns: int, row: Row, frame: bytes | None = None, is_picture: bool = False
@@ -50,44 +58,31 @@ class Turns:
 
         Args:
             stamp_ns: 0 for a message without a stamp.
-            row: its numbers; the number of bytes of a picture; None for a message that cannot be used.
             frame: of its header; None where it is not known.
         """
-        frame = self._frames[1] if frame is None else frame
-        interval, (before, last) = receive_ns - self._receive_ns, self._intervals
+        frame = self._newest[-1].frame if frame is None else frame
+        self._newest.append(_Message(receive_ns, stamp_ns, row, frame, is_picture))
         self._messages += 1
-        self._framed += self._frames[0] == frame != self._frames[1]
-        self._back += 0 < stamp_ns < self._stamp_ns
-        if _is_turn(self._rows[-2], self._rows[-1], row):
-            self._uneven += abs(interval - before) < _ALIKE * abs(interval - last)
-            self._moving += not is_picture and _moves([*self._rows, row])
-        self._rows.append(row)
-        self._intervals = (last, interval)
-        self._frames, self._receive_ns, self._stamp_ns = (self._frames[1], frame), receive_ns, stamp_ns
+        newest, shown = self._newest, self._shown
+        shown["frames"] += _frames_take_turns(newest)
+        shown["stamps"] += _stamps_run_back(newest)
+        if _numbers_take_turns(newest):
+            shown["times"] += _times_take_turns(newest)
+            shown["motion"] += _numbers_move(newest)
         if self._messages == _STRETCH:
-            taking_turns, running_back = self._verdict()
-            self._taking_turns |= taking_turns
-            self._running_back |= running_back
-            self._begin()
+            self._reasons |= self._found()
+            self._messages = 0
+            self._shown.clear()
 
     @property
     def reason(self) -> str:
         """Why the messages look like those of two publishers; empty if they do not."""
-        last = self._verdict() if self._messages >= _LEAST else (False, False)
-        if self._taking_turns or last[0]:
-            return "each message is like the last but one, not like the last"
-        if self._running_back or last[1]:
-            return "stamps run back again and again"
-        return ""
+        reasons = self._reasons | (self._found() if self._messages >= _LEAST else set())
+        return next((reason for reason in (_IN_TURN, _BACK) if reason in reasons), "")
 
-    def _verdict(self) -> tuple[bool, bool]:
-        half = self._messages / 2
-        taking_turns = self._framed > half or self._uneven > half or self._moving > _STEADY * self._messages
-        return taking_turns, self._back > self._messages / 4
-
-    def _begin(self) -> None:
-        """Begin a stretch."""
-        self._messages = self._framed = self._uneven = self._moving = self._back = 0
+    def _found(self) -> set[str]:
+        """Return the reasons of the signs that enough messages of this stretch show."""
+        return {_REASONS[sign] for sign, share in _SHARES.items() if self._shown[sign] > share * self._messages}
 
 
 def look(turns: Turns, binding: Binding, receive_ns: int, stamp_ns: int, message: bytes, sample: Any) -> None:
@@ -105,21 +100,49 @@ def in_turn(topic: str, reason: str) -> str:
     return f"messages on {topic} look like those of two publishers in turn: {reason}"
 
 
-def _is_turn(before: Row, last: Row, row: Row) -> bool:
-    if row is None or last is None or before is None:
-        return (row is None) == (before is None) != (last is None)
-    if not len(row) == len(last) == len(before):
-        return len(row) == len(before)
-    step = max((abs(a - b) for a, b in zip(row, last)), default=0.0)
-    return max((abs(a - b) for a, b in zip(row, before)), default=0.0) < _ALIKE * step
+def _frames_take_turns(newest: _Newest) -> bool:
+    return newest[-3].frame == newest[-1].frame != newest[-2].frame
 
 
-def _moves(newest: Sequence[Row]) -> bool:
-    """Return whether the fifth row goes on as the third did, and the fourth did not just the opposite."""
-    rows = [row for row in newest if row is not None]
-    if len(rows) < len(newest) or len({len(row) for row in rows}) > 1:
+def _times_take_turns(newest: _Newest) -> bool:
+    """Return whether a message comes a long time after the other publisher's, or a short one; one alone is even."""
+    before, last, this = (newest[place].receive_ns - newest[place - 1].receive_ns for place in (-3, -2, -1))
+    return abs(this - before) < _ALIKE * abs(this - last)
+
+
+def _numbers_move(newest: _Newest) -> bool:
+    """Return whether the numbers of each publisher move steadily, and not just opposite to those of the other.
+
+    The numbers of one publisher that take turns by themselves are states, noise around states, which goes on in one
+    direction a third of the time, or a vibration, which moves in opposite directions.
+    """
+    rows = [message.row for message in newest if message.row is not None]
+    if newest[-1].is_picture or len(rows) < len(newest) or len({len(row) for row in rows}) > 1:
         return False
-    own = [a - b for a, b in zip(rows[4], rows[2])]
-    other = [a - b for a, b in zip(rows[3], rows[1])]
-    goes_on = sum(step * (b - c) for step, b, c in zip(own, rows[2], rows[0])) > 0
+    own, own_before = _step(rows[2], rows[4]), _step(rows[0], rows[2])
+    other = _step(rows[1], rows[3])
+    goes_on = sum(a * b for a, b in zip(own, own_before)) > 0
     return goes_on and max(abs(a + b) for a, b in zip(own, other)) >= max(map(abs, own)) / 2
+
+
+def _stamps_run_back(newest: _Newest) -> bool:
+    """Return whether a message is older than the last: two publishers have other clocks or delays, one has an order."""
+    return 0 < newest[-1].stamp_ns < newest[-2].stamp_ns
+
+
+def _numbers_take_turns(newest: _Newest) -> bool:
+    """Return whether the numbers are like those of the last message but one, not like the last.
+
+    Where sizes differ, or some messages cannot be used, that alone is compared.
+    """
+    before, last, this = newest[-3].row, newest[-2].row, newest[-1].row
+    if this is None or last is None or before is None:
+        return (this is None) == (before is None) != (last is None)
+    if not len(this) == len(last) == len(before):
+        return len(this) == len(before)
+    largest = max(map(abs, _step(last, this)), default=0.0)
+    return max(map(abs, _step(before, this)), default=0.0) < _ALIKE * largest
+
+
+def _step(earlier: Sequence[float], later: Sequence[float]) -> list[float]:
+    return [b - a for a, b in zip(earlier, later)]
