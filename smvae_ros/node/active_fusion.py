@@ -50,11 +50,10 @@ class ActiveFusion:
             statistics=statistics,
             warnings=warnings,
         )
-        clock = node.get_clock()
         settings_of_memory = worker.engine.memory
         self.memory = SetMemory(
             horizon=settings_of_memory.horizon if settings_of_memory is not None else None,
-            now_ns=lambda: clock.now().nanoseconds,
+            now_ns=self.subscriptions.now_ns,
             say=node.get_logger().info,
         )
         self.distrust = Distrust(policies(settings))
@@ -64,7 +63,7 @@ class ActiveFusion:
                 warnings=warnings,
                 cameras=self.subscriptions.cameras,
                 topics=self.subscriptions.topics,
-                now_ns=lambda: clock.now().nanoseconds,
+                now_ns=self.subscriptions.now_ns,
                 memory=self.memory,
                 distrust=self.distrust,
                 say=node.get_logger().warning,

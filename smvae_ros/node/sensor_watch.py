@@ -22,8 +22,8 @@ from smvae_ros.node.stream_faults import (
 from smvae_ros.node.subscriptions import Subscriptions, simulated_time
 from smvae_ros.settings import nanoseconds
 
-NO_CLOCK = "use_sim_time is true, but no time has come on /clock"
-STILL_CLOCK = "simulated time stands still, although messages come"
+NO_CLOCK = "use_sim_time is true, but no time has come on /clock: sets go out by the sensors' time"
+STILL_CLOCK = "simulated time stands still, although messages come: sets go out by the sensors' time"
 
 _SILENT_S = 5.0
 # With its unit, which changes as a time grows.

@@ -122,7 +122,7 @@ class StatusPublisher:
         recent_sets: int,
         distrust: Distrust,
     ) -> list[ModalityReport]:
-        now_ns = self._node.get_clock().now().nanoseconds
+        now_ns = subscriptions.now_ns()
         reports = []
         for name, counts in subscriptions.synchronizer.counts.items():
             bad = self._since_last(name, "rejected", counts.dropped["rejected"])

@@ -62,6 +62,38 @@ def test_a_clock_that_stands_still_is_named_once_and_no_sensor_is_blamed(
         assert len(warnings) == 1 and "stamps" not in process.output()
 
 
+def test_sets_go_on_by_the_stamps_of_the_sensors_while_the_clock_stands_still(checkpoint: Path, tmp_path: Path) -> None:
+    with fusion_and_robot(tmp_path / "log", {"checkpoint": checkpoint, "use_sim_time": True}) as (robot, process):
+        clock = robot.clock(start_s=1000.0)
+        robot.sending = set(ALL)
+        robot.wait_for_set(*ALL)
+        epoch, stopped_ns = robot.new_status().epoch, clock.now_ns
+        clock.every = 1_000_000
+        robot.wait(lambda: stamp_ns(robot.latents[-1]) > stopped_ns + 2000 * MS, "latents beyond the clock")
+        begin = robot.sent_ns[-1]
+        robot.wait_for_new_latents(40)
+        sent = [moment for moment in robot.sent_ns if begin < moment < stamp_ns(robot.latents[-1])]
+        whole = {stamp_ns(latent) for latent in robot.latents if set(latent.modalities) == set(ALL)}
+        assert len(whole.intersection(sent)) >= 0.9 * len(sent)
+        assert 0.0 <= robot.new_status().latency_p99 < 60.0
+        # A camera dies meanwhile: the others go on, with ticks.
+        robot.sending = {"depth", "force", "action"}
+        robot.wait_for_set("depth", "force", "action")
+        robot.sending = set(ALL)
+        robot.wait_for_set(*ALL)
+        clock.every = 1
+        robot.wait(lambda: told(robot, "fusion")[0] == DiagnosticStatus.OK, "all to be well")
+        assert robot.new_status().epoch == epoch and "time went back" not in process.output()
+
+
+def test_without_a_clock_the_stamps_of_the_sensors_stand_in_for_it(checkpoint: Path, tmp_path: Path) -> None:
+    with fusion_and_robot(tmp_path / "log", {"checkpoint": checkpoint, "use_sim_time": True}) as (robot, process):
+        robot.sending = set(ALL)
+        robot.wait_for_set(*ALL)
+        robot.wait(lambda: "no time has come on /clock" in process.output(), "a warning")
+        assert "no time has come on /clock" in told(robot, "fusion")[1]
+
+
 def test_a_coarse_clock_gives_no_negative_latency(checkpoint: Path, tmp_path: Path) -> None:
     with fusion_and_robot(tmp_path / "log", {"checkpoint": checkpoint, "use_sim_time": True}) as (robot, _):
         clock = robot.clock(start_s=1000.0)
