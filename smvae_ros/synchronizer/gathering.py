@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from smvae_ros.synchronizer.reference_queue import ReferenceQueue
 from smvae_ros.synchronizer.sample_set import Reason, Sample, SampleSet, new_tuple
-from smvae_ros.synchronizer.silence import Silence
 from smvae_ros.synchronizer.stream import NEVER
 from smvae_ros.synchronizer.stream_buffer import StreamBuffer
 
@@ -16,17 +15,16 @@ class Gathering:
 
     Attributes:
         references: that wait.
-        silence: of the reference.
         stamp_ns: the stamp of the last set; NEVER before the first.
+        made_up_ns: the newest stamp of a tick that makes up for a silence of the reference; NEVER before the first.
         blocker: the stream that the oldest reference waits for; None if none waits.
         living: the streams other than the reference, without those that were found dead and have not come back.
         sets: the number of sets, by reason.
         empty_ticks: ticks without any sample, which became no set.
     """
 
-    def __init__(self, silence: Silence) -> None:
+    def __init__(self) -> None:
         self.references = ReferenceQueue()
-        self.silence = silence
         self.sets: dict[str, int] = {}
         self.empty_ticks = 0
         self._enabled: Sequence[StreamBuffer] = ()
@@ -38,7 +36,7 @@ class Gathering:
         """Remove all references, and forget the last set."""
         self.references.clear()
         self.blocker: StreamBuffer | None = None
-        self.stamp_ns = NEVER
+        self.stamp_ns = self.made_up_ns = NEVER
 
     def arrange(
         self, enabled: Sequence[StreamBuffer], reference: StreamBuffer | None, others: Sequence[StreamBuffer]
@@ -86,9 +84,7 @@ class Gathering:
                 continue
             made_up = False
             if tick:
-                reason, made_up = "tick", stamp_ns <= self.silence.made_up_ns
-            else:
-                self.silence.note(stamp_ns)
+                reason, made_up = "tick", stamp_ns <= self.made_up_ns
             self.stamp_ns = stamp_ns
             self.sets[reason] = self.sets.get(reason, 0) + 1
             sets.append(new_tuple(SampleSet, (stamp_ns, epoch, samples, reason, opened_ns, now_ns, made_up)))

@@ -6,7 +6,7 @@ from bisect import insort
 from typing import NamedTuple
 
 from smvae_ros.synchronizer.sample_set import new_tuple
-from smvae_ros.synchronizer.stream import FOREVER
+from smvae_ros.synchronizer.stream import FOREVER, NEVER
 
 
 class Reference(NamedTuple):
@@ -63,9 +63,18 @@ class ReferenceQueue:
         else:
             self.first, self.due_ns = None, FOREVER
 
-    def keep(self, *, ticks: bool) -> None:
-        """Keep only ticks (`ticks=True`) or only references of the modality (`ticks=False`)."""
-        self._waiting = [reference for reference in self._waiting if reference.tick == ticks]
+    def before(self, stamp_ns: int) -> int:
+        """Return the newest stamp that waits and is older than this; NEVER if there is none."""
+        return max([reference.stamp_ns for reference in self._waiting if reference.stamp_ns < stamp_ns], default=NEVER)
+
+    def keep_ticks(self) -> None:
+        """Remove the references of the modality."""
+        self._waiting = [reference for reference in self._waiting if reference.tick]
+        self._update()
+
+    def remove_ticks(self, after_ns: int, before_ns: int = FOREVER) -> None:
+        """Remove the ticks with stamps between two others."""
+        self._waiting = [one for one in self._waiting if not (one.tick and after_ns < one.stamp_ns < before_ns)]
         self._update()
 
     def clear(self) -> None:

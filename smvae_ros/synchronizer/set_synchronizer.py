@@ -14,7 +14,7 @@ from smvae_ros.synchronizer.sample_set import Reason, Sample, SampleSet
 from smvae_ros.synchronizer.silence import Silence
 from smvae_ros.synchronizer.stream import FOREVER, NEVER, Stream, StreamCounts, checked_streams
 from smvae_ros.synchronizer.stream_buffer import StreamBuffer
-from smvae_ros.synchronizer.stream_clocks import has_clock_of, in_time
+from smvae_ros.synchronizer.stream_clocks import ReferenceClock, in_time
 from smvae_ros.synchronizer.ticks import Ticks
 
 __all__ = ["Reason", "Sample", "SampleSet", "SetSynchronizer", "Stream", "StreamCounts"]
@@ -69,8 +69,10 @@ class SetSynchronizer:
         self._now_ns = NEVER
         self._wake_ns = FOREVER
         self._ticks = Ticks(tick_ns)
-        self._silence = Silence()
-        self._gathering = Gathering(self._silence)
+        self._gathering = Gathering()
+        period_ns = self._buffers[reference].stream.period_ns if reference is not None else 0
+        self._silence = Silence(self._gathering, self._ticks, period_ns)
+        self._clock = ReferenceClock()
         self._arrange(max_wait_ns, ())
         self.counts: dict[str, StreamCounts] = {name: buffer.counts for name, buffer in self._buffers.items()}
         self.sets = self._gathering.sets
@@ -105,10 +107,10 @@ class SetSynchronizer:
             stamp_ns = now_ns
         if stamp_ns > now_ns and stamp_ns > now_ns + self._future_ns:
             counts.dropped["future"] += 1
-            return sets
+            return sets + self._without_sample(buffer, now_ns)
         if stamp_ns < buffer.newest_ns and stamp_ns < buffer.newest_ns - self._jump_ns:
             buffer.keep_earlier(stamp_ns, sample)
-            return sets + self._restart_if_all_jumped(now_ns)
+            return sets + self._restart_if_all_jumped(now_ns) + self._without_sample(buffer, now_ns)
         if self._first_ns is None:
             self._first_ns = now_ns
             for each in self._enabled:
@@ -141,7 +143,8 @@ class SetSynchronizer:
             raise self._unknown(modality)
         buffer.counts.received += 1
         buffer.counts.dropped["rejected" if buffer.stream.enabled else "disabled"] += 1
-        return self.poll(now_ns)
+        sets = self.poll(now_ns)
+        return sets + self._without_sample(buffer, self._now_ns)
 
     def reject_used(self, modality: str, samples: int) -> None:
         """Count samples of a set as rejected instead of used: their content proved unusable when it was converted."""
@@ -192,7 +195,7 @@ class SetSynchronizer:
             self._future_ns = future_ns
         self._arrange(max_wait_ns, fitted)
         if self._reference is None:
-            self._gathering.references.keep(ticks=True)
+            self._gathering.references.keep_ticks()
             if self._silence.ends_ns < FOREVER:
                 self._make_up(now_ns)
         self._emit(now_ns, now_ns, sets)
@@ -232,6 +235,7 @@ class SetSynchronizer:
             for buffer in self._enabled:
                 buffer.wait(self._first_ns)
         self._gathering.arrange(self._enabled, self._reference, self._others)
+        self._silence.arrange(self._reference, self._others, max_wait_ns)
         self._alive_until_ns = NEVER
         self._prompt_ns = max_wait_ns
         if self._reference is not None:
@@ -248,11 +252,10 @@ class SetSynchronizer:
         self._now_ns = NEVER
         # A sample that lags no more than this, and its reach, is in time for sets.
         self._prompt_ns = self._max_wait_ns
-        # When the clock of the reference last was that of another stream.
-        self._matched_ns = NEVER
         self._wake_ns = FOREVER
         self._ticks.restart()
         self._silence.restart()
+        self._clock.restart()
         # Until then at least one stream that could fill a tick is alive.
         self._alive_until_ns = NEVER
 
@@ -275,11 +278,10 @@ class SetSynchronizer:
         references, set_ns = self._gathering.references, self._gathering.stamp_ns
         advanced = buffer.advance(stamp_ns, now_ns)
         lag_ns = now_ns - stamp_ns
-        if self._matched_ns == NEVER or has_clock_of(self._others, lag_ns, self._max_wait_ns, now_ns):
-            self._matched_ns = now_ns
-        elif now_ns - self._matched_ns >= buffer.stream.timeout_ns:
+        if not self._clock.is_right(buffer, lag_ns, self._others, self._max_wait_ns, now_ns):
             reason = "late" if stamp_ns <= set_ns else "unmatched"
             buffer.counts.dropped["duplicate" if buffer.repeats else reason] += 1
+            self._silence.go_on(now_ns)
             return
         # A reference that repeats stamps, or lags behind the sets by more than its timeout, counts as silent: ticks go
         # on. One that is late because of ticks is back.
@@ -287,12 +289,19 @@ class SetSynchronizer:
             buffer.arrive(stamp_ns, now_ns)
             self._silence.ends_ns = buffer.dead_ns
             self._prompt_ns = self._max_wait_ns + min(0, lag_ns)
-            newest = references.newest
-            if newest is not None and newest.tick:
-                # Samples that waiting ticks would take belong to the reference that is back.
-                references.keep(ticks=False)
         if buffer.add(stamp_ns, sample, set_ns):
+            self._silence.end(stamp_ns, now_ns)
             references.open(stamp_ns, now_ns, now_ns + self._max_wait_ns, tick=False)
+        else:
+            self._silence.go_on(now_ns)
+
+    def _without_sample(self, buffer: StreamBuffer, now_ns: int) -> list[SampleSet]:
+        """Return the sets that leave because a message brings no sample: those of a reference go out without it."""
+        sets: list[SampleSet] = []
+        if buffer is self._reference:
+            self._silence.go_on(now_ns)
+            self._emit(now_ns, now_ns, sets)
+        return sets
 
     def _tick(self, at_ns: int) -> None:
         stamp_ns = self._ticks.open(at_ns, self._gathering.living, self._max_wait_ns)
@@ -300,9 +309,7 @@ class SetSynchronizer:
             self._gathering.references.open(stamp_ns, at_ns, at_ns + self._max_wait_ns, tick=True)
 
     def _make_up(self, at_ns: int) -> None:
-        timeout_ns = self._buffers[self._reference_name or ""].stream.timeout_ns
-        last_ns, references = self._gathering.last_ns, self._gathering.references
-        self._silence.open_ticks(at_ns, last_ns, references, self._ticks, timeout_ns, self._others, self._max_wait_ns)
+        self._silence.make_up(at_ns, self._buffers[self._reference_name or ""].stream.timeout_ns)
 
     def _emit(self, at_ns: int, now_ns: int, sets: list[SampleSet]) -> None:
         self._gathering.emit(at_ns, now_ns, self.resets, sets)

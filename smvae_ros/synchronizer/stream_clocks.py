@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from smvae_ros.synchronizer.stream import NEVER
 from smvae_ros.synchronizer.stream_buffer import StreamBuffer
+
+# About half a second of a camera.
+_REMEMBERED = 15
 
 
 def in_time(
@@ -34,7 +38,45 @@ def in_time(
     return lag_ns - first_ns <= max_wait_ns + buffer.back_ns
 
 
-def has_clock_of(others: Iterable[StreamBuffer], lag_ns: int, max_wait_ns: int, now_ns: int) -> bool:
+class ReferenceClock:
+    """The clock of the reference: whether the stamps of its messages are of the clock of the other streams."""
+
+    def __init__(self) -> None:
+        self._lags: deque[int] = deque(maxlen=_REMEMBERED)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget everything, because time jumped."""
+        self._matched_ns = NEVER
+        self._lags.clear()
+
+    def is_right(
+        self, buffer: StreamBuffer, lag_ns: int, others: Iterable[StreamBuffer], max_wait_ns: int, now_ns: int
+    ) -> bool:
+        """Return whether a message may open a set.
+
+        One whose stamp does not go with those of the others may not if it leaps ahead of them and of the messages
+        before it, or if no message has matched for the timeout of the reference.
+
+        Args:
+            buffer: of the reference.
+            lag_ns: from the message's stamp to its arrival.
+            others: the other streams.
+            max_wait_ns: how long a set waits at most.
+            now_ns: when the message arrives.
+        """
+        if self._matched_ns == NEVER or _has_clock_of(others, lag_ns, max_wait_ns, now_ns):
+            self._matched_ns = now_ns
+            self._lags.append(lag_ns)
+            return True
+        ahead_ns = lag_ns + max_wait_ns
+        leaps = ahead_ns < sorted(self._lags)[len(self._lags) // 4] and not any(
+            each.advanced_lag_ns <= ahead_ns for each in others if now_ns < each.advanced_ns + each.stream.timeout_ns
+        )
+        return not leaps and now_ns - self._matched_ns < buffer.stream.timeout_ns
+
+
+def _has_clock_of(others: Iterable[StreamBuffer], lag_ns: int, max_wait_ns: int, now_ns: int) -> bool:
     """Return whether a reference with this lag has the clock of the other streams.
 
     It has the clock of a stream whose samples for the same stamp arrive before the deadline and are still kept. If most

@@ -167,3 +167,24 @@ def test_a_burst_at_a_node_that_could_not_listen_is_taken_or_counted_as_lost(
     )
     assert robot.modality("force").lost > before.lost, "a queue of 200 cannot hold a burst of 1000"
     assert process.alive
+
+
+def test_a_reference_of_which_half_of_the_stamps_are_wrong_costs_the_others_nothing(robot: Robot) -> None:
+    wrong = [-3_600_000, -300, 60, 700]
+    sent = 0
+
+    def alternate(moment_ns: int) -> list[int]:
+        nonlocal sent
+        sent += 1
+        return [moment_ns + (wrong[sent // 2 % len(wrong)] * 1_000_000 if sent % 2 else 0)]
+
+    robot.stamping["rgb"] = alternate
+    begin = len(robot.sent_ns)
+    robot.wait_for_new_latents(60)
+    with_depth = {stamp_ns(latent) for latent in robot.latents if "depth" in latent.modalities}
+    last = max(with_depth)
+    moments = [moment for moment in robot.sent_ns[begin + 5 :] if moment < last]
+    lost = [moment for moment in moments if not any(abs(moment - stamp) <= 25_000_000 for stamp in with_depth)]
+    del robot.stamping["rgb"]
+    assert len(lost) <= 0.1 * len(moments)
+    robot.wait_for_set(*ALL)

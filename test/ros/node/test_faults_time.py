@@ -85,7 +85,9 @@ def test_forces_later_than_the_longest_wait_are_left_out(robot: Robot) -> None:
 def test_a_late_reference_still_opens_sets_with_what_belongs_to_it(robot: Robot) -> None:
     robot.stamping["rgb"] = lambda moment: [moment - 100 * MS]
     robot.wait(lambda: robot.new_status().sets > 40, "two more seconds of sets")
-    stamps = [stamp_ns(latent) for latent in robot.wait_for_new_latents(10)]
+    robot.wait_for_new_latents(10)
+    # Where the robot of the test pauses, a tick fills the gap.
+    stamps = [stamp_ns(latent) for latent in robot.latents if "rgb" in latent.modalities]
     assert stamps == sorted(set(stamps)) and {stamp + 100 * MS for stamp in stamps} <= set(robot.sent_ns)
     assert robot.status.epoch == 0
 

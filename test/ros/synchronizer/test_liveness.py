@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -24,15 +25,42 @@ PERIODS = {"rgb": 33, "depth": 33, "force": 5, "action": 50}
 
 @dataclass(frozen=True)
 class Fault:
-    """What one stream does from 2 s on, at its declared rate.
+    """What one stream does from `begin` on, at its declared rate.
 
     Attributes:
-        kind: frozen (one stamp), offset (stamps off by `ms`), late (arrives `ms` after its stamp), rejected, silent,
-            flicker (every other stamp is off by `ms`), back (stamps go back by `ms` once, and on from there).
+        kind: frozen (one stamp), repeated (the stamp of the message before), offset (stamps off by `ms`), scattered
+            (off by up to `ms` either way), late (arrives `ms` after its stamp), rejected, silent, back (stamps go back
+            by `ms` once, and on from there), mixed (each of these).
+        ms: by how much.
+        share: of the messages that have the fault.
+        run: so many messages in a row have it, or have not.
+        begin: when it begins, in milliseconds.
+        seed: of the messages that have it.
     """
 
     kind: str
     ms: int = 0
+    share: float = 1.0
+    run: int = 1
+    begin: int = 2000
+    seed: int = 0
+
+    def has(self, index: int) -> bool:
+        """Return whether a message has the fault: at random, or for a share of a half in turns."""
+        part = index // self.run
+        return part % 2 == 1 if self.share == 0.5 else Random(f"{self.seed} {part}").random() < self.share
+
+    def apply(self, index: int, sent: int, delay: int, period: int) -> tuple[int, int, bool] | None:
+        """Return stamp, arrival and whether a message of this time can be used; None for no message."""
+        kind, random = self.kind, Random(f"{self.seed} {index} how")
+        if kind == "mixed":
+            kind = random.choice(("repeated", "scattered", "late", "rejected", "silent"))
+        if kind == "silent":
+            return None
+        stamps = {"frozen": self.begin, "repeated": sent - period, "offset": sent + self.ms, "back": sent - self.ms}
+        stamps["scattered"] = sent + random.randint(-abs(self.ms), abs(self.ms))
+        late = self.ms if kind == "late" else 0
+        return stamps.get(kind, sent), sent + delay + late, kind != "rejected"
 
 
 def run(faulty: str, fault: Fault, seconds: int = 8) -> tuple[list[SampleSet], SetSynchronizer]:
@@ -41,17 +69,14 @@ def run(faulty: str, fault: Fault, seconds: int = 8) -> tuple[list[SampleSet], S
     )
     arrivals: list[tuple[int, str, int, bool]] = []
     for name, period in PERIODS.items():
+        delay = 2 if name == "force" else 5
         for index, sent in enumerate(range(10, 1000 * seconds, period)):
-            stamp, delay, usable = sent, 2 if name == "force" else 5, True
-            if name == faulty and sent >= 2000:
-                if fault.kind == "silent":
-                    continue
-                stamp = {"frozen": 2000, "offset": sent + fault.ms, "back": sent - fault.ms}.get(fault.kind, sent)
-                if fault.kind == "flicker" and index % 2:
-                    stamp += fault.ms
-                delay += fault.ms if fault.kind == "late" else 0
-                usable = fault.kind != "rejected"
-            arrivals.append((sent + delay, name, stamp, usable))
+            message: tuple[int, int, bool] | None = sent, sent + delay, True
+            if name == faulty and sent >= fault.begin and fault.has(index):
+                message = fault.apply(index, sent, delay, period)
+            if message is not None:
+                stamp, at, usable = message
+                arrivals.append((at, name, stamp, usable))
     sets: list[SampleSet] = []
     for at, name, stamp, usable in sorted(arrivals, key=lambda arrival: arrival[:2]):
         if at > 1000 * seconds:
@@ -72,19 +97,31 @@ def rates(sets: list[SampleSet], begin: int, end: int) -> dict[str, float]:
     return {name: 1000 * sum(name in one.samples for one in within) / (end - begin) for name in PERIODS}
 
 
-FAULTS = st.one_of(
+OFFSETS = st.one_of(
+    st.sampled_from([-86_400_000, -5000, -700, -200, -90, -40, -25, 25, 40, 60, 90, 150, 3000, 86_400_000]),
+    st.integers(-2000, 2000),
+)
+WHOLE = st.one_of(
     st.sampled_from([Fault("frozen"), Fault("rejected"), Fault("silent")]),
-    st.builds(
-        Fault, st.just("offset"), st.sampled_from([-3_600_000, -5000, -700, -200, -90, 90, 150, 3000, 86_400_000])
-    ),
-    st.builds(Fault, st.just("offset"), st.integers(-2000, 2000)),
+    st.builds(Fault, st.just("offset"), OFFSETS),
     st.builds(Fault, st.just("late"), st.integers(0, 2000)),
-    st.builds(Fault, st.just("flicker"), st.integers(-3000, -600)),
     st.builds(Fault, st.just("back"), st.integers(600, 5000)),
 )
+# From the first message on, too: what a stream may bring is known only by the messages that are right.
+IN_PART = st.builds(
+    Fault,
+    st.sampled_from(["repeated", "rejected", "offset", "mixed"]),
+    OFFSETS,
+    st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9]),
+    st.sampled_from([1, 1, 2, 5]),
+    st.sampled_from([0, 2000]),
+    st.integers(0, 99),
+)
+SCATTERED = st.builds(Fault, st.just("scattered"), OFFSETS, st.sampled_from([0.3, 0.5, 0.7]), seed=st.integers(0, 99))
+FAULTS = st.one_of(WHOLE, IN_PART, SCATTERED)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(["depth", "force", "action"]), FAULTS)
 def test_whatever_one_stream_does_the_others_go_out(faulty: str, fault: Fault) -> None:
     sets, synchronizer = run(faulty, fault)
@@ -95,15 +132,13 @@ def test_whatever_one_stream_does_the_others_go_out(faulty: str, fault: Fault) -
     assert synchronizer.resets == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(FAULTS)
-def test_whatever_the_reference_does_the_others_go_out_with_it_or_with_ticks(fault: Fault) -> None:
+def test_whatever_the_reference_does_the_others_go_out_at_their_rate(fault: Fault) -> None:
     sets, synchronizer = run("rgb", fault)
-    found = rates(sets, 3500, 7900)
-    # A tick falls every 50 ms. Where every other stamp is right, it is a slower camera.
-    expected = 15 if fault.kind == "flicker" else 20
+    found = rates(sets, 3000, 7900)
     for name in ("depth", "force", "action"):
-        assert found[name] >= 0.9 * expected, (name, found, synchronizer.counts["rgb"])
+        assert found[name] >= 0.9 * 30, (name, found, synchronizer.counts["rgb"])
     assert synchronizer.resets == 0
 
 
