@@ -174,10 +174,7 @@ class FusionSettings(_Settings):
     max_wait: NonNegativeFloat = Field(
         default=0.05, description="longest wait of a reference for the others (s)", json_schema_extra=ANY_TIME
     )
-    tick: PositiveFloat = Field(
-        default=0.05,
-        description="spacing of sets while there is no reference (s); one that was faster is followed at its own rate",
-    )
+    tick: PositiveFloat = Field(default=0.05, description="spacing of sets without reference, or its own if faster (s)")
     future: NonNegativeFloat = Field(
         default=0.1, description="how far ahead of the clock a stamp may be; in simulated time at least 1 (s)"
     )
