@@ -41,7 +41,7 @@ class Calibration(BaseModel):
         latent: dimensions of z.
         active: number of dimensions whose mean KL, from all that a sample has, is above 0.05 nats.
         levels: of the predicted intervals, for example 0.9.
-        subsets: one for each subset, in the order of `all_subsets`.
+        subsets: one for each subset, in the order of `judged_subsets`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -14,10 +14,32 @@ if TYPE_CHECKING:  # torch takes seconds to import, and most users of this modul
 
 Subset = tuple[str, ...]
 
+MOST_MODALITIES = 6
+"""A model of more modalities is judged on some subsets only: their number doubles with each."""
+
 
 def all_subsets(names: Sequence[str]) -> list[Subset]:
     """Return every non-empty subset, largest first: 15 of four modalities."""
     return [subset for size in range(len(names), 0, -1) for subset in combinations(names, size)]
+
+
+def few_subsets(names: Sequence[str]) -> list[Subset]:
+    """Return all modalities, all but one, and single ones, largest first: 9 subsets of four modalities."""
+    names = tuple(names)
+    without_one = [tuple(n for n in names if n != name) for name in names]
+    return list(dict.fromkeys(s for s in [names, *without_one, *((name,) for name in names)] if s))
+
+
+def judged_subsets(names: Sequence[str]) -> list[Subset]:
+    """Return the subsets that a model is judged on, largest first: all of up to `MOST_MODALITIES`, else a few."""
+    return all_subsets(names) if len(names) <= MOST_MODALITIES else few_subsets(names)
+
+
+def told_subsets(names: Sequence[str]) -> str:
+    """Return in words which subsets `judged_subsets` returns."""
+    if len(names) <= MOST_MODALITIES:
+        return "all subsets"
+    return f"{2 * len(names) + 1} subsets (all {len(names)} modalities, all but one, and single ones)"
 
 
 def subset_mask(names: Sequence[str], subsets: Sequence[Subset], device: torch.device | None = None) -> torch.Tensor:

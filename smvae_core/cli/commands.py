@@ -225,8 +225,9 @@ def evaluate(
 ) -> None:
     """Evaluate a model on logs.
 
-    Shows errors and log-likelihoods from every subset of its modalities, probes of the latent for contact and pose,
-    robustness to spoiled modalities, and trivial baselines.
+    Shows errors and log-likelihoods from every subset of its modalities (of more than six modalities: from all, all but
+    one, and single ones), probes of the latent for contact and pose, robustness to spoiled modalities, and trivial
+    baselines.
 
     With --outages: how well every modality is predicted while sensors are off, with memory and without, and how far
     σ and predicted intervals can be trusted then.

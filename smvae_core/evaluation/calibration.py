@@ -28,7 +28,7 @@ from smvae_core.evaluation.intervals import (
     residual_scales,
 )
 from smvae_core.model.vae import Batch, MultimodalVAE
-from smvae_core.subsets import Subset, all_subsets, evenly, subset_mask
+from smvae_core.subsets import Subset, evenly, judged_subsets, subset_mask
 from smvae_core.systems.posterior import Posterior
 
 ACTIVE = 0.05
@@ -51,10 +51,10 @@ def calibrate(
         samples: split by trajectory, one half for the residuals and the other for the figures. A single trajectory is
             split in the middle.
         most: use at most so many samples of each half, evenly spaced.
-        subsets: by default all.
+        subsets: by default `judged_subsets`.
         draws: of z, for the spread of predictions.
     """
-    subsets = all_subsets(model.names) if subsets is None else subsets
+    subsets = judged_subsets(model.names) if subsets is None else subsets
     fitted_on, tested_on, split = calibration_and_test(samples)
     training = model.training
     model.eval()

@@ -19,7 +19,7 @@ from smvae_core.evaluation.robustness import KINDS, RobustnessPoint, robustness
 from smvae_core.plots.reliability import reliability
 from smvae_core.plots.sheets import curves, subset_table
 from smvae_core.scores import Evaluation
-from smvae_core.subsets import all_subsets, evenly
+from smvae_core.subsets import evenly, judged_subsets
 
 # Probes only encode, so they use this many times more samples.
 _PROBE_SAMPLES = 4
@@ -57,8 +57,8 @@ class Judgement(BaseModel):
     Attributes:
         checkpoint: file name.
         data: folder name.
-        evaluation: errors and log-likelihoods of all subsets.
-        calibration: of σ and of predicted intervals, for all subsets; None where there are too few samples.
+        evaluation: errors and log-likelihoods of `judged_subsets`.
+        calibration: of σ and of predicted intervals, for the same subsets; None where there are too few samples.
         baselines: to compare with.
         probes: by subset; none where there are too few trajectories to fit and to judge them on different ones.
         robustness: curves.
@@ -95,7 +95,7 @@ def judge(
         draws: for the log-likelihoods.
         on_stage: called with the name of each stage when it begins, for progress.
     """
-    model, subsets = loaded.model, all_subsets(loaded.model.names)
+    model, subsets = loaded.model, judged_subsets(loaded.model.names)
     to_fit, to_probe = (probe_training, samples) if probe_training is not None else _parts(samples)
     probes, more = {}, None if most is None else _PROBE_SAMPLES * most
     if to_fit is not None:

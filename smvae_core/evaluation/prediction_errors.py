@@ -11,7 +11,7 @@ from smvae_core.data.samples import Samples
 from smvae_core.model.likelihood import log_likelihood
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.scores import ErrorSums, Evaluation
-from smvae_core.subsets import Subset, all_subsets, evenly, subset_mask
+from smvae_core.subsets import Subset, evenly, judged_subsets, subset_mask
 from smvae_core.systems.posterior import Posterior
 
 
@@ -30,13 +30,13 @@ def evaluate(
         model: left in the mode (training or evaluation) that it was in.
         samples: held-out samples.
         mean: the trivial prediction by modality, (*shape), of the training part.
-        subsets: by default all.
+        subsets: by default `judged_subsets`.
         most: evaluate at most so many samples, evenly spaced.
         batch_size: samples that are computed together.
         draws: number of draws of z for the log-likelihoods; 0 for none. More of them raise the estimate towards the
             true value.
     """
-    subsets = all_subsets(model.names) if subsets is None else subsets
+    subsets = judged_subsets(model.names) if subsets is None else subsets
     device = next(model.parameters()).device
     masks = subset_mask(model.names, subsets, device)
     index = evenly(len(samples), most)

@@ -14,7 +14,7 @@ from smvae_core.device import arithmetic
 from smvae_core.errors import SMVAEError
 from smvae_core.inference.state import Recalled, RecallingFusion, nothing
 from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
-from smvae_core.subsets import all_subsets
+from smvae_core.subsets import judged_subsets
 
 TOLERANCE = 1e-4
 """How far a back end in single precision may lie from eager: absolute below 1, relative above."""
@@ -124,10 +124,10 @@ class TorchBackend:
 
 
 def trial(configuration: ModelConfiguration) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return arrays of noise in [0, 1), always the same, and masks of all subsets, the whole first, the empty last."""
+    """Return arrays of noise in [0, 1), always the same, and masks of `judged_subsets`, and last of the empty set."""
     random = np.random.default_rng(0)
     arrays = {modality.name: random.random(modality.shape, np.float32) for modality in configuration.modalities}
-    subsets = [*all_subsets(list(arrays)), ()]
+    subsets = [*judged_subsets(list(arrays)), ()]
     return arrays, np.array([[name in subset for name in arrays] for subset in subsets])
 
 

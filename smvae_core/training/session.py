@@ -24,6 +24,7 @@ from smvae_core.files import write_atomically
 from smvae_core.model.vae import Batch, MultimodalVAE
 from smvae_core.plots.predictions import picture_rows, tiled
 from smvae_core.scores import Evaluation
+from smvae_core.subsets import few_subsets, told_subsets
 from smvae_core.training.initialisation import initialise, recipe
 from smvae_core.training.interruption import Interruption
 from smvae_core.training.loop import Loop
@@ -174,9 +175,7 @@ class Session:
             self._save()
             return
         if self.fabric.is_global_zero:
-            names = self.model.names
-            subsets = [names, *(tuple(n for n in names if n != name) for name in names), *((name,) for name in names)]
-            subsets = list(dict.fromkeys(subset for subset in subsets if subset))
+            subsets = few_subsets(self.model.names)
             figures = evaluate(self.model, self.choosing, self.mean, subsets, most=_EPOCH_SAMPLES)
             score = float(np.mean([nmse for row in figures.subsets for nmse in row.nmse.values()]))
             off = self._outages()
@@ -235,7 +234,7 @@ class Session:
         return f"  ({speed:.0f} samples/s, {left / speed / 60:.0f} min left)" if speed else ""
 
     def _conclude(self) -> None:
-        """Judge the best epoch on every held-out sample and all subsets; write the figures into its checkpoint.
+        """Judge the best epoch on every held-out sample; write the figures into its checkpoint.
 
         Raises:
             Interrupted: a signal asked for it.
@@ -248,7 +247,8 @@ class Session:
 
     def _judge(self) -> None:
         if self.fabric.is_global_zero:
-            self.console.print(f"judging the best epoch on {len(self.unseen)} held-out samples, all subsets")
+            told = told_subsets(self.model.names)
+            self.console.print(f"judging the best epoch on {len(self.unseen)} held-out samples, {told}", soft_wrap=True)
             best = checkpoint.load(self.run.best)
             self.model.load_state_dict(best.model.state_dict())
             metrics = evaluate(self.model, self.unseen, self.mean, draws=1)

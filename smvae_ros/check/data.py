@@ -22,7 +22,9 @@ def check_data(data: Path, write: str | None, console: Console) -> None:
         ConfigurationError: the draft's file exists already, or cannot be written.
     """
     found = describe(data)
-    table = Table(*FEATURE_COLUMNS)
+    table = Table()
+    for head in FEATURE_COLUMNS:
+        table.add_column(head, overflow="fold")  # a key that is cut off would be none
     for row in feature_rows(found):
         table.add_row(*map(escape, row))
     console.print(table)
