@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from smvae_core.errors import SMVAEError
+from smvae_core.processes import without_main
 
 if TYPE_CHECKING:
     from smvae_ros.cluster import Cluster
@@ -125,7 +126,8 @@ def _ended(
     # Ctrl-C reaches all processes of a terminal: those that are started here inherit that it is blocked.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        futures = {executor.submit(job, name, bags[name]): name for name in names}
+        with without_main():
+            futures = {executor.submit(job, name, bags[name]): name for name in names}
     except BrokenProcessPool:
         return
     finally:

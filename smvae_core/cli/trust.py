@@ -1,5 +1,7 @@
 """`smvae trust MODEL`: teach a finished model to notice sensors that lie."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -51,7 +53,11 @@ def trust(
         figures = judge_trust(loaded.model, network, record, held_out, altered)
         record = record.model_copy(update={"figures": figures})
     kept = loaded.metadata
-    save(path, loaded.model, loaded.mean, kept.training, kept.metrics, kept.calibration, (network, record))
+    training = kept.training
+    if training is not None:
+        commands = dict.fromkeys([*training.commands, shlex.join(["smvae", *sys.argv[1:]])])
+        training = training.model_copy(update={"commands": tuple(commands)})
+    save(path, loaded.model, loaded.mean, training, kept.metrics, kept.calibration, (network, record))
     thresholds = ", ".join(f"{name} {level:.0f}" for name, level in zip(loaded.model.names, record.threshold))
     console.print(
         f"{escape(str(path))}: trust calibrated on {record.samples:,} sets of {len(record.calibrated_on)} "

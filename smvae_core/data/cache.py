@@ -202,6 +202,8 @@ def _written(
     """Yield each stale file after writing its rows, with the rows or the reason why it cannot be used."""
     if workers is None:
         workers = min(len(os.sched_getaffinity(0)), -(-len(stale) // _FILES_A_WORKER))
+    if multiprocessing.current_process().daemon:  # of a pool or a loader; it may not start processes
+        workers = 1
     context = multiprocessing.get_context("spawn")
     arguments = (folder, table, modalities, context.Value("q", rows), read)
     if workers <= 1:

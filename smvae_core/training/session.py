@@ -91,6 +91,7 @@ class Session:
         model_configuration = configuration.model.model_copy(update={"modalities": fitted(training)})
         self.position = Position(
             command=recipe(job.command, job.init),
+            arithmetic=job.precision,
             configuration=configuration,
             model=model_configuration,
             data=_digest(training, unseen),

@@ -34,7 +34,8 @@ class Position(BaseModel):
     Attributes:
         format: of the state file.
         command: the shell command of the run; before it those of the checkpoint that it started from, after it one
-            for each resume with other epochs. One a line.
+            for each resume with other epochs or another precision. One a line, with a comment where it was stopped.
+        arithmetic: the precision of the networks; None in states of earlier versions.
         configuration: of the run.
         model: with scales fitted on the training part.
         data: digest of the samples and their split.
@@ -50,6 +51,7 @@ class Position(BaseModel):
 
     format: int = FORMAT
     command: str
+    arithmetic: str | None = None
     configuration: Configuration
     model: ModelConfiguration
     data: str
@@ -154,15 +156,29 @@ def continued(folder: Path, stored: Position, wanted: Position) -> Position:
         raise TrainingError(f"{folder}: expected the configuration that the run began with, found changed: {told}")
     if stored.data != wanted.data:
         raise TrainingError(f"{folder}: expected the logs that the run began with, found others")
-    commands, wanted_commands = stored.command.splitlines(), wanted.command.splitlines()
-    earlier = commands[:-1]
+    commands = stored.command.splitlines()
     # The schedule and Adam's moments depend on all commands, so training it again needs all of them.
-    if stored.epoch + stored.step == 0 and wanted_commands[: len(earlier)] == earlier:
-        commands = wanted_commands
-    elif stored.configuration != wanted.configuration:
-        commands = [*commands, wanted_commands[-1]]
-    command = "\n".join(dict.fromkeys(commands))
-    return stored.model_copy(update={"configuration": wanted.configuration, "command": command})
+    if stored.configuration != wanted.configuration or stored.arithmetic not in (None, wanted.arithmetic):
+        commands = [*commands[:-1], commands[-1] + _stopped(stored), wanted.command.splitlines()[-1]]
+    return stored.model_copy(
+        update={
+            "configuration": wanted.configuration,
+            "command": "\n".join(dict.fromkeys(commands)),
+            "arithmetic": wanted.arithmetic,
+        }
+    )
+
+
+def _stopped(position: Position) -> str:
+    """Return the comment of a command that did not come to its end: to train the run again, stop it there as well."""
+    training = position.configuration.training
+    patient = training.patience is None or position.epoch - position.best_epoch < training.patience
+    if position.epoch >= training.epochs or not patient:
+        return ""
+    if not position.epoch + position.step:
+        return "  # stopped before the first step"
+    steps = f" and {position.step} steps" if position.step else ""
+    return f"  # stopped after {position.epoch} epochs{steps}"
 
 
 def _flat(content: object, key: str = "") -> dict[str, object]:

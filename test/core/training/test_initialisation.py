@@ -152,11 +152,11 @@ def test_the_recipe_of_a_run_begins_with_that_of_the_checkpoint_it_starts_from(t
 @pytest.mark.parametrize(
     ("step", "command", "epochs", "expected"),
     [
-        (0, "a\nc", 2, "a c"),
-        (0, "c", 2, "a b c"),  # without --init, the weights are those of the stored state
-        (1, "a\nc", 2, "a b c"),
-        (1, "a\nlater of a\nc", 2, "a b c"),  # the other run went on after this one had started from it
-        (1, "a\nc", 1, "a b"),
+        (0, "a\nc", 2, "a, b  # stopped before the first step, c"),
+        (0, "c", 2, "a, b  # stopped before the first step, c"),  # without --init, the weights are the stored ones
+        (7, "a\nc", 2, "a, b  # stopped after 0 epochs and 7 steps, c"),
+        (7, "a\nlater of a\nc", 2, "a, b  # stopped after 0 epochs and 7 steps, c"),  # the other run went on since
+        (7, "a\nc", 1, "a, b"),
     ],
 )
 def test_a_resumed_run_keeps_the_commands_that_it_started_from(step, command, epochs, expected, tmp_path):
@@ -167,10 +167,35 @@ def test_a_resumed_run_keeps_the_commands_that_it_started_from(step, command, ep
         )
 
     found = continued(tmp_path, position("a\nb", 1), position(command, epochs))
-    assert found.command.split() == expected.split()
+    assert found.command.splitlines() == expected.split(", ")
 
 
-def test_a_run_that_was_stopped_before_its_first_step_keeps_no_command_of_it(shared_logs, tmp_path):
+@pytest.mark.parametrize(
+    ("epoch", "step", "best", "patience", "comment"),
+    [
+        (4, 0, 1, None, ""),
+        (2, 0, 1, None, "  # stopped after 2 epochs"),
+        (2, 3, 1, 5, "  # stopped after 2 epochs and 3 steps"),
+        (3, 0, 1, 2, ""),  # its patience was over
+    ],
+)
+def test_a_command_that_did_not_come_to_its_end_is_marked(epoch, step, best, patience, comment, tmp_path):
+    def position(command: str, epochs: int, arithmetic: str) -> Position:
+        configuration = changed(TINY, {"training": {"epochs": epochs, "patience": patience}})
+        model = ModelConfiguration()
+        return Position(command=command, arithmetic=arithmetic, configuration=configuration, model=model, data="same")
+
+    stored = position("a", 4, "32").model_copy(update={"epoch": epoch, "step": step, "best_epoch": best})
+    found = continued(tmp_path, stored, position("b", 8, "32"))
+    assert found.command.splitlines() == [f"a{comment}", "b"]
+    again = continued(tmp_path, found.model_copy(update={"epoch": 8, "step": 0}), position("c", 9, "32"))
+    assert again.command.splitlines() == [f"a{comment}", "b", "c"]
+    other = continued(tmp_path, stored, position("b", 4, "bf16-mixed"))
+    assert other.command.splitlines() == [f"a{comment}", "b"] and other.arithmetic == "bf16-mixed"
+    assert continued(tmp_path, stored, position("b", 4, "32")).command == "a"
+
+
+def test_a_run_that_was_stopped_before_its_first_step_tells_so(shared_logs, tmp_path):
     first = replace(job(shared_logs, tmp_path / "run"), command="smvae train --epochs 3")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("smvae_core.training.loop.Loop.run_epoch", interrupted)
@@ -180,7 +205,8 @@ def test_a_run_that_was_stopped_before_its_first_step_keeps_no_command_of_it(sha
     command = "smvae train --epochs 2 --resume"
     run = train(replace(job(shared_logs, tmp_path / "run", longer, resume=True), command=command), Console(quiet=True))
     training = checkpoint.read_metadata(run.best).training
-    assert training is not None and training.commands == (command,)
+    assert training is not None
+    assert training.commands == ("smvae train --epochs 3  # stopped before the first step", command)
 
 
 def interrupted(loop: object) -> None:

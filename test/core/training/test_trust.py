@@ -46,7 +46,8 @@ def test_a_finished_model_learns_trust_and_stays_as_it_is(
     assert "trust calibrated on 17 sets of 1 trajectories" in " ".join(done.output.split())
     after = load(untold)
     assert after.metadata.trust is not None and after.metadata.trust.calibrated_on[0] in HELD_OUT
-    assert after.metadata.model_copy(update={"trust": None}) == before.metadata
+    assert after.metadata.model_copy(update={"trust": None, "training": before.metadata.training}) == before.metadata
+    assert after.metadata.training is not None and len(after.metadata.training.commands) == 1, "the recipe names it"
     figures = after.metadata.trust.figures
     assert figures is not None and set(figures.tested_on) == set(HELD_OUT) - set(after.metadata.trust.calibrated_on)
     assert figures.minutes == pytest.approx(17 * 0.05 / 60) and figures.alarms == 0
