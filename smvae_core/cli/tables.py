@@ -175,7 +175,8 @@ def run_table(runs: Sequence[Summary]) -> Table:
 
 def modality_table(modalities: Sequence[Modality]) -> Table:
     """Return the modalities of a model with shape, network and likelihood."""
-    table = Table("modality", "shape", "network", "likelihood", "λ", "from")
+    table = Table("modality", "shape", "network", "likelihood", "λ")
+    table.add_column("from", overflow="fold")  # a key that is cut off would be none
     for m in modalities:
         table.add_row(m.name, "×".join(map(str, m.shape)), m.network, m.likelihood, f"{m.weight:g}", m.source)
     return table

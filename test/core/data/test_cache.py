@@ -211,10 +211,20 @@ except Exception as error:
     same(cached, read_samples(find_trajectories(logs), MODALITIES))
 
 
-@pytest.mark.parametrize("guarded", [True, False])
-def test_a_script_reads_logs_in_several_processes_with_and_without_a_guard(logs, tmp_path, guarded):
+CALLS = {
+    "guarded": 'if __name__ == "__main__":\n    print(read())',
+    "unguarded": "print(read())",
+    "in a thread": "t = threading.Thread(target=lambda: print(read()))\nt.start()\nt.join()",
+    "in a process of a pool": "print(multiprocessing.get_context('fork').Pool(1).apply(read))",
+    "in a notebook": "exec(compile('print(read())', '<cell>', 'exec'), globals())",
+}
+
+
+@pytest.mark.parametrize(("call", "stdin"), [*((call, False) for call in CALLS), ("unguarded", True)])
+def test_logs_are_read_wherever_a_script_calls_for_it(logs, tmp_path, call, stdin):
     script = tmp_path / "script.py"
-    call = f"""
+    text = f"""
+import multiprocessing, threading
 from pathlib import Path
 from smvae_core.data.cache import cache_folder, cached_samples
 from smvae_core.data.formats.vision_touch import find_trajectories
@@ -223,10 +233,16 @@ from smvae_core.modality import vision_touch_modalities
 def read():
     logs, modalities = Path({str(logs)!r}), vision_touch_modalities()
     found = cached_samples(find_trajectories(logs), modalities, cache_folder(logs, modalities, None), workers=2)
-    print(len(found.samples))
+    return len(found.samples)
+
+{CALLS[call]}
 """
-    script.write_text(call + ('if __name__ == "__main__":\n    read()\n' if guarded else "read()\n"))
+    script.write_text(text)
     run = subprocess.run(
-        [sys.executable, str(script)], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        [sys.executable, "-" if stdin else str(script)],
+        input=text if stdin else None,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
     )
     assert (run.returncode, run.stdout) == (0, "68\n"), run.stderr

@@ -210,25 +210,6 @@ def test_the_command_drafts_a_data_set(logs: Path, tmp_path: Path) -> None:
     assert {"image", "depth_data", "action"} <= sources
 
 
-def test_data_with_a_file_that_was_cut_off_are_drafted_and_trained_on_without_it(tmp_path: Path) -> None:
-    data, run = tmp_path / "aloha", tmp_path / "run"
-    cut = [write_episode(data / f"episode_{number}.hdf5", 9) for number in range(3)][1]
-    cut.write_bytes(cut.read_bytes()[:3000])
-    done = smvae("check", data, "--write", tmp_path / "arm")
-    assert done.returncode == 3
-    assert "1 of 3 episodes that were looked at cannot be used" in done.stderr and str(cut) in done.stderr
-    train = ("train", "--data", data, "--config", tmp_path / "arm.yaml", "--out", run, "--epochs", 1, "--device", "cpu")
-    refused = smvae(*train)
-    assert refused.returncode == 2 and str(cut) in refused.stderr and "Traceback" not in refused.stderr
-    done = smvae(*train, "--skip-bad")
-    assert done.returncode == 0 and f"left out: {cut}" in done.stdout, done.stderr
-    for finished in (
-        smvae("evaluate", run, "--data", data, "--skip-bad", "--out", tmp_path / "figures", "--device", "cpu"),
-        smvae("info", run / "best.safetensors"),
-    ):
-        assert finished.returncode == 0, finished.stderr
-
-
 def test_a_folder_of_bags_and_data_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "mixed" / "monday", steady("/arm", 5))
     write_episode(tmp_path / "mixed" / "episode_0.hdf5", 3)
