@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import h5py
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from smvae_core.data.formats.protocol import LogError
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
 from smvae_core.modality import Modality
-from smvae_core.preprocessing import RGB, Depth, Vector
+from smvae_core.preprocessing import RGB, Vector
 
 from ..conftest import write_log
 from ..robot_data import numbers, picture, write_aloha, write_lerobot_3, write_robomimic
@@ -73,52 +72,6 @@ def test_aloha_episodes_become_trajectories(tmp_path, compressed):
     batch, _ = samples.batch(np.arange(8))
     np.testing.assert_array_equal(batch["action"], numbers(0, 8)[1])
     assert np.abs(batch["rgb"][5].numpy() - RGB().apply(picture(0, 5))).mean() < 0.02
-
-
-@pytest.mark.parametrize("kind", ["rows", "bytes", "arrays"])
-@pytest.mark.parametrize("form", ["aloha", "logs"])
-def test_compressed_pictures_are_read_however_they_are_stored(tmp_path, kind, form):
-    key = "observations/images/cam_high" if form == "aloha" else "camera/front"
-    for episode, length in enumerate((4, 6)):
-        jpegs = [cv2.imencode(".jpg", picture(episode, step)[..., ::-1])[1].ravel() for step in range(length)]
-        with h5py.File(tmp_path / f"episode_{episode}.hdf5", "w") as file:
-            file["action"] = file["observations/qpos" if form == "aloha" else "state"] = numbers(episode, length)[0]
-            if kind == "rows":  # of another length in each episode
-                rows = np.zeros((length, max(map(len, jpegs)) + 100 * episode), np.uint8)
-                for row, jpeg in zip(rows, jpegs):
-                    row[: len(jpeg)] = jpeg
-                file[key] = rows
-            elif kind == "bytes":
-                file[key] = np.array([jpeg.tobytes() for jpeg in jpegs])
-            else:
-                dataset = file.create_dataset(key, (length,), h5py.vlen_dtype(np.uint8))
-                for step, jpeg in enumerate(jpegs):
-                    dataset[step] = jpeg
-    found = {feature.key: feature for feature in describe(tmp_path).features}[key]
-    assert (found.kind, found.shape, found.problem) == ("picture", (64, 96, 3), "")
-    samples = read(tmp_path, form, camera(key), cache=tmp_path / "cache")
-    assert len(samples) == 10
-    assert np.abs(samples.batch(np.arange(4, 10))[0]["rgb"][3].numpy() - RGB().apply(picture(1, 3))).mean() < 0.02
-
-
-def test_pictures_with_channels_first_and_depth_in_millimetres_are_read(tmp_path):
-    random = np.random.default_rng(0)
-    millimetres = random.integers(300, 1900, (5, 48, 64)).astype(np.uint16)
-    pictures = np.stack([picture(0, step) for step in range(5)])
-    with h5py.File(tmp_path / "run.h5", "w") as file:
-        file["cam/colour"], file["cam/depth"] = np.moveaxis(pictures, -1, 1), millimetres
-        file["cam/half"] = (millimetres / 1000).astype(np.float16)
-    found = {feature.key: feature for feature in describe(tmp_path).features}
-    assert {feature.kind for feature in found.values()} == {"picture", "depth"}
-    assert found["cam/depth"].high == pytest.approx(1.9, abs=0.01)
-    depth, half = (
-        Modality(name=name, source=f"cam/{name}", preprocessing=Depth(size=64), network="image", likelihood="bernoulli")
-        for name in ("depth", "half")
-    )
-    batch, _ = read(tmp_path, "logs", camera("cam/colour"), depth, half, cache=tmp_path / "cache").batch(np.arange(5))
-    np.testing.assert_allclose(batch["rgb"][2], RGB().apply(pictures[2]), atol=0.01)
-    np.testing.assert_allclose(batch["depth"][2], Depth(size=64).apply(millimetres[2] / np.float32(1000)), atol=0.001)
-    np.testing.assert_allclose(batch["half"][2], batch["depth"][2], atol=0.002)
 
 
 def test_what_is_no_column_of_an_episode_is_named_and_the_rest_is_read(tmp_path):

@@ -185,25 +185,3 @@ def test_actions_of_another_length_in_every_episode_are_named_and_keep_their_nam
         spoil(path, lambda file: replace(file, "action", file["action"][1:]))
     told = {row[0]: row[-1] for row in feature_rows(describe(data))}
     assert told["action"] == "has 7 entries where other keys have 8" and told["base_action"] == "base_action"
-
-
-def test_grey_pictures_and_planes_with_channels_first_are_drafted_and_read(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    grey = random.integers(0, 255, (6, 48, 64)).astype(np.uint8)
-    depth = random.uniform(0.3, 1.9, (6, 48, 64)).astype(np.float32)
-    with h5py.File(tmp_path / "run.h5", "w") as file:
-        file["grey/plane"], file["grey/last"], file["grey/first"] = grey, grey[..., None], grey[:, None]
-        file["depth/plane"], file["depth/last"], file["depth/first"] = depth, depth[..., None], depth[:, None]
-        file["depth/whole"] = (1000 * depth[:, None]).astype(np.uint16)
-        file["größe"] = random.normal(size=(6, 2))
-    found = describe(tmp_path)
-    modalities = Configuration.model_validate(yaml.safe_load(draft(found))).model.modalities
-    kinds = {modality.source: modality.preprocessing.kind for modality in modalities}
-    assert kinds.pop("größe") == "vector" and all(key.startswith(kind) for key, kind in kinds.items())
-    names = {modality.source: modality.name for modality in modalities}
-    assert len(kinds) == 7 and names["größe"] == "grosse"
-    batch, _ = read(tmp_path, "logs", *modalities, cache=tmp_path / "cache").batch(np.arange(6))
-    for kind, others in (("grey", ("last", "first")), ("depth", ("last", "first", "whole"))):
-        for other in others:
-            plane, stored = batch[names[f"{kind}/plane"]], batch[names[f"{kind}/{other}"]]
-            np.testing.assert_allclose(stored, plane, atol=0.002, err_msg=f"{kind}/{other}")
