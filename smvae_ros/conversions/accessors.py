@@ -89,7 +89,8 @@ class MessageAccessor:
         tuples if their length is fixed; otherwise NumPy arrays that view `data`: the pixels of an image are not copied.
 
         Raises:
-            MalformedMessage: the bytes are no whole message of this type, or have no element with a wanted index.
+            MalformedMessage: the bytes are no whole message of this type.
+            MissingElement: an array is too short for a wanted index.
         """
         return self._fields(data)
 

@@ -40,6 +40,10 @@ class MalformedMessage(ConversionError):
     """Bytes that are no message of the type: cut off, or with a length that does not fit."""
 
 
+class MissingElement(ConversionError):
+    """A whole message with an array that is too short for a wanted index."""
+
+
 class Step(NamedTuple):
     """Numbers at fixed distances from each other, and then perhaps a part of variable length.
 
@@ -67,6 +71,7 @@ def run(program: Program, data: bytes | memoryview, at: int, values: list[Any]) 
 
     Raises:
         MalformedMessage, struct.error, IndexError, UnicodeDecodeError: the bytes are no whole message.
+        MissingElement: an array is too short for a wanted index.
     """
     for mask, unpack, size, places, tail in program:
         at += (ENCAPSULATION - at) & mask
@@ -204,7 +209,7 @@ def _index(tokens: Tokens) -> int | None:
 def _place(field: str, index: int, count: int) -> int:
     if not -count <= index < count:
         least = index + 1 if index >= 0 else -index
-        raise MalformedMessage(f"expected at least {least} elements in {field}, found {count}")
+        raise MissingElement(f"expected at least {least} elements in {field}, found {count}")
     return index % count
 
 
