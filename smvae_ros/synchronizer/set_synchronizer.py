@@ -276,13 +276,13 @@ class SetSynchronizer:
 
     def _add_reference(self, buffer: StreamBuffer, stamp_ns: int, sample: Any, now_ns: int) -> None:
         references, set_ns = self._gathering.references, self._gathering.stamp_ns
-        advanced = buffer.advance(stamp_ns, now_ns)
         lag_ns = now_ns - stamp_ns
         if not self._clock.is_right(buffer, lag_ns, self._others, self._max_wait_ns, now_ns):
             reason = "late" if stamp_ns <= set_ns else "unmatched"
-            buffer.counts.dropped["duplicate" if buffer.repeats else reason] += 1
+            buffer.counts.dropped["duplicate" if buffer.is_repeat(stamp_ns) else reason] += 1
             self._silence.go_on(now_ns)
             return
+        advanced = buffer.advance(stamp_ns, now_ns)
         # A reference that repeats stamps, or lags behind the sets by more than its timeout, counts as silent: ticks go
         # on. One that is late because of ticks is back.
         if advanced and stamp_ns > set_ns - buffer.stream.timeout_ns:

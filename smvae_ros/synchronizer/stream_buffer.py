@@ -71,6 +71,10 @@ class StreamBuffer:
         """Make the stream dead a timeout after its last sample, or after `first_ns` if that is later."""
         self.dead_ns = max(self.arrived_ns, first_ns) + self.stream.timeout_ns
 
+    def is_repeat(self, stamp_ns: int) -> bool:
+        """Return whether a stamp is the newest that arrived."""
+        return stamp_ns == self._seen_ns
+
     def advance(self, stamp_ns: int, now_ns: int) -> bool:
         """Note the stamp of any sample that arrived; return whether it is newer than all before it."""
         if self.earlier:

@@ -65,15 +65,30 @@ class ReferenceClock:
             max_wait_ns: how long a set waits at most.
             now_ns: when the message arrives.
         """
+        is_known = now_ns - self._matched_ns < buffer.stream.timeout_ns
+        if is_known and self._leaps(lag_ns, others, max_wait_ns, now_ns):
+            return False
         if self._matched_ns == NEVER or _has_clock_of(others, lag_ns, max_wait_ns, now_ns):
+            if not is_known:
+                self._lags.clear()
             self._matched_ns = now_ns
             self._lags.append(lag_ns)
             return True
+        return is_known
+
+    def _leaps(self, lag_ns: int, others: Iterable[StreamBuffer], max_wait_ns: int, now_ns: int) -> bool:
+        """Return whether a stamp lies ahead of most messages that matched, and of the others.
+
+        One that is ahead of the time itself need not be ahead of all of the others: its set would leave without those
+        that it is ahead of, and theirs would come too late for the next.
+        """
         ahead_ns = lag_ns + max_wait_ns
-        leaps = ahead_ns < sorted(self._lags)[len(self._lags) // 4] and not any(
-            each.advanced_lag_ns <= ahead_ns for each in others if now_ns < each.advanced_ns + each.stream.timeout_ns
-        )
-        return not leaps and now_ns - self._matched_ns < buffer.stream.timeout_ns
+        if ahead_ns >= sorted(self._lags)[len(self._lags) // 4]:
+            return False
+        is_ahead = [
+            each.advanced_lag_ns > ahead_ns for each in others if now_ns < each.advanced_ns + each.stream.timeout_ns
+        ]
+        return any(is_ahead) if lag_ns < 0 else all(is_ahead)
 
 
 def _has_clock_of(others: Iterable[StreamBuffer], lag_ns: int, max_wait_ns: int, now_ns: int) -> bool:

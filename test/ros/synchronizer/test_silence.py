@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -200,3 +201,17 @@ def test_unusable_pictures_between_the_others_cost_only_themselves() -> None:
             bench.add("rgb", stamp, now=stamp + 5)
     assert used(bench, "rgb") == [*range(0, 2000, 100)]
     assert used(bench, "depth") == [*range(0, 1950, 50)], "the last waits for the next message of the reference"
+
+
+@pytest.mark.parametrize(("lag", "leap"), [(3, 349), (60, 90), (120, 150), (60, 700)])
+def test_every_other_stamp_that_leaps_ahead_costs_the_others_nothing(lag: int, leap: int) -> None:
+    bench = Bench(RGB, STREAMS["depth"], STREAMS["force"], future=1000)
+    arrivals = [(sent + 2, "force", sent) for sent in range(10, 5000, 4)]
+    for index, sent in enumerate(range(10, 5000, 50)):
+        arrivals += [(sent + 40, "depth", sent)]
+        arrivals += [(sent + lag, "rgb", sent + (leap if sent > 2000 and index % 2 else 0))]
+    for now, name, stamp in sorted(arrivals):
+        bench.add(name, stamp, now)
+    lost = set(range(2010, 4700, 50)) - set(used(bench, "depth"))
+    assert len(lost) <= 2
+    assert bench.dropped("rgb")["unmatched"] >= 25
