@@ -255,7 +255,7 @@ class _Camera:
 
 
 def _load_mujoco() -> ModuleType:
-    os.environ.setdefault("MUJOCO_GL", "egl")
+    os.environ["MUJOCO_GL"] = os.environ.get("MUJOCO_GL") or "egl"
     try:
         mujoco = importlib.import_module("mujoco")
     except ModuleNotFoundError as error:
@@ -275,7 +275,9 @@ def _load_mujoco() -> ModuleType:
 
 
 def _no_opengl(error: Exception) -> str:
-    return (
-        f"MuJoCo cannot draw off-screen (MUJOCO_GL={os.environ['MUJOCO_GL']}): {error}. "
-        "Install the Debian packages libegl1, libopengl0 and libgl1-mesa-dri"
-    )
+    choices = ("MUJOCO_GL", "PYOPENGL_PLATFORM", "MUJOCO_EGL_DEVICE_ID")
+    chosen = [f"{name}={os.environ[name]}" for name in choices if os.environ.get(name, "egl").lower() != "egl"]
+    cure = "Install the Debian packages libegl1, libopengl0 and libgl1-mesa-dri"
+    if chosen:
+        cure = f"Without {' and '.join(chosen)} in the environment it draws by EGL"
+    return f"MuJoCo cannot draw off-screen (MUJOCO_GL={os.environ['MUJOCO_GL']}): {error}. {cure}"

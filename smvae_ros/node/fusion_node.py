@@ -33,7 +33,7 @@ from smvae_ros.node.parameters import (
     node_settings,
     refuse_fusion_settings,
     refuse_node_settings,
-    unknown_overrides,
+    unknown_settings,
 )
 from smvae_ros.node.publications import Publications
 from smvae_ros.node.qos_overrides import ineffective_overrides
@@ -165,7 +165,7 @@ class FusionNode(LifecycleNode):
         bindings = tuple(binding.reading(types) for binding in bindings)
         worker.prepare(bindings, Publications(self, bindings))
         names = ", ".join(modality.name for modality in engine.modalities)
-        for name in unknown_overrides(self):
+        for name in unknown_settings(self):
             found = f" of a checkpoint with {names}" if name.startswith("streams.") else ""
             self.get_logger().warning(f"{name}: no such parameter{found}; it has no effect")
         # Loaded modules and the model stay; the collector need not look at them again and again. While the process

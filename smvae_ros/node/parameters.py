@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.exceptions import (
-    InvalidParameterTypeException,
-    InvalidParameterValueException,
-    InvalidTopicNameException,
-)
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.validate_topic_name import validate_topic_name
 
 from smvae_core.errors import ConfigurationError, explain
 from smvae_core.modality import Modality
+from smvae_ros.overrides import declare, unknown_overrides
 from smvae_ros.settings import ANY_TIME, READ_ONLY, UNCONFIGURED, FusionSettings, NodeSettings, default_settings, flat
 
 # ROS ranges need two ends.
@@ -120,33 +114,21 @@ def refuse_fusion_settings(
         fusion_settings(node, modalities, changes)
 
 
-def unknown_overrides(node: Node) -> list[str]:
-    """Return the names of parameters that a file or the command line gives and that the node does not have.
+def unknown_settings(node: Node) -> list[str]:
+    """Return the names of overrides that the node has no parameter for.
 
     Parameters of a modality that the checkpoint lacks give one name, `streams.<modality>`.
     """
-    unknown = [
-        name
-        for name in sorted(node._parameter_overrides)
-        if not node.has_parameter(name) and not name.startswith("qos_overrides.")
-    ]
 
     def shortened(name: str) -> str:
         stream = ".".join(name.split(".")[:2])
         return stream if name.startswith("streams.") and not node.has_parameter(f"{stream}.topic") else name
 
-    return list(dict.fromkeys(map(shortened, unknown)))
-
-
-def files_of_others(node: Node, arguments: Sequence[str]) -> dict[str, list[str]]:
-    """Return the command line's parameter files that have no block for the node, with the nodes that they name."""
-    name = node.get_fully_qualified_name()
-    files = {file: _nodes(file) for option, file in zip(arguments, arguments[1:]) if option == "--params-file"}
-    return {file: nodes for file, nodes in files.items() if not any(_matches(pattern, name) for pattern in nodes)}
+    return list(dict.fromkeys(map(shortened, unknown_overrides(node))))
 
 
 def _declare(node: Node, parameters: Iterator[tuple[str, Any, FieldInfo]]) -> None:
-    problems = []
+    missing = []
     for name, setting, field in parameters:
         if node.has_parameter(name):
             continue
@@ -158,47 +140,11 @@ def _declare(node: Node, parameters: Iterator[tuple[str, Any, FieldInfo]]) -> No
         value = [*(setting or ("",))] if isinstance(setting, tuple) else setting
         descriptor = _descriptor(value, field)
         descriptor.read_only = field.json_schema_extra == READ_ONLY
-        try:
-            node.declare_parameter(name, value, descriptor)
-        except (InvalidParameterTypeException, InvalidParameterValueException):
-            node.declare_parameter(name, value, descriptor, ignore_override=True)
-            found = node._parameter_overrides[name].value
-            problems.append(f"{name}: expected {_expected(value, found, descriptor)}, found {found!r}")
-    if problems:
-        raise ConfigurationError(f"{'; '.join(problems)}; until that is mended, the defaults stand")
-
-
-def _expected(default: Any, found: Any, descriptor: ParameterDescriptor) -> str:
-    kinds = {bool: "true or false", int: "an integer", float: "a double", str: "a string", list: "a list of strings"}
-    kind = kinds[type(default)]
-    if type(found) is int and isinstance(default, float):
-        return f"{kind} (with a point, as {found:.1f})"
-    if type(found) is not type(default):
-        return kind
-    ends = [*descriptor.integer_range, *descriptor.floating_point_range]
-    return " ".join([kind, *(f"from {one.from_value} to {one.to_value}" for one in ends)])
-
-
-def _nodes(file: str) -> list[str]:
-    """Return the node names, wild cards included, that a parameter file has blocks for; rcl has read it already."""
-
-    def blocks(content: Any, path: str) -> Iterator[str]:
-        if isinstance(content, dict):
-            for key, value in content.items():
-                if key == "ros__parameters":
-                    yield path
-                else:
-                    yield from blocks(value, f"{path}/{str(key).strip('/')}")
-
-    return list(blocks(yaml.safe_load(Path(file).read_text()), ""))
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """Return whether a block is for a node: `*` stands for one part of its full name, `**` for any number of parts."""
-    parts = {"**": "(/[^/]+)*", "*": "/[^/]+"}
-    return (
-        re.fullmatch("".join(parts.get(one, "/" + re.escape(one)) for one in pattern.split("/")[1:]), name) is not None
-    )
+        missing.append((name, value, descriptor))
+    try:
+        declare(node, missing)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}; until that is mended, the defaults stand") from None
 
 
 def _descriptor(value: Any, field: FieldInfo) -> ParameterDescriptor:

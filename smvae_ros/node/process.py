@@ -48,7 +48,7 @@ def main() -> None:
 
     from smvae_ros.node.callback_guard import GuardedExecutor
     from smvae_ros.node.fusion_node import FusionNode
-    from smvae_ros.node.parameters import files_of_others
+    from smvae_ros.overrides import files_of_others
     from smvae_ros.start_errors import START_ERRORS, start_error
 
     try:
@@ -63,11 +63,8 @@ def main() -> None:
         try_shutdown()
         _ignore_signals()
         sys.exit(2)
-    for file, others in files_of_others(node, sys.argv).items():
-        node.get_logger().warning(
-            f"{file}: expected a block for {node.get_fully_qualified_name()} or /**, "
-            f"found {', '.join(others) or 'none'}; it has no effect"
-        )
+    for sentence in files_of_others(node, sys.argv):
+        node.get_logger().warning(sentence)
     executor = GuardedExecutor(node.warnings)
     executor.add_node(node)
     if not stopping.is_set():

@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from smvae_core.errors import ConfigurationError
 from smvae_core.simulation.shapes import PEGS
 from smvae_ros.msg import VectorStamped
+from smvae_ros.overrides import declare
 from smvae_ros.simulated_robot import messages
 from smvae_ros.simulated_robot.faults import IMAGE_FAULTS, NUMBER_FAULTS
 from smvae_ros.simulated_robot.robot import CommandError, Sample, SimulatedRobot
@@ -58,7 +59,13 @@ _DEFAULTS: dict[str, Any] = {
     "joints.rate": 100.0,
 }
 _READ_ONLY = ("policy", "peg", "publish_clock")
-_RANGES = {"rate": (0.0, 1000.0), "noise": (0.0, 1e3), "image_size": (16, 2048), "seed": (0, 2**31 - 1)}
+_RANGES = {
+    # The robot looks every 5 ms whether a picture or the joints are due, and every millisecond for the wrench.
+    **{f"{name}.rate": (0.0, 1000.0 if name == "wrench" else 200.0) for name in TOPICS},
+    **{f"{name}.noise": (0.0, 1e3) for name in TOPICS},
+    "image_size": (16, 2048),
+    "seed": (0, 2**31 - 1),
+}
 
 
 class SimulatedRobotNode(Node):
@@ -76,11 +83,13 @@ class SimulatedRobotNode(Node):
 
     def __init__(self) -> None:
         super().__init__("robot")
-        for name, default in _DEFAULTS.items():
-            self.declare_parameter(name, default, _descriptor(name))
-        if problem := _problem(list(self.get_parameters(list(_DEFAULTS)))):
+        try:
+            declare(self, [(name, default, _descriptor(name)) for name, default in _DEFAULTS.items()])
+            if problem := _problem(list(self.get_parameters(list(_DEFAULTS)))):
+                raise ConfigurationError(problem)
+        except ConfigurationError:
             self.destroy_node()
-            raise ConfigurationError(problem)
+            raise
         self.add_on_set_parameters_callback(self._validate)
         self.add_post_set_parameters_callback(self._apply)
         self._size, self._encodings = 0, {"rgb": "", "depth": ""}
@@ -150,7 +159,9 @@ class SimulatedRobotNode(Node):
     def _take_command(self, message: TwistStamped) -> None:
         linear, angular = message.twist.linear, message.twist.angular
         try:
-            self.robot.command(np.array([linear.x, linear.y, linear.z, angular.z]))
+            self.robot.command(
+                np.array([linear.x, linear.y, linear.z, angular.z]), tilt=np.array([angular.x, angular.y])
+            )
         except CommandError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=5.0)
 
@@ -203,7 +214,7 @@ def _descriptor(name: str) -> ParameterDescriptor:
         descriptor.description = "Of every random choice. Setting it puts the arm at this seed's start, to begin anew."
     key = name.rpartition(".")[2]
     if key in ("rate", "noise"):
-        low, high = _RANGES[key]
+        low, high = _RANGES[name]
         descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high))]
         descriptor.description = {"rate": "Messages per second.", "noise": "Standard deviation, sensor units."}[key]
     return descriptor
@@ -216,7 +227,7 @@ def _problem(parameters: list[Parameter]) -> str:
         choices = _CHOICES.get(name)
         if choices is not None and value not in choices:
             return f"{name}: expected one of {', '.join(choices)}, found '{value}'"
-        low, high = _RANGES.get(name.rpartition(".")[2], (None, None))
+        low, high = _RANGES.get(name, (None, None))
         if low is not None and high is not None and not low <= value <= high:
             return f"{name}: expected {low:g} to {high:g}, found {value:g}"
     return ""

@@ -18,6 +18,7 @@ def main() -> None:
     from rclpy.signals import SignalHandlerOptions
     from rclpy.utilities import remove_ros_args, try_shutdown
 
+    from smvae_ros.overrides import files_of_others, unknown_overrides
     from smvae_ros.simulated_robot.node import SimulatedRobotNode
     from smvae_ros.start_errors import START_ERRORS, start_error
 
@@ -28,6 +29,10 @@ def main() -> None:
         ).parse_args(remove_ros_args()[1:])
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         node = SimulatedRobotNode()
+        for sentence in files_of_others(node, sys.argv):
+            node.get_logger().warning(sentence)
+        if unknown := unknown_overrides(node):
+            node.get_logger().warning(f"{', '.join(unknown)}: no such parameter; it has no effect")
         node.start()
     except START_ERRORS as error:
         print(f"error: {start_error(error)}", file=sys.stderr)

@@ -150,11 +150,16 @@ class SimulatedRobot:
         self._stop.set()
         self._thread.join()
 
-    def command(self, action: np.ndarray) -> None:
+    def command(self, action: np.ndarray, tilt: np.ndarray | None = None) -> None:
         """Take a command (dx, dy, dz in metres, dyaw in radians, (4,)) to be carried out in the next 50 ms.
 
+        Args:
+            action: the command.
+            tilt: rotation about x and y that comes with it, (2,); the arm has none.
+
         Raises:
-            CommandError: a value that is not finite or too large; the robot stands still until the next command.
+            CommandError: a value that is not finite or too large, or a tilt; the robot stands still until the next
+                command.
         """
         limits = np.array([MOST_TRANSLATION] * 3 + [MOST_ROTATION])
         if not (np.abs(action) <= limits).all():
@@ -162,6 +167,12 @@ class SimulatedRobot:
             raise CommandError(
                 f"command: expected at most {MOST_TRANSLATION:g} m and {MOST_ROTATION:g} rad for 50 ms, "
                 f"found {np.array2string(action, precision=3)}; the robot stands still"
+            )
+        if tilt is not None and tilt.any():
+            self._command = None
+            raise CommandError(
+                "command: expected 0 for angular.x and angular.y, since the tool stays upright, "
+                f"found {np.array2string(tilt, precision=3)}; the robot stands still"
             )
         self._command = (action, monotonic_ns())
 

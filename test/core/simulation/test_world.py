@@ -6,7 +6,7 @@ import pytest
 from smvae_core.simulation.policy import PegPolicy, Phase
 from smvae_core.simulation.scene import SceneLook
 from smvae_core.simulation.shapes import BOX_HEIGHT, HOLE_DEPTH, PEGS
-from smvae_core.simulation.world import PegWorld
+from smvae_core.simulation.world import PegWorld, SimulationError
 
 pytestmark = pytest.mark.rendering
 
@@ -119,3 +119,16 @@ def test_the_start_pose_is_reached_over_the_whole_volume(world):
     policy = PegPolicy(np.random.default_rng(3))
     for pose in [policy.start_pose() for _ in range(20)]:
         assert world.reset(pose) == pytest.approx(pose, abs=1e-5)
+
+
+@pytest.mark.parametrize("platform", ["glx", "none"])
+def test_another_way_to_draw_that_there_is_not_is_named_with_its_cure(monkeypatch, platform):
+    monkeypatch.setenv("MUJOCO_GL", platform)
+    with pytest.raises(SimulationError, match=f"cannot draw .*: .*Without MUJOCO_GL={platform} in the environment it "):
+        PegWorld("triangle", LOOK, np.random.default_rng(0))
+
+
+def test_an_empty_choice_is_none(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "")
+    with PegWorld("triangle", LOOK, np.random.default_rng(0)) as opened:
+        assert opened.picture()[0].shape == (128, 128, 3)

@@ -78,7 +78,10 @@ def test_encodings_and_size_change_while_it_runs(robot: Watcher) -> None:
     [
         ("rgb.fault", "broken", "rgb.fault: expected one of none, unplugged, .*, found 'broken'"),
         ("rgb.fault", "zero", "rgb.fault: expected one of .*, found 'zero'"),
-        ("wrench.rate", -1.0, ".*"),
+        ("wrench.rate", -1.0, ".*wrench.rate.* -1.0.*"),
+        ("wrench.rate", 1e6, ".*wrench.rate.* 1000.0.*"),
+        ("rgb.rate", float("nan"), ".*rgb.rate.* 200.0.*nan.*"),
+        ("rgb.rate", 20, "Wrong parameter type, expected .*DOUBLE.* got .*INTEGER.*"),
         ("depth.encoding", "yuv", "depth.encoding: expected one of 32FC1, 16UC1, found 'yuv'"),
         ("image_size", 3, "image_size: expected 16 to 2048, found 3"),
         ("seed", -1, "seed: expected 0 to .*, found -1"),

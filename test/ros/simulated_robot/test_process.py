@@ -23,10 +23,11 @@ def domain() -> Iterator[int]:
         yield number
 
 
-def test_sigint_ends_it_with_exit_code_0(domain: int, tmp_path: Path) -> None:
-    watcher = Watcher(domain, tmp_path / "log")
+def test_a_parameter_that_it_has_not_is_named_and_sigint_ends_it_with_exit_code_0(domain: int, tmp_path: Path) -> None:
+    watcher = Watcher(domain, tmp_path / "log", rgb__fualt="unplugged")
     try:
         watcher.wait_for("rgb")
+        assert "rgb.fualt: no such parameter; it has no effect" in watcher.log.read_text()
         watcher.process.send_signal(signal.SIGINT)
         watcher.process.send_signal(signal.SIGTERM)
         assert watcher.process.wait(PATIENCE_S) == 0
@@ -35,15 +36,21 @@ def test_sigint_ends_it_with_exit_code_0(domain: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("arguments", "told"),
     [
         ("rgb.fault:=broken", "error: rgb.fault: expected one of none, unplugged"),
         ("policy:=sleep", "error: policy: expected one of scripted, commands, found 'sleep'"),
-        ("rgb.rate:=fast", "rgb.rate"),
+        (
+            "rgb.rate:=fast joints.rate:=20 depth.rate:=.nan wrench.rate:=1.0e6 seed:=1e20",
+            "error: seed: expected an integer, found 1e+20; rgb.rate: expected a double, found 'fast'; "
+            "depth.rate: expected a double from 0.0 to 200.0, found nan; "
+            "wrench.rate: expected a double from 0.0 to 1000.0, found 1000000.0; "
+            "joints.rate: expected a double (with a point, as 20.0), found 20\n",
+        ),
     ],
 )
-def test_a_bad_argument_is_one_sentence(argument: str, told: str) -> None:
-    done = start("-p", argument)
+def test_bad_arguments_are_one_sentence(arguments: str, told: str) -> None:
+    done = start(*(word for argument in arguments.split() for word in ("-p", argument)))
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert told in done.stderr
 

@@ -167,3 +167,14 @@ def test_a_command_that_no_arm_should_follow_is_refused(started: tuple[Simulated
         robot.command(np.array([bad, 0.0, 0.0, 0.0]))
     heard.wait_for("action", 2)
     assert not heard.values["action"].any()
+
+
+@pytest.mark.parametrize("started", [True], indirect=True)
+def test_a_command_to_tilt_is_refused_since_the_tool_stays_upright(started: tuple[SimulatedRobot, Heard]) -> None:
+    robot, heard = started
+    for tilt in ([np.nan, 0.0], [0.0, 1e9], [0.01, 0.0]):
+        robot.command(np.array([0.001, 0.0, 0.0, 0.0]), tilt=np.zeros(2))
+        with pytest.raises(CommandError, match="expected 0 for angular.x and angular.y, .*; the robot stands still"):
+            robot.command(np.array([0.001, 0.0, 0.0, 0.0]), tilt=np.array(tilt))
+    heard.wait_for("action", 2)
+    assert not heard.values["action"].any()
