@@ -3,7 +3,9 @@
 import argparse
 import os
 import resource
+import shutil
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,6 +14,8 @@ from benchmarks.report import RESULTS, Goal, report
 from benchmarks.synthetic_logs import write_logs
 
 _BLOCK = 1 << 20
+_FILE_MB = 7.0
+"""Disk that a log of full size and its part of the cache take."""
 
 
 def _forget(paths: list[Path]) -> None:
@@ -54,6 +58,14 @@ def main() -> None:
     arguments = parser.parse_args()
     reading, building, busy = [], [], []
     with tempfile.TemporaryDirectory() as temporary:
+        where = arguments.folder or Path(temporary)
+        where.mkdir(parents=True, exist_ok=True)
+        needed, free = (arguments.files - len(list(where.glob("*.h5")))) * _FILE_MB, shutil.disk_usage(where).free / 1e6
+        if needed > free:
+            sys.exit(
+                f"error: expected {needed:,.0f} MB on the disk of {where}, for logs and cache, found {free:,.0f}; "
+                "name a folder on another disk with --folder, or fewer --files"
+            )
         logs = write_logs(arguments.folder or Path(temporary) / "logs", arguments.files)
         paths = sorted(logs.glob("*.h5"))[: arguments.files]
         size = sum(path.stat().st_size for path in paths) / 1e6
@@ -62,9 +74,10 @@ def main() -> None:
             reading.append(_read(paths))
             _forget(paths)
             before = sum(os.times()[:4])
-            building.append(_build(logs, Path(temporary) / f"cache{number}"))
+            building.append(_build(logs, cache := Path(temporary) / f"cache{number}"))
             busy.append(sum(os.times()[:4]) - before)
-    disk, cache = size / statistics.median(reading), size / statistics.median(building)
+            shutil.rmtree(cache)
+    disk, built = size / statistics.median(reading), size / statistics.median(building)
     workers = len(os.sched_getaffinity(0))
     peak = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     memory = peak[0] + workers * peak[1]
@@ -72,12 +85,12 @@ def main() -> None:
         "Caching",
         f"python -m benchmarks.caching --files {arguments.files}",
         f"{arguments.files} synthetic files of full size, {size:,.0f} MB, not in the page cache; {workers} processes. "
-        f"The disk reads them at {disk:.0f} MB/s, the cache is built at {cache:.0f} MB/s; medians of "
+        f"The disk reads them at {disk:.0f} MB/s, the cache is built at {built:.0f} MB/s; medians of "
         f"{arguments.rounds} alternating rounds. Building took {statistics.median(building):.1f} s, in which its "
         f"processes had a processor for {statistics.median(busy):.1f} s together. Memory is the peak of the first "
         "process and of as many of the largest reading process.",
         [
-            Goal("of the disk's own read rate", f"{cache / disk:.2f}", "≥ 0.5", cache / disk >= 0.5),
+            Goal("of the disk's own read rate", f"{built / disk:.2f}", "≥ 0.5", built / disk >= 0.5),
             Goal("memory, MB", f"{memory:.0f}", "< 1,000", memory < 1000),
         ],
         arguments.results,
