@@ -22,16 +22,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from benchmarks import closed_loop_heads, closed_loop_table
+from benchmarks import closed_loop_arguments, closed_loop_heads, closed_loop_table
+from benchmarks.closed_loop_arguments import checkpoint_path, chosen_conditions, chosen_feeds, possible_conditions
 from benchmarks.closed_loop_heads import HELD, PLAIN, TRUE
 from benchmarks.insertion import CONDITIONS, Condition, Outcome, Task, attempts
 from benchmarks.insertion_feeds import Feed
-from benchmarks.report import RESULTS, machine, write_section
+from benchmarks.report import machine, write_section
 from smvae_core import checkpoint
 from smvae_core.data.formats.vision_touch import find_trajectories
 from smvae_core.errors import SMVAEError
 from smvae_core.inference.state import fingerprint
-from smvae_core.simulation.policy import Phase
 
 TITLES = {Task.CONTACT: "Closed loop", Task.INSERTION: "Closed loop, insertion"}
 _LIMITS = {
@@ -102,34 +102,21 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, help="default: the shipped one")
-    parser.add_argument("--logs", type=Path, required=True, help="folder of simulated logs of the fixed scene")
-    parser.add_argument("--out", type=Path, required=True, help="folder for heads and outcomes, to go on from")
-    parser.add_argument("--task", choices=[task.value for task in Task], default=Task.CONTACT.value)
-    parser.add_argument("--attempts", type=int, default=100, help="of each feed under each condition")
+    parser = closed_loop_arguments.parser(__doc__, attempts=100)
     parser.add_argument("--side-by-side", type=int, default=20, help="attempts that one process makes in lock-step")
     parser.add_argument("--trajectories", type=int, default=48, help="read at most so many to train the heads")
     parser.add_argument("--own", type=int, default=60, help="attempts by true pose, and by latent, to train on")
-    parser.add_argument("--conditions", nargs="+", metavar="NAME", help="only conditions whose names hold one of these")
-    parser.add_argument("--feeds", nargs="+", metavar="NAME", help="only these, by their whole names")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=RESULTS)
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    task, path = Task(arguments.task), (arguments.checkpoint or checkpoint.default_checkpoint()).resolve()
-    # A peg that searches has touched before.
-    possible = [c for c in CONDITIONS if task is Task.INSERTION or c.phase is not Phase.SEARCH]
-    chosen = [c for c in possible if not arguments.conditions or any(n in c.name for n in arguments.conditions)]
-    if not chosen:
-        raise SMVAEError(f"--conditions: expected parts of {', '.join(c.name for c in possible)}")
+    task, path = Task(arguments.task), checkpoint_path(arguments)
+    chosen = chosen_conditions(arguments)
     torch.set_num_threads(1)
     loaded, folder = _loaded(path), arguments.out
     feeds = closed_loop_heads.feeds(loaded)
-    if unknown := set(arguments.feeds or ()) - set(feeds):
-        raise SMVAEError(f"--feeds: expected some of {'; '.join(feeds)}, found {'; '.join(sorted(unknown))}")
+    asked = chosen_feeds(arguments, feeds)
     kept = Kept(
         folder,
         {
@@ -149,7 +136,7 @@ def _run(arguments: argparse.Namespace) -> None:
         Job(feed, condition, seeds, task, path, folder)
         for part in np.array_split(np.arange(arguments.attempts), -(-arguments.attempts // arguments.side_by_side))
         for condition in chosen
-        for feed in arguments.feeds or feeds
+        for feed in asked
         if _differs(feed, condition)
         if (seeds := tuple(int(s) for s in part if (feed, condition.name, int(s)) not in kept.outcomes))
     ]
@@ -170,7 +157,7 @@ def _run(arguments: argparse.Namespace) -> None:
         "",
         _LIMITS[task],
         "",
-        *closed_loop_table.outcomes(found, feeds, possible, task),
+        *closed_loop_table.outcomes(found, feeds, possible_conditions(task), task),
         "",
         *closed_loop_table.verdicts(found, task),
         "",

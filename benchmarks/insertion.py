@@ -137,7 +137,7 @@ class _Attempt:
     def bring(self) -> dict[str, np.ndarray]:
         """Return what the sensors bring, in model units."""
         at_s = self._steps * STEP_S
-        self._failed = self._failed or _begins(self._condition, self._policy.phase, at_s, self._fails_at)
+        self._failed = self._failed or begins(self._condition, self._policy.phase, at_s, self._fails_at)
         raws = _brought(self._seen, self._last, self._condition if self._failed else None)
         return {name: self._of[name].to_model(value) for name, value in raws.items() if name in self._of}
 
@@ -181,7 +181,15 @@ def next_action(policy: PegPolicy, known: PoseFilter, touching: bool) -> np.ndar
     return action * max(_SLOWEST, _SURE_M / unsure) if policy.phase in _CAREFUL and unsure > _SURE_M else action
 
 
-def _begins(condition: Condition, phase: Phase, at_s: float, fails_at_s: float) -> bool:
+def begins(condition: Condition, phase: Phase, at_s: float, fails_at_s: float) -> bool:
+    """Return whether what fails under a condition fails now.
+
+    Args:
+        condition: of the attempt.
+        phase: of the policy.
+        at_s: seconds since the attempt's beginning.
+        fails_at_s: when it fails if it fails while aligning.
+    """
     if not condition.sensors:
         return False
     if condition.phase is Phase.ALIGN:

@@ -1,4 +1,4 @@
-"""Attempts to insert a peg over topics: the robot and the fusion node are processes, and the policy is this one."""
+"""Attempts to insert a peg over topics: the robot is a process, and the policy is this one."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
-from smvae_ros.msg import Latent, VectorStamped
-from std_srvs.srv import Trigger
+from smvae_ros.msg import VectorStamped
 
-from benchmarks.insertion import LIMIT_S, REACH_M, Condition, Outcome, failure_s, next_action
+from benchmarks.insertion import DEEP_M, LIMIT_S, REACH_M, Condition, Outcome, Task, begins, failure_s, next_action
 from benchmarks.pose_filter import PoseFilter
-from benchmarks.pose_head import POSE, Head
-from smvae_core.simulation.policy import PegPolicy, Phase
+from benchmarks.pose_head import POSE
+from benchmarks.topic_readings import Readings
+from smvae_core.simulation.policy import PegPolicy
 from smvae_ros.conversions.arrays import fill_twist, stamp_ns
 from smvae_ros.demo.audience import SENSORS
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 150.0
 _STEP_NS = 50_000_000
 _CLOSE_M = 1e-4
-"""How close to its start the tip is when an attempt begins."""
+"""How close to its start, in metres and radians, the tip is when an attempt begins."""
 _KEPT = 40
-"""Commands that are kept to follow the tip from a latent's stamp on: two seconds of them."""
+"""Commands that are kept to follow the tip from a reading's stamp on: two seconds of them."""
 _LATE_S = 0.045
-"""The policy waits so long for a latent, from one command to the next; then it goes by its commands alone."""
+"""The policy waits so long for a reading, from one command to the next; then it goes by its commands alone."""
 
 
 class Timing(NamedTuple):
     """How far an attempt was from real time.
 
     Attributes:
-        delay_s: median of the time from a latent's stamp to the command that follows from it.
+        delay_s: median of the time from a reading's stamp to the command that follows from it.
         skipped_s: time that the robot left out because the machine was too slow.
     """
 
@@ -86,69 +86,77 @@ class Tracker:
 
 
 class Pilot(Node):
-    """Moves the simulated robot by what a head reads from the fusion node's latents.
+    """Moves the simulated robot by readings of the peg's pose.
 
     Args:
-        namespace: of robot and node.
-        head: reads poses from latents of whole sets.
-        checks: raise when robot or node have ended.
+        namespace: of the robot.
+        readings: makes what reads them, of this node.
+        checks: raise when a process has ended that the attempts need.
     """
 
-    def __init__(self, namespace: str, head: Head, checks: Sequence[Callable[[], None]]) -> None:
+    def __init__(
+        self, namespace: str, readings: Callable[[Node], Readings], checks: Sequence[Callable[[], None]]
+    ) -> None:
         super().__init__("pilot", namespace=namespace)
-        self._head, self._checks = head, checks
+        self._checks = checks
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
-        self._latents: deque[Latent] = deque()
         self._tips: deque[tuple[int, np.ndarray]] = deque()
         self._tracker = Tracker()
         self._commands = self.create_publisher(TwistStamped, "command", QoSProfile(depth=1))
         self._set = self.create_client(SetParameters, "robot/set_parameters")
-        self._reset = self.create_client(Trigger, "fusion/reset")
-        self.create_subscription(Latent, "fusion/latent", self._take_latent, QoSProfile(depth=20))
         self.create_subscription(VectorStamped, "robot/truth/tip", self._take_tip, QoSProfile(depth=100))
         self.create_subscription(TwistStamped, "action", self._take_action, qos_profile_sensor_data)
+        self._readings = readings(self)
 
     def close(self) -> None:
         """Give up everything that was subscribed to."""
+        self._readings.close()
         self._executor.shutdown()
         self.destroy_node()  # type: ignore[no-untyped-call]
 
-    def settle(self, latents: int) -> None:
-        """Wait for so many latents, by which the node has chosen what runs its model."""
-        self._wait(lambda: len(self._latents) >= latents and self._set.service_is_ready(), f"{latents} latents")
+    def settle(self, readings: int) -> None:
+        """Wait for so many readings, by which what makes them runs as it will."""
+        self._wait(
+            lambda: len(self._readings.waiting) >= readings and self._set.service_is_ready(), f"{readings} readings"
+        )
 
-    def attempt(self, condition: Condition, seed: int) -> tuple[Outcome, Timing]:
-        """Make one attempt up to the first contact; give up after `LIMIT_S` of the robot's time.
+    def attempt(self, condition: Condition, seed: int, task: Task) -> tuple[Outcome, Timing]:
+        """Make one attempt; give up after `LIMIT_S` of the robot's time.
 
         Start, guess of where the hole is, and moment of the fault are those of the seed in lock-step time.
         """
         policy = PegPolicy(np.random.default_rng([seed, 1]))
         self._begin(seed, policy.start_pose())
-        began_ns = stamp_ns(self._latents[0])
-        fails_s = failure_s(seed) if condition.phase is Phase.ALIGN else 0.0
-        failed, acted, truth = not condition.sensors, monotonic(), dict(self._tips)
+        waiting = self._readings.waiting
+        began_ns, fails_at_s = waiting[0].stamp_ns, failure_s(seed)
+        failed, reached, acted, truth = False, False, monotonic(), dict(self._tips)
+        touched = False
         read: dict[int, np.ndarray] = {}
         delays: list[float] = []
         while True:
-            self._wait(lambda: bool(self._latents or self._tips), "a latent, or the truth")
+            self._wait(lambda: bool(waiting or self._tips), "a reading, or the truth")
             while self._tips:
                 at_ns, tip = self._tips.popleft()
                 truth[at_ns] = tip
                 seconds = (at_ns - began_ns) / 1e9
-                if at_ns > began_ns and (tip[POSE] > 0.5 or seconds >= LIMIT_S):
-                    reached = bool(tip[POSE] > 0.5 and np.linalg.norm(tip[:2]) < REACH_M)
-                    outcome = Outcome(False, reached, seconds, _error_mm(read, truth))
-                    return outcome, Timing(float(np.median(delays)) if delays else np.nan, _skipped_s(truth))
-                if not failed and seconds >= fails_s:
+                if not failed and begins(condition, policy.phase, seconds, fails_at_s):
                     self._fail({SENSORS[name]: condition.fault for name in condition.sensors})
                     failed = True
-            if not self._latents and monotonic() < acted + _LATE_S:
+                if seconds <= 0.0:
+                    continue
+                if tip[POSE] > 0.5 and not touched:
+                    touched, reached = True, bool(np.linalg.norm(tip[:2]) < REACH_M)
+                inserted = task is Task.INSERTION and bool(-tip[2] > DEEP_M)
+                if inserted or (touched and task is Task.CONTACT) or seconds >= LIMIT_S:
+                    outcome = Outcome(inserted, reached, seconds, _error_mm(read, truth))
+                    return outcome, Timing(float(np.median(delays)) if delays else np.nan, _skipped_s(truth))
+            if not waiting and monotonic() < acted + _LATE_S:
                 continue
-            newest_ns = stamp_ns(self._latents[-1]) if self._latents else None
-            while self._latents:
-                latent = self._latents.popleft()
-                read[stamp_ns(latent)] = self._tracker.read(stamp_ns(latent), self._reading(latent))
+            newest_ns = waiting[-1].stamp_ns if waiting else None
+            while waiting:
+                reading = waiting.popleft()
+                read[reading.stamp_ns] = self._tracker.read(reading.stamp_ns, reading.values)
             message = TwistStamped()
             fill_twist(message, next_action(policy, self._tracker.ahead(), self._tracker.touching))
             self._commands.publish(message)
@@ -157,38 +165,32 @@ class Pilot(Node):
                 delays.append((time_ns() - newest_ns) / 1e9)
 
     def _begin(self, seed: int, start: np.ndarray) -> None:
-        """Mend all sensors, put the arm at a seed's start, and let the node forget the attempt before."""
-        self._fail({}, seed=seed)
+        """Mend all sensors, put the arm at a seed's start, and forget the attempt before."""
         self._tips.clear()
-        self._wait(lambda: bool(self._tips) and _is_at(self._tips[-1][1], start), f"the tip at {start}")
+        self._fail({}, seed=seed)
+        # Only the first tip is there: soon the wrist has settled by a milliradian or two under its load.
+        self._wait(lambda: any(_is_at(tip, start) for _, tip in self._tips), f"the tip at {start}")
         # At once: a camera whose pictures stay the same, because the arm stands still, is soon distrusted.
-        self._call(self._reset, Trigger.Request())
-        reset_ns = time_ns()
+        for answer in self._readings.forget():
+            self._wait(answer.done, "an answer to the call to forget")
+        forgot_ns = time_ns()
         self._tracker = Tracker()
         self._tips.clear()
-        self._wait(lambda: self._has_whole_set(reset_ns), "a latent of a whole set")
+        self._wait(lambda: self._has_whole_set(forgot_ns), "a reading of a whole set")
 
     def _has_whole_set(self, after_ns: int) -> bool:
-        """Whether the oldest latent that waits is of a whole set; those before it, and until a moment, are left out."""
-        while self._latents and not (
-            stamp_ns(self._latents[0]) > after_ns and set(self._latents[0].modalities) == set(SENSORS)
-        ):
-            self._latents.popleft()
-        return bool(self._latents)
-
-    def _reading(self, latent: Latent) -> np.ndarray:
-        mean, log_variance = np.asarray(latent.mean, np.float32), np.asarray(latent.log_variance, np.float32)
-        return np.asarray(self._head.read(np.concatenate([mean, 0.5 * log_variance])[None])[0])
+        """Whether the oldest reading is of a whole set after a moment; older ones, and those of parts, are left out."""
+        waiting = self._readings.waiting
+        while waiting and not (waiting[0].stamp_ns > after_ns and waiting[0].modalities == self._readings.whole):
+            waiting.popleft()
+        return bool(waiting)
 
     def _fail(self, faults: dict[str, str], **others: Any) -> None:
         """Give the robot's sensors their faults, or none, and set its other parameters."""
         values = {f"{sensor}.fault": faults.get(sensor, "none") for sensor in SENSORS.values()} | others
         parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
-        self._call(self._set, SetParameters.Request(parameters=parameters))
-
-    def _call(self, client: Any, request: Any) -> None:
-        answer = client.call_async(request)
-        self._wait(answer.done, f"an answer of {client.srv_name}")
+        answer = self._set.call_async(SetParameters.Request(parameters=parameters))
+        self._wait(answer.done, f"an answer of {self._set.srv_name}")
 
     def _wait(self, ready: Callable[[], bool], wanted: str) -> None:
         deadline = monotonic() + _PATIENCE_S
@@ -198,9 +200,6 @@ class Pilot(Node):
             if monotonic() > deadline:
                 raise RuntimeError(f"waited {_PATIENCE_S:g} s for {wanted}")
             self._executor.spin_once(timeout_sec=0.1)
-
-    def _take_latent(self, message: Latent) -> None:
-        self._latents.append(message)
 
     def _take_tip(self, message: VectorStamped) -> None:
         self._tips.append((stamp_ns(message), np.array(message.values)))

@@ -10,6 +10,7 @@ import pytest
 # Last, since the built package has the messages that smvae_ros/ of the repository lacks.
 sys.path.append(str(Path(__file__).parents[2]))
 
+from benchmarks import closed_loop_arguments
 from benchmarks.closed_loop import Kept
 from benchmarks.closed_loop_heads import HELD, MEMORY, OURS, ZEROS
 from benchmarks.closed_loop_table import share, verdicts
@@ -262,3 +263,20 @@ def test_intervals_and_goals_are_of_the_failures():
     # Half as many attempts are not compared.
     found[ZEROS, approach.name] = [good] * 3 + [bad] * 2
     assert not any("against raw, zeros" in row for row in verdicts(found, Task.INSERTION))
+
+
+def test_a_peg_searches_only_on_its_way_to_the_bottom_and_what_there_is_not_is_named():
+    def asked(*more):
+        arguments = closed_loop_arguments.parser(None, 10).parse_args(["--logs", "logs", "--out", "out", *more])
+        chosen = closed_loop_arguments.chosen_conditions(arguments)
+        return [one.name for one in chosen], closed_loop_arguments.chosen_feeds(arguments, [OURS, ZEROS, HELD])
+
+    conditions, feeds = asked()
+    assert feeds == [OURS, ZEROS, HELD] and not any("searching" in name for name in conditions)
+    assert asked("--task", "insertion")[0] == [condition.name for condition in CONDITIONS]
+    conditions, feeds = asked("--task", "insertion", "--conditions", "searching", "--feeds", HELD, OURS)
+    assert feeds == [OURS, HELD] and conditions and all("searching" in name for name in conditions)
+    with pytest.raises(SMVAEError, match="--conditions: expected parts of all sensors, "):
+        asked("--conditions", "searching")
+    with pytest.raises(SMVAEError, match=f"--feeds: expected some of {OURS}; .*, found sonar"):
+        asked("--feeds", "sonar")

@@ -2,28 +2,34 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rclpy
+from rclpy.node import Node
+from smvae_ros.msg import VectorStamped
 
 ROOT = Path(__file__).parents[3]
 # The root of the repository is not among the places that Python imports from, and may only be the last of them.
 sys.path.append(str(ROOT))
-from benchmarks.insertion import CONDITIONS  # noqa: E402
-from benchmarks.insertion_topics import Pilot, Tracker  # noqa: E402
+from benchmarks.insertion import CONDITIONS, Condition, Outcome, Task  # noqa: E402
+from benchmarks.insertion_topics import Pilot, Timing, Tracker  # noqa: E402
 from benchmarks.pose_filter import PoseFilter  # noqa: E402
+from benchmarks.topic_readings import NodeReadings, SetReadings  # noqa: E402
 
 sys.path.remove(str(ROOT))
 
+from smvae_core.modality import vision_touch_modalities  # noqa: E402
+from smvae_ros.conversions.arrays import stamp_ns  # noqa: E402
 from smvae_ros.demo.executable import running  # noqa: E402
 
 from ..robot import own_domain  # noqa: E402
 
 STEP_NS = 50_000_000
 STEPS = 12
+SIGMA = np.full(4, 1e-3)
 
 
 def reading(number: int) -> np.ndarray:
@@ -59,16 +65,53 @@ def test_without_readings_the_tip_follows_the_commands_and_is_less_and_less_sure
     assert (tracker.ahead().sigma > before.sigma).all()
 
 
-class Truth(Pilot):
-    """Reads the true pose as of each latent's stamp, and notes what the latents were of."""
+class Tips:
+    """The true poses of a topic, as readings."""
 
-    def _take_tip(self, message) -> None:
-        super()._take_tip(message)
-        self.newest = np.array(message.values)
+    def __init__(self, node: Node) -> None:
+        self._tips: dict[int, np.ndarray] = {}
+        node.create_subscription(VectorStamped, "robot/truth/tip", self._take, 10)
 
-    def _reading(self, latent) -> np.ndarray:
-        self.seen = [*getattr(self, "seen", []), tuple(latent.modalities)]
-        return np.array([*self.newest, *np.full(4, 1e-3)])
+    def _take(self, message: VectorStamped) -> None:
+        self._tips[stamp_ns(message)] = np.array(message.values)
+
+    def reading(self, at_ns: int) -> np.ndarray:
+        stamps = list(self._tips) or [0]
+        tips = np.stack(list(self._tips.values()) or [np.full(5, np.nan)])
+        return np.array(
+            [*(np.interp(at_ns - stamps[0], np.subtract(stamps, stamps[0]), row) for row in tips.T), *SIGMA]
+        )
+
+
+class Latents(NodeReadings):
+    """Reads the true pose as each latent comes, and notes what the latents were of."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node, None)
+        self._tips, self.seen = Tips(node), []
+
+    def _values(self, latent) -> np.ndarray:
+        self.seen.append(set(latent.modalities))
+        return self._tips.reading(stamp_ns(latent))
+
+
+class Sets(SetReadings):
+    """Reads the true pose as each set comes, and notes what the sets held."""
+
+    def __init__(self, node: Node) -> None:
+        self._tips, self.seen = Tips(node), []
+        super().__init__(node, vision_touch_modalities(), self)
+
+    def begin(self, attempts: int) -> None:
+        self.seen.clear()
+
+    def _take(self, sample_set) -> None:
+        self.stamp_ns = sample_set.stamp_ns
+        super()._take(sample_set)
+
+    def read(self, attempts, arrays, truth) -> np.ndarray:
+        self.seen.append({name: array.shape for name, array in arrays[0].items()})
+        return self._tips.reading(self.stamp_ns)[None]
 
 
 @pytest.fixture
@@ -79,23 +122,34 @@ def domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 @pytest.mark.rendering
-def test_an_attempt_ends_at_the_contact_and_the_camera_stays_unplugged(domain: int, tmp_path: Path) -> None:
+def test_attempts_end_at_the_contact_or_in_the_hole_and_the_camera_stays_unplugged(domain: int, tmp_path: Path) -> None:
     namespace = f"/topics_{os.getpid()}"
-    (condition,) = (one for one in CONDITIONS if one.name == "camera unplugged while aligning")
-    with (
-        running("simulated_robot", namespace, {"policy": "commands"}, tmp_path / "robot") as robot_runs,
-        running("fusion_node", namespace, {"backend": "eager"}, tmp_path / "node") as node_runs,
-    ):
+    conditions = {one.name: one for one in CONDITIONS}
+    with running("simulated_robot", namespace, {"policy": "commands"}, tmp_path / "robot") as robot_runs:
         rclpy.init(domain_id=domain)
-        pilot = Truth(namespace, None, (robot_runs, node_runs))
         try:
-            pilot.settle(2)
-            outcome, timing = pilot.attempt(condition, 0)
+            with running("fusion_node", namespace, {"backend": "eager"}, tmp_path / "node") as node_runs:
+                checks, aligning = (robot_runs, node_runs), conditions["camera unplugged while aligning"]
+                outcome, timing, latents = attempt(namespace, Latents, checks, aligning, Task.CONTACT)
+            searching = conditions["camera unplugged while searching"]
+            inserted, _, sets = attempt(namespace, Sets, (robot_runs,), searching, Task.INSERTION)
         finally:
-            pilot.close()
             rclpy.shutdown()
     assert outcome.reached and not outcome.inserted
     assert 0.5 < outcome.seconds < 20.0
     assert timing.delay_s > 0.0
-    assert set(pilot.seen[0]) == {"rgb", "depth", "force", "action"}
-    assert "rgb" not in pilot.seen[-1]
+    assert latents[-1] and "rgb" not in latents[-1]
+    assert inserted.inserted and inserted.reached and inserted.seconds > outcome.seconds
+    assert sets[0] == {"rgb": (3, 64, 64), "depth": (1, 64, 64), "force": (6, 32)}
+    assert set(sets[-1]) == {"depth", "force"}
+
+
+def attempt(
+    namespace: str, readings: type, checks: Sequence[Callable[[], None]], condition: Condition, task: Task
+) -> tuple[Outcome, Timing, list]:
+    pilot = Pilot(namespace, readings, checks)
+    try:
+        pilot.settle(2)
+        return *pilot.attempt(condition, 0, task), pilot._readings.seen
+    finally:
+        pilot.close()
