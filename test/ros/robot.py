@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from struct import pack
 from time import monotonic
 from typing import Any
 
@@ -19,6 +21,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
+from rclpy.serialization import serialize_message
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
 from smvae_ros.msg import FusionStatus, Latent, ModalityStatus
@@ -136,9 +139,7 @@ class Robot:
             stamp_ns = self.node.get_clock().now().nanoseconds if self._clock is None else self._clock.now_ns
         self.sent_ns.append(stamp_ns)
         if "force" in names:
-            for back in range(49, -1, -1):
-                wrench = WrenchStamped()
-                fill_wrench(wrench, self.force * back)
+            for back, wrench in zip(range(49, -1, -1), serialized_wrenches(*self.force)):
                 self._publish("force", "wrench", wrench, stamp_ns - back * 1_000_000)
         if "action" in names:
             twist = TwistStamped()
@@ -157,7 +158,10 @@ class Robot:
 
     def _publish(self, name: str, topic: str, message: Any, moment_ns: int) -> None:
         for stamp_ns in self.stamping[name](moment_ns) if name in self.stamping else [moment_ns]:
-            message.header = header(name, stamp_ns)
+            if isinstance(message, bytes):
+                message = message[:4] + pack("<iI", *divmod(stamp_ns, 1_000_000_000)) + message[12:]
+            else:
+                message.header = header(name, stamp_ns)
             self._publishers[topic].publish(message)
             self.sent[name] += 1
 
@@ -294,6 +298,20 @@ def fusion_starter(log: Path) -> Iterator[Callable[..., tuple[Robot, FusionProce
             for robot, process in begun:
                 robot.close()
                 process.kill()
+
+
+@lru_cache(maxsize=4)
+def serialized_wrenches(*force: float) -> list[bytes]:
+    """Return the 50 wrenches of one moment, oldest first, as CDR, which saves making a thousand messages a second.
+
+    Their stamps are in bytes 4 to 12.
+    """
+    message = WrenchStamped(header=Header(frame_id=FRAMES["force"]))
+    found = []
+    for back in range(49, -1, -1):
+        fill_wrench(message, np.array(force) * back)
+        found.append(serialize_message(message))
+    return found
 
 
 def header(name: str, stamp_ns: int) -> Header:

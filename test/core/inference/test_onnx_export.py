@@ -27,10 +27,10 @@ def saved(tmp_path, model) -> Checkpoint:
     return checkpoint.load(tmp_path / "model.safetensors")
 
 
-def smvae(*arguments: object, before: str = "", run=programs.run) -> subprocess.CompletedProcess:
-    """Run a command to its end; `run=subprocess.run` starts Python itself."""
+def smvae(*arguments: object, before: str = "") -> subprocess.CompletedProcess:
+    """Run a command to its end."""
     code = f"import sys\n{before}\nfrom smvae_core.cli.commands import main\nmain()"
-    return run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+    return programs.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("rows", [1, 6])
@@ -90,7 +90,7 @@ def test_a_graph_that_does_not_agree_leaves_the_old_file(tmp_path, saved, monkey
 
 def test_the_command_writes_the_file_and_names_its_inputs(tmp_path, saved):
     arguments = ("export", tmp_path / "model.safetensors", "--onnx", tmp_path / "model.onnx")
-    finished = smvae(*arguments, run=subprocess.run)
+    finished = smvae(*arguments)
     assert finished.returncode == 0, finished.stderr
     assert "mask" in finished.stdout and "predicted_rgb" in finished.stdout and finished.stderr == ""
     onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"))

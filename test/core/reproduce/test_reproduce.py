@@ -28,7 +28,7 @@ from smvae_core.systems.smvae import PAPER as PAPERS_SETTINGS
 from smvae_core.training.loop import TrainingError
 from smvae_core.training.run import Run, find_runs, read_metrics
 
-from ...programs import Program
+from ...programs import Program, run
 from ..conftest import write_log
 from ..made_data import write_faces, write_idx, write_pictures
 from ..training.conftest import card_without_pictures  # noqa: F401
@@ -63,7 +63,7 @@ def mnist(tmp_path_factory) -> tuple[Path, Path, list[SystemResult]]:
     """All rows on MNIST's files."""
     folder = tmp_path_factory.mktemp("mnist")
     data, out = write_idx(folder / "data"), folder / "out"
-    done = subprocess.run(smvae(*command("mnist", data, out)), env=ENVIRONMENT, capture_output=True, text=True)
+    done = run(smvae(*command("mnist", data, out)), env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return data, out, results_of(out)
 
@@ -167,7 +167,7 @@ def test_the_tables_go_into_the_results_of_the_benchmarks(mnist, tmp_path):
     title = "## Reproduced: MNIST: image and label"
     path.write_text(f"# Benchmark results\n\n{title}\n\nof an earlier run\n\n## Other\n\nkept\n")
     arguments = [sys.executable, "-m", "benchmarks.experiments", str(out), "--results", str(path)]
-    done = subprocess.run(arguments, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
+    done = run(arguments, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     text = path.read_text()
     assert text.count(title) == 1

@@ -21,7 +21,7 @@ from smvae_core.training.state import Position, continued
 from smvae_core.training.train import Interrupted, train
 
 from ..conftest import write_log
-from .test_run import TINY, job
+from .test_run import ONCE, TINY, figures, job
 
 
 def build(seed: int, names: tuple[str, ...] = ("rgb", "depth", "force", "action"), **options: object) -> MultimodalVAE:
@@ -84,17 +84,15 @@ def test_a_run_that_starts_from_its_own_result_starts_where_it_ended(shared_logs
     first = train(job(shared_logs, tmp_path / "first"), Console(quiet=True))
     told = io.StringIO()
     second = train(
-        replace(job(shared_logs, tmp_path / "second", init=first.best), command="second"),
+        replace(job(shared_logs, tmp_path / "second", ONCE, init=first.best), command="second"),
         Console(file=told, width=500),
     )
     recipes = [checkpoint.read_metadata(run.best).training for run in (first, second)]
     assert recipes[0] is not None and recipes[1] is not None
     assert recipes[1].commands == (*recipes[0].commands, "second")
     assert f"starting from {first.best}: weights of the embedding of rgb" in told.getvalue()
-    fresh = train(job(shared_logs, tmp_path / "fresh"), Console(quiet=True))
-    losses = [checkpoint.load(run.best).metadata.metrics for run in (second, fresh)]
-    assert losses[0] is not None and losses[1] is not None
-    assert second.metrics.read_text() != fresh.metrics.read_text()
+    losses = [figures(run)[0]["training"]["loss"] for run in (first, second)]
+    assert losses[1] < losses[0], "the first epoch of trained weights against that of random ones"
 
 
 def test_a_checkpoint_that_is_missing_is_told_before_logs_are_read(shared_logs, tmp_path):
@@ -125,21 +123,28 @@ def test_a_single_log_is_trained_on_and_judged_on_the_blocks_that_it_held_out(tm
     assert not set(seen.rows) & set(unseen.rows)
 
 
-def test_the_recipe_has_every_command_that_trained_and_no_other(shared_logs, tmp_path):
-    def resumed(epochs: int) -> tuple[str, ...]:
+@pytest.fixture(scope="module")
+def lengthened(shared_logs, tmp_path_factory) -> list[tuple[TrainingRecord, TrainingRecord]]:
+    """What best and last checkpoint say of a training for an epoch, by the same command again, and for a second one."""
+    out, found = tmp_path_factory.mktemp("lengthened") / "run", []
+    for number, epochs in enumerate((1, 1, 2)):
         configuration = changed(TINY, {"training": {"epochs": epochs}})
-        command = f"smvae train --epochs {epochs}"
+        command = f"smvae train --epochs {epochs}" + " --resume" * (number == 1)
         run = train(
-            replace(job(shared_logs, tmp_path / "run", configuration, resume=True), command=command),
-            Console(quiet=True),
+            replace(job(shared_logs, out, configuration, resume=number > 0), command=command), Console(quiet=True)
         )
-        training = checkpoint.read_metadata(run.best).training
-        assert training is not None and training.configuration.training.epochs == epochs
-        return training.commands
+        found.append(tuple(checkpoint.read_metadata(path).training for path in (run.best, run.last)))
+    return found
 
-    assert resumed(1) == ("smvae train --epochs 1",)
-    assert resumed(1) == ("smvae train --epochs 1",)
-    assert resumed(2) == ("smvae train --epochs 1", "smvae train --epochs 2")
+
+def test_a_command_that_trains_nothing_more_is_no_part_of_the_recipe(lengthened):
+    assert [best.commands for best, _ in lengthened[:2]] == [("smvae train --epochs 1",)] * 2
+
+
+def test_the_recipe_has_every_command_that_trained_and_no_other(lengthened):
+    assert [best.configuration.training.epochs for best, _ in lengthened] == [1, 1, 2]
+    for record in lengthened[2]:
+        assert record.commands == ("smvae train --epochs 1", "smvae train --epochs 2")
 
 
 def test_the_recipe_of_a_run_begins_with_that_of_the_checkpoint_it_starts_from(tmp_path):

@@ -21,6 +21,7 @@ from smvae_core.training.run import TrainingError
 from smvae_core.training.static_step import StaticSteps
 from smvae_core.training.train import train
 
+from ..conftest import SMALL
 from .test_loop import Rerun
 from .test_loop import samples as samples  # the fixture
 from .test_memory_training import BETA, LANES, LENGTH, MEMORY, ROWS, drawn, job, made, stepped, steps, window_of
@@ -204,7 +205,8 @@ def test_epochs_of_a_part_without_a_model_to_learn_from_are_refused(tmp_path, sh
 def test_a_model_without_memory_has_no_latent_epochs(samples):
     schedule = {"epochs": 10, "schedule": "cosine"}
     with_none = changed(
-        Configuration(), {"model": {"size": "tiny"}, "sequences": {"latent_epochs": 4}, "training": schedule}
+        Configuration(),
+        {"model": {"size": "tiny", "modalities": SMALL}, "sequences": {"latent_epochs": 4}, "training": schedule},
     )
     model = MultimodalVAE(with_none.model.model_copy(update={"modalities": samples.modalities}))
     fabric = lightning_fabric.Fabric(accelerator="cpu", devices=1)

@@ -21,9 +21,11 @@ from smvae_core.training.interruption import Interruption
 from smvae_core.training.loop import Loop, TrainingError
 from smvae_core.training.static_step import StaticSteps
 
-from ..conftest import write_logs
+from ..conftest import SMALL, write_logs
 
-TINY = changed(Configuration(), {"model": {"size": "tiny"}, "training": {"batch_size": 20, "epochs": 2}})
+TINY = changed(
+    Configuration(), {"model": {"size": "tiny", "modalities": SMALL}, "training": {"batch_size": 20, "epochs": 2}}
+)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from smvae_core.training.objective import Objective
 from smvae_core.training.run import TrainingError
 from smvae_core.training.train import Job, train
 
+from ..conftest import SMALL
 from ..robot_data import write_lerobot_3
 from .test_loop import samples as samples  # the fixture
 
@@ -172,7 +173,7 @@ def test_what_is_explained_is_clean_and_whole_whatever_memory_saw(smvae, batch):
 MEMORY = changed(
     Configuration(),
     {
-        "model": {"size": "tiny", "latent": LATENT, "memory": {"size": 16}},
+        "model": {"size": "tiny", "latent": LATENT, "memory": {"size": 16}, "modalities": SMALL},
         "sequences": {"length": 4, "between_outages": 0.2},
         "training": {"batch_size": 12, "epochs": 2},
     },

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +27,19 @@ from smvae_core.training.state import load_state
 from smvae_core.training.train import Interrupted, Job, TrainingError, train
 
 from ... import programs
-from ..conftest import write_log
+from ..conftest import SMALL, write_log
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONPATH": str(ROOT)}
 TINY = changed(
     Configuration(),
     {
-        "model": {"size": "tiny"},
+        "model": {"size": "tiny", "modalities": SMALL},
         "objective": {"anneal_epochs": 2},
         "training": {"epochs": 3, "batch_size": 20, "save_steps": 2, "clip": 1e4, "schedule": "cosine"},
     },
 )
+ONCE = changed(TINY, {"training": {"epochs": 1}})
 
 
 def job(logs: Path, out: Path, configuration: Configuration = TINY, **options) -> Job:
@@ -152,18 +152,6 @@ def test_a_run_goes_on_only_with_its_own_configuration_and_logs(reference, share
     assert reference.state.read_bytes() == before
 
 
-def test_the_commands_that_train_it_again_tell_of_other_epochs(shared_logs, tmp_path):
-    first = Job(
-        shared_logs, tmp_path / "run", changed(TINY, {"training": {"epochs": 1}}), "smvae train one", device="cpu"
-    )
-    train(first, Console(quiet=True))
-    train(replace(first, command="smvae train one --resume", resume=True), Console(quiet=True))
-    assert checkpoint.load(Run(first.out).best).metadata.training.commands == ("smvae train one",)
-    more = replace(first, configuration=changed(TINY, {"training": {"epochs": 2}}), command="more", resume=True)
-    train(more, Console(quiet=True))
-    assert checkpoint.load(Run(first.out).last).metadata.training.commands == ("smvae train one", "more")
-
-
 def test_networks_that_do_not_fit_are_told_before_the_logs_are_read(logs, tmp_path):
     rgb = TINY.model.modalities[0].model_copy(update={"preprocessing": RGB(size=60)})
     wrong = TINY.model_copy(update={"model": TINY.model.model_copy(update={"modalities": (rgb,)})})
@@ -180,12 +168,11 @@ def test_ctrl_c_while_the_best_epoch_is_judged_stops_at_once_and_keeps_it(shared
         reached.append(1)
 
     monkeypatch.setattr("smvae_core.training.session.write_card", long)
-    once = changed(TINY, {"training": {"epochs": 1}})
     with pytest.raises(Interrupted, match="training is done, but not its judgement; .*best.safetensors.*--resume"):
-        fit(shared_logs, tmp_path / "run", once)
+        fit(shared_logs, tmp_path / "run", ONCE)
     assert not reached
     monkeypatch.undo()
-    assert fit(shared_logs, tmp_path / "run", once, resume=True).card.exists()
+    assert fit(shared_logs, tmp_path / "run", ONCE, resume=True).card.exists()
 
 
 def test_the_first_signal_is_noted_and_the_second_interrupts():
@@ -206,9 +193,8 @@ def test_the_ctrl_c_that_torchrun_hands_on_a_second_time_does_not_cost_the_step(
 
 
 def test_scaled_gradients_are_clipped(shared_logs, tmp_path):
-    once = changed(TINY, {"training": {"epochs": 1}})
-    assert once.training.clip is not None
-    run = fit(shared_logs, tmp_path / "run", once, precision="16-mixed")
+    assert ONCE.training.clip is not None
+    run = fit(shared_logs, tmp_path / "run", ONCE, precision="16-mixed")
     assert np.isfinite(figures(run)[-1]["training"]["loss"])
 
 
@@ -260,7 +246,7 @@ def test_a_loss_that_is_not_finite_names_the_batch_and_keeps_the_last_good_state
 def test_a_folder_that_cannot_hold_the_run_is_told_before_training(reference, shared_logs, tmp_path):
     script = f"""
 import resource
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 train(job(Path({str(shared_logs)!r}), Path({str(tmp_path / "run")!r})))
 """
     refused = process(script)
@@ -301,7 +287,7 @@ def test_logs_of_which_half_lack_a_sensor_are_trained_on(logs, tmp_path):
     for path in [*logs.glob("*journal_0_*.h5"), *logs.glob("*journal_1_*.h5")]:
         write_log(path, 6, depth_data=None)
     data = TINY.data.model_copy(update={"missing": {"*journal_3": ("force",)}})
-    run = fit(logs, tmp_path / "run", TINY.model_copy(update={"data": data}))
+    run = fit(logs, tmp_path / "run", ONCE.model_copy(update={"data": data}))
     metrics = checkpoint.load(run.best).metadata.metrics
     assert np.isfinite(figures(run)[-1]["training"]["loss"])
     assert len(metrics.subsets) == 15
@@ -318,28 +304,27 @@ def test_a_run_says_which_files_it_left_out(logs, tmp_path):
     bad.write_bytes(b"")
     with pytest.raises(LogError, match="1 of 8 files"):
         fit(logs, tmp_path / "run")
-    run = fit(logs, tmp_path / "run", skip_bad=True)
+    run = fit(logs, tmp_path / "run", ONCE, skip_bad=True)
     assert checkpoint.load(run.best).metadata.training.skipped == (bad.name,)
     assert bad.name in run.card.read_text()
 
 
 def test_the_papers_split_trains(shared_logs, tmp_path):
     data = TINY.data.model_copy(update={"split": "paper"})
-    record = checkpoint.load(fit(shared_logs, tmp_path / "run", TINY.model_copy(update={"data": data})).best).metadata
+    record = checkpoint.load(fit(shared_logs, tmp_path / "run", ONCE.model_copy(update={"data": data})).best).metadata
     assert record.training.samples == 48 and record.training.held_out == ()
 
 
 def test_half_precision_trains_and_says_finite_numbers(shared_logs, tmp_path):
-    run = fit(shared_logs, tmp_path / "run", changed(TINY, {"training": {"epochs": 1}}), precision="bf16-mixed")
+    run = fit(shared_logs, tmp_path / "run", ONCE, precision="bf16-mixed")
     assert np.isfinite(figures(run)[-1]["training"]["loss"])
     assert all(tensor.dtype != torch.bfloat16 for tensor in load_file(run.best).values())
 
 
 def test_corruption_trains_reproducibly_and_otherwise_than_without(shared_logs, tmp_path):
     kinds = {kind: 0.1 for kind in KINDS}
-    corrupted = changed(TINY, {"corruption": {"images": kinds, "numbers": kinds}, "training": {"epochs": 1}})
-    clean = changed(TINY, {"training": {"epochs": 1}})
-    runs = [fit(shared_logs, tmp_path / name, c) for name, c in (("a", corrupted), ("b", corrupted), ("c", clean))]
+    corrupted = changed(ONCE, {"corruption": {"images": kinds, "numbers": kinds}})
+    runs = [fit(shared_logs, tmp_path / name, c) for name, c in (("a", corrupted), ("b", corrupted), ("c", ONCE))]
     first, again, without = (checkpoint.load(run.last) for run in runs)
     assert first.metadata.training.configuration.corruption == corrupted.corruption
     weights = [torch.cat([p.flatten() for p in x.model.parameters()]) for x in (first, again, without)]

@@ -21,14 +21,18 @@ from smvae_core.configuration import Configuration, load_configuration
 from smvae_core.errors import ConfigurationError
 
 from ... import programs
-from ..conftest import write_log
+from ..conftest import SMALL, write_log
 
 ROOT = Path(__file__).parents[3]
-TINY = {"model": {"size": "tiny"}, "training": {"batch_size": 20}, "objective": {"anneal_epochs": 2}}
+TINY = {
+    "model": {"size": "tiny", "modalities": SMALL},
+    "training": {"batch_size": 20},
+    "objective": {"anneal_epochs": 2},
+}
 
 
 def smvae(*arguments: object, run=programs.run, **options) -> subprocess.CompletedProcess:
-    """Run a command to its end; `run=subprocess.run` starts Python itself, once for each command."""
+    """Run a command to its end; `run=subprocess.run` starts Python itself, as the test of --help does for each."""
     return run(command(*arguments), capture_output=True, text=True, env=environment(), **options)
 
 
@@ -110,7 +114,7 @@ def test_tensorboard_shows_terms_by_modality_and_subset_size_and_pictures(run):
 
 
 def test_runs_are_listed_with_their_figures(run):
-    told = smvae("runs", run.parent, run=subprocess.run)
+    told = smvae("runs", run.parent)
     assert told.returncode == 0, told.stderr
     score = min(json.loads(line)["score"] for line in (run / "metrics.jsonl").read_text().splitlines())
     assert "run" in told.stdout and "2/2" in told.stdout and f"{score:.3f}" in told.stdout
@@ -126,11 +130,11 @@ def test_a_damaged_run_is_told_beside_the_others(run, tmp_path):
 
 
 def test_a_trained_run_is_judged_and_described(run, shared_logs, tmp_path):
-    arguments = ("evaluate", run, "--data", shared_logs, "--most", 40, "--out", tmp_path / "figures")
-    judged = smvae(*arguments, run=subprocess.run)
+    arguments = ("evaluate", run, "--data", shared_logs, "--most", 20, "--out", tmp_path / "figures")
+    judged = smvae(*arguments)
     assert judged.returncode == 0, judged.stderr
     figures = json.loads((tmp_path / "figures" / "figures.json").read_text())
-    assert figures["evaluation"]["samples"] == 40 and len(figures["evaluation"]["subsets"]) == 15
+    assert figures["evaluation"]["samples"] == 20 and len(figures["evaluation"]["subsets"]) == 15
     assert len(figures["probes"]) == 15 and len(figures["robustness"]) == 4 * 3 * 10
     assert all((tmp_path / "figures" / name).exists() for name in ("subsets.png", "robustness.png", "reliability.png"))
     page = (tmp_path / "figures" / "report.html").read_text()
@@ -150,8 +154,8 @@ def test_a_trained_run_is_judged_and_described(run, shared_logs, tmp_path):
     ):
         assert words in judged.stdout
     assert "looks like the training data of the model; --held-out" in judged.stdout
-    told = smvae("info", run, run=subprocess.run)
-    assert told.returncode == 0 and "smvae train" in told.stdout and "3×64×64" in told.stdout
+    told = smvae("info", run)
+    assert told.returncode == 0 and "smvae train" in told.stdout and "3×32×32" in told.stdout
     assert "calibration: z²" in told.stdout and "later half of the same trajectory" in " ".join(told.stdout.split())
 
 
@@ -275,7 +279,7 @@ def test_ctrl_c_in_any_command_is_told():
     assert interrupted.exit_code == 130 and interrupted.output == "interrupted\n"
 
 
-@pytest.mark.parametrize("name", ["simulate", "train", "reproduce", "runs", "evaluate", "info"])
+@pytest.mark.parametrize("name", ["simulate", "train", "reproduce", "runs", "evaluate", "info", "export"])
 def test_help_teaches(name):
     told = smvae(name, "--help", run=subprocess.run)
     assert told.returncode == 0 and f"Example: smvae {name}" in told.stdout
