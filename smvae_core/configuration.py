@@ -110,7 +110,8 @@ class Configuration(_Section):
     @model_validator(mode="after")
     def _modalities_exist(self) -> "Configuration":
         names = {modality.name for modality in self.model.modalities}
-        if unknown := self.objective.named_modalities().union(*self.data.missing.values()) - names:
+        named = self.objective.named_modalities().union(self.sequences.decoders, *self.data.missing.values())
+        if unknown := named - names:
             raise ValueError(f"expected modalities among {sorted(names)}, found {sorted(unknown)}")
         return self
 
@@ -125,6 +126,11 @@ class Configuration(_Section):
             raise ValueError(
                 "expected data.split 'trajectory', 'time' or 'given' for a model with memory, found 'paper': samples "
                 "with single steps held out do not follow each other"
+            )
+        if self.sequences.decoders and not self.sequences.decoder_epochs:
+            raise ValueError(
+                "expected sequences.decoders none where sequences.decoder_epochs is 0, since all of the model learns "
+                f"in the other epochs, found {', '.join(self.sequences.decoders)}"
             )
         return self
 

@@ -41,6 +41,7 @@ class SequenceConfiguration(BaseModel):
         decoder_epochs: in so many epochs after the latent ones the decoders alone learn, from the latents that a robot
             has, those of outages included; every image is embedded once.
         decoder_learning_rate: of these epochs, whose schedule is their own; None for that of the others.
+        decoders: the modalities whose decoders learn in these epochs; none named for all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +56,7 @@ class SequenceConfiguration(BaseModel):
     latent_learning_rate: PositiveFloat | None = None
     decoder_epochs: NonNegativeInt = 0
     decoder_learning_rate: PositiveFloat | None = None
+    decoders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -86,10 +86,13 @@ class Lanes:
 
         Where the number of lanes changes, all of them forget.
         """
-        learning = self.learning(epoch)
+        learning, decoders = self.learning(epoch), self._configuration.sequences.decoders
+        prefixes = _PREFIXES[learning]
+        if learning == "decoders" and decoders:
+            prefixes = tuple(f"decoders.{name}." for name in decoders)
         self._model.train(learning == "everything")
         for name, parameter in self._model.named_parameters():
-            parameter.requires_grad_(name.startswith(_PREFIXES[learning]))
+            parameter.requires_grad_(name.startswith(prefixes))
         if self._count != self._lanes(epoch):
             self._start(epoch)
 

@@ -141,7 +141,7 @@ class Objective(nn.Module):
         return Bound(loss.mean(), target.kl_to_prior().mean(), rows, rows.bool(), states[-1].detach())
 
     def _predicted(self, batch: Batch, lesson: Lesson, draws: Draws, window: Window) -> Bound:
-        """Return -Σ λ_m log p(x_m | z), mean over a z drawn from q(z|X, h) and the means of two other posteriors.
+        """Return -Σ λ_m log p(x_m | z) over the m whose decoders learn, mean over z of q(z|X, h) and two other means.
 
         These are of the degraded set with h, and of the random subset without. A broad posterior's mean lies where no
         z of the whole set does, so the decoders are free to predict the mean of what is possible there.
@@ -155,8 +155,9 @@ class Objective(nn.Module):
             seen = self._sets(lesson.seen, slots, [(given, there), (part, torch.zeros_like(there))])
         z = torch.cat([full.sample(draws.noise[:1].to(device)), seen.mean])
         loss, rows = torch.zeros(whole.shape[:1], device=device), torch.zeros(draws.targets.shape, device=device)
+        scored = torch.zeros_like(rows, dtype=torch.bool)
         for column, name in enumerate(model.names):
-            if name not in batch:
+            if name not in batch or not any(x.requires_grad for x in model.decoders[name].parameters()):
                 continue
             modality, present = model.modalities[name], whole[:, column]
             # Absent slots may hold NaN, whose gradient would survive the mask below.
@@ -165,8 +166,7 @@ class Objective(nn.Module):
             log_p = torch.where(present, log_likelihood(modality, x, parameters.unflatten(0, z.shape[:2])), 0.0)
             loss = loss - modality.weight * log_p.mean(dim=0)
             rows[0, :, column] = log_p[0].detach()
-        scored = torch.zeros_like(rows, dtype=torch.bool)
-        scored[0] = whole
+            scored[0, :, column] = present
         return Bound(loss.mean(), full.kl_to_prior().mean(), rows, scored, states[-1].detach())
 
     def _sets(self, embeddings: Tensor, slots: Tensor, sets: list[tuple[Tensor, Tensor]]) -> Posterior:

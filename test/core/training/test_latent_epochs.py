@@ -8,6 +8,7 @@ from rich.console import Console
 
 from smvae_core.configuration import Configuration, changed
 from smvae_core.data.corruption import CorruptionConfiguration, Probabilities
+from smvae_core.errors import ConfigurationError
 from smvae_core.model.likelihood import log_likelihood
 from smvae_core.model.memory import MemoryState, Remembered
 from smvae_core.model.vae import Batch, MultimodalVAE
@@ -139,8 +140,9 @@ def test_what_is_learned_from_the_teacher_by_hand(model, batch):
     torch.testing.assert_close(found.loss, expected.mean(), rtol=1e-4, atol=1e-4)
 
 
-def test_in_decoder_epochs_the_decoders_alone_learn(samples):
-    loop = made(samples, latent_epochs=1, decoder_epochs=1, decoder_learning_rate=0.01)
+@pytest.mark.parametrize(("named", "learn"), [((), ("rgb", "depth", "force", "action")), (("action",), ("action",))])
+def test_in_decoder_epochs_the_decoders_alone_learn(samples, named, learn):
+    loop = made(samples, latent_epochs=1, decoder_epochs=1, decoder_learning_rate=0.01, decoders=named)
     for _ in loop.run_epoch():
         pass
     loop.finish_epoch()
@@ -148,9 +150,26 @@ def test_in_decoder_epochs_the_decoders_alone_learn(samples):
     before = {name: x.clone() for name, x in loop.model.state_dict().items()}
     for _ in loop.run_epoch():
         pass
-    assert "log p(rgb)" in loop.finish_epoch() and loop.learning == "everything"
+    means = loop.finish_epoch()
+    assert {name for name in loop.model.names if f"log p({name})" in means} == set(learn)
+    assert loop.learning == "everything"
     learned = {name for name, x in loop.model.state_dict().items() if not torch.equal(before[name], x)}
-    assert learned == {name for name in before if name.startswith("decoders.")}
+    assert learned == {name for name in before if name.startswith(tuple(f"decoders.{m}." for m in learn))}
+
+
+@pytest.mark.parametrize(
+    ("sequences", "sentence"),
+    [
+        ({"decoder_epochs": 1, "decoders": ["torque"]}, r"expected modalities among .*, found \['torque'\]"),
+        (
+            {"decoders": ["action"]},
+            "expected sequences.decoders none .*found action",
+        ),
+    ],
+)
+def test_decoders_that_are_unknown_or_never_learn_alone_are_refused(sequences, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        changed(MEMORY, {"sequences": sequences})
 
 
 def test_a_step_that_a_gpu_could_record_is_the_step_in_every_kind_of_epoch(samples):
