@@ -110,7 +110,7 @@ class Silence:
         """Open ticks in the gap that ends at a stamp, if another stream brought something there."""
         gathering, spacing_ns = self._gathering, self._rhythm.spacing_ns
         last_ns = max(gathering.stamp_ns, gathering.references.before(until_ns))
-        if last_ns == NEVER or not spacing_ns:
+        if last_ns == NEVER or not self._rhythm.is_steady:
             return
         assert self._reference is not None
         back_ns = max(0, self._reference.lag_ns)

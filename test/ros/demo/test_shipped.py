@@ -27,7 +27,7 @@ def test_the_checkpoint_is_small_and_says_how_it_was_made():
     assert path.stat().st_size <= 13_000_000
     assert [command.split()[:2] for command in metadata.training.commands] == [
         ["smvae", "simulate"],
-        *[["smvae", "train"]] * 2,
+        *[["smvae", "train"]] * 3,
         ["smvae", "trust"],
     ]
     assert len(metadata.metrics.subsets) == 15
