@@ -130,8 +130,8 @@ class Pilot(Node):
         self._begin(seed, policy.start_pose())
         waiting = self._readings.waiting
         began_ns, fails_at_s = waiting[0].stamp_ns, failure_s(seed)
-        failed, reached, acted, truth = False, False, monotonic(), dict(self._tips)
-        touched = False
+        failed = touched = reached = False
+        acted, truth = monotonic(), dict(self._tips)
         read: dict[int, np.ndarray] = {}
         delays: list[float] = []
         while True:

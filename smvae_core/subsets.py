@@ -39,7 +39,7 @@ def told_subsets(names: Sequence[str]) -> str:
     """Return in words which subsets `judged_subsets` returns."""
     if len(names) <= MOST_MODALITIES:
         return "all subsets"
-    return f"{2 * len(names) + 1} subsets (all {len(names)} modalities, all but one, and single ones)"
+    return f"{len(few_subsets(names))} subsets (all {len(names)} modalities, all but one, and single ones)"
 
 
 def subset_mask(names: Sequence[str], subsets: Sequence[Subset], device: torch.device | None = None) -> torch.Tensor:

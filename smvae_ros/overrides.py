@@ -46,7 +46,9 @@ def files_of_others(node: Node, arguments: Sequence[str]) -> list[str]:
     """Return a sentence for each parameter file of the command line that has no block for the node."""
     name, sentences = node.get_fully_qualified_name(), []
     for option, file in zip(arguments, arguments[1:]):
-        others = _nodes(file) if option == "--params-file" else [name]
+        if option != "--params-file":
+            continue
+        others = _nodes(file)
         if not any(_matches(pattern, name) for pattern in others):
             found = ", ".join(others) or "none"
             sentences.append(f"{file}: expected a block for {name} or /**, found {found}; it has no effect")

@@ -1,8 +1,6 @@
 """The `smvae` command: simulate, train, reproduce, runs, evaluate, info, export. `smvae_ros.cli` adds its own."""
 
 import os
-import shlex
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import smvae_core
 from smvae_core.cli import tables
 from smvae_core.cli.exit import Commands, partly_done, run
-from smvae_core.cli.options import DeviceOption, PrecisionName, PrecisionOption, SystemName
+from smvae_core.cli.options import DeviceOption, PrecisionName, PrecisionOption, SystemName, typed_command
 from smvae_core.cli.reproduce import reproduce
 from smvae_core.cli.trust import trust
 
@@ -156,7 +154,7 @@ def train(
             "training": {"epochs": epochs},
         },
     )
-    command = shlex.join(["smvae", *sys.argv[1:]])
+    command = typed_command()
     job = Job(
         data,
         out,

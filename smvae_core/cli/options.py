@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+import shlex
+import sys
 from enum import Enum
 from typing import Annotated
 
@@ -25,6 +27,11 @@ class SystemName(str, Enum):
     members = vars()
     for name in SYSTEMS:
         members[name] = name
+
+
+def typed_command() -> str:
+    """Return the command of this process as one types it, to be kept in what it makes."""
+    return shlex.join(["smvae", *sys.argv[1:]])
 
 
 def _device(name: str) -> str:

@@ -1,7 +1,5 @@
 """`smvae reproduce NAME`: an experiment of the SMVAE paper by one command."""
 
-import shlex
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from smvae_core.cli.options import DeviceOption, PrecisionName, PrecisionOption
+from smvae_core.cli.options import DeviceOption, PrecisionName, PrecisionOption, typed_command
 from smvae_core.reproduce.rows import ROWS
 
 
@@ -76,7 +74,7 @@ def reproduce(
     request = Request(
         name=name.value,
         out=out,
-        command=shlex.join(["smvae", *sys.argv[1:]]),
+        command=typed_command(),
         rows=tuple(dict.fromkeys(row.value for row in systems)) if systems else None,
         seeds=seeds,
         quick=quick,

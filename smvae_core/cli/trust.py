@@ -1,7 +1,5 @@
 """`smvae trust MODEL`: teach a finished model to notice sensors that lie."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +7,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from smvae_core.cli.options import typed_command
 
 
 def trust(
@@ -55,7 +55,7 @@ def trust(
     kept = loaded.metadata
     training = kept.training
     if training is not None:
-        commands = dict.fromkeys([*training.commands, shlex.join(["smvae", *sys.argv[1:]])])
+        commands = dict.fromkeys([*training.commands, typed_command()])
         training = training.model_copy(update={"commands": tuple(commands)})
     save(path, loaded.model, loaded.mean, training, kept.metrics, kept.calibration, (network, record))
     thresholds = ", ".join(f"{name} {level:.0f}" for name, level in zip(loaded.model.names, record.threshold))

@@ -62,23 +62,21 @@ class Samples:
         for topic, modalities, receive_ns, data in self._bag.serialised():
             read: dict[str, tuple[int, Any]] = {}
             bad: dict[str, str] = {}
-            try:
-                for name in modalities:
-                    try:
-                        read[name] = self._readers[name].read(data, receive_ns)
-                    except MalformedMessage:
-                        raise
-                    except ConversionError as error:
-                        bad[name] = str(error)
-            except MalformedMessage as error:  # it is damaged for all modalities of its topic
-                self._bag.note_damage(topic, str(error))
-                continue
-            for name, reason in bad.items():
-                self.unusable[name][reason] += 1
-                self.turns[name].add(receive_ns, 0, None)
-            for name, (stamp_ns, sample) in read.items():
-                look(self.turns[name], self._readers[name].binding, receive_ns, stamp_ns, data, sample)
-                yield name, receive_ns, stamp_ns, sample
+            for name in modalities:
+                try:
+                    read[name] = self._readers[name].read(data, receive_ns)
+                except MalformedMessage as error:  # it is damaged for all modalities of its topic
+                    self._bag.note_damage(topic, str(error))
+                    break
+                except ConversionError as error:
+                    bad[name] = str(error)
+            else:
+                for name, reason in bad.items():
+                    self.unusable[name][reason] += 1
+                    self.turns[name].add(receive_ns, 0, None)
+                for name, (stamp_ns, sample) in read.items():
+                    look(self.turns[name], self._readers[name].binding, receive_ns, stamp_ns, data, sample)
+                    yield name, receive_ns, stamp_ns, sample
 
 
 def as_recorded(binding: Binding, message_type: str) -> Binding:

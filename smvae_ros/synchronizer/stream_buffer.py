@@ -79,7 +79,7 @@ class StreamBuffer:
         """Note the stamp of any sample that arrived; return whether it is newer than all before it."""
         if self.earlier:
             self._drop_earlier("late")
-        self.repeats = stamp_ns == self._seen_ns
+        self.repeats = self.is_repeat(stamp_ns)
         if stamp_ns <= self._seen_ns:
             return False
         self._seen_ns = stamp_ns

@@ -83,9 +83,8 @@ def described(
     for path in parts:
         try:
             with opened(path) as group:
-                steps += max(
-                    (len(group[key]) for key in usable if isinstance(hdf5.member(group, key), h5py.Dataset)), default=0
-                )
+                members = [hdf5.member(group, key) for key in usable]
+                steps += max((len(item) for item in members if isinstance(item, h5py.Dataset)), default=0)
                 rates.append(rate(group))
         except LogError as error:
             damaged.setdefault(path, str(error))
