@@ -37,6 +37,35 @@ def write_atomically(path: Path, content: bytes) -> None:
             raise
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Return the files of a folder and its subfolders, each once, without those whose name begins with a dot.
+
+    Links to folders are followed. A link to a file that is there, too, is left out.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    found: dict[Path, Path] = {}
+    visited: set[Path] = set()
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        if (whole := here.resolve()) in visited:
+            continue
+        visited.add(whole)
+        for path in sorted(here.iterdir()):
+            if path.name.startswith("."):
+                continue
+            if path.is_dir():
+                # Links wait for the end, so that files are named after the folder that holds them.
+                waiting.insert(0 if path.is_symlink() else len(waiting), path)
+                continue
+            file = path.resolve() if path.is_symlink() else whole / path.name
+            if file not in found or found[file].is_symlink():
+                found[file] = path
+    return sorted(found.values())
+
+
 @contextmanager
 def none_left_empty(folder: Path) -> Iterator[None]:
     """Remove the folder and those above it, if they are made inside and are empty at the end, as after Ctrl-C."""

@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from smvae_ros.bags.reading import BagError, find_bags
+from smvae_core.data.formats.hdf5 import is_hdf5
+from smvae_core.data.formats.lerobot_meta import INFO
+from smvae_core.data.formats.registry import data_files
+from smvae_ros.bags.reading import BagError, find_bags, is_bag
 
 SETS = "sets.parquet"
 """The file with a row for each set, in the results of a replay."""
 
 FUSION_BAG = "fusion"
 """The folder of the bag with latents and predictions, in the results of a replay."""
-
-_DATA = (".h5", ".hdf5")
 
 
 def named_bags(paths: Sequence[Path], between: str = "/") -> dict[str, Path]:
@@ -58,13 +59,15 @@ def is_recorded(path: Path) -> bool:
     if not path.exists():
         raise BagError(f"{path}: no such file or folder; expected a rosbag2, or data to train on")
     if path.is_file():
-        return path.suffix not in _DATA
+        return not is_hdf5(path)
     bags = find_bags(path)
-    data = sorted(file.name for file in path.iterdir() if file.suffix in _DATA) if path.is_dir() else []
+    data = data_files(path) if bags and path.is_dir() else []
+    if is_bag(path):  # its logs may stand in a folder below it
+        data = [file for file in data if file.parent == path or file == path / INFO]
     if bags and data:
         raise BagError(
-            f"{path}: expected a bag or data to train on, found both ({bags[0].name} and {data[0]}); give each a "
-            "folder of its own"
+            f"{path}: expected a bag or data to train on, found both ({bags[0].name} and {data[0].relative_to(path)}); "
+            "give each a folder of its own"
         )
     if len(bags) > 1:
         names = ", ".join(bag.name for bag in bags)

@@ -11,6 +11,7 @@ import numpy as np
 
 from smvae_core.data.formats.hdf5_pictures import Compressed, as_taken, is_compressed
 from smvae_core.data.formats.protocol import LogError, Steps
+from smvae_core.files import files_below
 
 SUFFIXES = (".h5", ".hdf5")
 # Pictures of full size are read in blocks, so that a long episode does not fill the memory.
@@ -43,23 +44,39 @@ def opened(path: Path, told: Path | None = None) -> Iterator[h5py.File]:
 
 
 def hdf5_files(folder: Path, expected: str) -> list[Path]:
-    """Return the HDF5 files of a folder, or those of its subfolders if it has none itself.
+    """Return the HDF5 files of a folder and its subfolders.
 
     Args:
         expected: the data that are expected there, for the error.
 
     Raises:
-        LogError: the folder does not exist, or has no HDF5 file.
+        LogError: the folder does not exist, cannot be read, or has no HDF5 file.
     """
     if not folder.exists():
         raise LogError(f"{folder}: no such file or folder; expected {expected} ({', '.join(SUFFIXES)})")
     if folder.is_file():
         return [folder]
-    visible = (p for p in folder.iterdir() if p.suffix in SUFFIXES and not p.name.startswith("."))
-    paths = sorted(visible) or sorted(p for p in folder.rglob("*") if p.suffix in SUFFIXES and p.name[0] != ".")
+    paths = [path for path in files(folder) if is_hdf5(path)]
     if not paths:
         raise LogError(f"{folder}: expected {expected} ({', '.join(SUFFIXES)}), found none")
     return paths
+
+
+def files(folder: Path) -> list[Path]:
+    """Return all files of a folder and its subfolders (see `files_below`).
+
+    Raises:
+        LogError: a folder cannot be read.
+    """
+    try:
+        return files_below(folder)
+    except OSError as error:
+        raise LogError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
+def is_hdf5(path: Path) -> bool:
+    """Return whether a file is named as HDF5."""
+    return path.suffix.lower() in SUFFIXES
 
 
 def names_of(folder: Path, paths: Collection[Path]) -> dict[Path, str]:
@@ -101,7 +118,7 @@ def column(told: Path, group: h5py.Group, key: str) -> h5py.Dataset:
         raise LogError(f"{told}: expected key '{key}', found {names(group)}")
     _check_filters(told, dataset, key)
     if (found := type_of(dataset)) is None or found.kind not in "fiub":
-        raise LogError(f"{told}: key '{key}' expected numbers, found {found or 'a type that NumPy does not have'}")
+        raise LogError(f"{told}: key '{key}' expected numbers, found {_named(found)}")
     if dataset.ndim == 0:
         raise LogError(f"{told}: key '{key}' expected one entry per step, found a single value")
     return dataset
@@ -114,6 +131,12 @@ def type_of(dataset: h5py.Dataset) -> np.dtype | None:
         return found
     except TypeError:
         return None
+
+
+def _named(found: np.dtype | None) -> str:
+    if found is None:
+        return "a type that NumPy does not have"
+    return "text" if h5py.check_string_dtype(found) else str(found)
 
 
 def names(group: h5py.Group) -> list[str]:

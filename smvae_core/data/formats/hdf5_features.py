@@ -1,7 +1,7 @@
 """The features of HDF5 episodes: their shape, type and range, and what a model can make of them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +77,8 @@ def described(
     if not episodes:
         raise LogError(next(iter(damaged.values())))
     keys = sorted({key for found in episodes.values() for key in found})
+    for key in keys:
+        _tell_other_shapes(key, episodes.values())
     features = [told(_feature(key, [found[key] for found in episodes.values() if key in found])) for key in keys]
     usable = [feature.key for feature in features if not feature.problem]
     rates, steps = [], 0
@@ -194,9 +196,7 @@ def _feature(key: str, seen: Sequence[_Seen]) -> Feature:
 def _together(seen: Sequence[_Seen]) -> str:
     """Return what is wrong with a key over all episodes; empty if nothing is."""
     first = seen[0]
-    # Pictures are resized, and of windows the newest samples are taken.
-    fixed = {"vector": 0, "window": 1}.get(first.kind, len(first.shape))
-    other = next((one for one in seen if (one.kind, one.shape[fixed:]) != (first.kind, first.shape[fixed:])), None)
+    other = next((one for one in seen if _fixed(one) != _fixed(first)), None)
     if other is not None:
         return f"expected one shape per step, found {first.shape} and {other.shape}"
     if first.kind != "vector":
@@ -204,6 +204,27 @@ def _together(seen: Sequence[_Seen]) -> str:
     low = np.min([one.low for one in seen], axis=0)
     high = np.max([one.high for one in seen], axis=0)
     return "never changes" if (low == high).all() else ""
+
+
+def _fixed(seen: _Seen) -> tuple[object, ...]:
+    """Return what must be alike in all episodes."""
+    # Pictures are resized, and of windows the newest samples are taken.
+    free = {"vector": 0, "window": 1}.get(seen.kind, len(seen.shape))
+    return (seen.kind, *seen.shape[free:])
+
+
+def _tell_other_shapes(key: str, episodes: Collection[dict[str, _Seen]]) -> None:
+    """Give a problem to a key in episodes where it has another shape than in most."""
+    good = [found for found in episodes if key in found and not found[key].problem]
+    shapes = Counter(_fixed(found[key]) for found in good)
+    usual, times = shapes.most_common(1)[0] if shapes else ((), 0)
+    if 2 * times <= len(good):
+        return
+    whole = next(found[key].shape for found in good if _fixed(found[key]) == usual)
+    for found in good:
+        if _fixed(found[key]) != usual:
+            problem = f"has shape {found[key].shape} per step where most episodes have {whole}"
+            found[key] = found[key]._replace(problem=problem)
 
 
 def _kind(shape: tuple[int, ...], dtype: np.dtype) -> str:

@@ -24,6 +24,8 @@ FORMATS: dict[str, Format] = {
     "pictures": PICTURES,
 }
 
+_ROBOT_DATA = ("logs", "lerobot", "robomimic", "aloha")
+
 
 def find_trajectories(data: Path, name: str) -> list[Trajectory]:
     """Return the trajectories of a folder in the format of that name.
@@ -31,8 +33,9 @@ def find_trajectories(data: Path, name: str) -> list[Trajectory]:
     Raises:
         LogError: the folder holds none, or data of another format.
     """
-    check_unmixed(data)
-    if name in ("logs", "robomimic", "aloha") and (data / INFO).is_file():
+    if name in _ROBOT_DATA:
+        check_unmixed(data)
+    if name in _ROBOT_DATA and name != "lerobot" and (data / INFO).is_file():
         raise LogError(f"{data}: expected HDF5 files, found a LeRobot data set ({INFO}); set data.format to lerobot")
     return FORMATS[name].find(data)
 
@@ -63,11 +66,27 @@ def recognise(data: Path) -> str:
 
 
 def check_unmixed(data: Path) -> None:
-    """Raise the LogError for a folder that holds a LeRobot data set and HDF5 files beside it."""
-    if (data / INFO).is_file():
-        strangers = sorted(path for path in data.iterdir() if path.suffix in hdf5.SUFFIXES)
-        if strangers:
-            raise _mixed(data, {"lerobot": str(INFO), "logs": strangers[0].name})
+    """Raise the LogError for a folder that holds LeRobot data sets in its subfolders, or HDF5 files beside one."""
+    if not data.is_dir():
+        return
+    files = data_files(data)
+    sets = [path.parents[1] for path in files if not hdf5.is_hdf5(path)]
+    strangers = [path for path in files if hdf5.is_hdf5(path)]
+    if sets and strangers:
+        lerobot = (sets[0] / INFO).relative_to(data)
+        raise _mixed(data, {"lerobot": str(lerobot), "logs": str(strangers[0].relative_to(data))})
+    if sets and data not in sets:
+        inside = ", ".join(str(path.relative_to(data)) for path in sets)
+        raise LogError(f"{data}: expected one data set, found LeRobot data sets in its subfolders ({inside}); name one")
+
+
+def data_files(folder: Path) -> list[Path]:
+    """Return the HDF5 files and the descriptions of LeRobot data sets in a folder and its subfolders.
+
+    Raises:
+        LogError: a folder cannot be read.
+    """
+    return [path for path in hdf5.files(folder) if hdf5.is_hdf5(path) or path.parts[-2:] == INFO.parts]
 
 
 def _mixed(data: Path, found: dict[str, str]) -> LogError:

@@ -15,6 +15,7 @@ from smvae_core.configuration import Configuration, DataConfiguration
 from smvae_core.data.draft import describe, draft, feature_rows
 from smvae_core.data.formats import hdf5
 from smvae_core.data.formats.protocol import LogError
+from smvae_core.data.formats.registry import find_trajectories
 from smvae_core.data.logs import read_logs
 from smvae_core.data.samples import Samples
 from smvae_core.modality import Modality
@@ -121,6 +122,33 @@ def test_any_keys_with_slashes_are_read_from_h5_and_hdf5_files_in_folders(tmp_pa
     assert samples.names == ("day0/run", "day1/run") and len(samples) == 12
     assert np.flatnonzero(~samples.available[:, 1]).tolist() == [5, 11]
     np.testing.assert_array_equal(samples.batch(np.arange(5))[0]["action"], numbers(0, 6)[1][1:])
+
+
+def test_files_of_folders_and_subfolders_are_read_each_once_whatever_the_case_of_their_suffix(tmp_path):
+    logs = tmp_path / "logs"
+    for place in ("top.h5", "monday/run.hdf5", "monday/late/run.HDF5", ".trash/old.h5", "monday/.part.h5"):
+        (logs / place).parent.mkdir(parents=True, exist_ok=True)
+        write_log(logs / place, 4)
+    (logs / "again.h5").symlink_to(logs / "monday" / "run.hdf5")
+    (logs / "latest").symlink_to(logs / "monday")
+    (logs / "monday" / "up").symlink_to(logs)
+    away = tmp_path / "away"
+    away.mkdir()
+    write_log(away / "far.h5", 4)
+    (logs / "tuesday").symlink_to(away)
+    names = [trajectory.name for trajectory in find_trajectories(logs, "logs")]
+    assert names == ["monday/late/run", "monday/run", "top", "tuesday/far"]
+    assert (describe(logs).trajectories, describe(logs).steps) == (4, 16)
+
+
+def test_one_file_among_many_with_another_shape_is_named_and_the_others_are_described(tmp_path):
+    for number, size in enumerate((3, 3, 5, 3)):
+        with h5py.File(tmp_path / f"run_{number}.h5", "w") as file:
+            file["arm/joints"] = numbers(number, 9)[size == 5]
+    found = describe(tmp_path)
+    assert [(feature.key, feature.shape, feature.problem) for feature in found.features] == [("arm/joints", (3,), "")]
+    (sentence,) = found.unusable
+    assert sentence.endswith("run_2.h5: key 'arm/joints' has shape (5,) per step where most episodes have (3,)")
 
 
 def test_an_action_of_any_length_is_read_and_is_paired_as_in_vision_touch_logs(tmp_path):

@@ -53,7 +53,7 @@ FAULTS: dict[str, Callable[[h5py.File], None]] = {
     "key 'action' has 10 entries where other keys have 11": lambda file: replace(file, "action", file["action"][1:]),
     "key 'observations/qpos' expected finite values, found NaN or infinity": not_finite,
     "key 'observations/qpos' is compressed with HDF5 filter 32004, which is not installed": filtered,
-    "key 'observations/qpos' expected numbers, found object": lambda file: replace(
+    "key 'observations/qpos' expected numbers, found text": lambda file: replace(
         file, "observations/qpos", ["a word"] * 11
     ),
 }

@@ -212,6 +212,7 @@ def test_the_command_drafts_a_data_set(logs: Path, tmp_path: Path) -> None:
 
 def test_a_folder_of_bags_and_data_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "mixed" / "monday", steady("/arm", 5))
-    write_episode(tmp_path / "mixed" / "episode_0.hdf5", 3)
+    (tmp_path / "mixed" / "arm").mkdir()
+    write_episode(tmp_path / "mixed" / "arm" / "episode_0.hdf5", 3)
     done = smvae("check", tmp_path / "mixed")
-    assert done.returncode == 2 and "found both (monday and episode_0.hdf5)" in done.stderr
+    assert done.returncode == 2 and "found both (monday and arm/episode_0.hdf5)" in done.stderr
