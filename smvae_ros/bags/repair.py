@@ -10,21 +10,20 @@ import errno
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import zstandard
-from mcap.records import Channel, Message, Schema
-from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.storage_mcap import McapReader
 
 from smvae_ros.bags.copies import copied, has_copies
 from smvae_ros.bags.folder import STORAGE, each_once, folder_damage, storage_files, unnamed_files, wrong_metadata
+from smvae_ros.bags.mcap_copy import ROS2_SCHEMAS, copy_mcap
 from smvae_ros.bags.metadata import BagMetadata, read_metadata
 from smvae_ros.bags.source import Source, reason_of
 
@@ -35,7 +34,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """The error numbers of a full disk or quota."""
 
 _ROS1 = b"#ROSBAG V"
-_ROS2_SCHEMAS = ("", "ros2msg", "ros2idl", "omgidl")
 
 
 @dataclass
@@ -131,7 +129,7 @@ def _source(file: Path, place: Path, stack: ExitStack, foreign: Counter[str]) ->
         pass
     whole = place / "whole.mcap"
     skipped: Counter[str] = Counter()
-    messages, reason = _rewritten(file, whole, _from_mcap if file.suffix == ".mcap" else _from_sqlite, skipped)
+    messages, reason = _rewritten(file, whole, skipped)
     foreign.update(skipped)
     if not messages:
         only = f"holds no ROS 2 messages, only {', '.join(skipped)}" if skipped else "holds no messages"
@@ -181,55 +179,22 @@ def _decompressed(file: Path, place: Path) -> tuple[Path, str | None]:
     return out, None
 
 
-def _rewritten(
-    file: Path, whole: Path, copy: Callable[[Path, Writer, Counter[str]], Iterator[None]], foreign: Counter[str]
-) -> tuple[int, str | None]:
-    """Copy the messages of a file as far as it can be read; return their number and what ended the copy early."""
-    messages, reason = 0, None
+def _rewritten(file: Path, whole: Path, foreign: Counter[str]) -> tuple[int, str | None]:
+    """Copy the messages of a file as far as it can be read; return their number and what is wrong with the file."""
+    messages, damage = 0, list[str]()
     with whole.open("wb") as stream:
         writer = Writer(stream, compression=CompressionType.NONE)
         writer.start(profile="ros2")
         try:
-            for _ in copy(file, writer, foreign):
+            is_mcap = file.suffix == ".mcap"
+            for _ in copy_mcap(file, writer, foreign, damage) if is_mcap else _from_sqlite(file, writer, foreign):
                 messages += 1
         except Exception as error:  # the parsers raise anything on a damaged file
             if isinstance(error, OSError) and error.errno in FULL:
                 raise
-            reason = f"is cut off or damaged after {messages} messages ({reason_of(error)})"
+            damage.append(f"is cut off or damaged after {messages} messages ({reason_of(error)})")
         writer.finish()
-    return messages, reason
-
-
-def _from_mcap(file: Path, writer: Writer, foreign: Counter[str]) -> Iterator[None]:
-    schemas: dict[int, Schema] = {}
-    ids: dict[int, int] = {0: 0}
-    channels: dict[int, int | str] = {}
-    with file.open("rb") as stream:
-        for record in StreamReader(stream, validate_crcs=True).records:
-            if isinstance(record, Schema):
-                schemas[record.id] = record
-            elif isinstance(record, Channel) and record.id not in channels:
-                schema = schemas.get(record.schema_id)
-                encoding = schema.encoding if schema is not None else ""
-                if record.message_encoding != "cdr" or encoding not in _ROS2_SCHEMAS:
-                    channels[record.id] = f"{record.topic} ({encoding or record.message_encoding})"
-                    continue
-                if schema is not None and schema.id not in ids:
-                    # A description that is no text is left out; the common types are known without one.
-                    text = schema.data.decode(errors="ignore").encode()
-                    ids[schema.id] = writer.register_schema(
-                        schema.name, schema.encoding, text if text == schema.data else b""
-                    )
-                channels[record.id] = writer.register_channel(
-                    record.topic, record.message_encoding, ids[record.schema_id], record.metadata
-                )
-            elif isinstance(record, Message):
-                channel = channels[record.channel_id]
-                if isinstance(channel, str):
-                    foreign[channel] += 1
-                    continue
-                writer.add_message(channel, record.log_time, record.data, record.publish_time, record.sequence)
-                yield
+    return messages, "; ".join(damage) or None
 
 
 def _from_sqlite(file: Path, writer: Writer, foreign: Counter[str]) -> Iterator[None]:
@@ -296,6 +261,6 @@ def _definitions(database: sqlite3.Connection) -> dict[str, tuple[str, bytes]]:
     """Return encoding and text of the definitions of message types, by type; those of Humble's bags are not stored."""
     try:
         rows = database.execute("SELECT topic_type, encoding, encoded_message_definition FROM message_definitions")
-        return {msgtype: (encoding, text.encode()) for msgtype, encoding, text in rows if encoding in _ROS2_SCHEMAS}
+        return {msgtype: (encoding, text.encode()) for msgtype, encoding, text in rows if encoding in ROS2_SCHEMAS}
     except sqlite3.Error:  # the table does not exist, or is cut off
         return {}

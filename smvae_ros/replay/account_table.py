@@ -64,7 +64,17 @@ def bag_lines(account: BagAccount) -> list[str]:
         f"streams.{name}.timeout: {seconds:g}"
         for name, seconds in account.timeouts.items()
     ]
-    return [*lines, *_rare(account)]
+    return [*lines, *_stretched(account), *_rare(account)]
+
+
+def _stretched(account: BagAccount) -> Iterator[str]:
+    """Return what to do about windows of a stream that is slower than the settings say."""
+    for name, modality in account.modalities.items():
+        if modality.rate and modality.dropped.get("stretched", 0) > modality.messages / 2:
+            yield (
+                f"{account.bag}: {name} comes at {modality.rate:.4g} Hz, more slowly than its period says, so its "
+                f"windows span too much time; give streams.{name}.period: {1 / modality.rate:.3g}"
+            )
 
 
 def _rare(account: BagAccount) -> Iterator[str]:

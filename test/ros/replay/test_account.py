@@ -12,14 +12,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from rosbags.rosbag2 import StoragePlugin
 
+from smvae_core.modality import Modality
+from smvae_core.preprocessing import Force
 from smvae_ros.bags.reading import BagError
 from smvae_ros.replay.account import NO_SET, UNREAD, BagAccount
 from smvae_ros.replay.account_table import bag_lines
 from smvae_ros.replay.spacings import Spacings
 from smvae_ros.replay.to_logs import ACCOUNT, WrittenLogs, write_logs
 from smvae_ros.replay.turns import Turns
+from smvae_ros.settings import default_settings
 
-from ..bags.made import ARM, HAND, MS, START_NS, Timed, joints, settings, steady, write
+from ..bags.made import ARM, HAND, JOINT_STATE, MS, START_NS, Timed, joints, settings, steady, write
 from ..command import smvae
 
 BOTH = [ARM, HAND]
@@ -229,6 +232,21 @@ def test_a_stream_that_is_slower_than_the_sets_gets_a_hint_that_helps(tmp_path: 
     hold = float(hint.split()[-1])
     account = logged(tmp_path / "held", messages, streams={"hand": {"hold": hold}}).account
     assert len(account.trajectories) == 1 and not any("hold" in line for line in bag_lines(account))
+
+
+def test_windows_of_a_slower_stream_than_expected_get_a_hint_that_helps(tmp_path: Path) -> None:
+    window = Force(window=16, scale=(1.0, 1.0))
+    hand = Modality(name="hand", source="hand", preprocessing=window, network="sequence", likelihood="normal")
+    bag = write(tmp_path / "bag", steady("/arm", 60) + steady("/hand", 600, 5))
+    streams = {name: {"topic": name, "message": JOINT_STATE} for name in ("arm", "hand")}
+    found = default_settings([ARM, hand]).changed({"reference": "arm", "streams": streams})
+    account = write_logs(bag, [ARM, hand], found, tmp_path / "as_it_is").account
+    assert account.modalities["hand"].used == 0
+    (hint,) = [line for line in bag_lines(account) if "streams.hand.period: " in line]
+    helped = found.changed({"streams": {"hand": {"period": float(hint.split()[-1])}}})
+    account = write_logs(bag, [ARM, hand], helped, tmp_path / "helped").account
+    assert account.modalities["hand"].used > 550 and not account.losses()
+    assert not any("period" in line for line in bag_lines(account))
 
 
 @pytest.mark.parametrize("period_ms", [20, 100, 280, 450])
