@@ -136,14 +136,13 @@ class ErrorSums:
             self._log_likelihood += np.where(judged, log_likelihood, 0.0).sum(axis=0, dtype=np.float64)
 
     def add_evaluation(self, evaluation: Evaluation) -> None:
-        """Add the samples behind an evaluation of the same subsets.
-
-        Raises:
-            KeyError: it lacks one of the subsets.
-        """
+        """Add the samples behind an evaluation; a subset that it lacks gets none."""
         self.samples += evaluation.samples
+        rows = {frozenset(row.subset): row for row in evaluation.subsets}
         for s, subset in enumerate(self.subsets):
-            row = evaluation.of(*subset)
+            row = rows.get(frozenset(subset))
+            if row is None:
+                continue
             self._held[s] += row.samples
             for m, name in enumerate(self.names):
                 scored = row.scored.get(name, 0)
@@ -180,14 +179,13 @@ class ErrorSums:
 def merged(evaluations: Sequence[Evaluation]) -> Evaluation | None:
     """Return the evaluation of all samples together, every sample weighing the same; None of no evaluation.
 
-    Raises:
-        KeyError: the evaluations are not of the same subsets.
+    It has all subsets of any of them, largest first.
     """
     if not evaluations:
         return None
-    subsets = [row.subset for row in evaluations[0].subsets]
+    subsets = dict.fromkeys(row.subset for evaluation in evaluations for row in evaluation.subsets)
     names = dict.fromkeys(name for evaluation in evaluations for row in evaluation.subsets for name in row.mse)
-    sums = ErrorSums(list(names), subsets)
+    sums = ErrorSums(list(names), sorted(subsets, key=len, reverse=True))
     for evaluation in evaluations:
         sums.add_evaluation(evaluation)
     return sums.evaluation()

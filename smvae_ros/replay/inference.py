@@ -1,4 +1,4 @@
-"""Many sets at once through the model: every subset of each set, and the error of each prediction.
+"""Many sets at once through the model: subsets of each set, and the error of each prediction.
 
 A batch is computed on one thread and always in the same order, so the same sets give the same bytes on any number of
 cores. The results agree with the node's own inference, one set at a time, to 1e-4. Memory goes from set to set: a batch
@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from itertools import compress
+from functools import cache, partial
+from itertools import chain, compress
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +27,9 @@ from smvae_core.inference.trust import Verdict
 from smvae_core.inference.watch import Watch, WatchState
 from smvae_core.model.memory import Remembered
 from smvae_core.model.vae import MultimodalVAE
-from smvae_core.subsets import Subset, all_subsets, subset_mask
+from smvae_core.subsets import Subset, subset_mask
 from smvae_core.systems.posterior import Posterior
+from smvae_ros.replay.subsets import replayed_subsets, subsets_of_set
 
 Step = Callable[[np.ndarray, np.ndarray, Recalled], tuple[np.ndarray, np.ndarray | None]]
 """From the embeddings (M, d) of a set, its mask (M,), and memory: h after the set, and memory's embedding (1, d)."""
@@ -48,8 +50,8 @@ class Judged:
         mean: μ of the posterior of the whole set, (L,).
         log_variance: log σ² of the same posterior, (L,).
         attention: weight of each modality of the model, (M,).
-        errors: mean squared error of each modality (column) predicted from each subset (row, as `all_subsets`); NaN
-            where the set did not hold the subset or the bag has no truth.
+        errors: by subset (see `subsets_of_set`), the mean squared error of each modality predicted from it, (M,); NaN
+            where the bag has no truth.
         from_set: mean squared error of each modality predicted from the whole set, (M,).
         trivial: mean squared error of the training mean, (M,).
         predicted: predictions from the whole set; images only where they were asked for.
@@ -64,7 +66,7 @@ class Judged:
     mean: np.ndarray
     log_variance: np.ndarray
     attention: np.ndarray
-    errors: np.ndarray
+    errors: dict[Subset, np.ndarray]
     from_set: np.ndarray
     trivial: np.ndarray
     predicted: dict[str, np.ndarray]
@@ -110,7 +112,6 @@ class BatchInference:
 
     Attributes:
         names: modalities, in the order of the model.
-        subsets: all subsets of the modalities but the empty one.
         latent: number of dimensions of z.
         memory: settings of the model's memory; None without.
 
@@ -136,7 +137,6 @@ class BatchInference:
         self._step: Step = step or self._torch_step
         self.names = model.names
         self.latent = model.configuration.latent
-        self.subsets = all_subsets(self.names)
         self._model = copy.deepcopy(model).to(device).eval()
         self.memory = model.configuration.memory
         self._recalling = RecallingFusion(self._model) if self.memory is not None else None
@@ -144,8 +144,10 @@ class BatchInference:
         self._decoders = {name: ModalityDecoder(self._model, name) for name in self.names}
         self._mean, self._device, self._pictures = mean, device, pictures
         self._rows = _ROWS[device.type]
-        self._images = {name for name, modality in model.modalities.items() if modality.is_image}
-        self._masks = subset_mask(self.names, self.subsets)
+        modalities = list(model.modalities.values())
+        self._images = {modality.name for modality in modalities if modality.is_image}
+        self._subsets = replayed_subsets(modalities)
+        self._subsets_of = cache(partial(subsets_of_set, modalities))
 
     def run(self, batch: Batch) -> list[Judged]:
         """Judge each set of a batch against its truth."""
@@ -162,37 +164,36 @@ class BatchInference:
         sets, truths = batch.sets, batch.truths
         embeddings, present = self._embedded(sets)
         recalled, verdicts, present = self._recall(embeddings, present, batch)
+        held = [tuple(compress(self.names, here)) for here in present.tolist()]
+        # A set has a row for each of its subsets, and an empty set has one. The first row is the whole set.
+        rows = [self._subsets_of(names) for names in held]
+        every_subset = list(dict.fromkeys(chain(self._subsets, *rows)))
+        place = {names: number for number, names in enumerate(every_subset)}
         # The modalities that are in a subset and in a set, (S, B, M).
-        masks = self._masks[:, None] & present
-        # A set has a row for each of its subsets, and an empty set has one. The first row is the whole set, since the
-        # largest subsets come first.
-        rows = [torch.nonzero(~(self._masks & ~held).any(dim=1))[:, 0] for held in present]
+        masks = subset_mask(self.names, every_subset)[:, None] & present
         counts = torch.tensor([max(1, len(chosen)) for chosen in rows])
         owner = torch.arange(len(sets)).repeat_interleave(counts)
         first = counts.cumsum(0) - counts
-        subset = torch.cat([chosen if len(chosen) else torch.zeros(1, dtype=torch.long) for chosen in rows])
+        subset = torch.tensor([number for chosen in rows for number in [place[names] for names in chosen] or [0]])
         every = self._model.fuse(embeddings, masks.to(self._device), self._remembered(recalled))
         posterior = Posterior(*(x[subset.to(self._device), owner.to(self._device)] for x in every))
         decoded, errors = self._decoded(posterior.mean, owner, first, truths)
         mean, log_variance, attention = (x[first.to(self._device)].cpu().numpy() for x in posterior)
         judged = []
-        for i, (here, start, chosen) in enumerate(zip(present.tolist(), first.tolist(), rows)):
-            held = tuple(compress(self.names, here))
-            place = {self.subsets[s]: start + n for n, s in enumerate(chosen.tolist())}
-            table = np.full((len(self.subsets), len(self.names)), np.nan, np.float32)
-            table[chosen.numpy()] = errors[start:][: len(chosen)]
+        for i, (start, chosen) in enumerate(zip(first.tolist(), rows)):
+            row_of = {names: start + n for n, names in enumerate(chosen)}
             without = {}
             for name in self.names:
-                rest = tuple(other for other in held if other != name)
+                rest = tuple(other for other in held[i] if other != name)
                 if name not in self._images and rest:
-                    without[name] = decoded[name][place[rest]]
+                    without[name] = decoded[name][row_of[rest]]
             judged.append(
                 Judged(
-                    held=held,
+                    held=held[i],
                     mean=mean[i],
                     log_variance=log_variance[i],
                     attention=attention[i, : len(self.names)],
-                    errors=table,
+                    errors={names: errors[row] for names, row in row_of.items()},
                     from_set=errors[start],
                     trivial=self._trivial(truths[i]),
                     predicted={name: x[i] if name in self._images else x[start] for name, x in decoded.items()},

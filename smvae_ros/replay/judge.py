@@ -12,13 +12,14 @@ import numpy as np
 
 from smvae_core.modality import Modality, ModalityError
 from smvae_core.scores import ErrorSums, Evaluation
-from smvae_core.subsets import all_subsets
+from smvae_core.subsets import Subset
 from smvae_ros.conversions.arrays import frame_id, set_arrays
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.replay.faults import Faults
 from smvae_ros.replay.inference import Judged
 from smvae_ros.replay.pictures import Moment, Moments
 from smvae_ros.replay.sets import RecordedSet
+from smvae_ros.replay.subsets import replayed_subsets
 from smvae_ros.replay.table import SetTable
 from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet
 
@@ -107,27 +108,37 @@ class Judge:
         self.moments = Moments()
         self._modalities, self._table = modalities, table
         self.names = tuple(modality.name for modality in modalities)
-        self._subsets = all_subsets(self.names)
-        self._error_columns = {
-            name: [f"error_{name}_from_{'+'.join(subset)}" for subset in self._subsets] for name in self.names
-        }
+        self._subsets = replayed_subsets(modalities)
         self._sums = ErrorSums(self.names, self._subsets)
+        self._other_sums: dict[Subset, ErrorSums] = {}
 
     def see(self, prepared: Prepared, judged: Judged, begin_ns: int) -> None:
         """Add one set. Sets come in the order in which they went out; `begin_ns` is the bag's first receive time."""
         self.by_subset["+".join(judged.held)] += 1
         self.rejected.update(prepared.rejected.keys())
         self.rejected_because = prepared.rejected | self.rejected_because
-        held = np.array([set(subset) <= set(judged.held) for subset in self._subsets])
-        self._sums.add(judged.errors[None], judged.trivial[None], held[None])
+        self._add_errors(judged)
         seconds = (prepared.sample_set.emitted_ns - begin_ns) / 1e9
         self.moments.see(Moment(self.sets, seconds, prepared.arrays, prepared.truth, judged.recalled))
         self._table.write(self._row(prepared, judged))
         self.sets += 1
 
     def evaluation(self) -> Evaluation:
-        """Return the errors of all subsets over the sets seen so far."""
-        return self._sums.evaluation()
+        """Return the errors from all subsets that were judged, over the sets seen so far; largest subsets first."""
+        evaluation = self._sums.evaluation()
+        others = [sums.evaluation().subsets[0] for sums in self._other_sums.values()]
+        rows = sorted([*evaluation.subsets, *others], key=lambda row: len(row.subset), reverse=True)
+        return evaluation.model_copy(update={"subsets": tuple(rows)})
+
+    def _add_errors(self, judged: Judged) -> None:
+        nothing = np.full(len(self.names), np.nan, np.float32)
+        errors = np.stack([judged.errors.get(subset, nothing) for subset in self._subsets])
+        held = np.array([subset in judged.errors for subset in self._subsets])
+        self._sums.add(errors[None], judged.trivial[None], held[None])
+        for subset, found in judged.errors.items():
+            if subset not in self._subsets:
+                sums = self._other_sums.setdefault(subset, ErrorSums(self.names, [subset]))
+                sums.add(found[None, None], judged.trivial[None], np.array([[True]]))
 
     def _row(self, prepared: Prepared, judged: Judged) -> dict[str, Any]:
         sample_set = prepared.sample_set
@@ -155,8 +166,11 @@ class Judge:
             if name not in prepared.truth:
                 continue
             row[f"error_{name}_from_set"] = judged.from_set[m]
-            errors = zip(self._error_columns[name], judged.errors[:, m].tolist())
-            row |= {column: error for column, error in errors if not isnan(error)}
+            row |= {
+                f"error_{name}_from_{'+'.join(subset)}": errors[m]
+                for subset in self._subsets
+                if (errors := judged.errors.get(subset)) is not None and not isnan(errors[m])
+            }
         for modality in self._modalities:
             if modality.network == "image":
                 continue

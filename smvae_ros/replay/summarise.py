@@ -53,7 +53,7 @@ def summarise(done: Pass, setup: Setup, bag: Path, hashes: dict[str, str]) -> Re
         settings=setup.settings,
         what_if=setup.what_if,
         extent=_extent(done.bag),
-        warnings=tuple(_warnings(done, setup.topics)),
+        warnings=tuple(dict.fromkeys(_warnings(done, setup.topics))),
         modalities=done.judge.names,
         streams={name: _stream_summary(name, topic, done) for name, topic in setup.topics.items()},
         sets=done.judge.sets,

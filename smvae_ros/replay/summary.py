@@ -122,8 +122,9 @@ class ReplaySummary(_Record):
         versions: versions of the packages that computed the results.
         warnings: sentences that a reader of the figures should know about the bag.
         sets_by_subset: number of sets by their modalities, joined by `+`.
-        evaluation: errors of the predictions from every subset against what was recorded. A row is over the sets that
-            held all of its subset; a modality is judged where the bag has it, whether or not the set held it.
+        evaluation: errors of the predictions from subsets (see `subsets_of_set`) against what was recorded. A row is
+            over the sets that were judged by its subset; a modality is judged where the bag has it, whether or not the
+            set held it.
         calibration: of the checkpoint, measured on its held-out training data; None where it has none.
     """
 

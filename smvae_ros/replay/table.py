@@ -22,7 +22,7 @@
 | `predicted_<m>` | list<float32> | the same, predicted from the set |
 | `predicted_<m>_without` | list<float32> | the same, predicted from the set without m; null where nothing was left |
 
-Images have none of the last three columns.
+Images have none of the last three columns. The subsets are those of `replayed_subsets`.
 
 The file's metadata holds `modalities`, `bag_sha256`, `checkpoint_sha256` and `settings_sha256`.
 """
@@ -38,7 +38,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smvae_core.modality import Modality
-from smvae_core.subsets import all_subsets
+from smvae_ros.replay.subsets import replayed_subsets
 
 _ROWS = 1024
 
@@ -82,6 +82,7 @@ class SetTable:
 def table_schema(modalities: Sequence[Modality], latent: int) -> pa.Schema:
     """Return the columns, in their order."""
     names = [modality.name for modality in modalities]
+    subsets = replayed_subsets(modalities)
     distribution = pa.list_(pa.float32(), latent)
     columns: list[tuple[str, pa.DataType]] = [
         ("stamp_ns", pa.int64()),
@@ -103,7 +104,7 @@ def table_schema(modalities: Sequence[Modality], latent: int) -> pa.Schema:
     columns += [("mean", distribution), ("log_variance", distribution)]
     for name in names:
         columns.append((f"error_{name}_from_set", pa.float32()))
-        columns += [(f"error_{name}_from_{'+'.join(subset)}", pa.float32()) for subset in all_subsets(names)]
+        columns += [(f"error_{name}_from_{'+'.join(subset)}", pa.float32()) for subset in subsets]
     for modality in modalities:
         if modality.network != "image":
             name = modality.name

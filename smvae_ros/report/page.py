@@ -160,7 +160,9 @@ def _channels(results: Results, name: str) -> list[str]:
 
 
 def _subsets(results: Results) -> list[Subset]:
-    return [row.subset for row in results.summary.evaluation.subsets]
+    """Return the subsets whose errors the table has for each set."""
+    columns = set[str]().union(*results.sets.errors.values())
+    return [row.subset for row in results.summary.evaluation.subsets if "+".join(row.subset) in columns]
 
 
 def _choice(subset: Subset, results: Results) -> str:

@@ -66,8 +66,9 @@ class Sets:
         """Return the modalities of each set, joined by `+`, (N,) of str."""
         names = list(self.present)
         code = sum(self.present[name].astype(int) << i for i, name in enumerate(names))
-        words = ["+".join(name for i, name in enumerate(names) if c >> i & 1) for c in range(1 << len(names))]
-        subsets: np.ndarray = np.array(words, object)[code]
+        codes, place = np.unique(code, return_inverse=True)
+        words = ["+".join(name for i, name in enumerate(names) if c >> i & 1) for c in codes.tolist()]
+        subsets: np.ndarray = np.array(words, object)[place]
         return subsets
 
 

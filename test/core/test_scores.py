@@ -32,10 +32,15 @@ def test_no_evaluation_is_merged_to_none() -> None:
     assert merged([]) is None
 
 
-def test_evaluations_of_other_subsets_are_not_merged() -> None:
-    other = SubsetErrors(subset=("force",), samples=1, mse={}, nmse={})
-    with pytest.raises(KeyError):
-        merged([Evaluation(samples=1, subsets=(one,)) for one in (row(1, 1.0, 1.0), other)])
+def test_merged_evaluations_have_the_subsets_of_all_largest_first() -> None:
+    both, other = (SubsetErrors(subset=s, samples=2, mse={}, nmse={}) for s in (("rgb", "force"), ("force",)))
+    found = merged([Evaluation(samples=n, subsets=rows) for n, rows in ((4, (row(4, 1.0, 1.0), other)), (2, (both,)))])
+    assert found is not None and found.samples == 6
+    assert [(one.subset, one.samples) for one in found.subsets] == [
+        (("rgb", "force"), 2),
+        (("rgb",), 4),
+        (("force",), 2),
+    ]
 
 
 def random_errors(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -144,7 +144,7 @@ def test_every_message_that_can_bring_a_modality_can_be_written(modalities: Any,
     assert {binding.type for binding in bindings} <= {IMAGE, WRENCH, TWIST, JOINTS, VECTOR}
     zeros = {modality.name: np.zeros(modality.shape, np.float32) for modality in modalities}
     none = np.zeros(len(modalities), np.float32)
-    judged = Judged(tuple(zeros), np.zeros(4, np.float32), np.zeros(4, np.float32), none, none, none, none, zeros, {})
+    judged = Judged(tuple(zeros), np.zeros(4, np.float32), np.zeros(4, np.float32), none, {}, none, none, zeros, {})
     with FusionBag(tmp_path / "bag", bindings) as written:
         written.write(SampleSet(5, 0, {}, "tick", 6, 7), judged, {modalities[0].name: "eye"})
     topics = {f"predicted {name}": f"/fusion/predicted/{'wrench' if name == 'force' else name}" for name in zeros}

@@ -2,11 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smvae_core import checkpoint as checkpoints
+from smvae_core.configuration import ModelConfiguration
 from smvae_core.inference.engine import Engine
+from smvae_core.modality import Modality
+from smvae_core.model.vae import MultimodalVAE
+from smvae_core.preprocessing import RGB, Vector
+from smvae_core.subsets import all_subsets, subset_mask
 from smvae_ros.replay.inference import Batch, BatchInference
 
 NAMES = ("rgb", "depth", "force", "action")
@@ -57,10 +63,8 @@ def test_a_batch_agrees_with_the_engine_to_1e_4(
         for name, x in judged.without.items():
             rest = {other: array for other, array in arrays.items() if other != name}
             np.testing.assert_allclose(x, engine.infer(rest, [name]).predictions[name], rtol=1e-4, atol=1e-4)
-        for subset, row in zip(inference.subsets, judged.errors):
-            if not set(subset) <= set(arrays):
-                assert np.isnan(row).all()
-                continue
+        assert list(judged.errors) == all_subsets([name for name in NAMES if name in arrays])
+        for subset, row in judged.errors.items():
             predictions = engine.infer({name: arrays[name] for name in subset}, NAMES).predictions
             for name, error in zip(NAMES, row):
                 if name in truth:
@@ -80,5 +84,40 @@ def test_a_camera_that_is_out_for_a_whole_batch_is_not_judged(engine: Engine) ->
 def test_an_empty_set_gives_the_prior(engine: Engine, inference: BatchInference) -> None:
     (judged,) = inference.run(unlinked([{}], [{}]))
     assert judged.held == () and not judged.mean.any() and not judged.log_variance.any()
-    assert np.isnan(judged.errors).all() and np.isnan(judged.from_set).all()
+    assert not judged.errors and np.isnan(judged.from_set).all()
     assert not judged.without
+
+
+def test_of_more_than_six_modalities_a_set_is_judged_by_itself_all_but_one_single_ones_and_without_cameras() -> None:
+    eyes = [
+        Modality(name=n, source=n, preprocessing=RGB(size=32), network="image", likelihood="bernoulli") for n in "ab"
+    ]
+    vectors = [
+        Modality(name=n, source=n, preprocessing=Vector(size=2), network="vector", likelihood="normal")
+        for n in "cdefgh"
+    ]
+    names = tuple("abcdefgh")
+    torch.manual_seed(0)
+    model = MultimodalVAE(ModelConfiguration(size="compact", latent=4, modalities=[*eyes, *vectors])).eval()
+    mean = {m.name: np.zeros(m.shape, np.float32) for m in model.modalities.values()}
+    inference = BatchInference(model, mean, torch.device("cpu"), pictures=False)
+    random = np.random.default_rng(0)
+    whole = {m.name: random.random(m.shape, np.float32) for m in model.modalities.values()}
+    for held in (names, tuple("abcdef"), tuple("acd"), tuple("h"), ()):
+        sets = {name: whole[name] for name in held}
+        (judged,) = inference.run(unlinked([sets], [whole]))
+        blind = tuple(name for name in held if name not in "ab")
+        but_one = [tuple(other for other in held if other != name) for name in held]
+        expected = dict.fromkeys([held, *but_one, *((name,) for name in held), blind])
+        assert set(judged.errors) == {subset for subset in expected if subset}
+        assert next(iter(judged.errors), ()) == judged.held == held
+        assert judged.without.keys() == {name for name in "cdefgh" if set(held) - {name}}
+        if not held:
+            continue
+        np.testing.assert_array_equal(judged.errors[held], judged.from_set)
+        arrays = {name: torch.from_numpy(array)[None] for name, array in whole.items()}
+        for subset, errors in judged.errors.items():
+            with torch.inference_mode():
+                z = model.posterior(arrays, subset_mask(names, [subset])).mean
+                found = inference.predict(z, "c")[0]
+            assert errors[names.index("c")] == pytest.approx(np.mean((found - whole["c"]) ** 2), rel=1e-4)
