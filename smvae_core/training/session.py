@@ -89,14 +89,14 @@ class Session:
         training, unseen = split(samples, configuration.data.held_out, configuration.data.seed)
         training = at_most(training, configuration.data.most)
         model_configuration = configuration.model.model_copy(update={"modalities": fitted(training)})
+        begun = run.state.exists()
         self.position = Position(
-            command=recipe(job.command, job.init),
+            command=recipe(job.command, None if begun else job.init),
             arithmetic=job.precision,
             configuration=configuration,
             model=model_configuration,
             data=_digest(training, unseen),
         )
-        begun = run.state.exists()
         if begun:
             stored, tensors = load_state(run.state)
             self.position = continued(run.folder, stored, self.position)
@@ -110,9 +110,11 @@ class Session:
         self._shared = bool(set(training.held) & set(unseen.held))
         torch.manual_seed(configuration.training.seed)
         self.model = MultimodalVAE(self.position.model)
-        if job.init is not None and not begun:
+        if job.init is not None:
+            unused = f"{job.init}: is not looked at, because the run in {run.folder} goes on from its own weights"
             # Only the first of the processes that torchrun starts prints.
-            console.print(initialise(self.model, job.init).told(job.init), markup=False, soft_wrap=True)
+            told = unused if begun else initialise(self.model, job.init).told(job.init)
+            console.print(told, markup=False, soft_wrap=True)
         self.loop = Loop(configuration, self.model, training, fabric, wanted, console)
         self.writer = StateWriter(background=fabric.device.type == "cuda")
         if begun:

@@ -64,7 +64,7 @@ def train(job: Job, console: Console | None = None) -> Run:
         MultimodalVAE(job.configuration.model)
     find_trajectories(job.data, job.configuration.data.format)
     _check_spacing(job)
-    if job.init is not None:
+    if job.init is not None and not run.state.exists():
         read_metadata(job.init)
     with ExitStack() as stack:
         if fabric.world_size > 1:

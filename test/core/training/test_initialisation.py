@@ -95,6 +95,17 @@ def test_a_run_that_starts_from_its_own_result_starts_where_it_ended(shared_logs
     assert losses[1] < losses[0], "the first epoch of trained weights against that of random ones"
 
 
+def test_a_run_that_goes_on_says_that_it_does_not_look_at_another_checkpoint(shared_logs, tmp_path):
+    other = train(job(shared_logs, tmp_path / "other", ONCE), Console(quiet=True)).best
+    train(replace(job(shared_logs, tmp_path / "run", ONCE), command="first"), Console(quiet=True))
+    told = io.StringIO()
+    twice = changed(ONCE, {"training": {"epochs": 2}})
+    again = replace(job(shared_logs, tmp_path / "run", twice, init=other), resume=True, command="again")
+    record = checkpoint.read_metadata(train(again, Console(file=told, width=500)).last).training
+    assert f"{other}: is not looked at, because the run in {tmp_path / 'run'} goes on" in told.getvalue()
+    assert record is not None and record.commands == ("first", "again"), "those of the other checkpoint do not count"
+
+
 def test_a_checkpoint_that_is_missing_is_told_before_logs_are_read(shared_logs, tmp_path):
     with pytest.raises(CheckpointError, match="nothing.safetensors"):
         train(job(shared_logs, tmp_path / "run", TINY, init=tmp_path / "nothing.safetensors"), Console(quiet=True))
