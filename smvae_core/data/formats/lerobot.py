@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from smvae_core.data.formats.lerobot_meta import Episode, Meta, load_meta
+from smvae_core.data.formats.lerobot_meta import INFO, Episode, Meta, load_meta
 from smvae_core.data.formats.protocol import DataSet, Feature, Format, LogError, Steps, Trajectory
 from smvae_core.data.formats.video import EpisodeFrames
 
@@ -32,7 +32,7 @@ def find_episodes(folder: Path) -> list[Trajectory]:
         LogError: the folder is no LeRobot data set, or of a version that is not known.
     """
     meta = load_meta(folder)
-    return [Trajectory(name, ((0, folder / name),)) for name in meta.episodes]
+    return [Trajectory(name, ((0, folder / name),)) for name in sorted([*meta.episodes, *meta.unlisted])]
 
 
 def read_episode(path: Path, keys: Collection[str], sizes: Mapping[str, int]) -> Mapping[str, Steps]:
@@ -42,11 +42,11 @@ def read_episode(path: Path, keys: Collection[str], sizes: Mapping[str, int]) ->
         path: the data set, with the name of the episode behind it.
 
     Raises:
-        LogError: the data or a video is missing or damaged, a feature is text, or the rate is not the one in
-            `meta/info.json`.
+        LogError: the data or a video is missing or damaged, a feature is text, the rate is not the one in
+            `meta/info.json`, or the list of episodes lacks the episode.
     """
     meta = load_meta(path.parent)
-    episode = meta.episodes[path.name]
+    episode = meta.episode(path)
     wanted = {key: meta.features[key] for key in keys if key in meta.features}
     for key, feature in wanted.items():
         if feature.dtype == "string":
@@ -70,7 +70,8 @@ def describe(folder: Path) -> DataSet:
     """
     meta = load_meta(folder)
     looked_at = list(meta.episodes)[:: -(-len(meta.episodes) // _LOOKED_AT)]
-    features, unusable = [], _without_files(folder, meta)
+    features, unusable = [], {name: f"{folder / name}: {reason}" for name, reason in meta.unlisted.items()}
+    unusable |= _without_files(folder, meta)
     for key in meta.features:
         feature, bad = _described(folder, meta, key, looked_at)
         features.append(feature)
@@ -84,15 +85,17 @@ def describe(folder: Path) -> DataSet:
         steps,
         meta.fps,
         tuple(features),
-        unusable=tuple(unusable[name] for name in meta.episodes if name in unusable),
+        unusable=tuple(unusable[name] for name in sorted(unusable)),
         looked_at=len({*looked_at, *unusable}),
     )
 
 
 def _files(path: Path) -> tuple[Path, ...]:
     meta = load_meta(path.parent)
+    if path.name in meta.unlisted:
+        return (path.parent / INFO,)
     episode = meta.episodes[path.name]
-    return (path.parent / "meta" / "info.json", episode.data, *(video for video, _ in episode.videos.values()))
+    return (path.parent / INFO, episode.data, *(video for video, _ in episode.videos.values()))
 
 
 LEROBOT = Format(find_episodes, read_episode, _files, describe)

@@ -1,16 +1,19 @@
 """The description of a LeRobot data set: `meta/info.json` and its list of episodes, of versions 2 and 3."""
 
 import json
+from collections.abc import Collection
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from smvae_core.data.formats.protocol import LogError
 from smvae_core.errors import explain
 
 INFO = Path("meta", "info.json")
+_MOST_UNLISTED = 1000
 _VERSIONS = ("v2.0", "v2.1", "v3.0")
 
 
@@ -20,6 +23,11 @@ class FeatureInfo(BaseModel):
     dtype: str
     shape: tuple[int, ...]
 
+    @field_validator("shape")
+    @classmethod
+    def _number_is_vector(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape or (1,)
+
 
 class _Info(BaseModel):
     codebase_version: str
@@ -27,6 +35,7 @@ class _Info(BaseModel):
     features: dict[str, FeatureInfo]
     data_path: str
     video_path: str | None = None
+    total_episodes: int = 0
     chunks_size: PositiveInt = 1000
 
 
@@ -40,11 +49,27 @@ class Episode(NamedTuple):
 
 
 class Meta(NamedTuple):
-    """The description of a data set; `episodes` is by name, in order of their numbers."""
+    """The description of a data set.
+
+    Attributes:
+        episodes: by name, in order of their numbers.
+        unlisted: by name, why an episode that `info.json` counts cannot be found.
+    """
 
     fps: float
     features: dict[str, FeatureInfo]
     episodes: dict[str, Episode]
+    unlisted: dict[str, str]
+
+    def episode(self, path: Path) -> Episode:
+        """Return the episode of a path, which is that of the data set with the name of the episode behind it.
+
+        Raises:
+            LogError: the list of episodes lacks it.
+        """
+        if path.name in self.unlisted:
+            raise LogError(f"{path}: {self.unlisted[path.name]}")
+        return self.episodes[path.name]
 
 
 def load_meta(root: Path) -> Meta:
@@ -83,9 +108,21 @@ def _load(root: Path, _changed: int) -> Meta:
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise LogError(f"{path.parent}: the list of episodes does not fit {INFO.name} ({error!r})") from None
     if not found:
-        raise LogError(f"{path.parent}: expected at least one episode, found none")
+        raise LogError(f"{path.parent}: expected at least one episode in the list of episodes, found none")
     ordered = sorted(found, key=lambda episode: episode.number)
-    return Meta(info.fps, info.features, {f"episode_{episode.number:06d}": episode for episode in ordered})
+    episodes = {_name(episode.number): episode for episode in ordered}
+    return Meta(info.fps, info.features, episodes, _unlisted(info.total_episodes, episodes))
+
+
+def _name(number: int) -> str:
+    return f"episode_{number:06d}"
+
+
+def _unlisted(total: int, episodes: Collection[str]) -> dict[str, str]:
+    lacking = (name for name in map(_name, range(total)) if name not in episodes)
+    names = islice(lacking, min(max(0, total - len(episodes)), _MOST_UNLISTED))
+    reason = f"is not in the list of episodes; it has {len(episodes)} of the {total} that {INFO.as_posix()} counts"
+    return dict.fromkeys(names, reason)
 
 
 def _episodes_2(root: Path, info: _Info, cameras: list[str]) -> list[Episode]:
@@ -132,6 +169,11 @@ def _episode_3(root: Path, info: _Info, cameras: list[str], row: dict[str, Any])
     videos = {}
     for key in cameras:
         chunk, file, start = (row[f"videos/{key}/{n}"] for n in ("chunk_index", "file_index", "from_timestamp"))
+        if None in (chunk, file, start):
+            raise LogError(
+                f"{root / _name(int(row['episode_index']))}: expected chunk_index, file_index and from_timestamp of "
+                f"the video of '{key}' in the list of episodes, found an empty cell"
+            )
         video = str(info.video_path).format(video_key=key, chunk_index=chunk, file_index=file)
         videos[key] = (root / video, float(start))
     return Episode(int(row["episode_index"]), int(row["length"]), root / data, videos)

@@ -150,6 +150,31 @@ def test_a_second_time_nothing_is_decoded_and_a_changed_video_is_read_again(tmp_
     assert read(folder, skip_bad=False).batch(np.arange(31))[0]["front"].max() < 0.1
 
 
+@VERSIONS
+def test_an_episode_that_the_list_of_episodes_lacks_is_named_and_can_be_left_out(tmp_path, write):
+    folder = write(tmp_path / "set")
+    if write is write_lerobot_2:
+        path = folder / "meta/episodes.jsonl"
+        path.write_text("".join(line for line in path.read_text().splitlines(True) if '"episode_index": 1' not in line))
+    else:
+        path = folder / "meta/episodes/chunk-000/file-000.parquet"
+        table = parquet.read_table(path)
+        parquet.write_table(table.slice(0, 1), path)
+        parquet.write_table(table.slice(2), path.with_name("file-002.parquet"))  # file-001 is gone
+    sentence = "episode_000001: is not in the list of episodes; it has 2 of the 3 that meta/info.json counts"
+    with pytest.raises(LogError, match=sentence):
+        read(folder, skip_bad=False)
+    assert len(read(folder, skip_bad=True)) == 22
+    found = describe(folder)
+    assert (found.trajectories, found.steps, found.unusable) == (2, 22, (f"{folder}/{sentence}",))
+
+
+def test_a_feature_without_a_shape_is_one_number(tmp_path):
+    extra = {"task_index": {"dtype": "int64", "shape": []}}
+    folder = write_lerobot_3(tmp_path / "set", features=features(("front",), extra))
+    assert read_episode(folder / "episode_000001", ["task_index"], {})["task_index"].shape == (9, 1)
+
+
 def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     """Change `info.json`."""
     path = folder / "meta/info.json"
