@@ -24,6 +24,7 @@ from smvae_ros.settings import nanoseconds
 
 NO_CLOCK = "use_sim_time is true, but no time has come on /clock: sets go out by the sensors' time"
 STILL_CLOCK = "simulated time stands still, although messages come: sets go out by the sensors' time"
+NO_TIME = "simulated time stands still, although messages come, whose stamps do not go on from it"
 
 _SILENT_S = 5.0
 # With its unit, which changes as a time grows.
@@ -32,6 +33,7 @@ _IN_NO_SET = "in no set: "
 _NOBODY = "nobody publishes there"
 # A sensor that begins or ends in the middle of a period may be in no set of it.
 _PERIODS_IN_A_ROW = 2
+_PERIOD_S = 1.0
 _MOST_BEHIND_S = 1.0
 _DAY_S = 24 * 3600.0
 # No machine has run so long, and no stamp since 1970 is so small.
@@ -51,7 +53,6 @@ class SensorWatch:
     def begin(self) -> None:
         """Start again, as after an activation."""
         self._began = monotonic()
-        self._clock_ns, self._still = -1, 0
         self._warned: set[tuple[str, str, str]] = set()
         # Topics whose silence was reported.
         self._silent: set[str] = set()
@@ -64,13 +65,7 @@ class SensorWatch:
         self._unheard: set[tuple[str, str, str]] = set()
         self._named = False
 
-    def look_at_clock(self) -> None:
-        """See whether simulated time goes on; call it once in each period, before all else."""
-        now_ns = self._node.get_clock().now().nanoseconds
-        self._still = self._still + 1 if simulated_time(self._node) and now_ns == self._clock_ns else 0
-        self._clock_ns = now_ns
-
-    def clock_problem(self, receiving: bool) -> str:
+    def clock_problem(self, subscriptions: Subscriptions, receiving: bool) -> str:
         """Return what is wrong with simulated time; empty if nothing is.
 
         Args:
@@ -78,7 +73,9 @@ class SensorWatch:
         """
         if simulated_time(self._node) and self._node.get_clock().now().nanoseconds == 0:
             return NO_CLOCK
-        return STILL_CLOCK if receiving and self._still >= _PERIODS_IN_A_ROW else ""
+        if not receiving or subscriptions.time.stands_s() < _PERIODS_IN_A_ROW * _PERIOD_S:
+            return ""
+        return STILL_CLOCK if subscriptions.time.sensed_ns else NO_TIME
 
     def problem(self, subscriptions: Subscriptions, name: str, received: int, unused: bool) -> str:
         """Return what is wrong with the messages since the last call; empty if nothing is.
@@ -90,8 +87,8 @@ class SensorWatch:
         """
         stream = subscriptions.settings.streams[name]
         stamp_ns = subscriptions.stamps_ns.get(name, 0)
-        clock = self.clock_problem(received > 0)
-        if clock or self._still:
+        clock = self.clock_problem(subscriptions, received > 0)
+        if clock or subscriptions.time.stands_s() >= _PERIOD_S:
             self._faulty[name] = 0
             return clock if received else ""
         problem = ""
@@ -131,7 +128,7 @@ class SensorWatch:
         silent = monotonic() - self._began >= _SILENT_S
         if silent and not self._named:
             self._warn_of_namesake()
-        if clock := self.clock_problem(any(one.rate for one in modalities)):
+        if clock := self.clock_problem(subscriptions, any(one.rate for one in modalities)):
             self._warn("clock", {"/clock": clock} if silent else {})
             return
         if silent:

@@ -65,7 +65,6 @@ class StatusPublisher:
         self._last = monotonic()
         sets = sum(subscriptions.synchronizer.sets.values()) if subscriptions is not None else 0
         recent_sets = self._since_last("", "sets", sets)
-        self._watch.look_at_clock()
         modalities = (
             []
             if subscriptions is None
@@ -74,7 +73,8 @@ class StatusPublisher:
         receiving = any(modality.rate for modality in modalities)
         report = NodeReport(
             state=state,
-            problem=problem or (self._watch.clock_problem(receiving) if subscriptions is not None else ""),
+            problem=problem
+            or (self._watch.clock_problem(subscriptions, receiving) if subscriptions is not None else ""),
             device=device,
             receiving=receiving,
             sets=sets,

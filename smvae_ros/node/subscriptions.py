@@ -57,6 +57,7 @@ class Subscriptions:
         qos: by modality that is subscribed to, the quality of service of its subscription.
         losses: by modality that is subscribed to, the messages lost on the way.
         sources: by modality that is subscribed to, the sources of its messages.
+        time: by which messages arrive.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Subscriptions:
         self.losses: dict[str, MessageLoss] = {}
         self.sources: dict[str, MessageSources] = {}
         self._node, self._clock = node, node.get_clock()
-        self._time = SensedTime(self._clock, simulated=simulated_time(node))
+        self.time = SensedTime(self._clock, simulated=simulated_time(node))
         self._submit, self._forget, self._learn = submit, forget, learn
         self._statistics, self._warnings = statistics, warnings
         self._lags_ns: dict[str, tuple[int, int]] = {}
@@ -109,7 +110,7 @@ class Subscriptions:
 
     def now_ns(self) -> int:
         """Return the time of the synchroniser; on any thread."""
-        return self._time.now_ns()
+        return self.time.now_ns()
 
     def reset(self, reason: str) -> int:
         """Forget all samples and start a new epoch; return its number."""
@@ -126,7 +127,7 @@ class Subscriptions:
             elif not stream.enabled:
                 self._unsubscribe(name)
         self.settings = settings
-        now_ns = self._time.arrive()
+        now_ns = self.time.arrive()
         max_wait_ns = nanoseconds(settings.max_wait)
         future_ns = settings.future_ns(simulated=simulated_time(self._node))
         self._hand_on(self.synchronizer.change(settings.synchronizer_streams(), max_wait_ns, now_ns, future_ns))
@@ -170,7 +171,7 @@ class Subscriptions:
 
         def receive(message: bytes, number: int | None, now_ns: int) -> list[SampleSet]:
             loss.see(number)
-            now_ns = max(now_ns, self._time.sensed_ns)
+            now_ns = max(now_ns, self.time.sensed_ns)
             try:
                 stamp_ns, sample = reader.read(message, now_ns)
                 if not reader.merges:
@@ -179,7 +180,7 @@ class Subscriptions:
                 return self._reject(name, str(error), now_ns)
             if reader.binding is not self.bindings[name]:
                 self._learn_joints(reader.binding)
-            now_ns = self._time.see(name, stamp_ns, now_ns)
+            now_ns = self.time.see(name, stamp_ns, now_ns)
             self.arrived_ns[name], self.stamps_ns[name] = now_ns, stamp_ns
             if stamp_ns:
                 lag_ns = now_ns - stamp_ns
@@ -263,12 +264,12 @@ class Subscriptions:
 
     def _arrived(self, name: str) -> int:
         self.arrived_s[name] = monotonic()
-        return self._time.arrive()
+        return self.time.arrive()
 
     def _poll(self) -> None:
         self._armed_ns = None
         self._paced.read_others(None)
-        self._hand_on(self.synchronizer.poll(self._time.arrive()))
+        self._hand_on(self.synchronizer.poll(self.time.arrive()))
 
     def _hand_on(self, sets: list[SampleSet]) -> None:
         if self.synchronizer.resets != self._epoch:
@@ -294,9 +295,9 @@ class Subscriptions:
         self.arrived_ns.clear()
         self.stamps_ns.clear()
         self._lags_ns.clear()
-        self._time.restart(simulated=simulated)
+        self.time.restart(simulated=simulated)
         self.reset("the node's clock changed")
-        settings, now_ns = self.settings, self._time.arrive()
+        settings, now_ns = self.settings, self.time.arrive()
         future_ns = settings.future_ns(simulated=simulated)
         self.synchronizer.change((), nanoseconds(settings.max_wait), now_ns, future_ns)
         clock = "simulated time, from /clock" if simulated else "the computer's time"

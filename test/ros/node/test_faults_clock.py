@@ -53,13 +53,15 @@ def test_a_clock_that_stands_still_is_named_once_and_no_sensor_is_blamed(
         if paused:
             robot.stamping = {name: lambda moment: [stopped_ns] for name in ALL}
         robot.wait(lambda: "time stands still" in process.output(), "a warning")
+        # Stamps that stand still, too, bring no time; those that go on do, so that sets go out by it.
         assert all("time stands still" in told(robot, name)[1] for name in ("fusion", "rgb"))
+        assert ("do not go on" in told(robot, "fusion")[1]) is paused
         clock.every = 1
         robot.stamping.clear()
         robot.wait_for_set(*ALL)
         robot.wait(lambda: told(robot, "fusion")[0] == DiagnosticStatus.OK, "all to be well")
         warnings = [line for line in process.output().splitlines() if "[WARN]" in line and "/clock" in line]
-        assert len(warnings) == 1 and "stamps" not in process.output()
+        assert len(warnings) == 1 and "stamps are" not in process.output()
 
 
 def test_sets_go_on_by_the_stamps_of_the_sensors_while_the_clock_stands_still(checkpoint: Path, tmp_path: Path) -> None:
@@ -73,10 +75,9 @@ def test_sets_go_on_by_the_stamps_of_the_sensors_while_the_clock_stands_still(ch
         begin = robot.sent_ns[-1]
         robot.wait_for_new_latents(40)
         sent = [moment for moment in robot.sent_ns if begin < moment < stamp_ns(robot.latents[-1])]
-        # Time by stamps goes on in steps of a moment, so that what comes last in a moment may be too late for its set.
         have = {stamp_ns(latent): set(latent.modalities) for latent in robot.latents}
-        assert sum("rgb" in have.get(moment, ()) for moment in sent) >= 0.9 * len(sent)
-        assert sum("depth" in have.get(moment, ()) for moment in sent) >= 0.5 * len(sent)
+        for name in ("rgb", "depth"):
+            assert sum(name in have.get(moment, ()) for moment in sent) >= 0.9 * len(sent), name
         assert 0.0 <= robot.new_status().latency_p99 < 60.0
         # A camera dies meanwhile: the others go on, with ticks.
         robot.sending = {"depth", "force", "action"}

@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from smvae_ros.node import sensed_time
 from smvae_ros.node.sensed_time import SensedTime
@@ -75,6 +77,43 @@ def test_a_driver_beside_a_paused_simulation_that_stamps_with_the_computers_time
 def test_without_any_time_on_the_clock_the_stamps_are_the_time(bench: Bench) -> None:
     bench.clock_ns = 0
     assert bench.play({name: 1.7e9 for name in SENSORS}, 3)[-1] == pytest.approx(1.7e9 + 3.0, abs=0.05)
+
+
+@pytest.mark.parametrize("rate", [0.2, 1.0, 20.0])
+def test_between_two_moments_the_time_by_stamps_goes_on_evenly_for_a_tenth_of_a_second_at_most(
+    bench: Bench, rate: float
+) -> None:
+    bench.play(SENSORS, 6, rate=rate)
+    step_ns, begin_ns = 0.05 * rate * S, bench.time.sensed_ns
+    for part in (0.25, 0.5, 0.75):
+        bench.steady_s += 0.25 * 0.05
+        assert bench.time.arrive() - begin_ns == pytest.approx(part * step_ns, rel=0.01)
+    bench.steady_s += 10.0
+    assert bench.time.sensed_ns - begin_ns == pytest.approx(2 * step_ns, rel=0.01), "the sensors pause as well"
+
+
+@given(jitter=st.lists(st.integers(-40, 40), min_size=30, max_size=60))
+def test_whatever_the_arrivals_the_time_never_goes_back_nor_runs_far_ahead_of_the_stamps(
+    jitter: list[int],
+) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        bench = Bench(monkeypatch)
+        bench.play(SENSORS, 2)
+        told, stamp_ns = [bench.time.sensed_ns], bench.time.sensed_ns
+        for late_ms in jitter:
+            bench.steady_s += 0.05 + late_ms / 1000
+            stamp_ns += 50_000_000
+            for name in SENSORS:
+                told.append(bench.time.see(name, stamp_ns, bench.time.arrive()))
+            assert 0 <= told[-1] - stamp_ns <= 200_000_000
+        assert told == sorted(told)
+
+
+def test_it_tells_for_how_long_the_clock_stands_still(bench: Bench) -> None:
+    bench.play(SENSORS, 3, clock=True)
+    assert bench.time.stands_s() == 0.0
+    bench.play(SENSORS, 3)
+    assert bench.time.stands_s() == pytest.approx(3.0)
 
 
 def test_a_clock_that_comes_back_is_the_time_at_once(bench: Bench) -> None:
