@@ -181,6 +181,8 @@ def numbers(binding: Binding, message: Any) -> Sequence[Any]:
         return values
     if binding.type == JOINTS and not binding.fields:
         return _joints(binding, *values)
+    # Python's numbers, since the difference of two uint8 of NumPy overflows.
+    values = tuple(value.tolist() if isinstance(value, np.ndarray) else value for value in values)
     if len(values) == 1 and not isinstance(values[0], str):
         values = values[0] if hasattr(values[0], "__len__") else values
     elif any(hasattr(value, "__len__") for value in values):

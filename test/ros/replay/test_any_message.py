@@ -155,6 +155,44 @@ def test_numbers_of_any_message_are_logged_and_replayed(tmp_path: Path) -> None:
     assert not [warning for warning in summary.warnings if "without a stamp" not in warning]
 
 
+@pytest.mark.filterwarnings("error")
+def test_whole_numbers_and_truth_values_are_logged_as_they_are(tmp_path: Path) -> None:
+    """Numbers that fall, and large ones: differences and sums do not fit into their own type."""
+    store = own_types()
+    finger = "uint8[] taxels\nint16[2] counts\nbool touched"
+    store.register(get_types_from_msg(finger, "lab_msgs/msg/Finger"))
+    store.register(get_types_from_msg("lab_msgs/Finger[] fingers\nlab_msgs/Finger[1] thumb", "lab_msgs/msg/Hand"))
+    fields = ["fingers[-1].taxels", "thumb[0].counts", "fingers[0].touched", "fingers[0].taxels[1]"]
+    hand, levels = numbers("gripper", 6), numbers("tactile", 2)
+    streams = {
+        "gripper": {"topic": "hand", "message": "lab_msgs/msg/Hand", "fields": fields},
+        "tactile": {"topic": "levels", "message": "std_msgs/msg/UInt8MultiArray", "fields": ["data"]},
+    }
+    found: list[Timed] = []
+    expected = np.stack([250 - 3 * np.arange(STEPS), np.arange(STEPS) % 2 * 255], 1)
+    for n, (falling, state) in enumerate(expected.tolist()):
+        make = store.types["lab_msgs/msg/Finger"]
+        counts = np.array([-30000 if n % 2 else 30000, n], np.int16)
+        first, last = (make(np.array(x, np.uint8), counts, n % 3 == 0) for x in ([9, state], [falling, state]))
+        hands = store.types["lab_msgs/msg/Hand"]([first, last], [first])
+        layout = store.types["std_msgs/msg/MultiArrayLayout"]([], 0)
+        array = store.types["std_msgs/msg/UInt8MultiArray"](layout, np.array([falling, state], np.uint8))
+        for topic, message in (("/hand", hands), ("/levels", array)):
+            content = bytes(store.serialize_cdr(message, message.__msgtype__))
+            found.append((topic, START_NS + n * 50 * MS, content))
+    types = {"/hand": "lab_msgs/msg/Hand", "/levels": "std_msgs/msg/UInt8MultiArray"}
+    bag = write_typed(tmp_path / "bag", types, found, store)
+    chosen = default_settings([hand, levels]).changed({"reference": "gripper", "streams": streams})
+    account = write_logs(bag, [hand, levels], chosen, tmp_path / "logs").account
+    assert account.rows == STEPS
+    np.testing.assert_array_equal(row_of(tmp_path / "logs", "tactile"), expected)
+    logged = row_of(tmp_path / "logs", "gripper")
+    np.testing.assert_array_equal(logged[:, :2], expected)
+    np.testing.assert_array_equal(logged[:, 2], np.where(np.arange(STEPS) % 2, -30000, 30000))
+    np.testing.assert_array_equal(logged[:, 4], np.arange(STEPS) % 3 == 0)
+    np.testing.assert_array_equal(logged[:, 5], expected[:, 1])
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
