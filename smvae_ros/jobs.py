@@ -104,12 +104,13 @@ def run_jobs(
 
 
 def run_job(task: Task[Result], threads: int, name: str, bag: Path) -> Done[Result]:
-    """Run a task on one bag; whatever it raises becomes a sentence."""
+    """Run a task on one bag; whatever it raises becomes a sentence that names the bag."""
     try:
         task.clear(name)  # this may be another try
         return Done(name, task.run(name, bag, threads))
     except SMVAEError as error:
-        return Done(name, error=str(error))
+        told = str(error)
+        return Done(name, error=told if str(bag) in told else f"{bag}: {told}")
     except Exception as error:  # a defect that one bag meets does not stop the others
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"

@@ -116,6 +116,17 @@ def test_after_an_interrupt_no_empty_folder_stays(
     assert not (tmp_path / "some").exists()
 
 
+def refusing(name: str, bag: Path, threads: int) -> str:
+    raise ConfigurationError("streams.odd: expected a field" if name == "a" else f"{bag}: is empty")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("a", "bags/a: streams.odd: expected a field"), ("b", "bags/b: is empty")]
+)
+def test_each_sentence_on_a_bad_bag_names_the_bag_once(name: str, sentence: str) -> None:
+    assert run_job(Task(refusing), 1, name, Path("bags") / name).error == sentence
+
+
 def failing(name: str, bag: Path, threads: int) -> str:
     raise RuntimeError("cannot reshape")
 
