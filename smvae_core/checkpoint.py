@@ -233,6 +233,6 @@ def _trust(metadata: Metadata, model: MultimodalVAE, tensors: Batch) -> TrustNet
     if metadata.trust is None:
         return None
     record, latent = metadata.trust, model.configuration.latent
-    network = TrustNetwork(len(model.names), model.width, latent, record.hidden, record.traits)
+    network = TrustNetwork(len(model.names), model.width, latent, record.hidden, record.traits, record.each_still)
     network.load_state_dict({name.removeprefix(_TRUST): t for name, t in tensors.items() if name.startswith(_TRUST)})
     return network.eval()

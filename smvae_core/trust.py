@@ -33,6 +33,7 @@ class TrustRecord(BaseModel):
     Attributes:
         hidden: width of the heads.
         traits: traits of raw samples that the heads see; 0: embeddings alone.
+        each_still: the heads see how still each trait is; False, as in older checkpoints: all on average.
         calibrated_on: trajectories that gave the figures.
         samples: number of sets.
         period: seconds between the sets.
@@ -46,6 +47,7 @@ class TrustRecord(BaseModel):
 
     hidden: int
     traits: int = 0
+    each_still: bool = False
     calibrated_on: tuple[str, ...]
     samples: int
     period: float

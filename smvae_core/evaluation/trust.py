@@ -69,6 +69,7 @@ def calibrate_trust(
     return TrustRecord(
         hidden=network.hidden,
         traits=network.traits,
+        each_still=network.each_still,
         calibrated_on=samples.held,
         samples=len(samples),
         period=period,

@@ -19,7 +19,7 @@ from smvae_core.inference.trust import Numbers, Seen
 from smvae_core.modality import Modality
 from smvae_core.model.memory import Memory, MemoryState, Remembered
 from smvae_core.model.traits import is_expressible, trait_count, traits_of_one
-from smvae_core.model.trust import STILL, TrustNetwork
+from smvae_core.model.trust import TrustNetwork
 
 Floats = NDArray[np.float32]
 Booleans = NDArray[np.bool_]
@@ -259,8 +259,9 @@ class _Heads(nn.Module):
             t, other = traits
             own = (t - network.trait_mean) / network.trait_scale
             change = torch.where(known, (t[:, None] - other) / network.trait_scale[:, None], 0.0)
-            still = torch.where(known[..., 0], (change.abs().mean(dim=-1) + STILL).log(), 0.0)
-            parts += [torch.cat([own, change.flatten(1)], dim=1).clamp(-20.0, 20.0), still]
+            still = network.stillness(change.transpose(0, 1)).transpose(0, 1)
+            still = torch.where(known, still, 0.0)
+            parts += [torch.cat([own, change.flatten(1)], dim=1).clamp(-20.0, 20.0), still.flatten(1)]
         return torch.cat(parts, dim=1)
 
 

@@ -4,7 +4,8 @@ Each modality m has two small heads. `agrees` gives s_m(x_m; C), how much better
 than a faulty one would. The context is q(z | C), C being other modalities and, where the model has one, its memory.
 `alone` gives g_m(x_m), how much x_m looks like a faulty one by itself. Both see the embedding of x_m and its traits
 (`model.traits`), and what has changed in them and in q(z | C) since the set before and since about half a second ago: a
-frozen camera stays while the rest moves.
+frozen camera stays while the rest moves. Of each trait they also see how still it is, so that one channel that stopped
+shows while the other channels of its sensor go on.
 
 The logit of "all is well" is Σ_m s_m(x_m; all others). The logit of "j is faulty" is g_j(x_j) + Σ_{m≠j} s_m(x_m; all
 others without j): j explains nothing, and the rest must agree without it. So the modality that spoils the agreement is
@@ -25,6 +26,8 @@ FAULTY = 0.5
 """The part of the sets in the training of trust that have a faulty modality."""
 STILL = 1e-3
 """What counts as no change of the traits from set to set."""
+LEAST_STILL = 0.3
+"""The least scale of the logarithm of a trait's change."""
 
 
 class Moment(NamedTuple):
@@ -63,6 +66,7 @@ class TrustNetwork(nn.Module):
         latent: dimensions of z, L.
         hidden: width of the heads.
         traits: traits that the heads see, F; 0 for heads that see embeddings alone.
+        each_still: whether they see how still each trait is; else how still all are on average.
     """
 
     embedding_mean: Tensor
@@ -71,11 +75,15 @@ class TrustNetwork(nn.Module):
     context_scale: Tensor
     trait_mean: Tensor
     trait_scale: Tensor
+    still_mean: Tensor
+    still_scale: Tensor
 
-    def __init__(self, modalities: int, width: int, latent: int, hidden: int = 64, traits: int = 0) -> None:
+    def __init__(
+        self, modalities: int, width: int, latent: int, hidden: int = 64, traits: int = 0, each_still: bool = True
+    ) -> None:
         super().__init__()
-        self.modalities, self.hidden, self.traits = modalities, hidden, traits
-        inputs = 3 * width + 2 + (3 * traits + 2 if traits else 0)
+        self.modalities, self.hidden, self.traits, self.each_still = modalities, hidden, traits, each_still
+        inputs = 3 * width + 2 + (3 * traits + 2 * (traits if each_still else 1) if traits else 0)
         self.own = nn.ModuleList(nn.Linear(inputs, 2 * hidden) for _ in range(modalities))
         self.context = nn.ModuleList(nn.Linear(3 * latent + 2, hidden) for _ in range(modalities))
         self.agrees = nn.ModuleList(_output(hidden) for _ in range(modalities))
@@ -87,8 +95,13 @@ class TrustNetwork(nn.Module):
         if traits:
             self.register_buffer("trait_mean", torch.zeros(modalities, traits))
             self.register_buffer("trait_scale", torch.ones(modalities, traits))
+        if traits and each_still:
+            self.register_buffer("still_mean", torch.zeros(modalities, traits))
+            self.register_buffer("still_scale", torch.ones(modalities, traits))
 
-    def standardise(self, embeddings: Tensor, changes: Tensor, means: Tensor, traits: Tensor) -> None:
+    def standardise(
+        self, embeddings: Tensor, changes: Tensor, means: Tensor, traits: Tensor, trait_changes: Tensor
+    ) -> None:
         """Measure the scales of the inputs on healthy sets.
 
         Args:
@@ -96,6 +109,7 @@ class TrustNetwork(nn.Module):
             changes: of the embeddings from set to set, (N, M, d).
             means: of the latent, (N, L).
             traits: (N, M, F).
+            trait_changes: of the traits from set to set, (N, M, F).
         """
         self.embedding_mean.copy_(embeddings.mean(dim=0))
         self.embedding_scale.copy_(embeddings.std(dim=0).clamp_min(1e-3))
@@ -104,6 +118,10 @@ class TrustNetwork(nn.Module):
         if self.traits:
             self.trait_mean.copy_(traits.mean(dim=0))
             self.trait_scale.copy_(traits.std(dim=0).clamp_min(LEAST_TRAIT))
+        if self.traits and self.each_still:
+            logarithms = _log(trait_changes / self.trait_scale)
+            self.still_mean.copy_(logarithms.mean(dim=0))
+            self.still_scale.copy_(logarithms.std(dim=0).clamp_min(LEAST_STILL))
 
     def forward(self, fusion: nn.Module, now: Moment, before: Moment, past: Moment) -> Tensor:
         """Return the logits of the hypotheses, (B, 1 + M): all is well, and each modality faulty; -inf where absent.
@@ -171,6 +189,16 @@ class TrustNetwork(nn.Module):
         faulty = faulty.masked_fill(~mask, -torch.inf)
         return torch.cat([healthy[:, None], faulty], dim=-1)
 
+    def stillness(self, change: Tensor) -> Tensor:
+        """Return how much the traits changed, (B, M, F), on a logarithmic scale: what is frozen does not change at all.
+
+        Each trait counts, since one channel of a sensor may stop while the others go on. The heads of older checkpoints
+        see the mean of all, (B, M, 1).
+        """
+        if self.each_still:
+            return (_log(change) - self.still_mean) / self.still_scale
+        return _log(change.abs().mean(dim=-1, keepdim=True))
+
     def _own(self, now: Moment, before: Moment, past: Moment) -> Tensor:
         """Return the features of each modality by itself, (B, M, inputs of `own`)."""
         m, f = self.modalities, self.traits
@@ -185,9 +213,7 @@ class TrustNetwork(nn.Module):
             if f:
                 change = torch.where(known, (t - other.traits[..., :f]) / self.trait_scale, 0.0)
                 traits.append(change)
-                # On a logarithmic scale, since a frozen sensor does not change at all.
-                still = (change.abs().mean(dim=-1, keepdim=True) + STILL).log()
-                stillness.append(torch.where(known, still, 0.0))
+                stillness.append(torch.where(known, self.stillness(change), 0.0))
         return torch.cat(
             [part.clamp(-20.0, 20.0) for part in parts]
             + flags
@@ -201,6 +227,10 @@ def prior_log_odds(modalities: int) -> float:
     """Return the log odds that one modality of a set of the training is faulty: those of a set that tells nothing."""
     part = FAULTY / modalities
     return math.log(part / (1.0 - part))
+
+
+def _log(change: Tensor) -> Tensor:
+    return (change.abs() + STILL).log()
 
 
 def _output(hidden: int) -> nn.Module:

@@ -30,7 +30,7 @@ _STEPS = 16
 """Steps of an altered episode."""
 _EPISODES = {True: 500, False: 2000}
 """Altered episodes of a modality: of images, which take long to embed, and of others."""
-_OPTIMISER_STEPS, _BATCH = 1500, 256
+_OPTIMISER_STEPS, _BATCH = 3000, 256
 _PAST = 10
 """Steps from a set to the one that its changes are measured against."""
 _KEEP = 0.85
@@ -152,7 +152,8 @@ def _standardise(network: TrustNetwork, model: MultimodalVAE, table: Table, rand
     healthy = table.healthy
     now, before = healthy.embeddings[rows], healthy.embeddings[rows - 1]
     means = model.fuse(now, healthy.mask[rows]).mean
-    network.standardise(now, now - before, means.detach(), healthy.traits[rows])
+    traits = healthy.traits[rows]
+    network.standardise(now, now - before, means.detach(), traits, traits - healthy.traits[rows - 1])
 
 
 def _optimise(

@@ -1,7 +1,9 @@
 """Trust: the sequential test, p-values, and blame on a model whose truth is known."""
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest, norm
 from torch import Tensor, nn
 
+from smvae_core.checkpoint import load, save
 from smvae_core.evaluation.trust import LEAST, evidence_of, excursions, odds_of, threshold
 from smvae_core.inference.trust import LARGEST, Trust, TrustState, Verdict, log_odds, p_value
 from smvae_core.model.trust import FAULTY as FAULTY_SETS
@@ -248,3 +251,40 @@ def test_a_log_at_once_equals_set_by_set(model: MultimodalVAE, network: TrustNet
         np.testing.assert_allclose(np.stack(evidence), evidence_of(odds), atol=1e-4)
         half = evidence_of(odds[:15])[-1]
         np.testing.assert_allclose(evidence_of(odds[15:], half), evidence_of(odds)[15:], atol=1e-9)
+
+
+def test_one_channel_that_stops_shows_while_the_others_go_on(model: MultimodalVAE, network: TrustNetwork) -> None:
+    generator = torch.Generator().manual_seed(0)
+    healthy = torch.randn(200, 4, TRAITS, generator=generator)
+    changes = healthy[1:] - healthy[:-1]
+    embeddings, means = torch.randn(200, 4, model.width), torch.randn(200, model.configuration.latent)
+    network.standardise(embeddings, embeddings, means, healthy[1:], changes)
+    stopped = changes[:1].clone()
+    stopped[0, 0, 2] = 0.0
+    usual, still = (network.stillness(x / network.trait_scale) for x in (changes, stopped))
+    assert still[0, 0, 2] < usual[..., 2].min() - 1.0
+    assert torch.equal(still[0, 0, [0, 1, 3, 4]], usual[0, 0, [0, 1, 3, 4]])
+
+
+def test_a_checkpoint_whose_heads_see_no_single_trait_stand_still_judges_as_it_did(
+    tmp_path: Path, model: MultimodalVAE
+) -> None:
+    torch.manual_seed(0)
+    old = TrustNetwork(4, model.width, model.configuration.latent, 8, TRAITS, each_still=False).eval()
+    path = tmp_path / "old.safetensors"
+    save(path, model, {}, None, None, trust=(old, record_of(4, hidden=8).model_copy(update={"traits": TRAITS})))
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    metadata = json.loads(header["__metadata__"]["smvae"])
+    assert metadata["trust"].pop("each_still") is False, "older checkpoints do not say"
+    header["__metadata__"]["smvae"] = json.dumps(metadata)
+    raw = json.dumps(header).encode()
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw + content[8 + size :])
+    network = load(path).trust
+    assert network is not None and not network.each_still
+    mask = torch.ones(5, 4, dtype=torch.bool)
+    moments = [Moment(torch.randn(5, 4, model.width), mask, torch.randn(5, 4, TRAITS)) for _ in range(3)]
+    with torch.no_grad():
+        expected, found = (one(model.fusion, *moments) for one in (old, network))
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=0.0)

@@ -15,19 +15,21 @@ from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 pytest.importorskip("onnxruntime")
 
 
-@pytest.mark.parametrize("sees_traits", [False, True])
+@pytest.mark.parametrize("sees_traits, each_still", [(False, False), (True, False), (True, True)])
 @pytest.mark.parametrize("system, memory", [("smvae", True), ("smvae", False), ("mvae", False)])
-def test_the_graph_judges_as_pytorch_does(sees_traits: bool, system: str, memory: bool) -> None:
+def test_the_graph_judges_as_pytorch_does(sees_traits: bool, each_still: bool, system: str, memory: bool) -> None:
     torch.manual_seed(0)
     settings = MemoryConfiguration(size=8) if memory else None
     model = MultimodalVAE(ModelConfiguration(system=system, size="tiny", latent=8, memory=settings)).eval()
     count, slots = trait_count(model.configuration.modalities), 4 + memory
-    network = TrustNetwork(4, model.width, 8, hidden=8, traits=count if sees_traits else 0).eval()
+    network = TrustNetwork(4, model.width, 8, 8, traits=count if sees_traits else 0, each_still=each_still).eval()
     random = np.random.default_rng(0)
 
     def seen(n: int) -> Seen:
         embeddings = random.standard_normal((slots, model.width), np.float32)
-        return Seen(float(n), embeddings, random.random(slots) < 0.7, random.standard_normal((4, count), np.float32))
+        traits = random.standard_normal((4, count), np.float32)
+        traits[:, 0] = 0.5  # stands still
+        return Seen(float(n), embeddings, random.random(slots) < 0.7, traits)
 
     graph, eager = TrustGraph(model.fusion, network, slots, model.width, count), TorchJudge(model.fusion, network)
     sets: list[Seen | None] = [None, *map(seen, range(8))]
