@@ -30,8 +30,8 @@ from smvae_core.training.loop import CHECKED_EVERY, Loop
 BATCH = 100
 
 
-def synthetic_samples(count: int = 4000) -> Samples:
-    """Return noise in the stored form of the four modalities, one trajectory."""
+def synthetic_samples(count: int = 4000, trajectories: int = 1) -> Samples:
+    """Return noise in the stored form of the four modalities, in trajectories of the same length."""
     random, modalities = np.random.default_rng(0), Configuration().model.modalities
     arrays: dict[str, np.ndarray] = {
         "rgb": random.integers(0, 256, (count, 3, 64, 64), dtype=np.uint8),
@@ -42,9 +42,9 @@ def synthetic_samples(count: int = 4000) -> Samples:
         POSE: np.zeros((count, 4), np.float32),
         VALID: np.ones((count, len(modalities)), np.float32),
     }
-    path = Path("synthetic")
-    chunks = {path: Chunk(0, count, frozenset())}
-    samples = samples_of([Trajectory("synthetic", ((0, path),))], modalities, chunks, arrays)
+    length, paths = count // trajectories, [Path(f"synthetic_{number}") for number in range(trajectories)]
+    chunks = {path: Chunk(number * length, length, frozenset()) for number, path in enumerate(paths)}
+    samples = samples_of([Trajectory(path.name, ((0, path),)) for path in paths], modalities, chunks, arrays)
     return Samples(**{**vars(samples), "modalities": fitted(samples)})
 
 
@@ -90,12 +90,14 @@ def our_loop(
     return Loop(configuration, model, samples, fabric, Interruption(), Console(quiet=True), static)
 
 
-def settings(size: str, system: str = "smvae", batch: int = BATCH, **objective: float) -> Configuration:
+def settings(
+    size: str, system: str = "smvae", batch: int = BATCH, memory: bool = False, **objective: float
+) -> Configuration:
     """Return the configuration of a run that never ends."""
     return changed(
         Configuration(),
         {
-            "model": {"size": size, "system": system},
+            "model": {"size": size, "system": system} | ({"memory": {}} if memory else {}),
             "objective": objective,
             "training": {"batch_size": batch, "epochs": 10**6},
         },
@@ -104,9 +106,10 @@ def settings(size: str, system: str = "smvae", batch: int = BATCH, **objective: 
 
 def _steps(loop: Loop) -> Iterator[None]:
     order = np.random.default_rng(0).permutation(len(loop.samples))
+    batches = loop.lanes.order(0) if loop.lanes else np.array_split(order, loop.steps)
     loop.objective.train()
     while True:
-        for rows in np.array_split(order, loop.steps):
+        for rows in batches:
             loop.train_step(rows, slice(len(rows)), *loop.loader.batch(rows))
             loop.step %= loop.steps
             if loop.step % CHECKED_EVERY[loop.fabric.device.type] == 0:
@@ -155,6 +158,18 @@ def timed(steps: dict[str, Callable[[], None]], device: torch.device, rounds: in
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def cost_of_memory(device: torch.device, size: str, rounds: int) -> float:
+    """Return the time of a sample in windows that memory goes through, against that of one by itself."""
+    samples = synthetic_samples(trajectories=40)
+    batch = BATCH // Configuration().sequences.length * Configuration().sequences.length
+    steps = {
+        name: our_step(samples, device, settings(size, batch=batch, memory=name == "memory"))
+        for name in ("memory", "none")
+    }
+    found = timed(steps, device, rounds, 1)
+    return found["memory"] / found["none"]
+
+
 def main() -> None:
     """Measure, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -176,6 +191,7 @@ def main() -> None:
         arguments.each,
     )
     gain, cost = found["plain"] / found["subsets"], found["subsets"] / found["full"]
+    memory = cost_of_memory(device, arguments.size, arguments.rounds)
     goal = 4.0 if device.type == "cuda" else 1.15
     lines = [
         Goal("against the plain loop", f"{gain:.2f}×", f"≥ {goal}×", gain >= goal),
@@ -183,6 +199,7 @@ def main() -> None:
         Goal(
             "full set only, against the plain loop", f"{found['plain'] / found['full']:.2f}×", "(for comparison)", True
         ),
+        Goal("with memory, a sample, against without", f"{memory:.2f}×", "≤ 1.3×", memory <= 1.3),
     ]
     if device.type == "cuda":
         minutes = found["subsets"] * 200 * 1050 / 60
