@@ -42,6 +42,18 @@ def told_subsets(names: Sequence[str]) -> str:
     return f"{len(few_subsets(names))} subsets (all {len(names)} modalities, all but one, and single ones)"
 
 
+def in_words(subset: Sequence[str], names: Sequence[str]) -> str:
+    """Return the modalities of a subset in words; of more than `MOST_MODALITIES`, those that it lacks if these are few.
+
+    Args:
+        names: all modalities.
+    """
+    lacking = [name for name in names if name not in subset]
+    if len(names) <= MOST_MODALITIES or len(lacking) > 1:
+        return " + ".join(subset)
+    return f"all but {lacking[0]}" if lacking else f"all {len(names)}"
+
+
 def subset_mask(names: Sequence[str], subsets: Sequence[Subset], device: torch.device | None = None) -> torch.Tensor:
     """Return which modality (column) is in which subset (row), bool (len(subsets), len(names))."""
     import torch

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
+from smvae_core.subsets import in_words
+
 if TYPE_CHECKING:  # torch takes seconds to import; --help does without
     from smvae_core.calibration import Calibration
     from smvae_core.evaluation.judgement import Judgement
@@ -26,7 +28,7 @@ def error_table(rows: Sequence[SubsetErrors], names: Sequence[str]) -> Table:
     for row in rows:
         shown = {name: f"{row.nmse[name]:.3f}" if name in row.nmse else "–" for name in names}
         cells = [f"[bold]{shown[name]}[/]" if name in row.subset else shown[name] for name in names]
-        table.add_row(" + ".join(row.subset), *cells)
+        table.add_row(in_words(row.subset, names), *cells)
     return table
 
 
@@ -36,9 +38,8 @@ def likelihood_table(evaluation: Evaluation, names: tuple[str, ...], draws: int)
     table = Table("predicted from", *names, title=title)
     for row in evaluation.subsets:
         nats = {name: f"{row.log_likelihood[name]:.1f}" if name in row.log_likelihood else "–" for name in names}
-        table.add_row(
-            " + ".join(row.subset), *(f"[bold]{nats[name]}[/]" if name in row.subset else nats[name] for name in names)
-        )
+        cells = (f"[bold]{nats[name]}[/]" if name in row.subset else nats[name] for name in names)
+        table.add_row(in_words(row.subset, names), *cells)
     return table
 
 
@@ -89,10 +90,12 @@ def calibration_table(calibration: Calibration) -> Table:
         f"50 % and 90 % intervals;\n{calibration.origin}; "
         f"{calibration.active} of {calibration.latent} dimensions active",
     )
+    whole = max((row.subset for row in calibration.subsets), key=len, default=())
     for row in calibration.subsets:
         half, most = (calibration.coverage(row, level) for level in (0.5, 0.9))
         cells = (f"{100 * half[name]:.0f} / {100 * most[name]:.0f}" if name in half else "–" for name in names)
-        table.add_row(" + ".join(row.subset), "–" if row.z2 is None else f"{row.z2:.2f}", f"{row.kl:.1f}", *cells)
+        z2 = "–" if row.z2 is None else f"{row.z2:.2f}"
+        table.add_row(in_words(row.subset, whole), z2, f"{row.kl:.1f}", *cells)
     return table
 
 

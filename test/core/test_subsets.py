@@ -1,6 +1,6 @@
 """The subsets that a model is judged on."""
 
-from smvae_core.subsets import all_subsets, few_subsets, judged_subsets, told_subsets
+from smvae_core.subsets import all_subsets, few_subsets, in_words, judged_subsets, told_subsets
 
 NAMES = tuple("abcdefghi")
 
@@ -21,3 +21,9 @@ def test_no_subset_is_named_twice_or_empty() -> None:
     assert few_subsets("a") == [("a",)]
     assert few_subsets("ab") == [("a", "b"), ("b",), ("a",)]
     assert len(set(few_subsets(NAMES))) == len(few_subsets(NAMES)) == 19
+
+
+def test_of_many_modalities_words_tell_what_a_subset_lacks() -> None:
+    few, many = tuple("abcd"), tuple("abcdefg")
+    assert [in_words(subset, few) for subset in (few, few[1:])] == ["a + b + c + d", "b + c + d"]
+    assert [in_words(subset, many) for subset in (many, many[1:], many[2:4])] == ["all 7", "all but a", "c + d"]
