@@ -72,10 +72,12 @@ def check_unmixed(data: Path) -> None:
     files = data_files(data)
     sets = [path.parents[1] for path in files if not hdf5.is_hdf5(path)]
     strangers = [path for path in files if hdf5.is_hdf5(path)]
+    if data in sets:  # what it holds in folders of its own, as recordings that it was made from, is no doubt
+        sets, strangers = [data], [path for path in strangers if path.parent == data]
     if sets and strangers:
         lerobot = (sets[0] / INFO).relative_to(data)
         raise _mixed(data, {"lerobot": str(lerobot), "logs": str(strangers[0].relative_to(data))})
-    if sets and data not in sets:
+    if sets and data != sets[0]:
         inside = ", ".join(str(path.relative_to(data)) for path in sets)
         raise LogError(f"{data}: expected one data set, found LeRobot data sets in its subfolders ({inside}); name one")
 

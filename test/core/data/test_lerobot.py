@@ -269,7 +269,10 @@ def test_formats_that_are_mixed_or_mistaken_are_told(tmp_path):
         read(folder, skip_bad=False)
     with pytest.raises(LogError, match="of one format"):
         describe(folder)
-    (folder / "stranger.hdf5").rename(tmp_path / "stranger.hdf5")
+    (folder / "raw").mkdir()
+    (folder / "stranger.hdf5").rename(folder / "raw" / "recorded.hdf5")
+    assert describe(folder).trajectories == 3
+    (folder / "raw" / "recorded.hdf5").rename(tmp_path / "stranger.hdf5")
     with pytest.raises(LogError, match=r"of one format, found lerobot \(set/meta/info.json\) and logs"):
         describe(tmp_path)
     (tmp_path / "stranger.hdf5").unlink()
