@@ -6,10 +6,11 @@ A damaged chunk costs its own messages; those behind it are copied.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from mcap.reader import make_reader
 from mcap.records import Channel, Chunk, McapRecord, Message, Schema
 from mcap.stream_reader import CRCValidationError, StreamReader, breakup_chunk
 from mcap.writer import Writer
@@ -30,40 +31,72 @@ def copy_mcap(file: Path, writer: Writer, foreign: Counter[str], damage: list[st
     Raises:
         Exception: the file is cut off, or damaged outside a chunk; the parser raises anything.
     """
-    schemas: dict[int, Schema] = {}
-    ids: dict[int, int] = {0: 0}
-    channels: dict[int, int | str] = {}
+    schemas, described = _summary(file)
+    target = _Target(writer, schemas)
     unknown = 0
-    with file.open("rb") as stream:
-        for record in _records(stream, damage):
-            if isinstance(record, Schema):
-                schemas[record.id] = record
-            elif isinstance(record, Channel) and record.id not in channels:
-                schema = schemas.get(record.schema_id)
-                encoding = schema.encoding if schema is not None else ""
-                if record.message_encoding != "cdr" or encoding not in ROS2_SCHEMAS:
-                    channels[record.id] = f"{record.topic} ({encoding or record.message_encoding})"
-                    continue
-                if schema is not None and schema.id not in ids:
-                    # A description that is no text is left out; the common types are known without one.
-                    text = schema.data.decode(errors="ignore").encode()
-                    ids[schema.id] = writer.register_schema(
-                        schema.name, schema.encoding, text if text == schema.data else b""
-                    )
-                channels[record.id] = writer.register_channel(
-                    record.topic, record.message_encoding, ids[record.schema_id], record.metadata
-                )
-            elif isinstance(record, Message):
-                channel = channels.get(record.channel_id)
-                if channel is None:
-                    unknown += 1
-                elif isinstance(channel, str):
-                    foreign[channel] += 1
-                else:
-                    writer.add_message(channel, record.log_time, record.data, record.publish_time, record.sequence)
-                    yield
-    if unknown:
-        damage.append(f"{unknown} messages are left out, because the description of their topic is damaged")
+    try:
+        with file.open("rb") as stream:
+            for record in _records(stream, damage):
+                if isinstance(record, Schema):
+                    schemas[record.id] = record
+                elif isinstance(record, Channel):
+                    target.add(record)
+                elif isinstance(record, Message):
+                    if record.channel_id not in target.channels and record.channel_id in described:
+                        target.add(described[record.channel_id])
+                    channel = target.channels.get(record.channel_id)
+                    if channel is None:
+                        unknown += 1
+                    elif isinstance(channel, str):
+                        foreign[channel] += 1
+                    else:
+                        writer.add_message(channel, record.log_time, record.data, record.publish_time, record.sequence)
+                        yield
+    finally:
+        if unknown:
+            damage.append(f"{unknown} messages are left out, because the description of their topic is damaged")
+
+
+class _Target:
+    """The channels of a copy.
+
+    Attributes:
+        channels: by number in the file, the number in the copy, or a description of a channel of another schema.
+    """
+
+    def __init__(self, writer: Writer, schemas: Mapping[int, Schema]) -> None:
+        self.channels: dict[int, int | str] = {}
+        self._writer, self._schemas = writer, schemas
+        self._ids: dict[int, int] = {0: 0}
+
+    def add(self, channel: Channel) -> None:
+        """Register a channel, once; not if its schema is lost."""
+        schema = self._schemas.get(channel.schema_id)
+        if channel.id in self.channels or (schema is None and channel.schema_id):
+            return
+        encoding = schema.encoding if schema is not None else ""
+        if channel.message_encoding != "cdr" or encoding not in ROS2_SCHEMAS:
+            self.channels[channel.id] = f"{channel.topic} ({encoding or channel.message_encoding})"
+            return
+        if schema is not None and schema.id not in self._ids:
+            # A description that is no text is left out; the common types are known without one.
+            text = schema.data.decode(errors="ignore").encode()
+            self._ids[schema.id] = self._writer.register_schema(
+                schema.name, schema.encoding, text if text == schema.data else b""
+            )
+        self.channels[channel.id] = self._writer.register_channel(
+            channel.topic, channel.message_encoding, self._ids[channel.schema_id], channel.metadata
+        )
+
+
+def _summary(file: Path) -> tuple[dict[int, Schema], dict[int, Channel]]:
+    """Return the schemas and channels that stand behind the messages once more; none in a file that is cut off."""
+    try:
+        with file.open("rb") as stream:
+            summary = make_reader(stream).get_summary()
+    except Exception:  # the parser raises anything on a damaged file
+        return {}, {}
+    return (dict(summary.schemas), dict(summary.channels)) if summary is not None else ({}, {})
 
 
 def _records(stream: BinaryIO, damage: list[str]) -> Iterator[McapRecord]:

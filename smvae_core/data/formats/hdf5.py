@@ -14,6 +14,7 @@ from smvae_core.data.formats.protocol import LogError, Steps
 from smvae_core.files import files_below
 
 SUFFIXES = (".h5", ".hdf5")
+_BAGS = (".mcap", ".db3", ".bag")
 # Pictures of full size are read in blocks, so that a long episode does not fill the memory.
 _BLOCK_BYTES = 64 << 20
 
@@ -56,9 +57,12 @@ def hdf5_files(folder: Path, expected: str) -> list[Path]:
         raise LogError(f"{folder}: no such file or folder; expected {expected} ({', '.join(SUFFIXES)})")
     if folder.is_file():
         return [folder]
-    paths = [path for path in files(folder) if is_hdf5(path)]
+    every = files(folder)
+    paths = [path for path in every if is_hdf5(path)]
     if not paths:
-        raise LogError(f"{folder}: expected {expected} ({', '.join(SUFFIXES)}), found none")
+        bag = next((path.relative_to(folder) for path in every if path.suffix in _BAGS), None)
+        found = f"bags ({bag}); turn them into logs with smvae log" if bag else "none"
+        raise LogError(f"{folder}: expected {expected} ({', '.join(SUFFIXES)}), found {found}")
     return paths
 
 

@@ -141,6 +141,13 @@ def test_files_of_folders_and_subfolders_are_read_each_once_whatever_the_case_of
     assert (describe(logs).trajectories, describe(logs).steps) == (4, 16)
 
 
+def test_a_folder_of_bags_says_how_to_make_logs_of_them(tmp_path):
+    (tmp_path / "monday").mkdir()
+    (tmp_path / "monday" / "monday_0.mcap").touch()
+    with pytest.raises(LogError, match=r"found bags \(monday/monday_0.mcap\); turn them into logs with smvae log"):
+        find_trajectories(tmp_path, "logs")
+
+
 def test_one_file_among_many_with_another_shape_is_named_and_the_others_are_described(tmp_path):
     for number, size in enumerate((3, 3, 5, 3)):
         with h5py.File(tmp_path / f"run_{number}.h5", "w") as file:

@@ -189,6 +189,21 @@ def test_a_damaged_chunk_is_left_out_and_those_behind_it_are_read(
             assert sum(opened.recorded_messages[topic] for topic in TOPICS.values()) == len(whole), "the index counts"
 
 
+def test_a_damaged_first_chunk_does_not_take_along_what_its_channels_bring_later(bag: Path, tmp_path: Path) -> None:
+    whole_file, file = tmp_path / "whole.mcap", tmp_path / "hole.mcap"
+    write_mcap(bag, whole_file, index_types=IndexType.NONE, repeat_channels=True)
+    whole, _ = stamps(whole_file)
+    content = bytearray(whole_file.read_bytes())
+    content[150:250] = bytes(100)
+    file.write_bytes(content)
+    found, (sentence,) = stamps(file)
+    assert found and whole[-len(found) :] == found and len(whole) - len(found) < len(whole) / 8
+    assert sentence.startswith("hole.mcap: 1 of ")
+    file.write_bytes(content[: len(content) // 2])  # without what stands at the end, the later messages have no topic
+    with pytest.raises(BagError, match="messages are left out, because the description of their topic is damaged"):
+        stamps(file)
+
+
 def test_a_file_that_the_metadata_does_not_name_is_told(tmp_path: Path) -> None:
     folder = tmp_path / "bag"
     write(folder, steady("/arm", 10))
