@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.stats import binomtest
 
-from benchmarks.closed_loop_heads import HELD, MEMORY, OURS, ZEROS
+from benchmarks.closed_loop_heads import HELD, MEMORY, OURS, PLAIN, ZEROS
 from benchmarks.insertion import CONDITIONS, LIMIT_S, REACH_M, Condition, Outcome, Task
 
 Found = Mapping[tuple[str, str], Sequence[Outcome]]
@@ -61,7 +61,7 @@ def verdicts(found: Found, task: Task) -> list[str]:
             if not (count := len(found.get((ours, name), ()))):
                 continue
             mine = failures[ours, name]
-            for other in (ZEROS, HELD):
+            for other in (ZEROS, HELD, PLAIN):
                 if len(found.get((other, name), ())) == count:
                     theirs = failures[other, name]
                     told = f"{what}, {name}, against {other}"
