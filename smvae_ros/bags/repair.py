@@ -66,6 +66,7 @@ def open_sources(path: Path, stack: ExitStack) -> Sources:
         if path.is_dir():
             sources.damage += folder_damage(path, sources.metadata, reason_of(error))
     else:
+        wrong = wrong or _not_in_metadata(reader)
         if not (wrong or _needs_repair(reader) or has_copies(reader)):
             sources.readers.append(Source(path.name, reader))
             sources.damage += unnamed_files(path, sources.metadata)
@@ -154,6 +155,20 @@ def _needs_repair(reader: Reader) -> bool:
         elif _is_cut(storage.path) or (_log_of(storage.path).exists() and _log_of(storage.path).stat().st_size):
             return True
     return False
+
+
+def _not_in_metadata(reader: Reader) -> list[str]:
+    """Return a sentence on each topic whose messages rosbags leaves out, because the metadata tells otherwise of it."""
+    told = [(one.topic, one.msgtype, one.ext) for one in reader.connections if one.msgcount]
+    lost: Counter[str] = Counter()
+    for storage in getattr(reader.storage, "storages", ()):
+        for one in storage.connections:
+            if one.msgcount and (one.topic, one.msgtype, one.ext) not in told:
+                lost[one.topic] += one.msgcount
+    return [
+        f"{topic}: metadata.yaml does not have its {count} messages as the files do; they are read without it"
+        for topic, count in lost.items()
+    ]
 
 
 def _is_cut(database: Path) -> bool:

@@ -213,32 +213,6 @@ def test_a_file_that_the_metadata_does_not_name_is_told(tmp_path: Path) -> None:
         assert opened.damage == ["bag_1.mcap: is not read, because metadata.yaml does not name it"]
 
 
-@pytest.mark.parametrize("again", ["small_0.mcap", "./small_0.mcap", "link.mcap"])
-def test_a_file_that_the_metadata_names_twice_is_read_once(again: str, tmp_path: Path) -> None:
-    bag = write(tmp_path / "small", steady("/arm", 20) + steady("/hand", 20))
-    (bag / "small.mcap").rename(bag / "small_0.mcap")
-    (bag / "link.mcap").symlink_to(bag / "small_0.mcap")
-    text = (bag / "metadata.yaml").read_text()
-    (bag / "metadata.yaml").write_text(text.replace("- small.mcap", f"- small_0.mcap\n  - {again}"))
-    with open_bag(bag, {"arm": "/arm", "hand": "/hand"}) as opened:
-        assert len(list(opened.messages())) == 40
-    (told,) = opened.damage
-    assert told.startswith("small_0.mcap") and told.endswith("metadata.yaml names one file 2 times; it is read once")
-
-
-@pytest.mark.parametrize("lost", ["message_count: 20", "- small.mcap"])
-def test_files_of_which_the_metadata_knows_nothing_are_read(lost: str, tmp_path: Path) -> None:
-    """A recorder that was killed may leave metadata of the time when the bag was empty."""
-    bag = write(tmp_path / "small", steady("/arm", 20) + steady("/hand", 20))
-    text = (bag / "metadata.yaml").read_text()
-    assert lost in text
-    less = text.replace(lost, "message_count: 0") if "count" in lost else text.replace(f"\n  {lost}", " []")
-    (bag / "metadata.yaml").write_text(less)
-    with open_bag(bag, {"arm": "/arm", "hand": "/hand"}) as opened:
-        assert len(list(opened.messages())) == 40
-    assert opened.damage == ["metadata.yaml names no file, or counts no message; the files are read without it"]
-
-
 @pytest.mark.parametrize("change", ["data = NULL", "data = 'text'", "timestamp = NULL", "timestamp = 'soon'"])
 def test_a_row_of_a_database_that_is_no_message_is_damaged(change: str, tmp_path: Path) -> None:
     bag = write(tmp_path / "bag", steady("/arm", 20) + steady("/hand", 20), StoragePlugin.SQLITE3)
