@@ -35,7 +35,7 @@ def main() -> None:
     """Measure, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each run")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--against", type=Path, help="install folder of another build")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()

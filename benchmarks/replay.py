@@ -59,7 +59,7 @@ def measured(bag: Path, threads: int) -> dict[str, Any]:
 def main() -> None:
     """Measure, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=1200.0, help="of the long bag")
+    parser.add_argument("--seconds", type=float, default=600.0, help="of the long bag")
     parser.add_argument("--rounds", type=int, default=3, help="of the short bag; the median counts")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
