@@ -23,7 +23,6 @@ from smvae_core.model.vae import ModelConfiguration, MultimodalVAE
 from smvae_core.subsets import all_subsets
 
 _GOAL = {"cpu": 1.8, "cuda": 5.0}
-_MEMORY_GOAL = 1.15
 
 
 def loaded(size: str) -> Checkpoint:
@@ -109,11 +108,11 @@ def memory_cost(size: Literal["compact", "paper"], device: Device, rounds: int) 
     return ratios
 
 
-def _memory_goal(size: str, ratios: dict[BackendName, float]) -> Goal:
-    worst = max(ratios, key=lambda name: ratios[name])
+def _memory_row(size: str, ratios: dict[BackendName, float]) -> Goal:
+    """Return the row of a size; `benchmarks.node_memory` has the goal, which is one of a whole set in the node."""
     figures = ", ".join(f"{name} {ratio:.2f}×" for name, ratio in ratios.items())
     what = f"{size} networks, whole set, all predicted: with memory against without"
-    return Goal(what, figures, f"≤ {_MEMORY_GOAL}×", ratios[worst] <= _MEMORY_GOAL)
+    return Goal(what, figures, "(for comparison)", True)
 
 
 def _table(measured: list[dict[str, Any]]) -> Table:
@@ -158,9 +157,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    measured, memory_goals = [], []
+    measured, memory_rows = [], []
     for size in ("compact", "paper"):
-        memory_goals.append(_memory_goal(size, memory_cost(size, arguments.device, arguments.rounds)))
+        memory_rows.append(_memory_row(size, memory_cost(size, arguments.device, arguments.rounds)))
         of_size = rows(size, arguments.device, arguments.rounds)
         Console(width=120).print(f"{size} networks", _table(of_size))
         measured += of_size
@@ -172,7 +171,7 @@ def main() -> None:
         "One set in, latent and predictions out, by each back end of the engine, warm, in one thread; ONNX Runtime is "
         "there on a processor only. Medians, of times and of ratios within a round, of "
         f"{arguments.rounds} rounds in which the back ends take turns.",
-        [*_goals(measured), *memory_goals],
+        [*_goals(measured), *memory_rows],
         arguments.results,
     )
 
