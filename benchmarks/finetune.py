@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=8)
     parser.add_argument("--steps", type=int, default=100, help="of each trajectory")
     parser.add_argument("--camera-yaw", type=float, default=25.0, help="degrees by which the camera is turned")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=2, help="number of sets of logs, each with a seed of training")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
