@@ -42,9 +42,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     device, samples = torch.device(arguments.device), synthetic_samples()
-    steps = {system: our_step(samples, device, settings(arguments.size, system)) for system in _GOALS}
-    steps[_COORDINATED] = steps["smvae"]
-    steps["smvae"] = our_step(samples, device, settings(arguments.size, subset_kl=0.0, full_kl=0.0))
+    of_system = {system: settings(arguments.size, system) for system in _GOALS}
+    of_system[_COORDINATED] = of_system["smvae"]
+    of_system["smvae"] = settings(arguments.size, subset_kl=0.0, full_kl=0.0)
+    steps = {name: our_step(samples, device, chosen) for name, chosen in of_system.items()}
     once = settings(arguments.size, full_set=1.0, subset_kl=0.0, full_kl=0.0)
     mean = MeanOfEmbeddings(SIZES[arguments.size].embedding, once.model.latent)
     steps["once"] = our_step(samples, device, once, mean)

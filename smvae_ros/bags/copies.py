@@ -8,13 +8,12 @@ from typing import Any
 
 from rosbags.rosbag2 import Reader
 
-from smvae_ros.bags.source import Source
+from smvae_ros.bags.source import Source, files_of
 
 
 def has_copies(reader: Reader) -> bool:
     """Return whether two of a bag's files may hold the same messages, by their summaries."""
-    files = getattr(reader.storage, "storages", ())
-    summaries = [_summary(file) for file in files if file.metadata.message_count]
+    summaries = [_summary(file) for file in files_of(reader) if file.metadata.message_count]
     return len(set(summaries)) < len(summaries)
 
 

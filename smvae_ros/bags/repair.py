@@ -25,7 +25,7 @@ from smvae_ros.bags.copies import copied, has_copies
 from smvae_ros.bags.folder import STORAGE, each_once, folder_damage, storage_files, unnamed_files, wrong_metadata
 from smvae_ros.bags.mcap_copy import ROS2_SCHEMAS, copy_mcap
 from smvae_ros.bags.metadata import BagMetadata, read_metadata
-from smvae_ros.bags.source import Source, reason_of
+from smvae_ros.bags.source import Source, files_of, reason_of
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 """The first bytes of data that is compressed with zstd."""
@@ -147,7 +147,7 @@ def _needs_repair(reader: Reader) -> bool:
     rosbags reads MCAP without an index only if its messages are in order, takes messages of any encoding for ROS 2's,
     leaves out what SQLite still has in a write-ahead log, and notices a cut-off database too late.
     """
-    for storage in getattr(reader.storage, "storages", [reader.storage]):
+    for storage in files_of(reader):
         if isinstance(storage, McapReader):
             encodings = {channel.message_encoding for channel in storage.channels.values()}
             if encodings - {"cdr"} or (not storage.chunks and storage.metadata.message_count):
@@ -158,10 +158,10 @@ def _needs_repair(reader: Reader) -> bool:
 
 
 def _not_in_metadata(reader: Reader) -> list[str]:
-    """Return a sentence on each topic whose messages rosbags leaves out, because the metadata tells otherwise of it."""
+    """Return a sentence on each topic with messages of which the metadata has no count, or another type or QoS."""
     told = [(one.topic, one.msgtype, one.ext) for one in reader.connections if one.msgcount]
     lost: Counter[str] = Counter()
-    for storage in getattr(reader.storage, "storages", ()):
+    for storage in files_of(reader):
         for one in storage.connections:
             if one.msgcount and (one.topic, one.msgtype, one.ext) not in told:
                 lost[one.topic] += one.msgcount

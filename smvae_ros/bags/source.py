@@ -30,11 +30,17 @@ class Source:
             damage: gets a sentence on each file that is damaged.
         """
         # Not by the reader of the folder, which ends at the first damaged file and message.
-        files: list[Any] = getattr(self.reader.storage, "storages", [self.reader.storage])
+        files = files_of(self.reader)
         for file in files:
             name = PurePath(file.path).name if len(files) > 1 else self.name
             connections = [connection for connection in file.connections if connection.topic in topics]
             yield from _messages(name, file, connections, damage)
+
+
+def files_of(reader: Reader) -> list[Any]:
+    """Return the readers of a bag's single files, with the connections and counts that the files have themselves."""
+    files: list[Any] = getattr(reader.storage, "storages", [reader.storage])
+    return files
 
 
 def _messages(

@@ -109,6 +109,9 @@ class Judge:
         self._modalities, self._table = modalities, table
         self.names = tuple(modality.name for modality in modalities)
         self._subsets = replayed_subsets(modalities)
+        self._error_columns = {
+            name: [f"error_{name}_from_{'+'.join(subset)}" for subset in self._subsets] for name in self.names
+        }
         self._sums = ErrorSums(self.names, self._subsets)
         self._other_sums: dict[Subset, ErrorSums] = {}
 
@@ -167,8 +170,8 @@ class Judge:
                 continue
             row[f"error_{name}_from_set"] = judged.from_set[m]
             row |= {
-                f"error_{name}_from_{'+'.join(subset)}": errors[m]
-                for subset in self._subsets
+                column: errors[m]
+                for column, subset in zip(self._error_columns[name], self._subsets)
                 if (errors := judged.errors.get(subset)) is not None and not isnan(errors[m])
             }
         for modality in self._modalities:
