@@ -182,7 +182,7 @@ def next_action(policy: PegPolicy, known: PoseFilter, touching: bool) -> np.ndar
 
 
 def begins(condition: Condition, phase: Phase, at_s: float, fails_at_s: float) -> bool:
-    """Return whether what fails under a condition fails now.
+    """Return whether what fails under a condition fails now, or would have since: a search may last for one step.
 
     Args:
         condition: of the attempt.
@@ -194,7 +194,8 @@ def begins(condition: Condition, phase: Phase, at_s: float, fails_at_s: float) -
         return False
     if condition.phase is Phase.ALIGN:
         return at_s >= fails_at_s
-    return condition.phase is None or phase is condition.phase
+    order = list(Phase)
+    return condition.phase is None or order.index(phase) >= order.index(condition.phase)
 
 
 def _brought(seen: Observation, last: dict[str, np.ndarray], fault: Condition | None) -> dict[str, np.ndarray]:

@@ -150,6 +150,9 @@ def attempt(
     pilot = Pilot(namespace, readings, checks)
     try:
         pilot.settle(2)
-        return *pilot.attempt(condition, 0, task), pilot._readings.seen
+        made, seen = pilot.attempt(condition, 0, task), pilot._readings.seen
+        # An attempt may end before the camera counts as silent. It stays unplugged, and sets go on without it.
+        pilot._wait(lambda: "rgb" not in seen[-1], "a set without the camera")
+        return *made, seen
     finally:
         pilot.close()
