@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import pose_head
+from benchmarks.closed_loop_arguments import possible_conditions
 from benchmarks.insertion import CONDITIONS, Task, attempts
 from benchmarks.insertion_feeds import SENSORS, STEP_S, Feed, LatentFeed, RawFeed, Recorder, RememberingFeed, TruePose
 from benchmarks.pose_head import Head
-from benchmarks.pose_steps import Steps, joined, latents, outage_mask, raw, read_steps, remembering_latents, whole_mask
+from benchmarks.pose_steps import Steps, joined, latents, outage_mask, raw, read_steps, remembering_latents
 from smvae_core.checkpoint import Checkpoint
 from smvae_core.data.formats.protocol import Trajectory
 from smvae_core.errors import SMVAEError
@@ -64,8 +65,8 @@ def train(
         loaded: the checkpoint; trajectories that it held out only judge.
         trajectories: logs of the fixed scene.
         most: read at most so many to train.
-        own: attempts with all sensors by the true pose, and as many by a first head of the latent that the logs alone
-            have trained: all heads then learn from the logs and from these attempts.
+        own: attempts with all sensors by the true pose, and as many under each outage by a first head of the latent
+            that the logs alone have trained: all heads then learn from the logs and from these attempts.
         task: of the attempts.
         folder: an existing one.
     """
@@ -73,20 +74,16 @@ def train(
     steps, judged = _of_logs(loaded, trajectories, most)
     known, names = len(steps), [name for name in feeds(loaded) if name != TRUE]
     if own:
-        first = [TRUE, MEMORY if MEMORY in names else OURS]
-        parts = [steps]
-        for number, name in enumerate(first):
-            if name != TRUE:
-                _train_one(name, model, steps, folder)
-            parts.append(_of_attempts(name, number, loaded, own, task, folder))
-        steps = joined(parts)
+        _train_one(_first(loaded), model, steps, folder)
+        steps = joined([steps, *_own(loaded, own, task, folder)])
     for name in names:
         _train_one(name, model, steps, folder)
     return [
         f"Heads with one hidden layer, each trained on the same {len(steps)} steps: {known} of logs, the rest of {own} "
-        f"attempts each by the true pose and by the latent after a first training; all once complete and "
-        f"once with the same outages in them, but for '{PLAIN}', which only saw complete sets. They give the pose's σ "
-        f"too. Judged on {len(judged)} steps of {len(judged.lengths)} trajectories that neither model nor head saw: "
+        f"attempts each by the true pose with all sensors, and by the latent after a first training with all sensors "
+        f"and under each outage below; all once as they are and once with the same further outages in them, but for "
+        f"'{PLAIN}', which only saw complete sets. They give the pose's σ too. Judged on {len(judged)} steps of "
+        f"{len(judged.lengths)} trajectories that neither model nor head saw: "
         f"root mean squares where the peg is within {1e3 * pose_head.NEAR_M:.0f} mm of the hole's axis; z² is the "
         "squared error across divided by the σ² that was given, 1 if it is honest.",
         "",
@@ -106,8 +103,7 @@ def train_whole(
     model = loaded.model.eval()
     steps, judged = _of_logs(loaded, trajectories, most)
     if own:
-        firsts = enumerate((TRUE, MEMORY))
-        steps = joined([steps, *(_of_attempts(name, at, loaded, own, task, folder) for at, name in firsts)])
+        steps = joined([steps, *_own(loaded, own, task, folder)])
     _train_one(WHOLE, model, steps, folder)
     return _precisions(model, judged, [WHOLE], folder)
 
@@ -127,21 +123,34 @@ def _of_logs(loaded: Checkpoint, trajectories: Sequence[Trajectory], most: int) 
     return read_steps([t for t in trajectories if t.name not in held][:most], model), read_steps(unseen, model)
 
 
-def _of_attempts(name: str, number: int, loaded: Checkpoint, own: int, task: Task, folder: Path) -> Steps:
-    """Return the steps of attempts by a feed, the `number`-th that makes some."""
-    model = loaded.model.eval()
-    recorder = Recorder(feed(name, loaded, folder), model)
-    seeds = range(_OWN_SEED + number * own, _OWN_SEED + (number + 1) * own)
-    attempts(recorder, CONDITIONS[0], model.configuration.modalities, seeds, task)
-    return recorder.steps()
+def _first(loaded: Checkpoint) -> str:
+    """Return the feed that makes attempts to train on."""
+    return MEMORY if MEMORY in feeds(loaded) else OURS
+
+
+def _own(loaded: Checkpoint, own: int, task: Task, folder: Path) -> list[Steps]:
+    """Return the steps of attempts by the true pose, and by the latent: with all sensors, and as each outage goes on.
+
+    A policy that sees nothing goes where it believes the hole to be. No log shows how far off such a reading is, since
+    the commands in logs go by the true pose.
+    """
+    outages = [condition for condition in possible_conditions(task) if condition.fault == "unplugged"]
+    made, model = [], loaded.model.eval()
+    for number, (name, condition) in enumerate([(TRUE, CONDITIONS[0]), *((_first(loaded), one) for one in outages)]):
+        recorder = Recorder(feed(name, loaded, folder), model)
+        seeds = range(_OWN_SEED + number * own, _OWN_SEED + (number + 1) * own)
+        attempts(recorder, condition, model.configuration.modalities, seeds, task)
+        made.append(recorder.steps())
+    return made
 
 
 def _train_one(name: str, model: MultimodalVAE, steps: Steps, folder: Path) -> None:
-    seen, masks = _seen(name, model), [whole_mask(steps, model.names)]
+    seen, masks = _seen(name, model), [steps.arrived]
     if name != PLAIN:
         masks.append(outage_mask(steps, model.names, SENSORS, np.random.default_rng(0)))
-    inputs = np.concatenate([seen(steps, mask) for mask in masks])
-    pose_head.save(folder / _FILES[name], pose_head.fit(inputs, np.concatenate([steps.truth] * len(masks))))
+    used = np.asarray(steps.arrived.all(axis=1) | (name != PLAIN))
+    inputs = np.concatenate([seen(steps, mask)[used] for mask in masks])
+    pose_head.save(folder / _FILES[name], pose_head.fit(inputs, np.concatenate([steps.truth[used]] * len(masks))))
 
 
 def _seen(name: str, model: MultimodalVAE) -> Callable[[Steps, np.ndarray], np.ndarray]:

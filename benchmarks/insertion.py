@@ -27,6 +27,8 @@ _ALIGNING_S = (0.2, 1.0)
 _CAREFUL = (Phase.ALIGN, Phase.APPROACH)
 _SURE_M, _SLOWEST = 0.006, 0.3
 """From this σ of the position on the policy moves slower, down to this part of its speed."""
+_BESIDE_M, _OVER_M = 0.006, 0.01
+"""Further than this beside where the policy goes down, it does not go lower than so much over where it waits."""
 
 
 @dataclass(frozen=True)
@@ -174,11 +176,19 @@ def failure_s(seed: int) -> float:
 
 
 def next_action(policy: PegPolicy, known: PoseFilter, touching: bool) -> np.ndarray:
-    """Return the policy's next command by what is known of the pose: slower where that is little."""
+    """Return the policy's next command by what is known of the pose.
+
+    It goes down once it is above the hole, and moves slowly where little is known, so that readings come before it gets
+    far.
+    """
     action = policy.act(known.pose, touching)
-    # A policy that does not know where it is moves slowly, so that readings come before it gets far.
+    if policy.phase not in _CAREFUL:
+        return action
+    beside, over = np.hypot(*(known.pose - policy.above)[:2]), known.pose[2] - policy.above[2]
+    if beside > _BESIDE_M and over < _OVER_M:
+        action[2] = max(action[2], 0.0)
     unsure = float(np.hypot(*known.sigma[:2]))
-    return action * max(_SLOWEST, _SURE_M / unsure) if policy.phase in _CAREFUL and unsure > _SURE_M else action
+    return action * max(_SLOWEST, _SURE_M / unsure) if unsure > _SURE_M else action
 
 
 def begins(condition: Condition, phase: Phase, at_s: float, fails_at_s: float) -> bool:

@@ -208,20 +208,27 @@ class Recorder:
         self._feed.decided(attempts, actions)
 
     def steps(self) -> Steps:
-        """Return all that was recorded since `begin`; no sensor may have failed."""
+        """Return all that was recorded since `begin`."""
         made = []
         for sets, truth in zip(self._arrays, self._truth):
-            arrays = {name: np.stack([one[name] for one in sets]) for name in self._model.names}
-            made.append(steps_of(self._model, arrays, np.stack(truth), (len(sets),)))
+            arrived = np.array([[name in one for name in self._model.names] for one in sets])
+            arrays = stacked(self._model, sets)
+            made.append(steps_of(self._model, arrays, np.stack(truth), (len(sets),), arrived))
         return joined(made)
 
 
 def embedded(model: MultimodalVAE, arrays: Sequence[Arrays]) -> tuple[Tensor, Tensor]:
     """Return the embeddings (N, M, d) of several sets, and what they have, (N, M), bool."""
     mask = torch.tensor([[name in one for name in model.names] for one in arrays])
-    batch = {}
-    for name in model.names:
-        empty = np.zeros(model.modalities[name].shape, np.float32)
-        if any(name in one for one in arrays):
-            batch[name] = torch.from_numpy(np.stack([np.asarray(one.get(name, empty), np.float32) for one in arrays]))
+    there = [name for name in model.names if any(name in one for one in arrays)]
+    batch = {name: torch.from_numpy(values) for name, values in stacked(model, arrays).items() if name in there}
     return model.embed(batch, mask), mask
+
+
+def stacked(model: MultimodalVAE, arrays: Sequence[Arrays]) -> dict[str, np.ndarray]:
+    """Return every modality of several sets, (N, *shape) float32, zeros where a set has none."""
+    empty = {modality.name: np.zeros(modality.shape, np.float32) for modality in model.modalities.values()}
+    return {
+        name: np.stack([np.asarray(one.get(name, zeros), np.float32) for one in arrays])
+        for name, zeros in empty.items()
+    }

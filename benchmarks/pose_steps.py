@@ -28,12 +28,14 @@ class Steps:
     Attributes:
         embeddings: of all modalities, (N, M, d).
         raw: by modality, model units, pictures at half their size, (N, numbers).
+        arrived: which modalities there are, (N, M), bool; the others are zero.
         truth: the pose at the end of each step and 1 where the peg touched in it, else 0; (N, 5), float32.
         lengths: how many steps each trajectory has, in order.
     """
 
     embeddings: Tensor
     raw: dict[str, np.ndarray]
+    arrived: np.ndarray
     truth: np.ndarray
     lengths: tuple[int, ...]
 
@@ -65,24 +67,30 @@ def read_steps(trajectories: Sequence[Trajectory], model: MultimodalVAE) -> Step
 
 
 def steps_of(
-    model: MultimodalVAE, arrays: Mapping[str, np.ndarray], truth: np.ndarray, lengths: Sequence[int]
+    model: MultimodalVAE,
+    arrays: Mapping[str, np.ndarray],
+    truth: np.ndarray,
+    lengths: Sequence[int],
+    arrived: np.ndarray | None = None,
 ) -> Steps:
-    """Return steps of arrays of all modalities in model units, (N, *shape), and truths, (N, 5)."""
+    """Return steps of arrays of all modalities in model units, (N, *shape), and truths, (N, 5); None: all arrived."""
+    here = np.ones((len(truth), len(model.names)), bool) if arrived is None else arrived
     embeddings = []
     with torch.inference_mode():
         for begin in range(0, len(truth), _ROWS):
-            batch = {name: torch.from_numpy(arrays[name][begin : begin + _ROWS]) for name in model.names}
-            rows = len(batch[model.names[0]])
-            embeddings.append(model.embed(batch, torch.ones(rows, len(model.names), dtype=torch.bool)))
+            some = slice(begin, begin + _ROWS)
+            batch = {name: torch.from_numpy(arrays[name][some]) for name in model.names}
+            embeddings.append(model.embed(batch, torch.from_numpy(here[some])))
     raws = {name: numbers(arrays[name]) for name in model.names}
-    return Steps(torch.cat(embeddings), raws, truth.astype(np.float32), tuple(lengths))
+    return Steps(torch.cat(embeddings), raws, here, truth.astype(np.float32), tuple(lengths))
 
 
 def joined(parts: Sequence[Steps]) -> Steps:
     """Return the trajectories of several steps, one after the other."""
     raws = {name: np.concatenate([part.raw[name] for part in parts]) for name in parts[0].raw}
     lengths = tuple(length for part in parts for length in part.lengths)
-    return Steps(torch.cat([p.embeddings for p in parts]), raws, np.concatenate([p.truth for p in parts]), lengths)
+    arrived, truth = (np.concatenate([getattr(part, of) for part in parts]) for of in ("arrived", "truth"))
+    return Steps(torch.cat([p.embeddings for p in parts]), raws, arrived, truth, lengths)
 
 
 def numbers(x: np.ndarray) -> np.ndarray:
@@ -152,14 +160,12 @@ def raw(steps: Steps, names: Sequence[str], mask: np.ndarray, hold: bool) -> np.
     return np.concatenate(parts, axis=1)
 
 
-def whole_mask(steps: Steps, names: Sequence[str]) -> np.ndarray:
-    """Return a mask (N, M) of complete sets."""
-    return np.ones((len(steps), len(names)), bool)
-
-
 def outage_mask(steps: Steps, names: Sequence[str], decided: Subset, random: np.random.Generator) -> np.ndarray:
-    """Return a mask (N, M) in which some of the `decided` modalities go away for 1 to 10 s, again and again."""
-    mask = whole_mask(steps, names)
+    """Return a mask (N, M) in which some of the `decided` modalities go away for 1 to 10 s, again and again.
+
+    What did not arrive stays away.
+    """
+    mask = steps.arrived.copy()
     subsets = [subset for subset in all_subsets(list(decided)) if subset]
     for start, length in zip(steps.starts, steps.lengths):
         at = int(random.integers(5, 60))

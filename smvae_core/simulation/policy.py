@@ -59,6 +59,11 @@ class PegPolicy:
         """The current phase."""
         return self._phase
 
+    @property
+    def above(self) -> np.ndarray:
+        """Where it goes before it goes down: x, y, z (metres) and yaw (radians) above its guess of the hole, (4,)."""
+        return self._guess + [0.0, 0.0, self._hover, 0.0]
+
     def start_pose(self) -> np.ndarray:
         """Return a random pose over the box: x, y, z (metres), yaw (radians) of the tip relative to the hole, (4,)."""
         return self._rng.uniform(START_LOW, START_HIGH)
@@ -108,7 +113,7 @@ class PegPolicy:
         return bool(finished[self._phase])
 
     def _align(self, pose: np.ndarray) -> np.ndarray:
-        return _towards(pose, self._guess + [0.0, 0.0, self._hover, 0.0])
+        return _towards(pose, self.above)
 
     def _approach(self, pose: np.ndarray) -> np.ndarray:
         command = _towards(pose, self._guess)

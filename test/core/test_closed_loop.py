@@ -14,7 +14,7 @@ from benchmarks import closed_loop_arguments
 from benchmarks.closed_loop import Kept
 from benchmarks.closed_loop_heads import HELD, MEMORY, OURS, ZEROS
 from benchmarks.closed_loop_table import share, verdicts
-from benchmarks.insertion import CONDITIONS, LIMIT_S, Condition, Outcome, Task, attempts
+from benchmarks.insertion import CONDITIONS, LIMIT_S, Condition, Outcome, Task, attempts, next_action
 from benchmarks.insertion_feeds import SENSORS, STEP_S, LatentFeed, RawFeed, Recorder, RememberingFeed, TruePose
 from benchmarks.pose_filter import PoseFilter
 from benchmarks.pose_head import POSE, Precision, fit, load, precision, save
@@ -23,6 +23,7 @@ from smvae_core import checkpoint
 from smvae_core.errors import SMVAEError
 from smvae_core.inference.engine import Engine
 from smvae_core.modality import vision_touch_modalities
+from smvae_core.simulation.policy import PegPolicy
 
 MODALITIES = vision_touch_modalities()
 NOTHING = np.zeros((0, POSE + 1))
@@ -191,7 +192,8 @@ def made_steps(lengths):
 
 def test_outages_take_sensors_away_and_never_the_command():
     model, _, few = made_steps((2, 2))
-    steps = replace(few, truth=np.zeros((800, POSE + 1)), lengths=(400, 400))
+    everything = np.ones((800, len(model.names)), bool)
+    steps = replace(few, arrived=everything, truth=np.zeros((800, POSE + 1)), lengths=(400, 400))
     mask = outage_mask(steps, model.names, SENSORS, np.random.default_rng(0))
     assert mask[:, model.names.index("action")].all() and mask[:5].all()
     for name in SENSORS:
@@ -231,8 +233,43 @@ def test_attempts_that_are_recorded_are_steps_to_train_on():
         feed.decided(running, [arrays["action"][r] for r in rows])
     recorded = feed.steps()
     assert recorded.lengths == (2, 1) and recorded.truth[:, 0] == pytest.approx([0.0, 0.01, 0.02])
+    assert recorded.arrived.all()
     assert np.abs((recorded.embeddings - steps.embeddings).numpy()).max() < 1e-4
     assert all(np.array_equal(recorded.raw[name], steps.raw[name]) for name in steps.raw)
+
+
+def test_what_did_not_arrive_in_an_attempt_stays_away_when_it_is_trained_on():
+    model, arrays, _ = made_steps((2,))
+    feed = Recorder(TruePose(), model)
+    feed.begin(1)
+    for row, sensors in enumerate((SENSORS, ("depth", "force"))):
+        feed.read([0], [{name: arrays[name][row] for name in sensors}], np.zeros((1, POSE + 1)))
+        feed.decided([0], [arrays["action"][row]])
+    recorded, rgb = feed.steps(), model.names.index("rgb")
+    assert recorded.arrived[0].all() and np.flatnonzero(~recorded.arrived[1]).tolist() == [rgb]
+    assert not recorded.raw["rgb"][1].any()
+    assert not outage_mask(recorded, model.names, SENSORS, np.random.default_rng(0))[1, rgb]
+
+
+def known_to(pose, sigma):
+    one = PoseFilter()
+    for _ in range(50):
+        one.read(pose, np.full(4, sigma))
+    return one
+
+
+def test_the_peg_goes_down_only_over_the_hole_and_slowly_where_little_is_known():
+    for beside, goes_down in ((0.02, False), (0.002, True)):
+        policy = PegPolicy(np.random.default_rng(0))
+        known = known_to(policy.above + [beside, 0.0, 0.005, 0.0], 1e-3)
+        assert any(next_action(policy, known, touching=False)[2] < 0.0 for _ in range(20)) == goes_down
+    fast, slow = (
+        next_action(
+            PegPolicy(np.random.default_rng(0)), known_to(np.array([0.1, 0.1, 0.1, 0.0]), sigma), touching=False
+        )
+        for sigma in (1e-3, 1.0)
+    )
+    assert np.linalg.norm(slow) < 0.5 * np.linalg.norm(fast)
 
 
 def test_what_was_reached_is_kept_and_belongs_to_one_checkpoint(tmp_path):
