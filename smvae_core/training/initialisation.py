@@ -1,5 +1,6 @@
 """Start of a training from the weights of another model."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,15 +16,23 @@ class InitialisationError(SMVAEError):
 
 
 class Initialised(NamedTuple):
-    """The parts of a model whose weights were taken from a checkpoint, and the parts that stay new."""
+    """Which weights a model has from a checkpoint.
+
+    Attributes:
+        taken: parts whose weights come from it.
+        new: parts that stay new.
+        left: parts of the checkpoint that the model has no place for.
+    """
 
     taken: tuple[str, ...]
     new: tuple[str, ...]
+    left: tuple[str, ...]
 
     def told(self, path: Path) -> str:
         """Return one sentence that says which weights come from the checkpoint `path`."""
         new = f"; new are {', '.join(self.new)}" if self.new else ""
-        return f"starting from {path}: weights of {', '.join(self.taken)} are taken{new}"
+        left = f"; not used are its weights of {', '.join(self.left)}" if self.left else ""
+        return f"starting from {path}: weights of {', '.join(self.taken)} are taken{new}{left}"
 
 
 def initialise(model: MultimodalVAE, path: Path) -> Initialised:
@@ -46,10 +55,10 @@ def initialise(model: MultimodalVAE, path: Path) -> Initialised:
             f"'{model.configuration.size}', found none whose weights fit"
         )
     model.load_state_dict({name: stored[name] if fits[_part(name)] else value for name, value in own.items()})
-    told = {part: _told(part) for part in parts}
     return Initialised(
-        tuple(dict.fromkeys(told[part] for part in parts if fits[part])),
-        tuple(dict.fromkeys(told[part] for part in parts if not fits[part])),
+        _told(part for part in parts if fits[part]),
+        _told(part for part in parts if not fits[part]),
+        _told(part for part in map(_part, stored) if not fits.get(part)),
     )
 
 
@@ -73,7 +82,11 @@ def _shapes(weights: dict[str, Tensor], part: str) -> dict[str, tuple[int, ...]]
     return {name: tuple(value.shape) for name, value in weights.items() if _part(name) == part}
 
 
-def _told(part: str) -> str:
+def _told(parts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(_title, parts)))
+
+
+def _title(part: str) -> str:
     kind, _, name = part.partition(".")
     if kind == "memory" or part == "fusion.experts.memory":
         return "the memory"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from time import time_ns
+from math import inf
+from time import monotonic, time_ns
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ _DEFAULTS: dict[str, Any] = {
     "wrench.rate": 1000.0,
     "joints.rate": 100.0,
 }
+# A reason why commands are refused is told again after so long.
+_REFUSED_S = 5.0
 _READ_ONLY = ("policy", "peg", "publish_clock")
 _RANGES = {
     # The robot looks every 5 ms whether a picture or the joints are due, and every millisecond for the wrench.
@@ -121,6 +124,8 @@ class SimulatedRobotNode(Node):
         if self._value("policy") == "commands":
             self.create_subscription(TwistStamped, "command", self._take_command, QoSProfile(depth=1))
         self._skipped_ns = 0
+        # By what was expected of a command, when it was last told.
+        self._refused_s: dict[str, float] = {}
         self.create_timer(1.0, self._report)
 
     def start(self) -> None:
@@ -163,7 +168,10 @@ class SimulatedRobotNode(Node):
                 np.array([linear.x, linear.y, linear.z, angular.z]), tilt=np.array([angular.x, angular.y])
             )
         except CommandError as error:
-            self.get_logger().warning(str(error), throttle_duration_sec=5.0)
+            # Each reason once in a while: a NaN among commands that are too large is told, too.
+            if monotonic() - self._refused_s.get(error.expected, -inf) > _REFUSED_S:
+                self._refused_s[error.expected] = monotonic()
+                self.get_logger().warning(str(error))
 
     def _publish(self, sample: Sample) -> None:
         message = messages.message_of(sample.sensor, sample.stamp_ns, sample.value, self._encodings, self._size)

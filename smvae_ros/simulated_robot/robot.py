@@ -32,7 +32,17 @@ _JOINT_BIAS, _ACTION_BIAS = 0.1, 0.005
 
 
 class CommandError(SMVAEError):
-    """A command that the robot does not carry out."""
+    """A command that the robot does not carry out.
+
+    Attributes:
+        expected: what every command must be.
+    """
+
+    def __init__(self, expected: str, found: np.ndarray) -> None:
+        super().__init__(
+            f"command: expected {expected}, found {np.array2string(found, precision=3)}; the robot stands still"
+        )
+        self.expected = expected
 
 
 @dataclass
@@ -161,19 +171,9 @@ class SimulatedRobot:
             CommandError: a value that is not finite or too large, or a tilt; the robot stands still until the next
                 command.
         """
-        limits = np.array([MOST_TRANSLATION] * 3 + [MOST_ROTATION])
-        if not (np.abs(action) <= limits).all():
+        if (refused := _refused(action, tilt)) is not None:
             self._command = None
-            raise CommandError(
-                f"command: expected at most {MOST_TRANSLATION:g} m and {MOST_ROTATION:g} rad for 50 ms, "
-                f"found {np.array2string(action, precision=3)}; the robot stands still"
-            )
-        if tilt is not None and tilt.any():
-            self._command = None
-            raise CommandError(
-                "command: expected 0 for angular.x and angular.y, since the tool stays upright, "
-                f"found {np.array2string(tilt, precision=3)}; the robot stands still"
-            )
+            raise refused
         self._command = (action, monotonic_ns())
 
     def begin(self, seed: int) -> None:
@@ -280,3 +280,14 @@ def _due(before: int, now: int, rate: float) -> bool:
     """Return whether a sensor of that rate has a sample in (before, now], both in nanoseconds of simulated time."""
     # A millionth of a sample more, since products of floats may fall short of a whole number.
     return rate > 0.0 and int(now * rate / 1e9 + 1e-6) > int(before * rate / 1e9 + 1e-6)
+
+
+def _refused(action: np.ndarray, tilt: np.ndarray | None) -> CommandError | None:
+    limits = np.array([MOST_TRANSLATION] * 3 + [MOST_ROTATION])
+    if not np.isfinite(action).all():
+        return CommandError("finite numbers", action)
+    if (np.abs(action) > limits).any():
+        return CommandError(f"at most {MOST_TRANSLATION:g} m and {MOST_ROTATION:g} rad for 50 ms", action)
+    if tilt is not None and tilt.any():
+        return CommandError("0 for angular.x and angular.y, since the tool stays upright", tilt)
+    return None

@@ -55,7 +55,7 @@ def test_weights_of_the_modalities_that_both_have_are_taken(tmp_path, system):
 def test_the_same_model_is_taken_whole(tmp_path):
     other, model = build(0), build(1)
     found = initialise(model, saved(other, tmp_path / "other.safetensors"))
-    assert not found.new
+    assert not found.new and not found.left
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
 
 
@@ -67,9 +67,15 @@ def test_an_action_of_another_length_and_another_latent_are_new(tmp_path):
     path = saved(build(0), tmp_path / "other.safetensors")
     model = build(1, modalities=longer)
     told = initialise(model, path).told(path)
-    assert "; new are the embedding of action, the decoder of action" in told
+    both = "the embedding of action, the decoder of action"
+    assert f"; new are {both}; not used are its weights of {both}" in told
     found = initialise(build(1, latent=5), path)
     assert {"the posterior's mean", "the decoder of rgb"} <= set(found.new) and "the embedding of rgb" in found.taken
+
+
+def test_modalities_that_only_the_checkpoint_has_are_told(tmp_path):
+    found = initialise(build(1, ("force",)), saved(build(0, ("force", "rgb")), tmp_path / "other.safetensors"))
+    assert found.left == ("the embedding of rgb", "the decoder of rgb") and "the embedding of force" in found.taken
 
 
 def test_nothing_that_fits_and_no_checkpoint_are_told(tmp_path):

@@ -113,13 +113,16 @@ def test_a_client_that_sends_nonsense_does_not_end_it(robot: Watcher) -> None:
     robot.wait_for("rgb", 10)
 
 
-def test_a_command_of_nan_is_refused_and_the_robot_stands_still(robot: Watcher) -> None:
+def test_commands_are_refused_each_reason_is_told_and_the_robot_stands_still(robot: Watcher) -> None:
     commands = robot.node.create_publisher(TwistStamped, "command", QoSProfile(depth=1))
     robot.wait(lambda: commands.get_subscription_count() > 0, "the robot's ear for commands")
     bad = TwistStamped()
+    bad.twist.linear.x = 1e9
+    commands.publish(bad)
+    robot.wait(lambda: "found [1.e+09" in robot.log.read_text(), "a warning")
     bad.twist.linear.x = float("nan")
     commands.publish(bad)
-    robot.wait(lambda: "found [nan" in robot.log.read_text(), "a warning")
+    robot.wait(lambda: "found [nan" in robot.log.read_text(), "another warning, at once")
     assert "the robot stands still" in robot.log.read_text()
     robot.wait_for("action", 3)
     assert robot.last["action"].twist.linear.x == 0.0
