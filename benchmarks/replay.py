@@ -9,18 +9,28 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import thread_time
 from typing import Any
 
+import torch
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bag_reading import against_rosbags
 from benchmarks.report import RESULTS, Goal, report
+from smvae_core import checkpoint
+from smvae_core.inference.decoding import ModalityDecoder
+from smvae_ros.replay.threads import undisturbed
 
 _RECORDING = Path(__file__).parents[1] / "recordings" / "peg_insertion"
 _SPACING_NS = 40_000_000_000
+_ROWS = 120
+"""Latents that are decoded together, as in a replay."""
 
 
 def looped(bag: Path, out: Path, seconds: float) -> None:
@@ -54,6 +64,40 @@ def measured(bag: Path, threads: int) -> dict[str, Any]:
         command = [sys.executable, "-c", code, str(bag), out, str(threads)]
         memory = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         return {**json.loads((Path(out) / "timing.json").read_text()), "memory": memory}
+
+
+def decoding() -> Goal:
+    """Return what it takes to decode the images of one set from all of its subsets, and what it takes at least."""
+    model = checkpoint.load(checkpoint.default_checkpoint()).model.eval()
+    images = [modality.name for modality in model.modalities.values() if modality.is_image]
+    subsets, z = 2 ** len(model.names) - 1, torch.randn(_ROWS, model.configuration.latent)
+    square = torch.randn(1024, 1024)
+    with undisturbed(), torch.inference_mode():
+        with FlopCounterMode(display=False) as counter:
+            model.predict(z, images)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
+        decoders = [ModalityDecoder(model, name) for name in images]
+        product_s = _least_s(lambda: square @ square)
+        decoded_s = sum(_least_s(partial(decoder.expectation, z)) for decoder in decoders)
+    least_s = counter.get_total_flops() * product_s / (2 * len(square) ** 3)
+    took, least = (f"{1000 * seconds * subsets / _ROWS:.1f}" for seconds in (decoded_s, least_s))
+    return Goal(
+        f"decoding the images of one set from {subsets} subsets: ms of the processor",
+        took,
+        "(for comparison)",
+        True,
+        limit=f"{least} (its multiplications as one product of matrices)",
+    )
+
+
+def _least_s(work: Callable[[], object]) -> float:
+    work()
+    took = []
+    for _ in range(20):
+        began = thread_time()
+        work()
+        took.append(thread_time() - began)
+    return min(took)
 
 
 def main() -> None:
@@ -101,6 +145,7 @@ def main() -> None:
                 "(for comparison)",
                 True,
             ),
+            decoding(),
             against_rosbags(_RECORDING, max(3, arguments.rounds)),
         ],
         arguments.results,
