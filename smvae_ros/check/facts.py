@@ -13,12 +13,15 @@ from smvae_ros.conversions.arrays import raw_array
 from smvae_ros.conversions.bindings import COMPRESSED, IMAGE, JOINTS, Binding
 from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.conversions.sample_reader import SampleReader
+from smvae_ros.replay.fusion_bag import LATENT
 from smvae_ros.replay.spacings import Spacings
 from smvae_ros.replay.turns import Turns, look
 from smvae_ros.settings import FusionSettings
 from smvae_ros.synchronizer.sample_set import SampleSet
 
 _MOST_DELAYS = 20_000
+# Topics of a fusion node beside its predictions.
+_OWN = ("latent", "status")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,13 @@ class Topic:
     qos: str = ""
     incompatible: str = ""
     described: bool = True
+
+
+def of_fusion_nodes(topics: Mapping[str, Topic]) -> frozenset[str]:
+    """Return the topics on which fusion nodes tell what they infer: no sensor brings them."""
+    nodes = [name.removesuffix("latent") for name, topic in topics.items() if LATENT in topic.types]
+    outputs = tuple(f"{node}predicted/" for node in nodes) + tuple(f"{node}{own}" for node in nodes for own in _OWN)
+    return frozenset(name for name in topics if name.startswith(outputs))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from smvae_core.modality import Modality
 from smvae_ros.bags.reading import deserialised
 from smvae_ros.check.bag import RecordedSource
 from smvae_ros.check.draft import CANDIDATES, Draft, Sample
-from smvae_ros.check.facts import Feed, Observation, Topic
+from smvae_ros.check.facts import Feed, Observation, Topic, of_fusion_nodes
 from smvae_ros.check.numeric_fields import brings_numbers, numeric_fields
 from smvae_ros.check.verdicts import Verdict, judge
 from smvae_ros.conversions.accessors import MessageAccessor
@@ -103,10 +103,9 @@ def draft(source: Source) -> Draft:
         BagError: the bag cannot be read.
         ConfigurationError: no topic brings a modality, or no message of such a topic is whole.
     """
+    inferred = of_fusion_nodes(source.topics)
     possible = {
-        name: topic.types[0]
-        for name, topic in source.topics.items()
-        if _fits(topic, CANDIDATES) or (topic.described and len(topic.types) == 1 and brings_numbers(topic.types[0]))
+        name: topic.types[0] for name, topic in source.topics.items() if name not in inferred and _is_drafted(topic)
     }
     samples: dict[str, Sample] = {}
     stamps: dict[str, MessageAccessor] = {}
@@ -131,6 +130,10 @@ def draft(source: Source) -> Draft:
         unread = [name for name in possible if name not in samples]
         source.notes += [f"{name} is not drafted: no whole message was read" for name in unread]
     return Draft({name: samples[name] for name in possible if name in samples}, source.topics)
+
+
+def _is_drafted(topic: Topic) -> bool:
+    return _fits(topic, CANDIDATES) or (topic.described and len(topic.types) == 1 and brings_numbers(topic.types[0]))
 
 
 def _fits(topic: Topic | None, types: Collection[str]) -> bool:

@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from statistics import median
 from typing import Literal
 
-from smvae_ros.check.facts import Observation, Stream, Topic
+from smvae_ros.check.facts import Observation, Stream, Topic, of_fusion_nodes
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.replay.account import in_words
 from smvae_ros.replay.spacings import LONGEST_GAP
@@ -116,7 +116,12 @@ def _topic_lines(binding: Binding, name: str, topics: Mapping[str, Topic]) -> It
 
 def _other_topics(binding: Binding, name: str, topics: Mapping[str, Topic]) -> str:
     """Return the topics that could bring a modality, the most alike first, as an advice."""
-    possible = [topic for topic in topics.values() if set(topic.types) <= set(binding.recorded) and topic.publishers]
+    inferred = of_fusion_nodes(topics)
+    possible = [
+        topic
+        for topic in topics.values()
+        if set(topic.types) <= set(binding.recorded) and topic.publishers and topic.name not in inferred
+    ]
     possible.sort(key=lambda topic: -SequenceMatcher(None, topic.name, name).ratio())
     if not possible:
         return f"nothing sends {' or '.join(binding.recorded)}"

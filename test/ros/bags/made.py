@@ -54,7 +54,8 @@ def steady(topic: str, count: int, period_ms: int = 50, start_ms: int = 0) -> li
 def write(path: Path, messages: Iterable[Timed], plugin: StoragePlugin = StoragePlugin.MCAP) -> Path:
     """Write joint states as a bag, in the order of their receive times."""
     with Writer(path, version=9, storage_plugin=plugin) as writer:
-        connections = {topic: writer.add_connection(topic, JOINT_STATE, typestore=TYPES) for topic in ("/arm", "/hand")}
+        topics = dict.fromkeys(("/arm", "/hand", *(message[0] for message in messages)))
+        connections = {topic: writer.add_connection(topic, JOINT_STATE, typestore=TYPES) for topic in topics}
         for topic, receive_ns, content in sorted(messages, key=lambda message: message[1]):
             writer.write(connections[topic], receive_ns, content)
     return path

@@ -1,6 +1,7 @@
 """`smvae check`: the verdict on a bag, a robot or a data set before anything is launched."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from smvae_core.errors import ConfigurationError
 from smvae_ros.check.bag import RecordedSource
 from smvae_ros.check.run import check, draft
 from smvae_ros.check.verdicts import Line, Verdict
+from smvae_ros.replay.fusion_bag import LATENT
 
 from ..bags.made import ARM, HAND, JOINT_STATE, MS, START_NS, TYPES, joints, steady, write, write_mixed, write_typed
 from ..command import smvae
@@ -64,6 +66,22 @@ def test_a_missing_topic_is_named_with_those_that_could_bring_it(tmp_path: Path)
     found = line(verdict, "hand", "topic")
     assert not verdict.fuses and found.level == "error" and found.advice.startswith("--topic hand:=/hand")
     assert [topic.name for topic in verdict.unused] == ["/hand"]
+
+
+@pytest.mark.parametrize("node", ["/fusion", "/arm_robot/fusion"])
+def test_what_a_fusion_node_infers_is_no_sensor(node: str, tmp_path: Path) -> None:
+    def moved(name: str) -> list[tuple[str, int, bytes]]:
+        return [(name, *rest) for _, *rest in steady("/hand", 60)]
+
+    topics = ("/arm", "/hand", f"{node}/predicted/hand", f"{node}/latent", f"{node}_arm/hand")
+    messages = [message for name in topics for message in moved(name)]
+    source = RecordedSource(write(tmp_path / "bag", messages), 60.0)
+    source.topics[f"{node}/latent"] = replace(source.topics[f"{node}/latent"], types=(LATENT,))
+    unheard = {"reference": "arm", "streams": {**STREAMS, "hand": {"topic": "gripper", "message": JOINT_STATE}}}
+    found = line(check(source, BOTH, [unheard]), "hand", "topic")
+    assert f"{node}_arm/hand" in found.advice and f"{node}/" not in found.advice
+    drafted = draft(source).parameters["streams"].values()
+    assert {stream["topic"] for stream in drafted} == {"/arm", "/hand", f"{node}_arm/hand"}
 
 
 def test_another_type_is_named(tmp_path: Path) -> None:
