@@ -56,7 +56,8 @@ class Draft:
         if not chosen:
             found = ", ".join(f"{topic.name} ({', '.join(topic.types)})" for topic in topics.values()) or "no topic"
             raise ConfigurationError(
-                f"expected topics with {', '.join(CANDIDATES)} to draft modalities from, found {found}"
+                f"expected topics with {', '.join(CANDIDATES)} to draft modalities from, which no fusion node "
+                f"publishes, found {found}"
             )
         names = _names(chosen)
         modalities = [_modality(names[topic], topics[topic].types[0], sample) for topic, sample in chosen.items()]

@@ -116,15 +116,12 @@ def _topic_lines(binding: Binding, name: str, topics: Mapping[str, Topic]) -> It
 
 def _other_topics(binding: Binding, name: str, topics: Mapping[str, Topic]) -> str:
     """Return the topics that could bring a modality, the most alike first, as an advice."""
+    fitting = [topic for topic in topics.values() if set(topic.types) <= set(binding.recorded) and topic.publishers]
     inferred = of_fusion_nodes(topics)
-    possible = [
-        topic
-        for topic in topics.values()
-        if set(topic.types) <= set(binding.recorded) and topic.publishers and topic.name not in inferred
-    ]
+    possible = [topic for topic in fitting if topic.name not in inferred]
     possible.sort(key=lambda topic: -SequenceMatcher(None, topic.name, name).ratio())
     if not possible:
-        return f"nothing sends {' or '.join(binding.recorded)}"
+        return f"nothing {'but a fusion node ' if fitting else ''}sends {' or '.join(binding.recorded)}"
     return f"--topic {binding.modality.name}:={' or '.join(topic.name for topic in possible[:_MOST_CANDIDATES])}"
 
 

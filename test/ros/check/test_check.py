@@ -84,6 +84,16 @@ def test_what_a_fusion_node_infers_is_no_sensor(node: str, tmp_path: Path) -> No
     assert {stream["topic"] for stream in drafted} == {"/arm", "/hand", f"{node}_arm/hand"}
 
 
+def test_a_bag_of_nothing_but_what_a_fusion_node_infers_brings_no_modality(tmp_path: Path) -> None:
+    messages = [("/fusion/predicted/hand", *rest) for _, *rest in steady("/hand", 60)]
+    source = RecordedSource(write(tmp_path / "bag", [*messages, ("/fusion/latent", *steady("/hand", 1)[0][1:])]), 60.0)
+    source.topics["/fusion/latent"] = replace(source.topics["/fusion/latent"], types=(LATENT,))
+    verdict = check(source, BOTH, [{"reference": "arm", "streams": STREAMS}])
+    assert line(verdict, "hand", "topic").advice.startswith("nothing but a fusion node sends")
+    with pytest.raises(ConfigurationError, match="which no fusion node publishes, found /fusion/latent"):
+        draft(source)
+
+
 def test_another_type_is_named(tmp_path: Path) -> None:
     bag = write(tmp_path / "bag", steady("/arm", 60) + steady("/hand", 60))
     verdict = verdict_on(bag, streams={"hand": {"message": "smvae_ros/msg/VectorStamped"}})
