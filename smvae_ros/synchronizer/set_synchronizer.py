@@ -107,10 +107,10 @@ class SetSynchronizer:
             stamp_ns = now_ns
         if stamp_ns > now_ns and stamp_ns > now_ns + self._future_ns:
             counts.dropped["future"] += 1
-            return sets + self._without_sample(buffer, now_ns)
+            return sets + self._without_sample(buffer, stamp_ns, now_ns)
         if stamp_ns < buffer.newest_ns and stamp_ns < buffer.newest_ns - self._jump_ns:
             buffer.keep_earlier(stamp_ns, sample)
-            return sets + self._restart_if_all_jumped(now_ns) + self._without_sample(buffer, now_ns)
+            return sets + self._restart_if_all_jumped(now_ns) + self._without_sample(buffer, stamp_ns, now_ns)
         if self._first_ns is None:
             self._first_ns = now_ns
             for each in self._enabled:
@@ -144,7 +144,7 @@ class SetSynchronizer:
         buffer.counts.received += 1
         buffer.counts.dropped["rejected" if buffer.stream.enabled else "disabled"] += 1
         sets = self.poll(now_ns)
-        return sets + self._without_sample(buffer, self._now_ns)
+        return sets + self._without_sample(buffer, None, self._now_ns)
 
     def reject_used(self, modality: str, samples: int) -> None:
         """Count samples of a set as rejected instead of used: their content proved unusable when it was converted."""
@@ -280,7 +280,7 @@ class SetSynchronizer:
         if not self._clock.is_right(buffer, lag_ns, self._others, self._max_wait_ns, now_ns):
             reason = "late" if stamp_ns <= set_ns else "unmatched"
             buffer.counts.dropped["duplicate" if buffer.is_repeat(stamp_ns) else reason] += 1
-            self._silence.go_on(now_ns)
+            self._silence.go_on(now_ns, stamp_ns)
             return
         advanced = buffer.advance(stamp_ns, now_ns)
         # A reference that repeats stamps, or lags behind the sets by more than its timeout, counts as silent: ticks go
@@ -293,13 +293,13 @@ class SetSynchronizer:
             self._silence.end(stamp_ns, now_ns)
             references.open(stamp_ns, now_ns, now_ns + self._max_wait_ns, tick=False)
         else:
-            self._silence.go_on(now_ns)
+            self._silence.go_on(now_ns, stamp_ns)
 
-    def _without_sample(self, buffer: StreamBuffer, now_ns: int) -> list[SampleSet]:
+    def _without_sample(self, buffer: StreamBuffer, stamp_ns: int | None, now_ns: int) -> list[SampleSet]:
         """Return the sets that leave because a message brings no sample: those of a reference go out without it."""
         sets: list[SampleSet] = []
         if buffer is self._reference:
-            self._silence.go_on(now_ns)
+            self._silence.go_on(now_ns, stamp_ns)
             self._emit(now_ns, now_ns, sets)
         return sets
 

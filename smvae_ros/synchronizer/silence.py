@@ -62,9 +62,9 @@ class Silence:
         if reference.alive(now_ns):
             self._fill(stamp_ns, now_ns)
 
-    def go_on(self, now_ns: int) -> None:
+    def go_on(self, now_ns: int, stamp_ns: int | None) -> None:
         """Fill the gap that a message of the reference leaves that cannot be used, and those before it."""
-        self._note(now_ns, None)
+        self._note(now_ns, stamp_ns)
         reference = self._reference
         if reference is not None and reference.alive(now_ns):
             self._fill(now_ns - max(0, reference.lag_ns), now_ns)
