@@ -55,8 +55,8 @@ class ReferenceClock:
     ) -> bool:
         """Return whether a message may open a set.
 
-        One whose stamp does not go with those of the others may not if it leaps ahead of them and of the messages
-        before it, or if no message has matched for the timeout of the reference.
+        One may not whose stamp leaps ahead of those of the others and of the messages before it, one that comes later
+        than another stream keeps its samples, and any if no message has matched for the timeout of the reference.
 
         Args:
             buffer: of the reference.
@@ -65,6 +65,8 @@ class ReferenceClock:
             max_wait_ns: how long a set waits at most.
             now_ns: when the message arrives.
         """
+        if lag_ns > max_wait_ns and _is_too_late(others, lag_ns, max_wait_ns, now_ns):
+            return False
         is_known = now_ns - self._matched_ns < buffer.stream.timeout_ns
         if is_known and self._leaps(lag_ns, others, max_wait_ns, now_ns):
             return False
@@ -77,18 +79,31 @@ class ReferenceClock:
         return is_known
 
     def _leaps(self, lag_ns: int, others: Iterable[StreamBuffer], max_wait_ns: int, now_ns: int) -> bool:
-        """Return whether a stamp lies ahead of most messages that matched, and of the others.
+        """Return whether a stamp lies ahead of most messages that matched, and of the others, by the longest wait.
 
         One that is ahead of the time itself need not be ahead of all of the others: its set would leave without those
         that it is ahead of, and theirs would come too late for the next.
         """
         ahead_ns = lag_ns + max_wait_ns
-        if ahead_ns >= sorted(self._lags)[len(self._lags) // 4]:
+        if ahead_ns > max(self._lags):  # the usual case
+            return False
+        usual_ns = sorted(self._lags)[len(self._lags) // 2]
+        if lag_ns >= usual_ns or ahead_ns > usual_ns:
             return False
         is_ahead = [
-            each.advanced_lag_ns > ahead_ns for each in others if now_ns < each.advanced_ns + each.stream.timeout_ns
+            each.advanced_lag_ns >= ahead_ns for each in others if now_ns < each.advanced_ns + each.stream.timeout_ns
         ]
         return any(is_ahead) if lag_ns < 0 else all(is_ahead)
+
+
+def _is_too_late(others: Iterable[StreamBuffer], lag_ns: int, max_wait_ns: int, now_ns: int) -> bool:
+    """Return whether a reference comes later than a prompt stream keeps its samples, although others keep theirs."""
+    kept = [
+        lag_ns - each.advanced_lag_ns <= each.kept_ns
+        for each in others
+        if now_ns < each.advanced_ns + each.stream.timeout_ns and 0 <= each.advanced_lag_ns <= max_wait_ns
+    ]
+    return any(kept) and not all(kept)
 
 
 def _has_clock_of(others: Iterable[StreamBuffer], lag_ns: int, max_wait_ns: int, now_ns: int) -> bool:

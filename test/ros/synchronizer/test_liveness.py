@@ -107,19 +107,19 @@ WHOLE = st.one_of(
     st.builds(Fault, st.just("late"), st.integers(0, 2000)),
     st.builds(Fault, st.just("back"), st.integers(600, 5000)),
 )
+SHARES = st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9])
+RUNS = st.sampled_from([1, 1, 2, 5])
 # From the first message on, too: what a stream may bring is known only by the messages that are right.
-IN_PART = st.builds(
-    Fault,
-    st.sampled_from(["repeated", "rejected", "offset", "mixed"]),
-    OFFSETS,
-    st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9]),
-    st.sampled_from([1, 1, 2, 5]),
-    st.sampled_from([0, 2000]),
-    st.integers(0, 99),
+BEGINS = st.sampled_from([0, 2000])
+SEEDS = st.integers(0, 99)
+KINDS = st.sampled_from(["repeated", "rejected", "offset", "scattered", "mixed"])
+IN_PART = st.one_of(
+    st.builds(Fault, KINDS, OFFSETS, SHARES, RUNS, BEGINS, SEEDS),
+    st.builds(Fault, st.just("late"), st.integers(0, 2000), SHARES, RUNS, BEGINS, SEEDS),
+    # A camera that always loses most of its pictures is a slower camera.
+    st.builds(Fault, st.just("silent"), st.just(0), SHARES, RUNS, st.just(2000), SEEDS),
 )
-# Of a share of 0.7, one draw in fifty leaves 88 % to the others.
-SCATTERED = st.builds(Fault, st.just("scattered"), OFFSETS, st.sampled_from([0.3, 0.5]), seed=st.integers(0, 99))
-FAULTS = st.one_of(WHOLE, IN_PART, SCATTERED)
+FAULTS = st.one_of(WHOLE, IN_PART)
 
 
 @settings(max_examples=60, deadline=None)
@@ -138,10 +138,8 @@ def test_whatever_one_stream_does_the_others_go_out(faulty: str, fault: Fault) -
 def test_whatever_the_reference_does_the_others_go_out_at_their_rate(fault: Fault) -> None:
     sets, synchronizer = run("rgb", fault)
     found = rates(sets, 3000, 7900)
-    # Where neither stamps nor arrivals show a rhythm, a gap is told from a pause only now and then.
-    least = 0.8 if fault.kind in ("mixed", "scattered") else 0.9
     for name in ("depth", "force", "action"):
-        assert found[name] >= least * 30, (name, found, synchronizer.counts["rgb"])
+        assert found[name] >= 0.9 * 30, (name, found, synchronizer.counts["rgb"])
     assert synchronizer.resets == 0
 
 
