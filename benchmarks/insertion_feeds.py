@@ -211,23 +211,27 @@ class Recorder:
         """Return all that was recorded since `begin`."""
         made = []
         for sets, truth in zip(self._arrays, self._truth):
-            arrived = np.array([[name in one for name in self._model.names] for one in sets])
-            arrays = stacked(self._model, sets)
+            arrays, arrived = stacked(self._model, sets, self._model.names), arrived_in(self._model, sets)
             made.append(steps_of(self._model, arrays, np.stack(truth), (len(sets),), arrived))
         return joined(made)
 
 
 def embedded(model: MultimodalVAE, arrays: Sequence[Arrays]) -> tuple[Tensor, Tensor]:
     """Return the embeddings (N, M, d) of several sets, and what they have, (N, M), bool."""
-    mask = torch.tensor([[name in one for name in model.names] for one in arrays])
-    there = [name for name in model.names if any(name in one for one in arrays)]
-    batch = {name: torch.from_numpy(values) for name, values in stacked(model, arrays).items() if name in there}
-    return model.embed(batch, mask), mask
+    arrived = arrived_in(model, arrays)
+    batch = stacked(model, arrays, [name for name, here in zip(model.names, arrived.T) if here.any()])
+    mask = torch.from_numpy(arrived)
+    return model.embed({name: torch.from_numpy(values) for name, values in batch.items()}, mask), mask
 
 
-def stacked(model: MultimodalVAE, arrays: Sequence[Arrays]) -> dict[str, np.ndarray]:
-    """Return every modality of several sets, (N, *shape) float32, zeros where a set has none."""
-    empty = {modality.name: np.zeros(modality.shape, np.float32) for modality in model.modalities.values()}
+def arrived_in(model: MultimodalVAE, arrays: Sequence[Arrays]) -> np.ndarray:
+    """Return which modalities several sets have, (N, M), bool."""
+    return np.array([[name in one for name in model.names] for one in arrays])
+
+
+def stacked(model: MultimodalVAE, arrays: Sequence[Arrays], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return some modalities of several sets, (N, *shape) float32, zeros where a set has none."""
+    empty = {name: np.zeros(model.modalities[name].shape, np.float32) for name in names}
     return {
         name: np.stack([np.asarray(one.get(name, zeros), np.float32) for one in arrays])
         for name, zeros in empty.items()

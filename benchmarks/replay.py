@@ -25,12 +25,12 @@ from benchmarks.bag_reading import against_rosbags
 from benchmarks.report import RESULTS, Goal, report
 from smvae_core import checkpoint
 from smvae_core.inference.decoding import ModalityDecoder
+from smvae_ros.replay.inference import ROWS
+from smvae_ros.replay.subsets import replayed_subsets
 from smvae_ros.replay.threads import undisturbed
 
 _RECORDING = Path(__file__).parents[1] / "recordings" / "peg_insertion"
 _SPACING_NS = 40_000_000_000
-_ROWS = 120
-"""Latents that are decoded together, as in a replay."""
 
 
 def looped(bag: Path, out: Path, seconds: float) -> None:
@@ -69,8 +69,9 @@ def measured(bag: Path, threads: int) -> dict[str, Any]:
 def decoding() -> Goal:
     """Return what it takes to decode the images of one set from all of its subsets, and what it takes at least."""
     model = checkpoint.load(checkpoint.default_checkpoint()).model.eval()
-    images = [modality.name for modality in model.modalities.values() if modality.is_image]
-    subsets, z = 2 ** len(model.names) - 1, torch.randn(_ROWS, model.configuration.latent)
+    modalities = list(model.modalities.values())
+    images, subsets = [one.name for one in modalities if one.is_image], len(replayed_subsets(modalities))
+    z = torch.randn(ROWS["cpu"], model.configuration.latent)
     square = torch.randn(1024, 1024)
     with undisturbed(), torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
@@ -80,7 +81,7 @@ def decoding() -> Goal:
         product_s = _least_s(lambda: square @ square)
         decoded_s = sum(_least_s(partial(decoder.expectation, z)) for decoder in decoders)
     least_s = counter.get_total_flops() * product_s / (2 * len(square) ** 3)
-    took, least = (f"{1000 * seconds * subsets / _ROWS:.1f}" for seconds in (decoded_s, least_s))
+    took, least = (f"{1000 * seconds * subsets / len(z):.1f}" for seconds in (decoded_s, least_s))
     return Goal(
         f"decoding the images of one set from {subsets} subsets: ms of the processor",
         took,

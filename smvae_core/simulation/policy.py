@@ -61,7 +61,7 @@ class PegPolicy:
 
     @property
     def above(self) -> np.ndarray:
-        """Where it goes before it goes down: x, y, z (metres) and yaw (radians) above its guess of the hole, (4,)."""
+        """The pose above its guess of the hole, from which it goes down: x, y, z (metres) and yaw (radians), (4,)."""
         return self._guess + [0.0, 0.0, self._hover, 0.0]
 
     def start_pose(self) -> np.ndarray:

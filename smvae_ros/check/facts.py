@@ -20,8 +20,8 @@ from smvae_ros.settings import FusionSettings
 from smvae_ros.synchronizer.sample_set import SampleSet
 
 _MOST_DELAYS = 20_000
-# Topics of a fusion node beside its predictions.
-_OWN = ("latent", "status")
+# The types of what a fusion node publishes beside its predictions.
+_OWN_TYPES = {LATENT, "smvae_ros/msg/FusionStatus"}
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,10 @@ class Topic:
 def of_fusion_nodes(topics: Mapping[str, Topic]) -> frozenset[str]:
     """Return the topics on which fusion nodes tell what they infer: no sensor brings them."""
     nodes = [name.removesuffix("latent") for name, topic in topics.items() if LATENT in topic.types]
-    outputs = tuple(f"{node}predicted/" for node in nodes) + tuple(f"{node}{own}" for node in nodes for own in _OWN)
-    return frozenset(name for name in topics if name.startswith(outputs))
+    predictions = tuple(f"{node}predicted/" for node in nodes)
+    return frozenset(
+        name for name, topic in topics.items() if name.startswith(predictions) or not _OWN_TYPES.isdisjoint(topic.types)
+    )
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ Step = Callable[[np.ndarray, np.ndarray, Recalled], tuple[np.ndarray, np.ndarray
 BATCH = 32
 """Number of sets that are computed together."""
 
-# Number of images decoded together: more no longer fit into the caches, fewer take longer for each image.
-_ROWS = {"cpu": 120, "cuda": 480}
+ROWS = {"cpu": 120, "cuda": 480}
+"""Number of images decoded together: more no longer fit into the caches, fewer take longer for each image."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class BatchInference:
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
         self._decoders = {name: ModalityDecoder(self._model, name) for name in self.names}
         self._mean, self._device, self._pictures = mean, device, pictures
-        self._rows = _ROWS[device.type]
+        self._rows = ROWS[device.type]
         modalities = list(model.modalities.values())
         self._images = {modality.name for modality in modalities if modality.is_image}
         self._subsets = replayed_subsets(modalities)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
-from time import monotonic, time_ns
+from time import time_ns
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from smvae_core.errors import ConfigurationError
 from smvae_core.simulation.shapes import PEGS
 from smvae_ros.msg import VectorStamped
+from smvae_ros.node.repeated_warnings import RepeatedWarnings
 from smvae_ros.overrides import declare
 from smvae_ros.simulated_robot import messages
 from smvae_ros.simulated_robot.faults import IMAGE_FAULTS, NUMBER_FAULTS
@@ -59,8 +59,6 @@ _DEFAULTS: dict[str, Any] = {
     "wrench.rate": 1000.0,
     "joints.rate": 100.0,
 }
-# A reason why commands are refused is told again after so long.
-_REFUSED_S = 5.0
 _READ_ONLY = ("policy", "peg", "publish_clock")
 _RANGES = {
     # The robot looks every 5 ms whether a picture or the joints are due, and every millisecond for the wrench.
@@ -124,8 +122,7 @@ class SimulatedRobotNode(Node):
         if self._value("policy") == "commands":
             self.create_subscription(TwistStamped, "command", self._take_command, QoSProfile(depth=1))
         self._skipped_ns = 0
-        # By what was expected of a command, when it was last told.
-        self._refused_s: dict[str, float] = {}
+        self._warnings = RepeatedWarnings(self.get_logger().warning)
         self.create_timer(1.0, self._report)
 
     def start(self) -> None:
@@ -168,10 +165,7 @@ class SimulatedRobotNode(Node):
                 np.array([linear.x, linear.y, linear.z, angular.z]), tilt=np.array([angular.x, angular.y])
             )
         except CommandError as error:
-            # Each reason once in a while: a NaN among commands that are too large is told, too.
-            if monotonic() - self._refused_s.get(error.expected, -inf) > _REFUSED_S:
-                self._refused_s[error.expected] = monotonic()
-                self.get_logger().warning(str(error))
+            self._warnings.warn(error.expected, str(error))
 
     def _publish(self, sample: Sample) -> None:
         message = messages.message_of(sample.sensor, sample.stamp_ns, sample.value, self._encodings, self._size)

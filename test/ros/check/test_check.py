@@ -12,6 +12,7 @@ import yaml
 
 from smvae_core.errors import ConfigurationError
 from smvae_ros.check.bag import RecordedSource
+from smvae_ros.check.facts import Topic, of_fusion_nodes
 from smvae_ros.check.run import check, draft
 from smvae_ros.check.verdicts import Line, Verdict
 from smvae_ros.replay.fusion_bag import LATENT
@@ -21,6 +22,7 @@ from ..command import smvae
 
 BOTH = [ARM, HAND]
 IMAGE = "sensor_msgs/msg/Image"
+STATUS = "smvae_ros/msg/FusionStatus"
 JSON = ("jsonschema", b'{"type": "object"}', "json")
 STREAMS = {name: {"topic": name, "message": JOINT_STATE} for name in ("arm", "hand")}
 
@@ -70,11 +72,8 @@ def test_a_missing_topic_is_named_with_those_that_could_bring_it(tmp_path: Path)
 
 @pytest.mark.parametrize("node", ["/fusion", "/arm_robot/fusion"])
 def test_what_a_fusion_node_infers_is_no_sensor(node: str, tmp_path: Path) -> None:
-    def moved(name: str) -> list[tuple[str, int, bytes]]:
-        return [(name, *rest) for _, *rest in steady("/hand", 60)]
-
     topics = ("/arm", "/hand", f"{node}/predicted/hand", f"{node}/latent", f"{node}_arm/hand")
-    messages = [message for name in topics for message in moved(name)]
+    messages = [message for name in topics for message in steady(name, 60)]
     source = RecordedSource(write(tmp_path / "bag", messages), 60.0)
     source.topics[f"{node}/latent"] = replace(source.topics[f"{node}/latent"], types=(LATENT,))
     unheard = {"reference": "arm", "streams": {**STREAMS, "hand": {"topic": "gripper", "message": JOINT_STATE}}}
@@ -84,9 +83,16 @@ def test_what_a_fusion_node_infers_is_no_sensor(node: str, tmp_path: Path) -> No
     assert {stream["topic"] for stream in drafted} == {"/arm", "/hand", f"{node}_arm/hand"}
 
 
+def test_a_sensor_that_is_named_like_an_output_of_a_fusion_node_is_a_sensor() -> None:
+    types = {"/fusion/latent": LATENT, "/fusion/status": STATUS, "/fusion/predicted/hand": JOINT_STATE}
+    sensors = {"/fusion/latent_heat": JOINT_STATE, "/fusion/status_of_hand": JOINT_STATE}
+    topics = {name: Topic(name, (kind,), 1) for name, kind in {**types, **sensors}.items()}
+    assert of_fusion_nodes(topics) == set(types)
+
+
 def test_a_bag_of_nothing_but_what_a_fusion_node_infers_brings_no_modality(tmp_path: Path) -> None:
-    messages = [("/fusion/predicted/hand", *rest) for _, *rest in steady("/hand", 60)]
-    source = RecordedSource(write(tmp_path / "bag", [*messages, ("/fusion/latent", *steady("/hand", 1)[0][1:])]), 60.0)
+    messages = [*steady("/fusion/predicted/hand", 60), *steady("/fusion/latent", 1)]
+    source = RecordedSource(write(tmp_path / "bag", messages), 60.0)
     source.topics["/fusion/latent"] = replace(source.topics["/fusion/latent"], types=(LATENT,))
     verdict = check(source, BOTH, [{"reference": "arm", "streams": STREAMS}])
     assert line(verdict, "hand", "topic").advice.startswith("nothing but a fusion node sends")
