@@ -82,7 +82,8 @@ class SetSynchronizer:
     def add(self, modality: str, stamp_ns: int, sample: Any, now_ns: int) -> list[SampleSet]:
         """Take a sample that arrives at `now_ns`, and return the sets that leave, those already due first.
 
-        A stamp of 0 or less means that the sample has none: it gets the time of arrival.
+        A stamp of 0 or less means that the sample has none: it gets the time of arrival, 1 ns after the one before if
+        both arrive at once.
 
         Raises:
             ValueError: a modality without a stream.
@@ -102,12 +103,12 @@ class SetSynchronizer:
             return sets
         if stamp_ns > 0:
             stamp_ns += stream.offset_ns
+            if stamp_ns > now_ns and stamp_ns > now_ns + self._future_ns:
+                counts.dropped["future"] += 1
+                return sets + self._without_sample(buffer, stamp_ns, now_ns)
         else:
             counts.zero_stamp += 1
-            stamp_ns = now_ns
-        if stamp_ns > now_ns and stamp_ns > now_ns + self._future_ns:
-            counts.dropped["future"] += 1
-            return sets + self._without_sample(buffer, stamp_ns, now_ns)
+            stamp_ns = buffer.stamp_of_arrival(now_ns)
         if stamp_ns < buffer.newest_ns and stamp_ns < buffer.newest_ns - self._jump_ns:
             buffer.keep_earlier(stamp_ns, sample)
             return sets + self._restart_if_all_jumped(now_ns) + self._without_sample(buffer, stamp_ns, now_ns)

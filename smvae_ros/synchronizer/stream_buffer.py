@@ -52,7 +52,7 @@ class StreamBuffer:
         self._drop_earlier("reset")
         self.arrived_ns = self.dead_ns = self.advanced_ns = NEVER
         self.lag_ns = self.advanced_lag_ns = FOREVER
-        self.newest_ns = self._seen_ns = NEVER
+        self.newest_ns = self._seen_ns = self._unstamped_ns = NEVER
         # Whether the newest message has the stamp of the one before it.
         self.repeats = False
         self.used_ns = NEVER
@@ -70,6 +70,11 @@ class StreamBuffer:
     def wait(self, first_ns: int) -> None:
         """Make the stream dead a timeout after its last sample, or after `first_ns` if that is later."""
         self.dead_ns = max(self.arrived_ns, first_ns) + self.stream.timeout_ns
+
+    def stamp_of_arrival(self, now_ns: int) -> int:
+        """Return a stamp for a sample that has none; samples that are read together get one each."""
+        self._unstamped_ns = max(now_ns, self._unstamped_ns + 1)
+        return self._unstamped_ns
 
     def is_repeat(self, stamp_ns: int) -> bool:
         """Return whether a stamp is the newest that arrived."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from ..robot import ALL, FusionProcess, Robot, fusion_and_robot, stamp_ns
+from ..robot import ALL, FusionProcess, Robot, fusion_and_robot, serialized_wrenches, stamp_ns
 
 MS = 1_000_000
 HOUR = 3_600_000 * MS
@@ -111,6 +111,22 @@ def test_a_message_without_a_stamp_is_taken_as_of_its_arrival_and_counted(robot:
     newest_ns = max(robot.sent_ns)
     assert all(abs(stamp_ns(latent) - newest_ns) < HOUR for latent in robot.latents)
     assert robot.modality(name).alive
+
+
+def test_a_kilohertz_sensor_without_stamps_is_in_every_set(robot: Robot) -> None:
+    robot.sending = set(ALL) - {"force"}
+    wrenches = serialized_wrenches(*robot.force)
+
+    def send() -> None:
+        for wrench in wrenches[:10]:
+            robot.publisher("wrench").publish(wrench[:4] + bytes(8) + wrench[12:])
+
+    timer = robot.node.create_timer(0.01, send)
+    robot.wait(lambda: robot.modality("force").zero_stamp > 100, "messages without a stamp to be counted")
+    robot.wait_for_set(*ALL)
+    robot.wait(lambda: robot.new_status() and robot.modality("force").share > 0.9, "force in every set")
+    assert "duplicate" not in robot.dropped("force")
+    robot.node.destroy_timer(timer)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -44,6 +44,17 @@ def test_a_stamp_of_zero_takes_the_time_of_arrival_and_is_flagged() -> None:
     assert bench.synchronizer.counts["rgb"].zero_stamp == 1
 
 
+def test_samples_without_stamps_that_are_read_at_once_are_all_there() -> None:
+    bench = Bench(CAMERA, FORCE, future=0)
+    for moment in (80, 90, 100):
+        for sample in range(4):
+            bench.synchronizer.add("force", 0, f"{moment}.{sample}", (START + moment) * MS)
+    bench.add("rgb", 101)
+    bench.poll_until(300)
+    assert [sample.data for sample in bench.sets[0].samples["force"]] == [f"100.{sample}" for sample in range(4)]
+    assert not bench.dropped("force").keys() & {"duplicate", "future"}
+
+
 def test_a_stamp_from_the_future_is_dropped_and_counted() -> None:
     bench = Bench(CAMERA, future=100)
     bench.add("rgb", 101, now=0)
