@@ -6,7 +6,8 @@ transition that does not exist in the current state, a parameter value of an unk
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from difflib import get_close_matches
 from typing import Any
 
 from lifecycle_msgs.srv import ChangeState
@@ -19,6 +20,9 @@ from rclpy.node import Node
 
 from smvae_ros.node.kept_wait_set import KeptWaitSet
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
+
+_Answer = Callable[[Any, Any], Any]
+"""The callback of a service: request and empty response in, response out."""
 
 
 class GuardedExecutor(SingleThreadedExecutor):
@@ -97,7 +101,13 @@ class GuardedExecutor(SingleThreadedExecutor):
 def guard_services(node: Node, warnings: RepeatedWarnings) -> None:
     """Make every service of a node answer a request that raises with a refusal that says why."""
     for service in node.services:
-        service.callback = _guarded(service.service_name, service.srv_type, service.callback, warnings)
+        name, kind = service.service_name, service.srv_type
+        answer = _guarded(name, kind, service.callback, warnings)
+        if kind is SetParameters:
+            answer = _each_by_itself(node, answer)
+        elif kind is SetParametersAtomically:
+            answer = _all_or_none(node, answer)
+        service.callback = answer
 
 
 def described(error: Exception) -> str:
@@ -105,9 +115,7 @@ def described(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-def _guarded(
-    name: str, kind: Any, callback: Callable[[Any, Any], Any], warnings: RepeatedWarnings
-) -> Callable[[Any, Any], Any]:
+def _guarded(name: str, kind: Any, callback: _Answer, warnings: RepeatedWarnings) -> _Answer:
     def answer(request: Any, response: Any) -> Any:
         try:
             return callback(request, response)
@@ -116,17 +124,42 @@ def _guarded(
             warnings.warn(f"service {name}", f"{name}: a request was refused: {reason}")
             return refusal
 
-    if kind is not SetParameters:
-        return answer
+    return answer
+
+
+def _each_by_itself(node: Node, answer: _Answer) -> _Answer:
+    """Return an answer to SetParameters in which one bad parameter does not take the results of the others along."""
 
     def answer_each(request: Any, response: Any) -> Any:
-        # One bad parameter must not take the results of the others along.
         for parameter in request.parameters:
-            one = answer(SetParameters.Request(parameters=[parameter]), SetParameters.Response())
+            one = SetParameters.Response(results=_unknown(node, [parameter]))
+            if not one.results:
+                one = answer(SetParameters.Request(parameters=[parameter]), one)
             response.results.extend(one.results)
         return response
 
     return answer_each
+
+
+def _all_or_none(node: Node, answer: _Answer) -> _Answer:
+    def answer_all(request: Any, response: Any) -> Any:
+        unknown = _unknown(node, request.parameters)
+        return SetParametersAtomically.Response(result=unknown[0]) if unknown else answer(request, response)
+
+    return answer_all
+
+
+def _unknown(node: Node, parameters: Iterable[Any]) -> list[SetParametersResult]:
+    """Return a refusal for each parameter that the node does not have: rclpy's own names none, and lets "" pass."""
+    names = [parameter.name for parameter in parameters if not node.has_parameter(parameter.name)]
+    refusals = []
+    for name in names:
+        close = get_close_matches(name[:200], node._parameters, 1, 0.7)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        if not close and name.startswith("streams."):
+            hint = "; those of modalities exist from the first configuration on, for the modalities of the checkpoint"
+        refusals.append(SetParametersResult(successful=False, reason=f"'{name[:200]}': no such parameter{hint}"))
+    return refusals
 
 
 def _refusal(kind: Any, request: Any, error: Exception) -> tuple[Any, str]:

@@ -61,6 +61,26 @@ def test_parameters_of_unknown_types_are_refused_and_the_others_of_the_call_are_
     assert not answer.result.successful and "77" in answer.result.reason
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("streams.rbg.tolerance", "'streams.rbg.tolerance': no such parameter; did you mean streams.rgb.tolerance?"),
+        ("streams.lidar.topic", "'streams.lidar.topic': no such parameter"),
+        ("", "'': no such parameter"),
+    ],
+)
+def test_a_parameter_that_the_node_does_not_have_is_refused_by_name(robot: Robot, name: str, reason: str) -> None:
+    unknown = Parameter(name=name, value=ParameterValue(type=3, double_value=0.03))
+    good = Parameter(name="max_wait", value=ParameterValue(type=3, double_value=0.06))
+    atomic = SetParametersAtomically.Request(parameters=[good, unknown])
+    answer = robot.call(SetParametersAtomically, "set_parameters_atomically", atomic)
+    assert not answer.result.successful and answer.result.reason.startswith(reason)
+    answer = robot.call(SetParameters, "set_parameters", SetParameters.Request(parameters=[unknown, good]))
+    assert [result.successful for result in answer.results] == [False, True]
+    assert answer.results[0].reason.startswith(reason)
+    assert name not in robot.parameters()
+
+
 def test_after_random_calls_of_all_services_sets_keep_coming(
     robot: Robot, running: tuple[Robot, FusionProcess]
 ) -> None:
