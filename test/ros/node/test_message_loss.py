@@ -31,3 +31,14 @@ def test_the_numbers_of_two_publishers_on_one_topic_are_no_gaps() -> None:
     for number in (1000, 5, 1001, 6, 1002):
         loss.see(number)
     assert loss.lost == 0
+
+
+def test_the_end_of_one_of_two_publishers_is_no_gap() -> None:
+    publishers = 2
+    loss = MessageLoss(lambda: publishers)
+    for number in (1000, 5, 1001, 6):
+        loss.see(number)
+    publishers = 1
+    for number in (1002, 1003, 1006):
+        loss.see(number)
+    assert loss.lost == 2
