@@ -138,7 +138,7 @@ class Modality(BaseModel):
 
     def is_enough(self, share: Array) -> NDArray[np.bool_]:
         """Return whether these results of `valid_share` suffice."""
-        return np.asarray(share >= self._least)
+        return np.asarray(share >= self.least_valid)
 
     def check_valid(self, x: Array) -> None:
         """Raise the error of one sample in model units, (*shape), that carries too little information.
@@ -147,14 +147,15 @@ class Modality(BaseModel):
             ModalityError: the sentence names the modality, and how much was expected and found.
         """
         share = float(self.valid_share(x))
-        if not share >= self._least:
+        if not share >= self.least_valid:
             raise ModalityError(
-                f"{self.name}: expected at least {100 * self._least:g} % {self.preprocessing.valid}, found "
+                f"{self.name}: expected at least {100 * self.least_valid:g} % {self.preprocessing.valid}, found "
                 f"{100 * share:.3g} %; it counts as absent"
             )
 
     @property
-    def _least(self) -> float:
+    def least_valid(self) -> float:
+        """The part of a sample that must carry information, 0 to 1: `min_valid`, or the preprocessing's default."""
         return self.preprocessing.min_valid if self.min_valid is None else self.min_valid
 
 

@@ -67,27 +67,54 @@ def set_arrays(
             try:
                 raw = raw_array(binding, [sample.data for sample in samples])
                 array = binding.modality.to_model(raw)
-                if check:
-                    binding.modality.check_valid(array)
-                arrays[name] = array
+                if check and (reason := _reason_against(binding, array, raw)):
+                    rejected[name] = reason
+                else:
+                    arrays[name] = array
             except (ConversionError, ModalityError) as error:
                 rejected[name] = str(error)
     return arrays, rejected
 
 
 def reasons_against(
-    bindings: Iterable[Binding], arrays: Mapping[str, np.ndarray], used: Collection[str]
+    bindings: Iterable[Binding],
+    arrays: Mapping[str, np.ndarray],
+    used: Collection[str],
+    sample_set: SampleSet | None = None,
 ) -> dict[str, str]:
-    """Return by modality that the engine did not use why its array carries too little information."""
+    """Return by modality that the engine did not use why its array carries too little information.
+
+    Args:
+        sample_set: of the arrays; its messages tell more of the reasons.
+    """
     reasons = {}
     for binding in bindings:
         name = binding.modality.name
         if name in arrays and name not in used:
-            try:
-                binding.modality.check_valid(arrays[name])
-            except ModalityError as error:
-                reasons[name] = str(error)
+            samples = sample_set.samples[name] if sample_set is not None else ()
+            raw = raw_array(binding, [sample.data for sample in samples]) if samples else None
+            if reason := _reason_against(binding, arrays[name], raw):
+                reasons[name] = reason
     return reasons
+
+
+def _reason_against(binding: Binding, array: np.ndarray, raw: np.ndarray | None) -> str:
+    """Return why an array in model units carries too little information; "" if it does not."""
+    modality = binding.modality
+    try:
+        modality.check_valid(array)
+    except ModalityError as error:
+        if modality.preprocessing.kind != "depth" or raw is None:
+            return str(error)
+        beyond = raw[(raw >= modality.preprocessing.max_depth) & (raw < np.inf)]
+        if beyond.size < modality.least_valid * raw.size:
+            return str(error)
+        return (
+            f"{modality.name}: expected depth of 0 to {modality.preprocessing.max_depth:g} m, found readings of "
+            f"{np.median(beyond):.3g} m: the camera looks farther than the one that the model was trained with, or "
+            "sends another unit"
+        )
+    return ""
 
 
 def frame_ids(bindings: Iterable[Binding], sample_set: SampleSet) -> dict[str, str]:

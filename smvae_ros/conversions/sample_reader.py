@@ -5,6 +5,7 @@ A message is judged when it arrives, by itself: one that cannot be used takes no
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite
@@ -24,6 +25,8 @@ _MERGE_NS = 200_000_000
 _GONE_NS, _SETTLED_NS = 500_000_000, 1_000_000_000
 # Pictures are compared by so many of their bytes, behind the header: it has the stamp, and bytes that mean nothing.
 _PART, _HEADER = 2048, 256
+# A driver that hangs may send its few buffers in turn.
+_BUFFERS = 4
 
 
 class _Joint(NamedTuple):
@@ -45,7 +48,8 @@ class SampleReader:
 
     Attributes:
         binding: with the joints that are in use.
-        repeated: how many pictures were the same as the one before, by a part of their bytes.
+        repeated: how many pictures were the same as one of the few just before, by a part of their bytes; how many
+            forces were the same as the one before.
         repeated_in_a_row: how many of these came last.
         merges: whether the last message brought only some of the joints, so that others bring the rest.
     """
@@ -54,6 +58,8 @@ class SampleReader:
         self.binding = binding
         self._is_joints = binding.type == JOINTS and not binding.fields
         self._is_image = binding.modality.is_image
+        self._is_force = binding.modality.preprocessing.kind == "force"
+        self._row: tuple[Any, ...] = ()
         self._stamp_ns = binding.stamp_ns
         self._states: dict[str, _Joint] = {}
         self._settled = bool(binding.joints)
@@ -61,7 +67,7 @@ class SampleReader:
         self._since_ns = self._last_ns = 0
         self.repeated = self.repeated_in_a_row = 0
         self.merges = False
-        self._part: tuple[int, bytes] | None = None
+        self._parts: deque[tuple[int, bytes]] = deque(maxlen=_BUFFERS)
 
     def read(self, message: bytes | memoryview, arrived_ns: int = 0) -> tuple[int, Any]:
         """Return a message's stamp in nanoseconds, 0 if it has none, and its sample.
@@ -80,19 +86,34 @@ class SampleReader:
             # Of bytes all over the picture; the noise of a camera changes many of them.
             size = len(message)
             part = size, bytes(message[min(size // 2, _HEADER) :: 1 + size // _PART])
-            if part == self._part:
+            if part in self._parts:
                 self.repeated += 1
                 self.repeated_in_a_row += 1
             else:
-                self.repeated_in_a_row, self._part = 0, part
+                self.repeated_in_a_row = 0
+            self._parts.append(part)
             return stamp_ns, message
         if self._is_joints:
             return stamp_ns, Numbers(_checked(self._joint_row(message, stamp_ns, arrived_ns)), message)
         found = numbers(self.binding, message)
+        if self._is_force:
+            self._note_row(tuple(found))
         # The sum is finite where all are; rarely where one is too large.
         if not sum(map(abs, found)) <= _MOST:
             _checked(found)
         return stamp_ns, Numbers(found, message)
+
+    def _note_row(self, row: tuple[Any, ...]) -> None:
+        if row == self._row:
+            self.repeated += 1
+            self.repeated_in_a_row += 1
+        else:
+            self.repeated_in_a_row, self._row = 0, row
+
+    @property
+    def different(self) -> int:
+        """Return how many of the last few pictures are different ones."""
+        return len(set(self._parts))
 
     def reset(self) -> None:
         """Forget the states of joints, as after a jump of time."""

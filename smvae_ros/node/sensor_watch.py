@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from time import monotonic
 
@@ -13,6 +13,7 @@ from smvae_ros.node.diagnostics import ModalityReport
 from smvae_ros.node.publisher_check import unheard_publishers
 from smvae_ros.node.stream_faults import (
     mixed_sources,
+    repeated_numbers,
     repeated_pictures,
     repeated_stamps,
     scattered_stamps,
@@ -34,6 +35,7 @@ _NOBODY = "nobody publishes there"
 # A sensor that begins or ends in the middle of a period may be in no set of it.
 _PERIODS_IN_A_ROW = 2
 _PERIOD_S = 1.0
+_PERIODS_OF_SOURCES = 5
 _MOST_BEHIND_S = 1.0
 _DAY_S = 24 * 3600.0
 # No machine has run so long, and no stamp since 1970 is so small.
@@ -60,6 +62,9 @@ class SensorWatch:
         self._misdated: Counter[str] = Counter()
         self._scattered: Counter[str] = Counter()
         self._faulty: Counter[str] = Counter()
+        self._repeating: Counter[str] = Counter()
+        # Messages and changes of their source in the last periods.
+        self._recent: defaultdict[str, deque[tuple[int, int]]] = defaultdict(lambda: deque(maxlen=_PERIODS_OF_SOURCES))
         self._previous: Counter[tuple[str, str]] = Counter()
         # Topic, node and reason of each publisher that was reported.
         self._unheard: set[tuple[str, str, str]] = set()
@@ -119,7 +124,7 @@ class SensorWatch:
             # The last stamp says little of the others.
             problem = scattered if self._scattered[name] >= _PERIODS_IN_A_ROW else ""
         problem = fault or problem
-        if self._unused[name] < _PERIODS_IN_A_ROW:
+        if self._unused[name] < _PERIODS_IN_A_ROW or (self._scattered[name] and not problem):
             return problem
         return f"{_IN_NO_SET}{problem or _why_unused(subscriptions, name)}"
 
@@ -186,16 +191,30 @@ class SensorWatch:
         return (
             repeated_stamps(received, duplicates)
             or stretched_windows(stream, stretched, counts.span_ns)
-            or mixed_sources(
-                received, changes, self._publishers(subscriptions, name, changes), subscriptions.sources[name]
-            )
-            or repeated_pictures(received, repeated, subscriptions.repeated_in_a_row(name))
+            or self._mixed(subscriptions, name, received, changes)
+            or self._repeated(subscriptions, name, received, repeated)
         )
 
-    def _publishers(self, subscriptions: Subscriptions, name: str, changes: int) -> list[str]:
-        """Return the nodes that publish on a modality's topic, if somebody wants to know."""
-        publishers = self._node.get_publishers_info_by_topic(subscriptions.topics[name]) if changes else []
-        return sorted(f"{one.node_namespace.rstrip('/')}/{one.node_name}" for one in publishers)
+    def _repeated(self, subscriptions: Subscriptions, name: str, received: int, repeated: int) -> str:
+        in_a_row, different = subscriptions.repeated_in_a_row(name)
+        if not subscriptions.bindings[name].modality.is_image:
+            return repeated_numbers(received, in_a_row)
+        words = repeated_pictures(received, repeated, in_a_row, different)
+        # A camera that hung for a moment repeats a part of one period.
+        self._repeating[name] = self._repeating[name] + 1 if words else 0
+        return words if self._repeating[name] >= _PERIODS_IN_A_ROW else ""
+
+    def _mixed(self, subscriptions: Subscriptions, name: str, received: int, changes: int) -> str:
+        recent = self._recent[name]
+        recent.append((received, changes))
+        if not any(changes for _, changes in recent):
+            return ""
+        found = self._node.get_publishers_info_by_topic(subscriptions.topics[name])
+        publishers = sorted(f"{one.node_namespace.rstrip('/')}/{one.node_name}" for one in found)
+        if len(publishers) > 1 and changes < 2:
+            # A second publisher may send once a second only.
+            received, changes = (sum(numbers) for numbers in zip(*recent))
+        return mixed_sources(received, changes, publishers, subscriptions.sources[name])
 
     def _since_last(self, name: str, count: str, value: int) -> int:
         previous, self._previous[name, count] = self._previous[name, count], value
@@ -219,22 +238,26 @@ def _why_unused(subscriptions: Subscriptions, name: str) -> str:
     stream = settings.streams[name]
     if stream.window > 1 and subscriptions.synchronizer.held(name) < stream.least:
         return f"it takes {stream.least} samples (least) without a silence of {stream.timeout:g} s (timeout)"
-    if name == reference or not (subscriptions.stamps_ns.get(name) and subscriptions.stamps_ns.get(reference)):
+    lags_s = {
+        one: (subscriptions.arrived_ns[one] - stamp_ns) / 1e9 - settings.streams[one].offset
+        for one, stamp_ns in subscriptions.stamps_ns.items()
+        if stamp_ns and monotonic() - subscriptions.arrived_s[one] < _PERIOD_S
+    }
+    lag_s = lags_s.pop(name, None)
+    # Without a living reference, and for the reference itself, the usual one of the others says what the time is.
+    usual = sorted(lags_s, key=lags_s.__getitem__)[len(lags_s) // 2 :]
+    other = reference if reference in lags_s else next(iter(usual), None)
+    if lag_s is None or other is None:
         return f"no stamp lies within {stream.tolerance:g} s (tolerance) of a set's"
-    lag_s, reference_lag_s = (
-        (subscriptions.arrived_ns[one] - subscriptions.stamps_ns[one]) / 1e9 - settings.streams[one].offset
-        for one in (name, reference)
-    )
-    if lag_s > reference_lag_s + settings.max_wait:
+    if lag_s > lags_s[other] + settings.max_wait:
         # A late message and a slow clock look the same from here; the sentence names both.
         return (
-            f"messages arrive {span(lag_s)} after their stamps, {span(lag_s - reference_lag_s)} later than those of "
-            f"{reference}, and sets wait {settings.max_wait:g} s (max_wait): the driver is slow, or its clock is behind"
+            f"messages arrive {span(lag_s)} after their stamps, {span(lag_s - lags_s[other])} later than those of "
+            f"{other}, and sets wait {settings.max_wait:g} s (max_wait): the driver is slow, or its clock is behind"
         )
-    apart_s = abs(lag_s - reference_lag_s)
     return (
-        f"stamps are {span(apart_s)} {'ahead of' if lag_s < reference_lag_s else 'behind'} those of {reference}, "
-        f"with a tolerance of {stream.tolerance:g} s: the clocks differ"
+        f"stamps are {span(abs(lag_s - lags_s[other]))} {'ahead of' if lag_s < lags_s[other] else 'behind'} those of "
+        f"{other}, with a tolerance of {stream.tolerance:g} s: the clocks differ"
     )
 
 

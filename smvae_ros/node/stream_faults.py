@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from smvae_ros.node.message_sources import MessageSources
 from smvae_ros.synchronizer.stream import Stream
 
-# A fault of single messages is a fault of the stream if it concerns more than this part of them.
-_MOST = 0.5
+# Stamps that repeat are a fault of the stream if they are more than this part of them. Two under each stamp are half.
+_MOST = 0.4
 _FEWEST = 4
 # A moving robot's camera hardly shows the same pixels twice; this many pictures take some seconds.
 _MOST_REPEATED = 150
+# Seconds of a force/torque sensor.
+_STILL_S = 5
 # A moving scene gives hardly any; a driver that sends each picture twice gives half.
 _FEWEST_REPEATED = 0.25
 _FEWEST_CHANGES = 2
@@ -47,8 +49,8 @@ def scattered_stamps(received: int, late: int, future: int, lags_s: tuple[float,
         lags_s: the least and the most by which they arrived after their stamps, by the node's clock.
         max_wait_s: for how long sets wait.
     """
-    part = received >= _FEWEST and _FEWEST_SCATTERED * received <= late + future <= _MOST_SCATTERED * received
-    if not part:
+    part = late + future >= _FEWEST_SCATTERED * received and max(late, future) <= _MOST_SCATTERED * received
+    if received < _FEWEST or not part:
         return ""
     if future > late:
         return (
@@ -61,23 +63,38 @@ def scattered_stamps(received: int, late: int, future: int, lags_s: tuple[float,
     )
 
 
-def repeated_pictures(received: int, repeated: int, in_a_row: int) -> str:
+def repeated_pictures(received: int, repeated: int, in_a_row: int, different: int = 1) -> str:
     """Return the words for a camera that repeats pictures; "" for any other.
 
     Args:
         received: pictures in some time.
-        repeated: how many of them were the same as the one before.
-        in_a_row: how many pictures up to now were the same as the one before.
+        repeated: how many of them were the same as one just before.
+        in_a_row: how many pictures up to now were the same as one just before.
+        different: how many different pictures these are.
     """
     if in_a_row >= _MOST_REPEATED:
-        hangs = "the camera or its driver hangs, or nothing moves before it"
-        return f"the same picture {in_a_row + 1} times in a row; {hangs}"
-    if received < _FEWEST or repeated < _FEWEST_REPEATED * received or in_a_row >= received:
+        number = in_a_row + different
+        same = "the same picture" if different == 1 else f"the same {different} pictures in turn,"
+        return f"{same} {number} times in a row; the camera or its driver hangs, or nothing moves before it"
+    # Those up to now may be the first of a camera that hangs.
+    if received < _FEWEST or repeated - min(repeated, in_a_row) < _FEWEST_REPEATED * received:
         return ""
     return (
         f"{repeated} of {received} pictures are the same as the one before, but new ones come: "
         "the driver sends more often than the camera takes pictures"
     )
+
+
+def repeated_numbers(received: int, in_a_row: int) -> str:
+    """Return the words for a force/torque sensor whose numbers stand still, which noise never lets; "" for any other.
+
+    Args:
+        received: messages in about a second.
+        in_a_row: how many messages up to now brought the numbers of the one before.
+    """
+    if received < _FEWEST or in_a_row < max(_MOST_REPEATED, _STILL_S * received):
+        return ""
+    return f"the same numbers {in_a_row + 1} times in a row; the sensor or its driver hangs, or nothing moves"
 
 
 def mixed_sources(received: int, changes: int, publishers: Sequence[str], sources: MessageSources) -> str:

@@ -141,9 +141,10 @@ class Subscriptions:
         self._node.destroy_timer(self._timer)
         self._jump.unregister()
 
-    def repeated_in_a_row(self, name: str) -> int:
-        """Return how many pictures of a modality in a row were the same as the one before."""
-        return self._readers[name].repeated_in_a_row if name in self._readers else 0
+    def repeated_in_a_row(self, name: str) -> tuple[int, int]:
+        """Return how many pictures of a modality in a row repeat, and how many different ones they are."""
+        reader = self._readers.get(name)
+        return (reader.repeated_in_a_row, reader.different) if reader is not None else (0, 0)
 
     def faults(self, name: str) -> dict[str, int]:
         """Return by kind how many messages or windows of a modality can be read but mean little; only those above 0."""

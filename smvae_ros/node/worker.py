@@ -286,7 +286,7 @@ class FusionWorker:
         converted_ns = perf_counter_ns()
         fusion = self._infer(arrays, wanted, sample_set, activity)
         inferred_ns = perf_counter_ns()
-        rejected |= reasons_against(self.bindings, arrays, _used(fusion) if fusion is not None else ())
+        rejected |= reasons_against(self.bindings, arrays, _used(fusion) if fusion is not None else (), sample_set)
         if generation != self._generation:
             return
         for name, reason in rejected.items():

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from geometry_msgs.msg import WrenchStamped
 from sensor_msgs.msg import Image
@@ -22,6 +23,7 @@ def robot(running: tuple[Robot, FusionProcess]) -> Iterator[Robot]:
     """The robot, sending everything and heard."""
     robot, process = running
     robot.stamping.clear()
+    robot.force = np.full(6, 0.1)
     robot.sending = set(ALL)
     robot.wait_for_set(*ALL)
     yield robot
@@ -89,6 +91,12 @@ def test_a_driver_that_sends_each_picture_twice_is_named(running: tuple[Robot, F
     _, process = running
     robot.stamping["rgb"] = lambda moment_ns: [moment_ns - 25_000_000, moment_ns]
     wait_for(robot, process, "rgb", "repeated", "pictures are the same as the one before, but new ones come")
+
+
+def test_a_force_sensor_that_hangs_is_named(running: tuple[Robot, FusionProcess], robot: Robot) -> None:
+    _, process = running
+    robot.force = np.zeros(6)
+    wait_for(robot, process, "force", "repeated", "the same numbers")
 
 
 def test_windows_that_span_too_much_time_are_in_no_set(running: tuple[Robot, FusionProcess], robot: Robot) -> None:

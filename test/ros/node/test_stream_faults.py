@@ -10,19 +10,27 @@ from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import Image
 
 from smvae_core.modality import vision_touch_modalities
-from smvae_ros.conversions.arrays import raw_array
+from smvae_ros.conversions.arrays import raw_array, reasons_against, set_arrays
 from smvae_ros.conversions.bindings import bind
 from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.conversions.sample_reader import SampleReader
 from smvae_ros.node.diagnostics import OK, WARN, ModalityReport
 from smvae_ros.node.message_sources import MessageSources
-from smvae_ros.node.stream_faults import mixed_sources, repeated_pictures, repeated_stamps, stretched_windows
+from smvae_ros.node.stream_faults import (
+    mixed_sources,
+    repeated_numbers,
+    repeated_pictures,
+    repeated_stamps,
+    scattered_stamps,
+    stretched_windows,
+)
 from smvae_ros.settings import default_settings
+from smvae_ros.synchronizer.sample_set import Sample, SampleSet
 
 from ..conversions.test_arrays import image
 from ..synchronizer.bench import CAMERA, FORCE, Bench
 
-RGB, DEPTH, *_ = bind(vision_touch_modalities(), {})
+RGB, DEPTH, WRENCH, _ = bind(vision_touch_modalities(), {})
 
 
 @pytest.mark.parametrize("encoding", ["32FC1", "64FC1"])
@@ -34,6 +42,25 @@ def test_depth_of_millimetres_in_an_encoding_of_metres_is_refused(encoding: str)
         raw_array(DEPTH, [image(encoding, millimetres)])
     raw_array(DEPTH, [image(encoding, millimetres / 1000)])
     raw_array(DEPTH, [image(encoding, np.zeros((48, 64), kind))])
+
+
+@pytest.mark.parametrize("unit", [10, 100], ids=["tenths of millimetres, as if of millimetres", "centimetres"])
+def test_depth_beyond_the_range_of_the_model_is_told_from_depth_without_readings(unit: int) -> None:
+    metres = np.linspace(0.4, 1.8, 48 * 64, dtype=np.float32).reshape(48, 64)
+    assert "depth: expected depth of 0 to 2 m, found readings of 1" in reason_against(metres * unit)
+    metres[5:] = 30.0
+    assert reason_against(metres) == ""
+    metres[:] = np.nan
+    assert "expected at least 5 % pixels with a reading" in reason_against(metres)
+
+
+def reason_against(metres: np.ndarray) -> str:
+    """Why a set has no depth for this image, "" if it has, as node and replay say."""
+    sample_set = SampleSet(0, 0, {"depth": (Sample(0, image("32FC1", metres)),)}, "complete", 0, 0, False)
+    _, rejected = set_arrays([DEPTH], sample_set)
+    arrays, _ = set_arrays([DEPTH], sample_set, check=False)
+    assert rejected == reasons_against([DEPTH], arrays, (), sample_set)
+    return rejected.get("depth", "")
 
 
 def test_a_window_that_spans_far_more_time_than_its_samples_take_is_counted_and_named() -> None:
@@ -79,6 +106,7 @@ def test_a_window_that_is_always_stretched_does_not_keep_its_stream_alive() -> N
 
 def test_stamps_that_repeat_are_named() -> None:
     assert "stamps repeat: 29 of 30 messages" in repeated_stamps(30, 29)
+    assert "stamps repeat: 14 of 30 messages" in repeated_stamps(30, 14), "two under each stamp"
     assert not repeated_stamps(30, 10) and not repeated_stamps(0, 0) and not repeated_stamps(2, 2)
 
 
@@ -101,6 +129,46 @@ def test_a_driver_that_sends_each_picture_twice_is_told_from_a_camera_that_hangs
     words = repeated_pictures(30, 15, 1)
     assert words.startswith("15 of 30 pictures are the same as the one before, but new ones come")
     assert not repeated_pictures(30, 30, 45), "it may hang, or nothing moves: too early to tell"
+
+
+def test_a_camera_that_begins_to_hang_or_goes_on_is_not_told_to_send_too_often() -> None:
+    assert not repeated_pictures(30, 28, 28), "all repeated ones are the last"
+    assert repeated_pictures(30, 28, 4)
+
+
+@pytest.mark.parametrize("buffers", [2, 4])
+def test_a_driver_that_hangs_and_sends_its_buffers_in_turn_is_named(buffers: int) -> None:
+    stream = SampleReader(RGB.reading(get_typestore(Stores.ROS2_JAZZY)))
+    noise = np.random.default_rng(0)
+    pictures = [Image(height=20, width=20, step=60, encoding="rgb8") for _ in range(buffers)]
+    for picture in pictures:
+        picture.data = array("B", noise.integers(0, 256, 1200, np.uint8).tobytes())
+    for number in range(200):
+        stream.read(serialize_message(pictures[number % buffers]))
+    assert stream.repeated_in_a_row == 200 - buffers
+    words = repeated_pictures(30, 30, stream.repeated_in_a_row, stream.different)
+    assert f"the same {buffers} pictures in turn, 200 times in a row" in words
+
+
+def test_a_force_sensor_whose_numbers_stand_still_is_named() -> None:
+    stream = SampleReader(WRENCH.reading(get_typestore(Stores.ROS2_JAZZY)))
+    message = WrenchStamped()
+    for second in range(3):
+        message.wrench.force.z = 1.0 - 0.25 * (second == 0)
+        message.header.stamp.sec = second
+        stream.read(serialize_message(message))
+    assert (stream.repeated, stream.repeated_in_a_row) == (1, 1)
+    assert "the same numbers 5001 times in a row" in repeated_numbers(1000, 5000)
+    assert not repeated_numbers(1000, 4000) and not repeated_numbers(0, 9000)
+
+
+def test_stamps_scattered_to_both_sides_are_named() -> None:
+    assert "15 of 30 messages are dropped, whose stamps are up to 2.0 s ahead" in scattered_stamps(
+        30, 14, 15, (-2.0, 2.0), 0.05
+    )
+    assert "15 of 30 messages come after their sets" in scattered_stamps(30, 15, 14, (-2.0, 2.0), 0.05)
+    assert not scattered_stamps(30, 30, 0, (1.0, 2.0), 0.05), "of another clock"
+    assert not scattered_stamps(30, 3, 2, (-2.0, 2.0), 0.05)
 
 
 def serialised(frame: str, width: int = 20) -> bytes:
