@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from smvae_ros.conversions.arrays import Numbers
 from smvae_ros.conversions.bindings import Binding
@@ -16,6 +18,8 @@ Row = Sequence[float] | None
 _FRAME, _NAME = 12, 16
 # So many messages are judged together; fewer at the end of the bag, but not fewer than the least.
 _STRETCH, _LEAST = 64, 16
+# Each message is compared with so many before it.
+_BEFORE = 4
 # Two values are alike if they differ by less than this part of the difference between the other two.
 _ALIKE = 0.2
 # The share of the messages in a stretch that shows a sign, from which on it counts.
@@ -33,10 +37,6 @@ class _Message(NamedTuple):
     is_picture: bool = False
 
 
-_Newest = Sequence[_Message]
-"""The last five messages, the newest at the end."""
-
-
 class Turns:
     """Looks whether messages of one topic come from two publishers in turn.
 
@@ -46,9 +46,8 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._newest: deque[_Message] = deque([_Message()] * 5, maxlen=5)
-        self._messages = 0
-        self._shown: Counter[str] = Counter()
+        # The last messages of the stretch before, with which the first of this one are compared, and this one.
+        self._messages = [_Message()] * _BEFORE
         self._reasons: set[str] = set()
 
     def add(
@@ -60,29 +59,34 @@ class Turns:
             stamp_ns: 0 for a message without a stamp.
             frame: of its header; None where it is not known.
         """
-        frame = self._newest[-1].frame if frame is None else frame
-        self._newest.append(_Message(receive_ns, stamp_ns, row, frame, is_picture))
-        self._messages += 1
-        newest, shown = self._newest, self._shown
-        shown["frames"] += _frames_take_turns(newest)
-        shown["stamps"] += _stamps_run_back(newest)
-        if _numbers_take_turns(newest):
-            shown["times"] += _times_take_turns(newest)
-            shown["motion"] += _numbers_move(newest)
-        if self._messages == _STRETCH:
+        messages = self._messages
+        frame = messages[-1].frame if frame is None else frame
+        messages.append(_Message(receive_ns, stamp_ns, row, frame, is_picture))
+        if len(messages) == _BEFORE + _STRETCH:
             self._reasons |= self._found()
-            self._messages = 0
-            self._shown.clear()
+            del messages[:-_BEFORE]
 
     @property
     def reason(self) -> str:
         """Why the messages look like those of two publishers; empty if they do not."""
-        reasons = self._reasons | (self._found() if self._messages >= _LEAST else set())
+        reasons = self._reasons | (self._found() if len(self._messages) >= _BEFORE + _LEAST else set())
         return next((reason for reason in (_IN_TURN, _BACK) if reason in reasons), "")
 
     def _found(self) -> set[str]:
         """Return the reasons of the signs that enough messages of this stretch show."""
-        return {_REASONS[sign] for sign, share in _SHARES.items() if self._shown[sign] > share * self._messages}
+        messages = self._messages
+        shown: Counter[str] = Counter()
+        for place in range(_BEFORE, len(messages)):
+            before, last, this = messages[place - 2 : place + 1]
+            shown["frames"] += before.frame == this.frame != last.frame
+            # An older stamp: two publishers have other clocks or delays, one has an order.
+            shown["stamps"] += 0 < this.stamp_ns < last.stamp_ns
+        for place in _like_last_but_one([message.row for message in messages]):
+            if place >= _BEFORE:
+                newest = messages[place - _BEFORE : place + 1]
+                shown["times"] += _times_take_turns(newest)
+                shown["motion"] += _numbers_move(newest)
+        return {_REASONS[sign] for sign, share in _SHARES.items() if shown[sign] > share * (len(messages) - _BEFORE)}
 
 
 def look(turns: Turns, binding: Binding, receive_ns: int, stamp_ns: int, message: bytes, sample: Any) -> None:
@@ -100,17 +104,13 @@ def in_turn(topic: str, reason: str) -> str:
     return f"messages on {topic} look like those of two publishers in turn: {reason}"
 
 
-def _frames_take_turns(newest: _Newest) -> bool:
-    return newest[-3].frame == newest[-1].frame != newest[-2].frame
-
-
-def _times_take_turns(newest: _Newest) -> bool:
+def _times_take_turns(newest: Sequence[_Message]) -> bool:
     """Return whether a message comes a long time after the other publisher's, or a short one; one alone is even."""
     before, last, this = (newest[place].receive_ns - newest[place - 1].receive_ns for place in (-3, -2, -1))
     return abs(this - before) < _ALIKE * abs(this - last)
 
 
-def _numbers_move(newest: _Newest) -> bool:
+def _numbers_move(newest: Sequence[_Message]) -> bool:
     """Return whether the numbers of each publisher move steadily, and not just opposite to those of the other.
 
     The numbers of one publisher that take turns by themselves are states, noise around states, which goes on in one
@@ -125,17 +125,18 @@ def _numbers_move(newest: _Newest) -> bool:
     return goes_on and max(abs(a + b) for a, b in zip(own, other)) >= max(map(abs, own)) / 2
 
 
-def _stamps_run_back(newest: _Newest) -> bool:
-    """Return whether a message is older than the last: two publishers have other clocks or delays, one has an order."""
-    return 0 < newest[-1].stamp_ns < newest[-2].stamp_ns
+def _like_last_but_one(rows: Sequence[Row]) -> Sequence[int]:
+    """Return the places whose numbers are like those of the last message but one, not like the last."""
+    if len({-1 if row is None else len(row) for row in rows}) > 1 or not rows or not rows[0]:
+        return [place for place in range(2, len(rows)) if _is_like_last_but_one(*rows[place - 2 : place + 1])]
+    numbers = np.array(rows, float)
+    with np.errstate(over="ignore"):
+        from_last, from_before = (np.abs(numbers[2:] - numbers[2 - back : -back]).max(axis=1) for back in (1, 2))
+        return [int(place) + 2 for place in np.flatnonzero(from_before < _ALIKE * from_last)]
 
 
-def _numbers_take_turns(newest: _Newest) -> bool:
-    """Return whether the numbers are like those of the last message but one, not like the last.
-
-    Where sizes differ, or some messages cannot be used, that alone is compared.
-    """
-    before, last, this = newest[-3].row, newest[-2].row, newest[-1].row
+def _is_like_last_but_one(before: Row, last: Row, this: Row) -> bool:
+    """Return the same of one message; where sizes differ, or some messages cannot be used, that alone is compared."""
     if this is None or last is None or before is None:
         return (this is None) == (before is None) != (last is None)
     if not len(this) == len(last) == len(before):
