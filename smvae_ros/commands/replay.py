@@ -52,6 +52,14 @@ def replay(
     write_bag: Annotated[
         bool, typer.Option("--write-bag", help="Also write latents and predictions as a rosbag2 (MCAP).")
     ] = False,
+    subset_rate: Annotated[
+        float,
+        typer.Option(
+            metavar="HZ",
+            help="Sets a second whose images are predicted from every subset of the modalities, besides from all that "
+            "the set holds; 0 takes every set, and about twice as long.",
+        ),
+    ] = 5.0,
     workers: WorkersOption = None,
     cluster: ClusterOption = None,
     device: DeviceOption = "auto",
@@ -87,6 +95,7 @@ def replay(
         device=device,
         faults={kind: tuple(words) for kind, words in options.items() if words},
         write_bag=write_bag,
+        subset_rate=subset_rate,
     )
     named = named_bags(bags)
     if len(named) == 1 and cluster is None:

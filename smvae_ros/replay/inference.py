@@ -51,7 +51,7 @@ class Judged:
         log_variance: log σ² of the same posterior, (L,).
         attention: weight of each modality of the model, (M,).
         errors: by subset (see `subsets_of_set`), the mean squared error of each modality predicted from it, (M,); NaN
-            where the bag has no truth.
+            where the bag has no truth, and for images of a set that is not judged in full.
         from_set: mean squared error of each modality predicted from the whole set, (M,).
         trivial: mean squared error of the training mean, (M,).
         predicted: predictions from the whole set; images only where they were asked for.
@@ -97,6 +97,8 @@ class Batch:
         truths: what the bag holds for each set's moment; may lack any modality.
         elapsed: seconds from the set before to each set; None where nothing is to be remembered.
         before: what the batch before hands on; None before the first.
+        in_full: whether the images of each set are predicted from every subset, not only from all that it holds; None
+            for all sets.
         after: takes what this batch hands on, or the error because of which there is none.
     """
 
@@ -104,6 +106,7 @@ class Batch:
     truths: Sequence[Arrays]
     elapsed: Sequence[float | None]
     before: Future[Carried] | None = None
+    in_full: Sequence[bool] | None = None
     after: Future[Carried] = field(default_factory=Future)
 
 
@@ -146,6 +149,7 @@ class BatchInference:
         self._rows = ROWS[device.type]
         modalities = list(model.modalities.values())
         self._images = {modality.name for modality in modalities if modality.is_image}
+        self._is_image = np.array([modality.is_image for modality in modalities])
         self._subsets = replayed_subsets(modalities)
         self._subsets_of = cache(partial(subsets_of_set, modalities))
 
@@ -177,7 +181,10 @@ class BatchInference:
         subset = torch.tensor([number for chosen in rows for number in [place[names] for names in chosen] or [0]])
         every = self._model.fuse(embeddings, masks.to(self._device), self._remembered(recalled))
         posterior = Posterior(*(x[subset.to(self._device), owner.to(self._device)] for x in every))
-        decoded, errors = self._decoded(posterior.mean, owner, first, truths)
+        in_full = torch.tensor(batch.in_full or [True] * len(sets))[owner]
+        decoded, errors = self._decoded(posterior.mean, owner, first, in_full, truths)
+        # The rows of all subsets are over the same sets, so that they can be compared.
+        of_subsets = np.where(~in_full.numpy()[:, None] & self._is_image, np.nan, errors)
         mean, log_variance, attention = (x[first.to(self._device)].cpu().numpy() for x in posterior)
         judged = []
         for i, (start, chosen) in enumerate(zip(first.tolist(), rows)):
@@ -193,7 +200,7 @@ class BatchInference:
                     mean=mean[i],
                     log_variance=log_variance[i],
                     attention=attention[i, : len(self.names)],
-                    errors={names: errors[row] for names, row in row_of.items()},
+                    errors={names: of_subsets[row] for names, row in row_of.items()},
                     from_set=errors[start],
                     trivial=self._trivial(truths[i]),
                     predicted={name: x[i] if name in self._images else x[start] for name, x in decoded.items()},
@@ -274,9 +281,9 @@ class BatchInference:
         return self._recalling.remembered(known, self._device) if self._recalling is not None and known else None
 
     def _decoded(
-        self, z: Tensor, owner: Tensor, first: Tensor, truths: Sequence[Arrays]
+        self, z: Tensor, owner: Tensor, first: Tensor, in_full: Tensor, truths: Sequence[Arrays]
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Decode all rows.
+        """Decode all rows; of images the first row of each set, and all rows of the sets `in_full`.
 
         Returns:
             The predictions from each row; of images only the first row of each set, and only where they are wanted.
@@ -288,6 +295,7 @@ class BatchInference:
         for column, name in enumerate(self.names):
             image = name in self._images
             known = torch.tensor([name in arrays for arrays in truths])[owner]
+            known &= (in_full | shown) if image else True
             kept = shown & self._pictures if image else torch.ones_like(known)
             wanted = torch.nonzero(known | kept)[:, 0]
             if not len(wanted):  # a camera that was out for all of these sets

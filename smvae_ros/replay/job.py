@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from smvae_core import checkpoint as checkpoints
 from smvae_core.device import Device
+from smvae_core.errors import ConfigurationError
 from smvae_core.modality import Modality
 from smvae_ros.replay.summary import Kind, WhatIf
 from smvae_ros.replay.what_if import parse_what_if
@@ -25,6 +27,10 @@ class ReplayJob:
         device: where the model runs.
         faults: as the command line words them, by kind, for `parse_what_if`.
         write_bag: also write latents and predictions as a rosbag2.
+        subset_rate: sets a second whose images are predicted from every subset; 0 takes every set.
+
+    Raises:
+        ConfigurationError: `subset_rate` is no such number.
     """
 
     checkpoint: Path | None = None
@@ -32,6 +38,13 @@ class ReplayJob:
     device: Device = "auto"
     faults: Mapping[Kind, tuple[str, ...]] = field(default_factory=dict)
     write_bag: bool = False
+    subset_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.subset_rate < math.inf:
+            raise ConfigurationError(
+                f"subset_rate: expected a number of sets a second, or 0 for every set, found {self.subset_rate:g}"
+            )
 
     @property
     def checkpoint_path(self) -> Path:

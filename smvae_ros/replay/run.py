@@ -27,6 +27,7 @@ from smvae_ros.replay.results_folder import refuse_occupied, results_folder
 from smvae_ros.replay.samples import Samples
 from smvae_ros.replay.sets import RecordedSets
 from smvae_ros.replay.setup import Setup, load
+from smvae_ros.replay.subsets import SubsetRate
 from smvae_ros.replay.summarise import Pass, fates, summarise
 from smvae_ros.replay.summary import ReplaySummary, Timing
 from smvae_ros.replay.table import SetTable
@@ -86,7 +87,11 @@ def _judge_sets(
         }
         faults = Faults(setup.what_if, modalities, others)
         sets = RecordedSets(samples, synchronizer, setup.settings.synchronizer_streams(), faults)
-        prepared = (prepare(recorded, samples.bindings, faults, bag.begin_ns or 0) for recorded in sets)
+        rate = SubsetRate(setup.subset_rate)
+        prepared = (
+            prepare(recorded, samples.bindings, faults, bag.begin_ns or 0, rate.takes(recorded.sample_set))
+            for recorded in sets
+        )
         table = stack.enter_context(SetTable(folder / SETS, modalities, setup.engine.latent, hashes))
         ignored = Distrust(policies(setup.settings)).names("off")
         fusion_bag = stack.enter_context(FusionBag(folder / FUSION_BAG, setup.bindings, ignored)) if write_bag else None

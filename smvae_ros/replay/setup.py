@@ -40,6 +40,7 @@ class Setup:
         settings: how messages become sets; topics are resolved at the root.
         what_if: the faults to put on top.
         bindings: each modality with its message.
+        subset_rate: see `ReplayJob`.
     """
 
     checkpoint: Path
@@ -48,6 +49,7 @@ class Setup:
     settings: FusionSettings
     what_if: WhatIf
     bindings: tuple[Binding, ...]
+    subset_rate: float
 
     @property
     def topics(self) -> dict[str, str]:
@@ -67,7 +69,7 @@ class Setup:
 
     def hashes(self, bag: Path) -> dict[str, str]:
         """Return the SHA-256 of all that the results depend on."""
-        chosen = self.settings.model_dump_json() + self.what_if.model_dump_json()
+        chosen = f"{self.settings.model_dump_json()}{self.what_if.model_dump_json()}{self.subset_rate:g}"
         chosen += "".join(bag_hash(fault.other) for fault in self.what_if.faults if fault.other is not None)
         return {
             "bag_sha256": bag_hash(bag) if bag.exists() else "",
@@ -123,4 +125,5 @@ def load(job: ReplayJob) -> Setup:
         settings=settings,
         what_if=job.what_if(settings, engine.modalities),
         bindings=settings.bindings(engine.modalities),
+        subset_rate=job.subset_rate,
     )

@@ -1,6 +1,8 @@
-"""The subsets from which a replay predicts.
+"""The subsets from which a replay predicts, and the sets whose images it predicts from all of them.
 
-Of more than six modalities these are a few, since each modality doubles the number of all.
+Of more than six modalities these are a few, since each modality doubles the number of all. Images take nearly all of
+the time, and those of sets that follow each other tell nearly the same. So only some sets have theirs predicted from
+every subset; every set has them predicted from all that it holds.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 
 from smvae_core.modality import Modality
 from smvae_core.subsets import MOST_MODALITIES, Subset, few_subsets, judged_subsets
+from smvae_ros.synchronizer.sample_set import SampleSet
 
 
 def replayed_subsets(modalities: Sequence[Modality]) -> list[Subset]:
@@ -30,6 +33,29 @@ def subsets_of_set(modalities: Sequence[Modality], held: Subset) -> list[Subset]
     if len(modalities) > MOST_MODALITIES:
         subsets += [*few_subsets(held), _blind([modality for modality in modalities if modality.name in held])]
     return sorted(dict.fromkeys(filter(None, subsets)), key=len, reverse=True)
+
+
+class SubsetRate:
+    """Chooses the sets whose images are predicted from every subset: the first of each period, by their stamps.
+
+    So the same moments are chosen whatever faults a replay adds.
+
+    Args:
+        rate: sets a second; 0 takes every set.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._period_ns = 1e9 / rate if rate else 0.0
+        self._last: tuple[int, int] | None = None
+
+    def takes(self, sample_set: SampleSet) -> bool:
+        """Return whether the set is one of them. Sets come in the order in which they went out."""
+        if not self._period_ns:
+            return True
+        period = sample_set.epoch, int(sample_set.stamp_ns // self._period_ns)
+        taken = period != self._last
+        self._last = period
+        return taken
 
 
 def _blind(modalities: Sequence[Modality]) -> Subset:

@@ -62,6 +62,7 @@ def summarise(done: Pass, setup: Setup, bag: Path, hashes: dict[str, str]) -> Re
         empty_ticks=done.synchronizer.empty_ticks,
         resets=done.synchronizer.resets,
         evaluation=done.judge.evaluation(),
+        subset_rate=setup.subset_rate,
         calibration=setup.engine.metadata.calibration,
     )
 

@@ -118,13 +118,14 @@ class ReplaySummary(_Record):
     """The results of a replay of one bag, and what they were computed from.
 
     Attributes:
-        settings_sha256: hash of settings and what-if, as JSON.
+        settings_sha256: hash of settings, what-if and `subset_rate`.
         versions: versions of the packages that computed the results.
         warnings: sentences that a reader of the figures should know about the bag.
         sets_by_subset: number of sets by their modalities, joined by `+`.
         evaluation: errors of the predictions from subsets (see `subsets_of_set`) against what was recorded. A row is
             over the sets that were judged by its subset; a modality is judged where the bag has it, whether or not the
-            set held it.
+            set held it, its images from every subset in some sets only (`subset_rate`); `scored` tells in how many.
+        subset_rate: sets a second whose images were predicted from every subset; 0 is every set.
         calibration: of the checkpoint, measured on its held-out training data; None where it has none.
     """
 
@@ -147,6 +148,7 @@ class ReplaySummary(_Record):
     empty_ticks: int
     resets: int
     evaluation: Evaluation
+    subset_rate: float = 0.0
     calibration: Calibration | None = None
 
 

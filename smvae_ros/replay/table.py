@@ -22,7 +22,8 @@
 | `predicted_<m>` | list<float32> | the same, predicted from the set |
 | `predicted_<m>_without` | list<float32> | the same, predicted from the set without m; null where nothing was left |
 
-Images have none of the last three columns. The subsets are those of `replayed_subsets`.
+Images have none of the last three columns. The subsets are those of `replayed_subsets`; errors of images from them are
+null in the sets that `SubsetRate` leaves out.
 
 The file's metadata holds `modalities`, `bag_sha256`, `checkpoint_sha256` and `settings_sha256`.
 """

@@ -16,7 +16,7 @@ from smvae_ros.report.findings import findings, silences, trivial_errors
 from smvae_ros.report.latent import PERPLEXITY, latent_plane
 from smvae_ros.report.memory import memory_section
 from smvae_ros.report.results import SET, Results
-from smvae_ros.report.series import Spans
+from smvae_ros.report.series import Spans, standing
 from smvae_ros.report.sprites import picture_strips
 from smvae_ros.report.tables import errors_table, latency_table, outage_table, pairs, sets_tables
 from smvae_ros.report.templates import framed
@@ -72,6 +72,7 @@ def page(results: Results) -> str:
         outages=outage_table(results),
         pictures=_pictures(results),
         calibration=calibration_section(results.summary.calibration),
+        images_note=_images_note(results),
         errors_table=errors_table(results.summary.evaluation, results.names),
         compare="".join(_choice(subset, results) for subset in _subsets(results)),
         vectors="".join(_vector_section(name) for name in results.sets.seen),
@@ -110,7 +111,7 @@ def _data(results: Results) -> dict[str, Any]:
         "errors": {
             name: {
                 "trivial": trivial.get(name),
-                "series": {key: spans.series(sets.errors[name][key]) for key in (SET, *subsets)},
+                "series": {key: spans.series(_errors(results, name, key)) for key in (SET, *subsets)},
             }
             for name in results.names
         },
@@ -157,6 +158,24 @@ def _channels(results: Results, name: str) -> list[str]:
     if known and (width != 6 or name == results.force):
         return list(known)
     return [f"{name} {i}" for i in range(width)]
+
+
+def _images_note(results: Results) -> str:
+    rate = results.summary.subset_rate
+    return f", images over {rate:g} of them a second" if rate else ""
+
+
+def _errors(results: Results, name: str, key: str) -> np.ndarray:
+    """Return the errors of a modality predicted from a subset, one for each set of a chart.
+
+    Images are predicted from every subset in some sets only; the error of such a set stands until the next of them.
+    """
+    sets, rate = results.sets, results.summary.subset_rate
+    errors = sets.errors[name][key]
+    if key == SET or name not in results.cameras or not rate:
+        return errors
+    held = np.logical_and.reduce([sets.present[other] for other in key.split("+")])
+    return standing(errors, held & np.isfinite(sets.errors[name][SET]), sets.seconds, 2.0 / rate)
 
 
 def _subsets(results: Results) -> list[Subset]:

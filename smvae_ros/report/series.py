@@ -47,6 +47,20 @@ class Spans:
         return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
+def standing(values: np.ndarray, where: np.ndarray, seconds: np.ndarray, longest: float) -> np.ndarray:
+    """Return values (N,) of which each also stands for the sets that follow it, up to the next value.
+
+    Args:
+        where: the rows that may take the value of an earlier one, bool (N,).
+        seconds: time of each row, (N,).
+        longest: seconds for which a value stands at most.
+    """
+    rows = np.arange(len(values))
+    source = np.maximum.accumulate(np.where(np.isfinite(values), rows, 0))
+    fresh = where & (seconds - seconds[source] <= longest)
+    return np.where(fresh, values[source], values)
+
+
 def _packed(values: np.ndarray, low: float, high: float) -> str:
     """Encode values from `low` to `high` as little-endian uint16 in base64; the highest number stands for nothing."""
     steps = np.rint((values - low) / max(high - low, 1e-30) * (_NOTHING - 1))
