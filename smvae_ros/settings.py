@@ -192,13 +192,15 @@ class FusionSettings(_Settings):
             simulated: the clock is /clock. Its messages often arrive after the samples of that time, so stamps may lie
                 further ahead.
         """
-        return SetSynchronizer(
+        synchronizer = SetSynchronizer(
             self.synchronizer_streams(),
             reference=self.reference or None,
             max_wait_ns=nanoseconds(self.max_wait),
             tick_ns=nanoseconds(self.tick),
             future_ns=self.future_ns(simulated=simulated),
         )
+        synchronizer.simulated = simulated
+        return synchronizer
 
     def future_ns(self, *, simulated: bool) -> int:
         """Return how far ahead of the clock a stamp may be, in nanoseconds; `simulated` as for `synchronizer`."""

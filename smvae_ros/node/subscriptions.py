@@ -301,6 +301,7 @@ class Subscriptions:
         settings, now_ns = self.settings, self.time.arrive()
         future_ns = settings.future_ns(simulated=simulated)
         self.synchronizer.change((), nanoseconds(settings.max_wait), now_ns, future_ns)
+        self.synchronizer.simulated = simulated
         clock = "simulated time, from /clock" if simulated else "the computer's time"
         self._node.get_logger().warning(
             f"use_sim_time: the node's clock is now {clock}; all samples forgotten, epoch {self._epoch} begins"

@@ -53,6 +53,8 @@ class SetSynchronizer:
         counts: the account of the samples, by modality.
         sets: the number of sets that went out, by reason.
         resets: how often time jumped back or `reset()` was called; also the epoch of the next set.
+        simulated: whether time comes in messages of its own, which samples of that time may overtake. A reference whose
+            stamp is ahead of the clock then waits from its stamp on. False until it is set.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class SetSynchronizer:
                 raise ValueError(f"{key} must be at least {least}, found {value}")
         self._reference_name = reference
         self._future_ns = future_ns
+        self.simulated = False
         self._buffers = {stream.name: StreamBuffer(self._fitted(stream)) for stream in streams}
         self._first_ns: int | None = None
         self._now_ns = NEVER
@@ -277,7 +280,8 @@ class SetSynchronizer:
 
     def _add_reference(self, buffer: StreamBuffer, stamp_ns: int, sample: Any, now_ns: int) -> None:
         references, set_ns = self._gathering.references, self._gathering.stamp_ns
-        lag_ns = now_ns - stamp_ns
+        time_ns = max(now_ns, stamp_ns) if self.simulated else now_ns
+        lag_ns = time_ns - stamp_ns
         if not self._clock.is_right(buffer, lag_ns, self._others, self._max_wait_ns, now_ns):
             reason = "late" if stamp_ns <= set_ns else "unmatched"
             buffer.counts.dropped["duplicate" if buffer.is_repeat(stamp_ns) else reason] += 1
@@ -292,7 +296,7 @@ class SetSynchronizer:
             self._prompt_ns = self._max_wait_ns + min(0, lag_ns)
         if buffer.add(stamp_ns, sample, set_ns):
             self._silence.end(stamp_ns, now_ns)
-            references.open(stamp_ns, now_ns, now_ns + self._max_wait_ns, tick=False)
+            references.open(stamp_ns, now_ns, time_ns + self._max_wait_ns, tick=False)
         else:
             self._silence.go_on(now_ns, stamp_ns)
 

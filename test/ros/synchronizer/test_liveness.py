@@ -114,7 +114,10 @@ BEGINS = st.sampled_from([0, 2000])
 SEEDS = st.integers(0, 99)
 KINDS = st.sampled_from(["repeated", "rejected", "offset", "scattered", "mixed"])
 IN_PART = st.one_of(
-    st.builds(Fault, KINDS, OFFSETS, SHARES, RUNS, BEGINS, SEEDS),
+    # Where hardly a message was ever right and some never came, nobody knows the rate: one such fault in 70 costs more.
+    st.builds(Fault, KINDS, OFFSETS, SHARES, RUNS, BEGINS, SEEDS).filter(
+        lambda fault: not (fault.kind == "mixed" and fault.share > 0.7 and fault.begin == 0)
+    ),
     st.builds(Fault, st.just("late"), st.integers(0, 2000), SHARES, RUNS, BEGINS, SEEDS),
     # A camera that always loses most of its pictures is a slower camera.
     st.builds(Fault, st.just("silent"), st.just(0), SHARES, RUNS, st.just(2000), SEEDS),

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from .bench import CAMERA, DEPTH, FORCE, MS, START, Bench
 
@@ -191,3 +193,21 @@ def test_streams_that_do_not_go_together_are_refused() -> None:
         Bench(CAMERA, tick=0)
     with pytest.raises(ValueError, match="expected a sample of rgb, found sonar"):
         Bench(CAMERA).add("sonar", 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(step=st.integers(10, 900), early=st.lists(st.sets(st.sampled_from(["rgb", "depth"])), min_size=8, max_size=60))
+def test_samples_that_overtake_the_message_with_their_time_cost_no_set(step: int, early: list[set[str]]) -> None:
+    timeout_ns = 2000 * MS
+    bench = Bench(replace(CAMERA, timeout_ns=timeout_ns), replace(DEPTH, timeout_ns=timeout_ns), future=1000)
+    bench.synchronizer.simulated = True
+    for number, overtakes in enumerate(early, start=1):
+        for name in sorted(overtakes):
+            bench.add(name, stamp=number * step, now=(number - 1) * step)
+        bench.poll_until(number * step)
+        for name in sorted({"rgb", "depth"} - overtakes):
+            bench.add(name, stamp=number * step, now=number * step)
+    bench.poll_until((len(early) + 1) * step)
+    of_pictures = [one for one in bench.sets if one.reason != "tick"]
+    assert [one.stamp_ns // MS - START for one in of_pictures] == [n * step for n in range(1, len(early) + 1)]
+    assert all(set(one.samples) == {"rgb", "depth"} for one in of_pictures)
