@@ -1,4 +1,4 @@
-"""Publisher check: finds publishers on a sensor's topic that the node cannot hear, because of their type or QoS."""
+"""Publisher check: finds publishers on a sensor's topic that the node cannot hear, and several of one clock."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ def unheard_publishers(node: Node, topic: str, binding: Binding, qos: QoSProfile
             if compatibility == QoSCompatibility.ERROR:
                 reasons[name] = _incompatible(topic, name, one.qos_profile, qos, reason)
     return reasons
+
+
+def several_clocks(node: Node) -> str:
+    """Return that several nodes publish simulated time, where time has gone back; empty if they do not."""
+    topic = node.resolve_topic_name("/clock")
+    found = [f"{one.node_namespace.rstrip('/')}/{one.node_name}" for one in node.get_publishers_info_by_topic(topic)]
+    if len(found) < 2:
+        return ""
+    return f"time goes back again and again: several publish on {topic} ({', '.join(sorted(found))}); stop all but one"
 
 
 def _incompatible(topic: str, name: str, offered: QoSProfile, asked: QoSProfile, reason: str) -> str:

@@ -10,7 +10,7 @@ from time import monotonic
 from rclpy.node import Node
 
 from smvae_ros.node.diagnostics import ModalityReport
-from smvae_ros.node.publisher_check import unheard_publishers
+from smvae_ros.node.publisher_check import several_clocks, unheard_publishers
 from smvae_ros.node.stream_faults import (
     mixed_sources,
     repeated_numbers,
@@ -55,6 +55,8 @@ class SensorWatch:
     def begin(self) -> None:
         """Start again, as after an activation."""
         self._began = monotonic()
+        self._resets = 0
+        self._clocks = ""
         self._warned: set[tuple[str, str, str]] = set()
         # Topics whose silence was reported.
         self._silent: set[str] = set()
@@ -70,6 +72,12 @@ class SensorWatch:
         self._unheard: set[tuple[str, str, str]] = set()
         self._named = False
 
+    def look(self, subscriptions: Subscriptions) -> None:
+        """Look whether time went back again and again in the period; call it before the other questions."""
+        resets, self._resets = self._resets, subscriptions.synchronizer.resets
+        goes_back = subscriptions.time.simulated and self._resets - resets > 1
+        self._clocks = several_clocks(self._node) if goes_back else ""
+
     def clock_problem(self, subscriptions: Subscriptions, receiving: bool) -> str:
         """Return what is wrong with simulated time; empty if nothing is.
 
@@ -78,6 +86,8 @@ class SensorWatch:
         """
         if simulated_time(self._node) and self._node.get_clock().now().nanoseconds == 0:
             return NO_CLOCK
+        if self._clocks:
+            return self._clocks
         if not receiving or subscriptions.time.stands_s() < _PERIODS_IN_A_ROW * _PERIOD_S:
             return ""
         return STILL_CLOCK if subscriptions.time.sensed_ns else NO_TIME
@@ -189,7 +199,7 @@ class SensorWatch:
             return ""
         stream = subscriptions.settings.streams[name].stream(name)
         return (
-            repeated_stamps(received, duplicates)
+            repeated_stamps(received, duplicates, simulated=simulated_time(self._node))
             or stretched_windows(stream, stretched, counts.span_ns)
             or self._mixed(subscriptions, name, received, changes)
             or self._repeated(subscriptions, name, received, repeated)

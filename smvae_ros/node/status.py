@@ -63,6 +63,8 @@ class StatusPublisher:
         """
         period = max(monotonic() - self._last, 1e-3)
         self._last = monotonic()
+        if subscriptions is not None:
+            self._watch.look(subscriptions)
         sets = sum(subscriptions.synchronizer.sets.values()) if subscriptions is not None else 0
         recent_sets = self._since_last("", "sets", sets)
         modalities = (

@@ -24,18 +24,20 @@ _DAY_S = 24 * _HOUR_S
 _YEAR_S = 365.25 * _DAY_S
 
 
-def repeated_stamps(received: int, duplicates: int) -> str:
+def repeated_stamps(received: int, duplicates: int, *, simulated: bool = False) -> str:
     """Return the words for a stream whose stamps repeat; "" for any other.
 
     Args:
         received: messages in some time.
         duplicates: how many of them had the stamp of an earlier one.
+        simulated: whether the node's clock is `/clock`.
     """
     if received < _FEWEST or duplicates <= _MOST * received:
         return ""
+    coarse = ", or /clock comes less often than its messages" if simulated else ""
     return (
         f"stamps repeat: {duplicates} of {received} messages have the stamp of an earlier one; "
-        "the driver hangs, or sends bursts under one stamp"
+        f"the driver hangs, or sends bursts under one stamp{coarse}"
     )
 
 

@@ -22,6 +22,7 @@ from smvae_ros.node.cameras import Cameras
 from smvae_ros.node.message_loss import MessageLoss
 from smvae_ros.node.message_sources import MessageSources
 from smvae_ros.node.paced_group import PacedGroup
+from smvae_ros.node.publisher_check import several_clocks
 from smvae_ros.node.repeated_warnings import RepeatedWarnings
 from smvae_ros.node.sensed_time import SensedTime
 from smvae_ros.node.statistics import Statistics
@@ -96,8 +97,10 @@ class Subscriptions:
         self._paced = PacedGroup(node)
         # On the node's clock, so that a paused or fast simulation pauses and hurries the deadlines as well.
         self._timer = node.create_timer(1.0, self._poll, clock=self._clock, autostart=False)
+        # As the synchroniser judges it: times on /clock may overtake one another.
+        least_ns = max(1, nanoseconds(settings.max_wait))
         self._jump = self._clock.create_jump_callback(
-            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True),
+            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-least_ns), on_clock_change=True),
             post_callback=self._jumped,
         )
         try:
@@ -308,6 +311,9 @@ class Subscriptions:
         )
 
     def _warn_of_jump(self) -> None:
+        if self.time.simulated and (clocks := several_clocks(self._node)):
+            self._warnings.warn("clock", clocks)
+            return
         self._node.get_logger().warning(
             f"time went back: all samples forgotten, epoch {self._epoch} begins", throttle_duration_sec=1.0
         )

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
 
 from ..robot import ALL, fusion_and_robot, stamp_ns
+from ..simulated_clock import SimulatedClock
 from .test_faults_time import MS, told
 
 
@@ -106,3 +109,34 @@ def test_a_coarse_clock_gives_no_negative_latency(checkpoint: Path, tmp_path: Pa
         robot.wait_for_set(*ALL)
         robot.wait_for_new_latents(20)
         assert robot.new_status().latency_p50 >= 0.0
+
+
+def test_times_of_the_clock_that_overtake_one_another_begin_no_epoch(checkpoint: Path, tmp_path: Path) -> None:
+    with fusion_and_robot(tmp_path / "log", {"checkpoint": checkpoint, "use_sim_time": True}) as (robot, process):
+        clock = robot.clock(start_s=1000.0)
+        other = robot.node.create_publisher(Clock, "/clock", 1)
+        robot.sending = set(ALL)
+        robot.wait_for_set(*ALL)
+        late = robot.node.create_timer(
+            0.1, lambda: other.publish(Clock(clock=Time(nanoseconds=clock.now_ns - 20 * MS).to_msg()))
+        )
+        robot.latents.clear()
+        robot.wait_for_new_latents(40)
+        robot.node.destroy_timer(late)
+        assert robot.new_status().epoch == 0 and "time goes back" not in process.output()
+
+
+def test_two_publishers_of_the_clock_are_named_and_no_sensor_is_blamed(checkpoint: Path, tmp_path: Path) -> None:
+    with fusion_and_robot(tmp_path / "log", {"checkpoint": checkpoint, "use_sim_time": True}) as (robot, process):
+        robot.clock(start_s=1000.0)
+        robot.sending = set(ALL)
+        robot.wait_for_set(*ALL)
+        other = robot.join("other_simulator")
+        SimulatedClock(other, 5000.0)
+        words = "several publish on /clock (/other_simulator, /robot)"
+        robot.wait(lambda: words in told(robot, "fusion")[1], "diagnostics to name both")
+        robot.wait(lambda: words in told(robot, "rgb")[1], "the modalities' diagnostics, too")
+        other.destroy_node()
+        robot.wait_for_set(*ALL)
+        robot.wait(lambda: told(robot, "fusion")[0] == DiagnosticStatus.OK, "all to be well")
+        assert words in process.output() and "stamps jump" not in process.output()
