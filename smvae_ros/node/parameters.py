@@ -138,6 +138,8 @@ def _declare(node: Node, parameters: Iterator[tuple[str, Any, FieldInfo]]) -> No
             node._parameter_overrides[name] = Parameter(name, value="off")
         # ROS 2 cannot tell the type of an empty list.
         value = [*(setting or ("",))] if isinstance(setting, tuple) else setting
+        if isinstance(setting, tuple) and override is not None and override.value in (None, []):
+            node._parameter_overrides[name] = Parameter(name, value=[""])
         descriptor = _descriptor(value, field)
         descriptor.read_only = field.json_schema_extra == READ_ONLY
         missing.append((name, value, descriptor))

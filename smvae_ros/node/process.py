@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
     from smvae_ros.node.fusion_node import FusionNode
 
-ENDING = (signal.SIGINT, signal.SIGTERM)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that end the node; SIGHUP comes when its terminal is closed."""
 
 
 def main() -> None:
     """Run the executable `fusion_node`.
 
-    It exits with 0 after any number of SIGINT and SIGTERM, with 2 for arguments that cannot be used, and with 1 when
-    the node cannot go on, so that a launch file with `respawn` starts it again.
+    It exits with 0 after any number of SIGINT, SIGTERM and SIGHUP, with 2 for arguments that cannot be used, and with 1
+    when the node cannot go on, so that a launch file with `respawn` starts it again.
     """
     stopping = threading.Event()
     executor: SingleThreadedExecutor | None = None
@@ -38,6 +39,7 @@ def main() -> None:
         if executor is not None:
             executor.wake()
 
+    _open_standard_streams()
     _on_signal(stop)
     # Nearly all that is made until sets come stays: the collector would look through it again and again in vain.
     gc.disable()
@@ -81,8 +83,20 @@ def main() -> None:
     sys.exit(1 if broken else 0)
 
 
+def _open_standard_streams() -> None:
+    """Open those of standard input, output and error that are closed, as where a daemon was started.
+
+    Pipes and files opened later would take their places, and what the middleware logs would go into them.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
 def _on_signal(act: Callable[[], None]) -> None:
-    """Call `act` on a thread of its own at each SIGINT or SIGTERM.
+    """Call `act` on a thread of its own at each signal that ends the node, but not at a SIGHUP that is ignored.
+
+    `nohup` starts programs that ignore it.
 
     Python runs signal handlers between bytecodes of the main thread, which may wait inside the middleware or hold any
     lock. So the handlers do nothing; the wake-up pipe, which is written to at once, wakes the thread. rclpy's own
@@ -92,7 +106,8 @@ def _on_signal(act: Callable[[], None]) -> None:
     os.set_blocking(sender, False)
     signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
     for number in ENDING:
-        signal.signal(number, lambda *_: None)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
     def wait() -> None:
         while os.read(receiver, 1):

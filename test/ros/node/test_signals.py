@@ -1,10 +1,11 @@
-"""SIGINT and SIGTERM, in any number and at any time from the first line of `main` on: exit code 0 and no traceback."""
+"""Ending signals, in any number and at any time from the first line of `main` on: exit code 0 and no traceback."""
 
 import signal
 import subprocess
 from pathlib import Path
 from random import Random
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ def signal_until_it_ends(process: FusionProcess, seed: int) -> int:
     random, deadline = Random(seed), monotonic() + PATIENCE_S
     while process.process.poll() is None:
         assert monotonic() < deadline, process.output()
-        process.process.send_signal(random.choice([signal.SIGINT, signal.SIGTERM]))
+        process.process.send_signal(random.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP]))
         sleep(random.choice([0.0, 0.001, 0.01, 0.05]))
     return process.process.returncode
 
@@ -47,3 +48,41 @@ def test_any_number_of_signals_while_it_fuses(checkpoint: Path, tmp_path: Path, 
             process.kill()
     assert "Traceback" not in process.output()
     assert "closing summary" in process.output()
+
+
+def test_a_node_that_ignores_hangups_goes_on_when_its_terminal_is_closed(checkpoint: Path, tmp_path: Path) -> None:
+    with own_domain() as domain:
+        process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint}, popen=ignoring_hangups)
+        robot = Robot(domain)
+        try:
+            robot.sending = set(ALL)
+            robot.wait_for_set(*ALL)
+            process.process.send_signal(signal.SIGHUP)
+            robot.wait_for_new_latents(20)
+            assert process.end(signal.SIGINT) == 0
+        finally:
+            robot.close()
+            process.kill()
+
+
+def ignoring_hangups(command: list[str], **options: Any) -> subprocess.Popen:
+    """Start a program as nohup does."""
+    return subprocess.Popen(["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command], **options)
+
+
+def test_a_node_without_standard_streams_runs_as_any_other(checkpoint: Path, tmp_path: Path) -> None:
+    with own_domain() as domain:
+        process = FusionProcess(tmp_path / "log", {"checkpoint": checkpoint}, popen=without_streams)
+        robot = Robot(domain)
+        try:
+            robot.sending = set(ALL)
+            robot.wait_for_set(*ALL)
+            assert process.end(signal.SIGINT) == 0
+        finally:
+            robot.close()
+            process.kill()
+
+
+def without_streams(command: list[str], **options: Any) -> subprocess.Popen:
+    """Start a program with standard input, output and error closed."""
+    return subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], **options)

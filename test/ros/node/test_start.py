@@ -111,6 +111,22 @@ def test_a_bad_stream_parameter_leaves_the_node_unconfigured_until_it_is_mended(
     assert "streams.rgb.tolerence: no such parameter" in process.output()
 
 
+def test_an_empty_list_in_a_parameter_file_is_the_default(checkpoint: Path, tmp_path: Path) -> None:
+    file = tmp_path / "fusion.yaml"
+    file.write_text(
+        f"/**:\n  ros__parameters:\n    checkpoint: {checkpoint}\n    streams: {{action: {{joints: [], fields: []}}}}\n"
+    )
+    with own_domain() as domain:
+        process = FusionProcess(tmp_path / "log", {}, files=[file])
+        robot = Robot(domain)
+        try:
+            robot.wait_for_state("active")
+            assert robot.get("streams.action.joints") == [""]
+        finally:
+            robot.close()
+            process.kill()
+
+
 def test_qos_overrides_without_effect_are_named_with_the_reason(checkpoint: Path, tmp_path: Path) -> None:
     overrides = {
         "/rgb/imag.subscription.reliability": "did you mean /rgb/image?",
