@@ -64,7 +64,8 @@ def decoded_metres(message: Any, most_pixels: int) -> np.ndarray:
         ConversionError: not a whole PNG of 16-bit grey or RVL, or more than `most_pixels`.
     """
     encoding, target = _format(message)
-    if encoding not in ("16UC1", "32FC1", "png"):
+    # Of mono16 the plugin makes the same as of 16UC1.
+    if encoding not in ("16UC1", "32FC1", "mono16", "png"):
         raise ConversionError(f"expected a format that begins with 16UC1 or 32FC1, found {_shown(message)}")
     data = _payload(message)
     # Decided by the bytes: the format of older publishers is "16UC1" with and without the header.

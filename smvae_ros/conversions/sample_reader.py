@@ -123,7 +123,9 @@ class SampleReader:
         stamp_ns = stamp_ns or arrived_ns
         names, state = self.binding.values(message)
         size = self.binding.modality.shape[0]
-        if len(set(names)) < len(names):
+        # Joints of other devices may have any names.
+        wanted = [name for name in names if name in self.binding.joints] if self._settled else names
+        if len(set(wanted)) < len(wanted):
             raise ConversionError(f"expected each joint once, found {', '.join(names)}")
         if not self._settled and len(state) == size and len(names) in (0, size):
             self._choose(tuple(names), arrived_ns)

@@ -198,6 +198,8 @@ class SensorWatch:
         if name not in subscriptions.sources:
             return ""
         stream = subscriptions.settings.streams[name].stream(name)
+        if subscriptions.merges(name):
+            duplicates = 0
         return (
             repeated_stamps(received, duplicates, simulated=simulated_time(self._node))
             or stretched_windows(stream, stretched, counts.span_ns)

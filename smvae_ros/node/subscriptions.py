@@ -149,6 +149,10 @@ class Subscriptions:
         reader = self._readers.get(name)
         return (reader.repeated_in_a_row, reader.different) if reader is not None else (0, 0)
 
+    def merges(self, name: str) -> bool:
+        """Return whether messages of a modality bring a part of it each, so that several may have one stamp."""
+        return name in self._readers and self._readers[name].merges
+
     def faults(self, name: str) -> dict[str, int]:
         """Return by kind how many messages or windows of a modality can be read but mean little; only those above 0."""
         found = {"stretched": self.synchronizer.counts[name].stretched}

@@ -93,7 +93,15 @@ def test_an_orientation_in_the_exif_does_not_turn_the_picture() -> None:
 
 
 @pytest.mark.parametrize(
-    "compressed_as", ["16UC1; compressedDepth png", "16UC1; compressedDepth", "16UC1", "16UC1; png compressed ", "png"]
+    "compressed_as",
+    [
+        "16UC1; compressedDepth png",
+        "16UC1; compressedDepth",
+        "16UC1",
+        "16UC1; png compressed ",
+        "png",
+        "mono16; compressedDepth png",
+    ],
 )
 @given(values=SHORTS, with_header=st.booleans())
 def test_integer_depth_is_millimetres(compressed_as: str, values: np.ndarray, with_header: bool) -> None:

@@ -179,6 +179,13 @@ def test_missing_joints_make_the_sample_unusable_and_are_named() -> None:
         stream.read(serialize_message(state("ad", 1, 2)))
 
 
+def test_a_joint_that_comes_twice_is_refused_unless_nobody_wants_it() -> None:
+    stream = reader(vector(3), JOINTS, joints="abc")
+    assert numbers(stream, state("xabcx", 9, 1, 2, 3, 8)) == [1, 2, 3]
+    with pytest.raises(ConversionError, match="expected each joint once, found a, b, c, a"):
+        numbers(stream, state("abca", 1, 2, 3, 4, ms=10))
+
+
 def test_another_device_on_the_topic_brings_no_sample_and_is_named() -> None:
     stream = reader(vector(3), JOINTS)
     with pytest.raises(ConversionError, match="expected 3 numbers in position, found 1 of g"):

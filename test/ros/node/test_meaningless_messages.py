@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from geometry_msgs.msg import WrenchStamped
+from geometry_msgs.msg import TwistStamped, WrenchStamped
 from sensor_msgs.msg import Image
 
 from ..robot import ALL, FusionProcess, Robot, colours, fusion_and_robot, header, image
@@ -60,6 +60,24 @@ def test_two_publishers_of_wrenches_on_one_topic_are_named(running: tuple[Robot,
 
     timer = robot.node.create_timer(0.03, publish)
     wait_for(robot, process, "force", "mixed", "messages of several sources are mixed")
+    robot.node.destroy_timer(timer)
+    robot.node.destroy_publisher(publisher)
+
+
+def test_a_second_publisher_that_sends_once_a_second_is_named(
+    running: tuple[Robot, FusionProcess], robot: Robot
+) -> None:
+    _, process = running
+    robot.new_status()
+    before = faults(robot, "action").get("mixed", 0)
+    publisher = robot.node.create_publisher(TwistStamped, "/action", 1)
+    timer = robot.node.create_timer(
+        1.0, lambda: publisher.publish(TwistStamped(header=header("action", robot.sent_ns[-1] + 1)))
+    )
+    robot.wait(lambda: faults(robot, "action").get("mixed", 0) > before + 2, "mixed commands to be counted")
+    words = "messages of several sources are mixed"
+    robot.wait(lambda: words in robot.diagnostics["fusion: action"].message, f"diagnostics to say: {words}")
+    robot.wait(lambda: f"/action: {words}" in process.output(), f"the log to say: {words}")
     robot.node.destroy_timer(timer)
     robot.node.destroy_publisher(publisher)
 
