@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from rosbags.typesys.store import Typestore
 
 from smvae_core.modality import ModalityError
-from smvae_ros.conversions.arrays import raw_array
+from smvae_ros.conversions.arrays import raw_array, reason_against
 from smvae_ros.conversions.bindings import COMPRESSED, IMAGE, JOINTS, Binding
 from smvae_ros.conversions.errors import ConversionError
 from smvae_ros.conversions.sample_reader import SampleReader
@@ -82,6 +82,8 @@ class Stream:
         joints: names of the joints of a JointState.
         turns: whether the messages look like those of two publishers.
         valid: sum over the messages of the part that carries information, 0 to 1 each.
+        repeated: number of pictures, or forces, that are the same as one just before.
+        merged: whether some messages bring only some of the joints.
     """
 
     messages: int = 0
@@ -93,6 +95,8 @@ class Stream:
     joints: tuple[str, ...] = ()
     turns: Turns = field(default_factory=Turns)
     valid: float = 0.0
+    repeated: int = 0
+    merged: bool = False
 
     def add(self, reader: SampleReader, receive_ns: int, data: bytes) -> int:
         """Add a message; return its stamp in nanoseconds, 0 if it has none.
@@ -113,18 +117,18 @@ class Stream:
         except ConversionError:
             self.turns.add(receive_ns, stamp_ns, None)
             raise
+        self.repeated, self.merged = reader.repeated, self.merged or reader.merges
         look(self.turns, reader.binding, receive_ns, stamp_ns, data, sample)
         modality = reader.binding.modality
         if modality.preprocessing.kind != "force":  # a window takes several messages
+            raw = raw_array(reader.binding, [sample])
             try:
-                x = modality.to_model(raw_array(reader.binding, [sample]))
+                x = modality.to_model(raw)
             except ModalityError as error:
                 raise ConversionError(str(error)) from None
             self.valid += float(modality.valid_share(x))
-            try:
-                modality.check_valid(x)
-            except ModalityError as error:
-                raise ConversionError(str(error)) from None
+            if reason := reason_against(reader.binding, x, raw):
+                raise ConversionError(reason)
         else:
             self.valid += 1.0
         self.usable += 1

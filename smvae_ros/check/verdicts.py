@@ -10,9 +10,11 @@ from typing import Literal
 
 from smvae_ros.check.facts import Observation, Stream, Topic, of_fusion_nodes
 from smvae_ros.conversions.bindings import Binding
+from smvae_ros.node.stream_faults import repeated_stamps
 from smvae_ros.replay.account import in_words
 from smvae_ros.replay.spacings import LONGEST_GAP
 from smvae_ros.settings import FusionSettings, StreamSettings
+from smvae_ros.synchronizer.sample_selection import STRETCH
 
 Level = Literal["ok", "warning", "error"]
 
@@ -20,6 +22,8 @@ _OTHER_CLOCK_S = 1.0
 _MOSTLY = 0.5
 _NEARLY_ALWAYS = 0.95
 _MOST_CANDIDATES = 3
+# The share, and the number of messages, from which on those that bring nothing new are told.
+_PARTLY, _FEWEST_REPEATED = 0.25, 20
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,13 @@ def _message_lines(
     if seen.turns.reason:
         advice = f"{seen.turns.reason}; their messages go into one stream"
         yield Line(name, "publishers", "as if two in turn", "", "warning", advice)
-    yield _rate(name, seen, stream, settings)
-    yield _delay(name, seen, stream, settings)
+    if repeat := _repeated_stamps(name, seen, observed):
+        yield repeat  # rate and delay would be told wrong
+    else:
+        yield _rate(name, seen, stream, settings)
+        yield _delay(name, seen, stream, settings)
     yield _content(binding, seen)
+    yield from _repeated_content(name, seen)
     if seen.joints:
         yield _joints(name, seen, stream)
     share = seen.valid / seen.messages
@@ -154,6 +162,22 @@ def _message_lines(
     yield _sets(name, stream, settings, observed)
 
 
+def _repeated_stamps(name: str, seen: Stream, observed: Observation) -> Line | None:
+    duplicates = 0 if seen.merged else observed.dropped(name).get("duplicate", 0)
+    what, _, advice = repeated_stamps(seen.messages, duplicates).partition("; ")
+    return Line(name, "stamps", what, "", "warning", advice) if what else None
+
+
+def _repeated_content(name: str, seen: Stream) -> Iterator[Line]:
+    share = seen.repeated / max(1, seen.messages - 1)
+    if seen.messages < _FEWEST_REPEATED or share < _PARTLY:
+        return
+    found = f"{seen.repeated:,} of {seen.messages:,} are the same as one just before"
+    hangs = "the sensor or its driver hangs, or nothing moves"
+    advice = hangs if share > _NEARLY_ALWAYS else "the driver sends more often than the sensor measures"
+    yield Line(name, "repeated", found, "", "warning", advice)
+
+
 def _rate(name: str, seen: Stream, stream: StreamSettings, settings: FusionSettings) -> Line:
     usual_ns = seen.spacings.usual_ns()
     if usual_ns is None:
@@ -164,6 +188,12 @@ def _rate(name: str, seen: Stream, stream: StreamSettings, settings: FusionSetti
     if usual > stream.timeout:
         advice = f"streams.{name}.timeout: {LONGEST_GAP * usual:.2g}, or it counts as silent between two messages"
         return Line(name, "rate", found, f"above {1 / stream.timeout:.3g} Hz", "warning", advice)
+    if stream.window > 1 and stream.period and usual > STRETCH * stream.period:
+        advice = (
+            f"a window of {stream.window} spans {1e3 * (stream.window - 1) * usual:.0f} ms and counts as absent: raise "
+            f"the sensor's rate; or, if the logs were made with this rate, set streams.{name}.period: {usual:.2g}"
+        )
+        return Line(name, "rate", found, f"about {1 / stream.period:.4g} Hz", "error", advice)
     if stream.window > 1 and stream.window * usual > 1.0:
         advice = f"a window of {stream.window} spans {stream.window * usual:.2g} s; take a smaller one"
         return Line(name, "rate", found, "", "warning", advice)

@@ -67,7 +67,7 @@ def set_arrays(
             try:
                 raw = raw_array(binding, [sample.data for sample in samples])
                 array = binding.modality.to_model(raw)
-                if check and (reason := _reason_against(binding, array, raw)):
+                if check and (reason := reason_against(binding, array, raw)):
                     rejected[name] = reason
                 else:
                     arrays[name] = array
@@ -93,12 +93,12 @@ def reasons_against(
         if name in arrays and name not in used:
             samples = sample_set.samples[name] if sample_set is not None else ()
             raw = raw_array(binding, [sample.data for sample in samples]) if samples else None
-            if reason := _reason_against(binding, arrays[name], raw):
+            if reason := reason_against(binding, arrays[name], raw):
                 reasons[name] = reason
     return reasons
 
 
-def _reason_against(binding: Binding, array: np.ndarray, raw: np.ndarray | None) -> str:
+def reason_against(binding: Binding, array: np.ndarray, raw: np.ndarray | None) -> str:
     """Return why an array in model units carries too little information; "" if it does not."""
     modality = binding.modality
     try:

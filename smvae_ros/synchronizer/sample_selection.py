@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from smvae_ros.synchronizer.stream import Stream
 
 # A window that spans so many times the time of its samples at the declared period means something else to the model.
-_STRETCH = 4
+STRETCH = 4
 
 
 class SampleSelection:
@@ -23,7 +23,7 @@ class SampleSelection:
 
     def __init__(self, stream: Stream) -> None:
         self._window, self._least, self._timeout_ns = stream.window, stream.least, stream.timeout_ns
-        self.longest_ns = _STRETCH * stream.period_ns
+        self.longest_ns = STRETCH * stream.period_ns
         """From one sample of a window to the next at most, on average; 0 without limit."""
         self.back_ns = max(stream.tolerance_ns, stream.hold_ns)
         """How far before the reference a sample (of a window: its newest sample) may lie."""

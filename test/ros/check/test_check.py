@@ -11,10 +11,12 @@ import pytest
 import yaml
 
 from smvae_core.errors import ConfigurationError
+from smvae_core.modality import vision_touch_modalities
 from smvae_ros.check.bag import RecordedSource
 from smvae_ros.check.facts import Topic, of_fusion_nodes
 from smvae_ros.check.run import check, draft
 from smvae_ros.check.verdicts import Line, Verdict
+from smvae_ros.conversions.bindings import WRENCH
 from smvae_ros.replay.fusion_bag import LATENT
 
 from ..bags.made import ARM, HAND, JOINT_STATE, MS, START_NS, TYPES, joints, steady, write, write_mixed, write_typed
@@ -36,12 +38,12 @@ def line(verdict: Verdict, modality: str, fact: str) -> Line:
     return found
 
 
-def image(stamp_ns: int, encoding: str) -> bytes:
+def image(stamp_ns: int, encoding: str, brightness: int = 0) -> bytes:
     """A serialised picture of 4 by 4 pixels."""
     types, step = TYPES.types, 4 * (3 if encoding == "rgb8" else 2)
     stamp = types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 1_000_000_000))
     header = types["std_msgs/msg/Header"](stamp, "camera")
-    pixels = np.arange(4 * step, dtype=np.uint8)
+    pixels = np.arange(4 * step, dtype=np.uint8) + np.uint8(brightness)
     return bytes(TYPES.serialize_cdr(types[IMAGE](header, 4, 4, encoding, 0, step, pixels), IMAGE))
 
 
@@ -119,6 +121,47 @@ def test_stamps_of_another_clock_get_the_offset_that_mends_them(offset_s: float,
         return
     assert found.level == "error" and f"offset: {offset_s:.3f}" in found.advice
     assert verdict_on(bag, streams={"hand": {"offset": offset_s}}).fuses
+
+
+def test_stamps_that_repeat_are_no_other_clock(tmp_path: Path) -> None:
+    hand = [
+        (topic, receive_ns, joints(receive_ns - receive_ns % (500 * MS)))
+        for topic, receive_ns, _ in steady("/hand", 60)
+    ]
+    verdict = verdict_on(write(tmp_path / "bag", steady("/arm", 60) + hand))
+    found = line(verdict, "hand", "stamps")
+    assert (
+        found.level == "warning" and found.found == "stamps repeat: 54 of 60 messages have the stamp of an earlier one"
+    )
+    assert not verdict.fuses
+
+
+def test_a_camera_that_hangs_is_told(tmp_path: Path) -> None:
+    stamps = [START_NS + n * 50 * MS for n in range(40)]
+    rgb = vision_touch_modalities()[0]
+    for pictures, level in ((1, "warning"), (len(stamps), "ok")):
+        messages = [("/rgb", stamp, image(stamp, "rgb8", n % pictures)) for n, stamp in enumerate(stamps)]
+        bag = write_typed(tmp_path / f"bag_{pictures}", {"/rgb": IMAGE}, messages)
+        verdict = check(RecordedSource(bag, 60.0), [rgb], [{"reference": "rgb", "streams": {"rgb": {"topic": "rgb"}}}])
+        assert verdict.fuses
+        told = [one for one in verdict.lines if one.fact == "repeated"]
+        assert [one.found for one in told] == ["39 of 40 are the same as one just before"] * (level == "warning")
+
+
+def test_a_window_that_spans_too_much_time_is_told_with_the_rate_that_is_wanted(tmp_path: Path) -> None:
+    force = vision_touch_modalities()[2]
+    types = TYPES.types
+    vector = types["geometry_msgs/msg/Vector3"]
+    messages = []
+    for n in range(200):
+        stamp = START_NS + n * 10 * MS
+        header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](*divmod(stamp, 10**9)), "wrist")
+        wrench = types["geometry_msgs/msg/Wrench"](vector(n, 0.0, 0.0), vector(0.0, 0.0, 0.0))
+        data = bytes(TYPES.serialize_cdr(types[WRENCH](header, wrench), WRENCH))
+        messages.append(("/wrench", stamp, data))
+    bag = write_typed(tmp_path / "bag", {"/wrench": WRENCH}, messages)
+    found = line(check(RecordedSource(bag, 60.0), [force], [{"reference": ""}]), "force", "rate")
+    assert found.level == "error" and "spans 310 ms" in found.advice and "streams.force.period: 0.01" in found.advice
 
 
 @pytest.mark.parametrize(
