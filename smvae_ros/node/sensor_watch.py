@@ -212,8 +212,11 @@ class SensorWatch:
         if not subscriptions.bindings[name].modality.is_image:
             return repeated_numbers(received, in_a_row)
         words = repeated_pictures(received, repeated, in_a_row, different)
-        # A camera that hung for a moment repeats a part of one period.
-        self._repeating[name] = self._repeating[name] + 1 if words else 0
+        if not words or in_a_row >= received:
+            self._repeating[name] = 0
+            return words
+        # A camera that hung for a while repeats a part of the period in which it goes on.
+        self._repeating[name] += 1
         return words if self._repeating[name] >= _PERIODS_IN_A_ROW else ""
 
     def _mixed(self, subscriptions: Subscriptions, name: str, received: int, changes: int) -> str:
