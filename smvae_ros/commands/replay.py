@@ -53,13 +53,14 @@ def replay(
         bool, typer.Option("--write-bag", help="Also write latents and predictions as a rosbag2 (MCAP).")
     ] = False,
     subset_rate: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="HZ",
             help="Sets a second whose images are predicted from every subset of the modalities, besides from all that "
-            "the set holds; 0 takes every set, and about twice as long.",
+            "the set holds; 0 takes every set, and up to twice as long. By default every set of a bag of up to 30 s, "
+            "and five a second of a longer one.",
         ),
-    ] = 5.0,
+    ] = None,
     workers: WorkersOption = None,
     cluster: ClusterOption = None,
     device: DeviceOption = "auto",

@@ -27,7 +27,8 @@ class ReplayJob:
         device: where the model runs.
         faults: as the command line words them, by kind, for `parse_what_if`.
         write_bag: also write latents and predictions as a rosbag2.
-        subset_rate: sets a second whose images are predicted from every subset; 0 takes every set.
+        subset_rate: sets a second whose images are predicted from every subset; 0 takes every set, None depends on the
+            length of the bag (`usual_rate`).
 
     Raises:
         ConfigurationError: `subset_rate` is no such number.
@@ -38,10 +39,10 @@ class ReplayJob:
     device: Device = "auto"
     faults: Mapping[Kind, tuple[str, ...]] = field(default_factory=dict)
     write_bag: bool = False
-    subset_rate: float = 0.0
+    subset_rate: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.subset_rate < math.inf:
+        if self.subset_rate is not None and not 0.0 <= self.subset_rate < math.inf:
             raise ConfigurationError(
                 f"subset_rate: expected a number of sets a second, or 0 for every set, found {self.subset_rate:g}"
             )

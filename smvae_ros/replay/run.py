@@ -27,7 +27,7 @@ from smvae_ros.replay.results_folder import refuse_occupied, results_folder
 from smvae_ros.replay.samples import Samples
 from smvae_ros.replay.sets import RecordedSets
 from smvae_ros.replay.setup import Setup, load
-from smvae_ros.replay.subsets import SubsetRate
+from smvae_ros.replay.subsets import SubsetRate, usual_rate
 from smvae_ros.replay.summarise import Pass, fates, summarise
 from smvae_ros.replay.summary import ReplaySummary, Timing
 from smvae_ros.replay.table import SetTable
@@ -87,9 +87,10 @@ def _judge_sets(
         }
         faults = Faults(setup.what_if, modalities, others)
         sets = RecordedSets(samples, synchronizer, setup.settings.synchronizer_streams(), faults)
-        rate = SubsetRate(setup.subset_rate)
+        rate = usual_rate(bag.recorded_seconds) if setup.subset_rate is None else setup.subset_rate
+        subset_rate = SubsetRate(rate)
         prepared = (
-            prepare(recorded, samples.bindings, faults, bag.begin_ns or 0, rate.takes(recorded.sample_set))
+            prepare(recorded, samples.bindings, faults, bag.begin_ns or 0, subset_rate.takes(recorded.sample_set))
             for recorded in sets
         )
         table = stack.enter_context(SetTable(folder / SETS, modalities, setup.engine.latent, hashes))
@@ -104,7 +105,7 @@ def _judge_sets(
             on_set((one.sample_set.emitted_ns - begin_ns) / 1e9, bag.recorded_seconds)
         if not judge.sets:
             raise BagError(f"{bag.path}: expected sets, found none: {fates(synchronizer, samples)}")
-    return Pass(bag, samples, synchronizer, sets, judge)
+    return Pass(bag, samples, synchronizer, sets, judge, rate)
 
 
 def _timing(engine: Engine, moments: Sequence[Moment], bag_seconds: float, wall_seconds: float) -> Timing:

@@ -50,7 +50,7 @@ class Setup:
     settings: FusionSettings
     what_if: WhatIf
     bindings: tuple[Binding, ...]
-    subset_rate: float
+    subset_rate: float | None
 
     @property
     def topics(self) -> dict[str, str]:
@@ -70,7 +70,7 @@ class Setup:
 
     def hashes(self, bag: Path) -> dict[str, str]:
         """Return the SHA-256 of all that the results depend on."""
-        chosen = f"{self.settings.model_dump_json()}{self.what_if.model_dump_json()}{self.subset_rate:g}"
+        chosen = f"{self.settings.model_dump_json()}{self.what_if.model_dump_json()}{self.subset_rate}"
         chosen += "".join(bag_hash(fault.other) for fault in self.what_if.faults if fault.other is not None)
         return {
             "bag_sha256": bag_hash(bag) if bag.exists() else "",

@@ -13,6 +13,9 @@ from smvae_core.modality import Modality
 from smvae_core.subsets import MOST_MODALITIES, Subset, few_subsets, judged_subsets
 from smvae_ros.synchronizer.sample_set import SampleSet
 
+_SHORT_S = 30.0
+_RATE = 5.0
+
 
 def replayed_subsets(modalities: Sequence[Modality]) -> list[Subset]:
     """Return the subsets with a column and a row of their own, largest first.
@@ -33,6 +36,15 @@ def subsets_of_set(modalities: Sequence[Modality], held: Subset) -> list[Subset]
     if len(modalities) > MOST_MODALITIES:
         subsets += [*few_subsets(held), _blind([modality for modality in modalities if modality.name in held])]
     return sorted(dict.fromkeys(filter(None, subsets)), key=len, reverse=True)
+
+
+def usual_rate(seconds: float | None) -> float:
+    """Return how many sets a second have their images predicted from every subset: all of a short bag, or 5.
+
+    Args:
+        seconds: length of the bag; None where it does not tell.
+    """
+    return _RATE if seconds is not None and seconds > _SHORT_S else 0.0
 
 
 class SubsetRate:

@@ -37,6 +37,7 @@ class Pass:
     synchronizer: SetSynchronizer
     sets: RecordedSets
     judge: Judge
+    subset_rate: float
 
 
 def summarise(done: Pass, setup: Setup, bag: Path, hashes: dict[str, str]) -> ReplaySummary:
@@ -62,7 +63,7 @@ def summarise(done: Pass, setup: Setup, bag: Path, hashes: dict[str, str]) -> Re
         empty_ticks=done.synchronizer.empty_ticks,
         resets=done.synchronizer.resets,
         evaluation=done.judge.evaluation(),
-        subset_rate=setup.subset_rate,
+        subset_rate=done.subset_rate,
         calibration=setup.engine.metadata.calibration,
     )
 

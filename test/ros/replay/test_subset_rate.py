@@ -1,6 +1,5 @@
 """How often images are predicted from every subset: fewer, but the same errors, and all others untouched."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from smvae_core.errors import ConfigurationError
 from smvae_ros.bags.from_logs import STEP_NS
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.run import replay
-from smvae_ros.replay.subsets import SubsetRate
+from smvae_ros.replay.subsets import SubsetRate, usual_rate
 from smvae_ros.report.series import standing
 from smvae_ros.synchronizer.sample_set import SampleSet
 
@@ -80,11 +79,20 @@ def test_no_rate_is_refused_by_name(rate: str, bag: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_line_takes_five_a_second_and_the_page_says_so(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
-    done = smvae("replay", bag, "--out", tmp_path, "--checkpoint", checkpoint, "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "summary.json").read_text())["subset_rate"] == 5.0
-    assert "images over 5 of them a second" in (tmp_path / "report.html").read_text()
+@pytest.mark.parametrize(("seconds", "rate"), [(None, 0.0), (0.5, 0.0), (30.0, 0.0), (31.0, 5.0), (3600.0, 5.0)])
+def test_a_short_bag_and_one_of_unknown_length_have_every_set_taken(seconds: float | None, rate: float) -> None:
+    assert usual_rate(seconds) == rate
+
+
+def test_the_page_says_how_many_sets_were_taken(bag: Path, checkpoint: Path, tmp_path: Path) -> None:
+    arguments = ("replay", bag, "--out", tmp_path, "--checkpoint", checkpoint, "--device", "cpu")
+    for options, sentence in (
+        (("--subset-rate", 5), "images over 5 of them a second"),
+        ((), "held all of its modalities. "),
+    ):
+        done = smvae(*arguments, *options)
+        assert done.returncode == 0, done.stderr
+        assert sentence in (tmp_path / "report.html").read_text()
 
 
 def test_in_a_chart_an_error_stands_until_the_next_one_but_not_for_longer_than_told() -> None:
