@@ -124,7 +124,7 @@ def main() -> None:
         "Bag seconds for each second of wall clock, with the compact checkpoint that ships, images from all 15 subsets "
         f"in 5 sets a second, as of any bag of more than 30 s, {threads} threads; from the opened bag to the written "
         "results, drawing the sheet included, without loading the model. The recording is 40 s of peg insertion at "
-        f"20 Hz; the median of {arguments.rounds} rounds. Memory is the most that the whole process had, torch included.",
+        f"20 Hz; the median of {arguments.rounds} rounds. Memory is the most that the process had, torch included.",
         [
             Goal(
                 f"{what}: bag seconds a second",
