@@ -9,6 +9,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -24,6 +25,11 @@ settings.load_profile("untimed")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_MEMORY = Path("/dev/shm")
+
+# `python -m pytest` puts the working directory first, and the source folder would hide the built package.
+_others = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent.parent]
+if PathFinder.find_spec("smvae_ros", _others):
+    sys.path[:] = _others
 
 if int(pytest.__version__.split(".")[0]) < 8:
     # Relative imports of tests need the package `test` of this folder; older versions of pytest find Python's own.

@@ -58,3 +58,12 @@ def test_a_session_lists_what_did_not_run_and_leaves_no_segments(root: Path, tmp
     assert "no spoon: sudo apt-get install -y spoon\n  test_sample.py::test_of_spoons\n" in done.stdout
     assert done.stdout.splitlines()[-1].startswith("1 passed, 1 skipped")
     assert unused_segments() <= before
+
+
+def test_python_m_pytest_in_the_source_folder_imports_the_built_package(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "__init__.py").touch()
+    (tmp_path / "test_sample.py").write_text("from smvae_ros.msg import Latent\n\ndef test_it(): assert Latent()\n")
+    (tmp_path / "conftest.py").symlink_to(root / "test" / "conftest.py")
+    command = [sys.executable, "-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout
