@@ -84,6 +84,8 @@ _COLOURS: dict[str, _Layout] = {
     "yuyv": _Layout(cv2.COLOR_YUV2RGB_YUY2, 2),
     "yvyu": _Layout(cv2.COLOR_YUV2RGB_YVYU, 2),
 }
+# Two pixels share a colour. OpenCV 4.6 would take an odd width without a word.
+_PAIRS = ("yuv422", "uyvy", "yuv422_yuy2", "yuyv", "yvyu")
 # A plane of brightness, then colour at half of the resolution, as one plane of pairs or as two planes.
 _PLANES = {
     "nv12": cv2.COLOR_YUV2RGB_NV12,
@@ -142,10 +144,12 @@ def colour(message: Any) -> np.ndarray:
         pixels = _unit_to_bytes(pixels) if pixels.dtype.kind == "f" else pixels
     else:
         return _bridged(message, "rgb8", colour_encodings())
+    height, width = pixels.shape[:2]
     try:
+        if message.encoding in _PAIRS and width % 2:
+            raise cv2.error
         rgb = pixels if code is None else cv2.cvtColor(pixels, code)
     except cv2.error:
-        height, width = pixels.shape[:2]
         raise ConversionError(
             f"expected a {message.encoding} image of a size that fits its pattern, found {width} × {height}"
         ) from None
