@@ -34,6 +34,7 @@ demo: build ## Replay the shipped recording to the fusion node; leaves demo/pred
 	@. .venv/ros-env.sh && cd install && python -m smvae_ros.demo --out "$(CURDIR)/demo"
 
 live: build ## Watch the node while a simulated robot's sensors fail; leaves live/live.gif and live/live.mp4
+	@environment/check.sh --drawing --install $(PYTHON)
 	@. .venv/ros-env.sh && cd install && python -m smvae_ros.demo.live --out "$(CURDIR)/live"
 
 docs/predictions.png: demo ## Make the picture of README anew

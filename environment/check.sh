@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
 # Names what this machine lacks for the set-up, and installs it where that is possible.
-#   check.sh [--rendering] [--install] [PYTHON]
-# --rendering: also look for what tests render with: off-screen OpenGL for smvae simulate, a browser for the report.
+#   check.sh [--drawing | --rendering] [--install] [PYTHON]
+# --drawing: also look for what the simulator draws with, off-screen OpenGL.
+# --rendering: also look for all that tests render with: that, and a browser for the report.
 # --install: install the missing Debian packages: at once as root without a terminal, as in a container; with a terminal,
 #            after a question.
-# Exit code 2 if something is missing without which nothing can be built.
+# Exit code 2 if something is missing without which nothing can be built, or with --drawing nothing can be drawn.
 set -u
 
 python=python3
-rendering=no
+drawing=no
+browser=no
 install=no
 for argument in "$@"; do
     case $argument in
-        --rendering) rendering=yes ;;
+        --drawing) drawing=yes ;;
+        --rendering) drawing=yes browser=yes ;;
         --install) install=yes ;;
         *) python=$argument ;;
     esac
@@ -63,8 +66,8 @@ look_for_tools() {
     fi
 }
 
-look_for_renderers() {
-    local libraries release browser
+look_for_drawing() {
+    local libraries
     libraries=$(PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null)
     case $libraries in
         *libEGL.so.1*) ;;
@@ -78,14 +81,18 @@ look_for_renderers() {
         *_dri.so* | *libEGL_nvidia*) ;;
         *) lacks "a software renderer, for off-screen rendering in the simulator" libgl1-mesa-dri ;;
     esac
+}
+
+look_for_browser() {
+    local release text
     if ! has_browser; then
-        browser="a browser (Chromium or Chrome), for the tests of the replay's report"
+        text="a browser (Chromium or Chrome), for the tests of the replay's report"
         release=${OS_RELEASE:-/etc/os-release}
         if [[ -r $release && $'\n'$(<"$release") == *$'\n'ID=ubuntu* ]]; then
-            lacks "$browser; Ubuntu's own is a snap, which cannot open them"
+            lacks "$text; Ubuntu's own is a snap, which cannot open them"
             commands+=(".venv/bin/playwright install --with-deps chromium")
         else
-            lacks "$browser" chromium
+            lacks "$text" chromium
         fi
     fi
 }
@@ -95,8 +102,9 @@ look() {
     packages=()
     commands=()
     look_for_tools
-    tools_missing=${#missing[@]}
-    if [ $rendering = yes ]; then look_for_renderers; fi
+    needed=${#missing[@]}
+    if [ $drawing = yes ]; then look_for_drawing; fi
+    if [ $browser = yes ]; then look_for_browser; else needed=${#missing[@]}; fi
 }
 
 tell() {
@@ -145,5 +153,5 @@ if [ $install = yes ] && install_missing; then
     if [ ${#missing[@]} -eq 0 ]; then exit 0; fi
     tell
 fi
-if [ "$tools_missing" -gt 0 ]; then exit 2; fi
+if [ "$needed" -gt 0 ]; then exit 2; fi
 echo "The tests that need this are skipped; the end of the tests lists them." >&2

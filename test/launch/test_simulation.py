@@ -37,6 +37,7 @@ def simulated(domain: int, checkpoint: Path) -> LaunchDescription:
     return LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments), ReadyToTest()])
 
 
+@pytest.mark.rendering
 @pytest.mark.launch(fixture=simulated)
 def test_the_simulated_robot_is_fused_in_its_namespace(domain: int) -> None:
     listener = Robot(domain, fusion="/lab/fusion", topics="/elsewhere")

@@ -147,6 +147,16 @@ def test_a_missing_browser_is_named_for_the_tests(root: Path, tools: Path) -> No
     assert "browser" not in check(root, tools, "--rendering").stderr
 
 
+def test_what_the_simulated_robot_draws_with_is_needed_but_no_browser(root: Path, tools: Path) -> None:
+    (tools / "ldconfig").write_text(f"#!{tools / 'bash'}\n")
+    (tools / "ldconfig").chmod(0o755)
+    result = check(root, tools, "--drawing")
+    assert result.returncode == 2
+    assert {"libegl1", "libopengl0"} <= set(packages_of(result))
+    assert "browser" not in result.stderr
+    assert check(root, tools, "--rendering").returncode == 0, "all other tests can run"
+
+
 def test_ubuntu_whose_chromium_is_a_snap_is_told_of_playwrights(root: Path, tools: Path, tmp_path: Path) -> None:
     (release := tmp_path / "os-release").write_text('NAME="Ubuntu"\nID=ubuntu\n')
     result = check(root, tools, "--rendering", OS_RELEASE=str(release))
