@@ -103,7 +103,8 @@ look() {
     commands=()
     look_for_tools
     needed=${#missing[@]}
-    if [ $drawing = yes ]; then look_for_drawing; fi
+    # Whoever chose another way to draw needs none of this.
+    if [ $drawing = yes ] && [ "${MUJOCO_GL:-egl}" = egl ]; then look_for_drawing; fi
     if [ $browser = yes ]; then look_for_browser; else needed=${#missing[@]}; fi
 }
 
