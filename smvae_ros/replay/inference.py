@@ -1,17 +1,17 @@
 """Many sets at once through the model: subsets of each set, and the error of each prediction.
 
 A batch is computed on one thread and always in the same order, so the same sets give the same bytes on any number of
-cores. The results agree with the node's own inference, one set at a time, to 1e-4. There are three steps: the
-modalities of a batch are embedded, memory and trust go through its sets (`smvae_ros.replay.recollection`), and the sets
-are judged. Only the second needs the batch before.
+cores. The results agree with the node's own inference, one set at a time, to 1e-4. Memory goes from set to set: a batch
+embeds its modalities, and then waits for the memory after the batch before.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain, compress
 from typing import NamedTuple
@@ -22,15 +22,17 @@ from torch import Tensor
 
 from smvae_core.inference.backend import Arrays
 from smvae_core.inference.decoding import ModalityDecoder
-from smvae_core.inference.state import Recalled, RecallingFusion
+from smvae_core.inference.state import Recalled, RecallingFusion, age_after, aged, nothing
 from smvae_core.inference.trust import Verdict
-from smvae_core.inference.watch import Watch
+from smvae_core.inference.watch import Watch, WatchState
 from smvae_core.model.memory import Remembered
 from smvae_core.model.vae import MultimodalVAE
 from smvae_core.subsets import Subset, subset_mask
 from smvae_core.systems.posterior import Posterior
-from smvae_ros.replay.recollection import Carried, Recollecting, Recollection, Step
 from smvae_ros.replay.subsets import replayed_subsets, subsets_of_set
+
+Step = Callable[[np.ndarray, np.ndarray, Recalled], tuple[np.ndarray, np.ndarray | None]]
+"""From the embeddings (M, d) of a set, its mask (M,), and memory: h after the set, and memory's embedding (1, d)."""
 
 BATCH = 32
 """Number of sets that are computed together."""
@@ -79,6 +81,13 @@ class Judged:
         return self.recalled.age if self.recalled is not None else None
 
 
+class Carried(NamedTuple):
+    """The memory and the state of trust that go from set to set; None where the model lacks it, and before any set."""
+
+    memory: Recalled | None = None
+    watch: WatchState | None = None
+
+
 @dataclass(frozen=True)
 class Batch:
     """Sets that follow each other and are computed together. Arrays are float32, in model units.
@@ -87,21 +96,18 @@ class Batch:
         sets: what reached each set; may lack any modality.
         truths: what the bag holds for each set's moment; may lack any modality.
         elapsed: seconds from the set before to each set; None where nothing is to be remembered.
+        before: what the batch before hands on; None before the first.
         in_full: whether the images of each set are predicted from every subset, not only from all that it holds; None
             for all sets.
+        after: takes what this batch hands on, or the error because of which there is none.
     """
 
     sets: Sequence[Arrays]
     truths: Sequence[Arrays]
     elapsed: Sequence[float | None]
+    before: Future[Carried] | None = None
     in_full: Sequence[bool] | None = None
-
-
-class Embedded(NamedTuple):
-    """The embeddings (B, M, d) of a batch, and which modalities its sets have, (B, M) on the processor."""
-
-    embeddings: Tensor
-    present: Tensor
+    after: Future[Carried] = field(default_factory=Future)
 
 
 class BatchInference:
@@ -130,12 +136,13 @@ class BatchInference:
         drop: Collection[str] = (),
         step: Step | None = None,
     ) -> None:
+        self._watch, self._drop = watch, drop
+        self._step: Step = step or self._torch_step
         self.names = model.names
         self.latent = model.configuration.latent
         self._model = copy.deepcopy(model).to(device).eval()
         self.memory = model.configuration.memory
         self._recalling = RecallingFusion(self._model) if self.memory is not None else None
-        self._recollect = Recollecting(self.names, self._recalling, watch, drop, step)
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks this form
         self._decoders = {name: ModalityDecoder(self._model, name) for name in self.names}
         self._mean, self._device, self._pictures = mean, device, pictures
@@ -146,30 +153,21 @@ class BatchInference:
         self._subsets = replayed_subsets(modalities)
         self._subsets_of = cache(partial(subsets_of_set, modalities))
 
-    def run(self, batch: Batch, before: Carried | None = None) -> tuple[list[Judged], Carried]:
-        """Return each set of a batch judged against its truth, and what the batch hands on to the next.
-
-        Args:
-            before: what the batch before handed on; None before the first.
-        """
-        embedded = self.embedded(batch)
-        recollection = self.recollected(batch, embedded, before or Carried())
-        return self.judged(batch, embedded, recollection), recollection.carried
-
-    @torch.inference_mode()
-    def embedded(self, batch: Batch) -> Embedded:
-        """Return the embeddings of a batch."""
-        return self._embedded(batch.sets)
-
-    def recollected(self, batch: Batch, embedded: Embedded, before: Carried) -> Recollection:
-        """Return what memory and trust say of a batch, of which the batch before handed on `before`."""
-        return self._recollect(batch.sets, batch.elapsed, *embedded, before)
+    def run(self, batch: Batch) -> list[Judged]:
+        """Judge each set of a batch against its truth."""
+        try:
+            return self._run(batch)
+        except BaseException as error:
+            # A batch that waits for the memory would wait for ever.
+            if not batch.after.done():
+                batch.after.set_exception(error)
+            raise
 
     @torch.inference_mode()
-    def judged(self, batch: Batch, embedded: Embedded, recollection: Recollection) -> list[Judged]:
-        """Return each set of a batch judged against its truth."""
-        sets, truths, embeddings = batch.sets, batch.truths, embedded.embeddings
-        recalled, verdicts, present, _ = recollection
+    def _run(self, batch: Batch) -> list[Judged]:
+        sets, truths = batch.sets, batch.truths
+        embeddings, present = self._embedded(sets)
+        recalled, verdicts, present = self._recall(embeddings, present, batch)
         held = [tuple(compress(self.names, here)) for here in present.tolist()]
         # A set has a row for each of its subsets, and an empty set has one. The first row is the whole set.
         rows = [self._subsets_of(names) for names in held]
@@ -226,10 +224,57 @@ class BatchInference:
         decoder = self._decoders[name]
         return torch.cat([decoder.restored(decoder.expectation(part)).cpu() for part in z.split(self._rows)]).numpy()
 
-    def _embedded(self, sets: Sequence[Arrays]) -> Embedded:
+    def _embedded(self, sets: Sequence[Arrays]) -> tuple[Tensor, Tensor]:
         present = torch.tensor([[name in arrays for name in self.names] for arrays in sets])
         wanted = [name for name, anywhere in zip(self.names, present.any(dim=0).tolist()) if anywhere]
-        return Embedded(self._model.embed({name: self._stacked(name, sets) for name in wanted}, present), present)
+        return self._model.embed({name: self._stacked(name, sets) for name in wanted}, present), present
+
+    def _recall(
+        self, embeddings: Tensor, present: Tensor, batch: Batch
+    ) -> tuple[list[Recalled | None], list[Verdict | None], Tensor]:
+        """Return what is recalled at each set, the verdicts, and what stays in the sets; hand the rest on."""
+        if self._recalling is None and self._watch is None:
+            batch.after.set_result(Carried())
+            return [None] * len(batch.sets), [None] * len(batch.sets), present
+        memory, watch = batch.before.result() if batch.before is not None else Carried()
+        recalled: list[Recalled | None] = []
+        verdicts: list[Verdict | None] = []
+        kept = present.clone()
+        host = embeddings.cpu().numpy()
+        for row, elapsed in enumerate(batch.elapsed):
+            now, verdict = self._at(memory, elapsed), None
+            columns, after = host[row], None
+            if now is not None:
+                # Before it is known what is to be dropped, which is nearly always nothing.
+                after, slot = self._step(host[row], kept[row].numpy(), now)
+                columns = columns if slot is None else np.concatenate([columns, slot])
+            if self._watch is not None:
+                watch = watch if elapsed is not None and elapsed >= 0.0 else None
+                watched = self._watch.step(watch, batch.sets[row], columns, now, elapsed or 0.0, self._drop)
+                watch, verdict = watched.state, watched.verdict
+                if watched.dropped or watched.recalled is not now:
+                    kept[row] &= torch.tensor([name not in watched.dropped for name in self.names])
+                    now = watched.recalled
+                    after = None if now is None else self._step(host[row], kept[row].numpy(), now)[0]
+            recalled.append(now)
+            verdicts.append(verdict)
+            if now is not None and after is not None:
+                memory = Recalled(after, age_after(now.age, observed=bool(kept[row].any())), 0.0)
+        batch.after.set_result(Carried(memory, watch))
+        return recalled, verdicts, kept
+
+    def _torch_step(self, embeddings: np.ndarray, mask: np.ndarray, recalled: Recalled) -> tuple[np.ndarray, None]:
+        assert self._recalling is not None, "something was recalled"
+        here, there = (torch.from_numpy(x)[None].to(self._device) for x in (embeddings, mask))
+        return self._recalling.step(here, there, recalled)[1][0].cpu().numpy(), None
+
+    def _at(self, memory: Recalled | None, elapsed: float | None) -> Recalled | None:
+        """Return memory at the moment of the next set; None for a model without."""
+        if self.memory is None:
+            return None
+        state = memory or nothing(self.memory)
+        age = None if elapsed is None else aged(state.age, elapsed, self.memory.horizon)
+        return Recalled(state.hidden, age, elapsed or 0.0)
 
     def _remembered(self, recalled: Sequence[Recalled | None]) -> Remembered | None:
         known = [one for one in recalled if one is not None]

@@ -19,9 +19,8 @@ from smvae_core.model.vae import MultimodalVAE
 from smvae_ros.bags.reading import bag_hash
 from smvae_ros.conversions.bindings import Binding
 from smvae_ros.distrust import Distrust, policies
-from smvae_ros.replay.inference import BatchInference
+from smvae_ros.replay.inference import BatchInference, Step
 from smvae_ros.replay.job import ReplayJob
-from smvae_ros.replay.recollection import Step
 from smvae_ros.replay.summary import WhatIf
 from smvae_ros.replay.what_if import dropped_altogether
 from smvae_ros.settings import FusionSettings

@@ -1,8 +1,6 @@
-"""A replay on several cores: one thread reads the bag and remembers while others run the networks.
+"""A replay on several cores: one thread reads the bag while others run the networks.
 
-Reading, memory and trust are many small steps of Python, of which two threads would only take turns. So they stay on
-one thread, and the large operations on the others. A batch is computed in one order, so the results do not depend on
-the number of threads.
+A batch is computed on one thread, so the results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -11,25 +9,26 @@ import ctypes
 import gc
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Generic, TypeVar
 
 import torch
 
-from smvae_ros.replay.inference import BATCH, Batch, BatchInference, Embedded, Judged
+from smvae_ros.replay.inference import BATCH, Batch, BatchInference, Carried, Judged
 from smvae_ros.replay.judge import Prepared
-from smvae_ros.replay.recollection import Carried
 from smvae_ros.synchronizer.sample_set import SampleSet
 
 _LAST_BATCH = 8
 _SET_TIMER_SLACK = 29  # PR_SET_TIMERSLACK of prctl(2)
 
 
-T = TypeVar("T")
+@dataclass
+class _UnderWay:
+    sets: list[Prepared]
+    batch: Batch
+    future: Future[list[Judged]]
 
 
 def judged_in_order(
@@ -37,30 +36,26 @@ def judged_in_order(
 ) -> Iterator[tuple[Prepared, Judged]]:
     """Yield each set with what the model infers from it, in order.
 
-    This thread reads and remembers, and runs networks as well once there is enough for the other threads. So there are
-    never more threads than cores: a thread that waits for a core would hold the interpreter and stop all others.
+    This thread reads, and computes as well once there are enough batches for the other threads. So there are never
+    more threads than cores: a thread that waits for a core would hold the interpreter and stop all others.
     """
-    carried = Carried()
     if threads == 1:
         for sets, batch in _batches(prepared):
-            judged, carried = inference.run(batch, carried)
-            yield from zip(sets, judged)
+            yield from zip(sets, inference.run(batch))
         return
     with ThreadPoolExecutor(threads - 1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         under_way: deque[_UnderWay] = deque()
         for sets, batch in _batches(prepared):
-            under_way.append(_UnderWay(sets, batch, _Work(pool, partial(inference.embedded, batch))))
-            carried = _remember(under_way, carried, inference, pool)
-            if sum(not work.done for work in _work(under_way)) > threads:
-                _help(under_way)
-            while under_way and (under_way[0].is_judged or len(under_way) > 4 * threads):
-                carried = _remember(under_way, carried, inference, pool, first=True)
-                yield from under_way.popleft().results()
-        while under_way:
-            carried = _remember(under_way, carried, inference, pool)
-            if not _help(under_way):  # all that there is has been begun
-                carried = _remember(under_way, carried, inference, pool, first=True)
-                yield from under_way.popleft().results()
+            under_way.append(_UnderWay(sets, batch, pool.submit(inference.run, batch)))
+            if sum(not each.future.done() for each in under_way) > threads:
+                _compute_next(under_way, inference)
+            while under_way and (under_way[0].future.done() or len(under_way) > 4 * threads):
+                first = under_way.popleft()
+                yield from zip(first.sets, first.future.result())
+        while _compute_next(under_way, inference):
+            pass
+        for each in under_way:
+            yield from zip(each.sets, each.future.result())
 
 
 @contextmanager
@@ -94,17 +89,23 @@ def _set_timer_slack(nanoseconds: int) -> None:
 
 
 def _batches(prepared: Iterator[Prepared]) -> Iterator[tuple[list[Prepared], Batch]]:
-    """Yield all sets in batches, each set with the time since the one before."""
+    """Yield all sets in batches that hand memory on, each set with the time since the one before."""
     last: SampleSet | None = None
+    before: Future[Carried] | None = None
     for sets in _grouped(prepared):
         elapsed = []
         for one in sets:
             elapsed.append(one.sample_set.seconds_since(last))
             last = one.sample_set
-        yield (
-            sets,
-            Batch([one.arrays for one in sets], [one.truth for one in sets], elapsed, [one.in_full for one in sets]),
+        batch = Batch(
+            [one.arrays for one in sets],
+            [one.truth for one in sets],
+            elapsed,
+            before,
+            in_full=[one.in_full for one in sets],
         )
+        before = batch.after
+        yield sets, batch
 
 
 def _grouped(prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
@@ -122,77 +123,14 @@ def _grouped(prepared: Iterator[Prepared]) -> Iterator[list[Prepared]]:
         yield [ahead.popleft() for _ in range(min(size, len(ahead)))]
 
 
-class _Work(Generic[T]):
-    """Work that a thread of the pool does, unless this one is faster."""
+def _compute_next(under_way: deque[_UnderWay], inference: BatchInference) -> bool:
+    """Compute the first batch that no thread has begun, on this thread; return whether there was one.
 
-    def __init__(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> None:
-        self._call = call
-        self._future = pool.submit(call)
-
-    @property
-    def done(self) -> bool:
-        return self._future.done()
-
-    def result(self) -> T:
-        return self._future.result()
-
-    def do_here(self) -> bool:
-        """Do it on this thread if no other has begun; return whether that was so."""
-        if not self._future.cancel():
-            return False
-        self._future = Future()
-        self._future.set_result(self._call())
-        return True
-
-
-@dataclass
-class _UnderWay:
-    """A batch on its way. `judged` is None until memory has gone through it."""
-
-    sets: list[Prepared]
-    batch: Batch
-    embedded: _Work[Embedded]
-    judged: _Work[list[Judged]] | None = None
-
-    @property
-    def is_judged(self) -> bool:
-        return self.judged is not None and self.judged.done
-
-    def results(self) -> Iterator[tuple[Prepared, Judged]]:
-        assert self.judged is not None, "memory has gone through it"
-        return zip(self.sets, self.judged.result())
-
-
-def _work(under_way: Iterable[_UnderWay]) -> Iterator[_Work[Any]]:
-    """Yield what there is to do, in order."""
-    return (each.judged or each.embedded for each in under_way)
-
-
-def _remember(
-    under_way: Iterable[_UnderWay],
-    carried: Carried,
-    inference: BatchInference,
-    pool: ThreadPoolExecutor,
-    *,
-    first: bool = False,
-) -> Carried:
-    """Let memory go through all batches that are embedded, in order; return what the next one is handed.
-
-    Args:
-        first: whether to wait for the first batch that it has not gone through.
+    The first, since later ones wait for its memory.
     """
     for each in under_way:
-        if each.judged is None:
-            if not (first or each.embedded.done):
-                break
-            first = False
-            embedded = each.embedded.result()
-            recollection = inference.recollected(each.batch, embedded, carried)
-            carried = recollection.carried
-            each.judged = _Work(pool, partial(inference.judged, each.batch, embedded, recollection))
-    return carried
-
-
-def _help(under_way: Iterable[_UnderWay]) -> bool:
-    """Do the first work that no thread has begun, on this thread; return whether there was any."""
-    return any(work.do_here() for work in _work(under_way))
+        if each.future.cancel():
+            each.future = Future()
+            each.future.set_result(inference.run(each.batch))
+            return True
+    return False

@@ -51,7 +51,7 @@ def test_a_batch_agrees_with_the_engine_to_1e_4(
     whole = [{m.name: random.random(m.shape, np.float32) for m in engine.modalities} for _ in held]
     sets = [{n: x[n] for n, here in zip(NAMES, mask) if here} for x, mask in zip(whole, held)]
     truths = [{n: x[n] for n, here in zip(NAMES, known) if here} for x in whole]
-    for arrays, truth, judged in zip(sets, truths, inference.run(unlinked(sets, truths))[0]):
+    for arrays, truth, judged in zip(sets, truths, inference.run(unlinked(sets, truths))):
         fusion = engine.infer(arrays, NAMES)
         assert judged.held == fusion.modalities
         np.testing.assert_allclose(judged.mean, fusion.mean, atol=1e-4)
@@ -77,12 +77,12 @@ def test_a_camera_that_is_out_for_a_whole_batch_is_not_judged(engine: Engine) ->
     loaded = checkpoints.load(checkpoints.default_checkpoint())
     without_pictures = BatchInference(loaded.model, engine.mean, engine.device, pictures=False)
     sets = [{m.name: np.zeros(m.shape, np.float32) for m in engine.modalities if not m.is_image}] * 3
-    for judged in without_pictures.run(unlinked(sets, sets))[0]:
+    for judged in without_pictures.run(unlinked(sets, sets)):
         assert np.isnan(judged.from_set).tolist() == [True, True, False, False]
 
 
 def test_an_empty_set_gives_the_prior(engine: Engine, inference: BatchInference) -> None:
-    ((judged,), _) = inference.run(unlinked([{}], [{}]))
+    (judged,) = inference.run(unlinked([{}], [{}]))
     assert judged.held == () and not judged.mean.any() and not judged.log_variance.any()
     assert not judged.errors and np.isnan(judged.from_set).all()
     assert not judged.without
@@ -105,7 +105,7 @@ def test_of_more_than_six_modalities_a_set_is_judged_by_itself_all_but_one_singl
     whole = {m.name: random.random(m.shape, np.float32) for m in model.modalities.values()}
     for held in (names, tuple("abcdef"), tuple("acd"), tuple("h"), ()):
         sets = {name: whole[name] for name in held}
-        ((judged,), _) = inference.run(unlinked([sets], [whole]))
+        (judged,) = inference.run(unlinked([sets], [whole]))
         blind = tuple(name for name in held if name not in "ab")
         but_one = [tuple(other for other in held if other != name) for name in held]
         expected = dict.fromkeys([held, *but_one, *((name,) for name in held), blind])
