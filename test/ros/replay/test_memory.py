@@ -11,9 +11,12 @@ from smvae_core.inference.engine import Engine
 from smvae_core.subsets import all_subsets
 from smvae_ros.replay.inference import Batch, BatchInference
 from smvae_ros.replay.job import ReplayJob
+from smvae_ros.replay.judge import Prepared
 from smvae_ros.replay.run import replay
 from smvae_ros.replay.setup import memory_step
+from smvae_ros.replay.threads import judged_in_order
 from smvae_ros.report.write import write_report
+from smvae_ros.synchronizer.sample_set import SampleSet
 
 NAMES = ("rgb", "depth", "force", "action")
 SETS = [NAMES, ("force",), (), ("depth", "action"), NAMES, (), ("rgb",), ("action",)]
@@ -62,6 +65,29 @@ def test_a_batch_that_fails_lets_none_wait(remembering: Path) -> None:
     for batch in (broken, following):
         with pytest.raises(Exception, match="rgb"):
             inference.run(batch)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_set_that_fails_ends_the_replay_on_any_number_of_threads(remembering: Path, threads: int) -> None:
+    engine = Engine.load(remembering, "cpu", "eager")
+    inference = BatchInference(checkpoints.load(remembering).model, engine.mean, engine.device, pictures=False)
+    good = {m.name: np.zeros(m.shape, np.float32) for m in engine.modalities}
+    sets = [
+        Prepared(
+            SampleSet(n * 50_000_000, 0, {}, "complete", 0, 0),
+            good if n != 200 else good | {"rgb": np.zeros((1, 1), np.float32)},
+            good,
+            rejected={},
+            frames={},
+            in_full=True,
+        )
+        for n in range(1, 401)
+    ]
+    done = 0
+    with pytest.raises(ValueError, match="shape"):
+        for _ in judged_in_order(iter(sets), inference, threads):
+            done += 1
+    assert done < 200
 
 
 def test_threads_and_repetition_change_no_byte(bag: Path, remembering: Path, tmp_path: Path) -> None:
