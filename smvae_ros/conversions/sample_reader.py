@@ -59,7 +59,6 @@ class SampleReader:
         self._is_joints = binding.type == JOINTS and not binding.fields
         self._is_image = binding.modality.is_image
         self._is_force = binding.modality.preprocessing.kind == "force"
-        self._row: tuple[Any, ...] = ()
         self._stamp_ns = binding.stamp_ns
         self._states: dict[str, _Joint] = {}
         self._settled = bool(binding.joints)
@@ -67,7 +66,7 @@ class SampleReader:
         self._since_ns = self._last_ns = 0
         self.repeated = self.repeated_in_a_row = 0
         self.merges = False
-        self._parts: deque[tuple[int, bytes]] = deque(maxlen=_BUFFERS)
+        self._newest: deque[tuple[Any, ...]] = deque(maxlen=_BUFFERS if self._is_image else 1)
 
     def read(self, message: bytes | memoryview, arrived_ns: int = 0) -> tuple[int, Any]:
         """Return a message's stamp in nanoseconds, 0 if it has none, and its sample.
@@ -85,35 +84,30 @@ class SampleReader:
         if self._is_image:
             # Of bytes all over the picture; the noise of a camera changes many of them.
             size = len(message)
-            part = size, bytes(message[min(size // 2, _HEADER) :: 1 + size // _PART])
-            if part in self._parts:
-                self.repeated += 1
-                self.repeated_in_a_row += 1
-            else:
-                self.repeated_in_a_row = 0
-            self._parts.append(part)
+            self._note((size, bytes(message[min(size // 2, _HEADER) :: 1 + size // _PART])))
             return stamp_ns, message
         if self._is_joints:
             return stamp_ns, Numbers(_checked(self._joint_row(message, stamp_ns, arrived_ns)), message)
         found = numbers(self.binding, message)
         if self._is_force:
-            self._note_row(tuple(found))
+            self._note(tuple(found))
         # The sum is finite where all are; rarely where one is too large.
         if not sum(map(abs, found)) <= _MOST:
             _checked(found)
         return stamp_ns, Numbers(found, message)
 
-    def _note_row(self, row: tuple[Any, ...]) -> None:
-        if row == self._row:
+    def _note(self, content: tuple[Any, ...]) -> None:
+        if content in self._newest:
             self.repeated += 1
             self.repeated_in_a_row += 1
         else:
-            self.repeated_in_a_row, self._row = 0, row
+            self.repeated_in_a_row = 0
+        self._newest.append(content)
 
     @property
     def different(self) -> int:
         """Return how many of the last few pictures are different ones."""
-        return len(set(self._parts))
+        return len(set(self._newest))
 
     def reset(self) -> None:
         """Forget the states of joints, as after a jump of time."""
