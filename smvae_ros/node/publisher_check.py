@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from smvae_ros.conversions.bindings import Binding
 
@@ -20,7 +21,7 @@ def unheard_publishers(node: Node, topic: str, binding: Binding, qos: QoSProfile
     """
     reasons: dict[str, str] = {}
     for one in node.get_publishers_info_by_topic(topic):
-        name = f"{one.node_namespace.rstrip('/')}/{one.node_name}"
+        name = _full_name(one)
         if one.node_name == _NAMELESS:
             continue
         if one.topic_type != binding.type:
@@ -36,10 +37,19 @@ def unheard_publishers(node: Node, topic: str, binding: Binding, qos: QoSProfile
 def several_clocks(node: Node) -> str:
     """Return that several nodes publish simulated time, where time has gone back; empty if they do not."""
     topic = node.resolve_topic_name("/clock")
-    found = [f"{one.node_namespace.rstrip('/')}/{one.node_name}" for one in node.get_publishers_info_by_topic(topic)]
+    found = publisher_names(node, topic)
     if len(found) < 2:
         return ""
-    return f"time goes back again and again: several publish on {topic} ({', '.join(sorted(found))}); stop all but one"
+    return f"time goes back again and again: several publish on {topic} ({', '.join(found)}); stop all but one"
+
+
+def publisher_names(node: Node, topic: str) -> list[str]:
+    """Return the full names of the nodes that publish on a topic, one for each publisher, in alphabetical order."""
+    return sorted(_full_name(one) for one in node.get_publishers_info_by_topic(topic))
+
+
+def _full_name(one: TopicEndpointInfo) -> str:
+    return f"{one.node_namespace.rstrip('/')}/{one.node_name}"
 
 
 def _incompatible(topic: str, name: str, offered: QoSProfile, asked: QoSProfile, reason: str) -> str:

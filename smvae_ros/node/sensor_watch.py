@@ -10,7 +10,7 @@ from time import monotonic
 from rclpy.node import Node
 
 from smvae_ros.node.diagnostics import ModalityReport
-from smvae_ros.node.publisher_check import several_clocks, unheard_publishers
+from smvae_ros.node.publisher_check import publisher_names, several_clocks, unheard_publishers
 from smvae_ros.node.stream_faults import (
     mixed_sources,
     repeated_numbers,
@@ -224,8 +224,7 @@ class SensorWatch:
         recent.append((received, changes))
         if not any(changes for _, changes in recent):
             return ""
-        found = self._node.get_publishers_info_by_topic(subscriptions.topics[name])
-        publishers = sorted(f"{one.node_namespace.rstrip('/')}/{one.node_name}" for one in found)
+        publishers = publisher_names(self._node, subscriptions.topics[name])
         if len(publishers) > 1 and changes < 2:
             # A second publisher may send once a second only.
             received, changes = (sum(numbers) for numbers in zip(*recent))
