@@ -90,11 +90,12 @@ def reasons_against(
     reasons = {}
     for binding in bindings:
         name = binding.modality.name
-        if name in arrays and name not in used:
-            samples = sample_set.samples[name] if sample_set is not None else ()
-            raw = raw_array(binding, [sample.data for sample in samples]) if samples else None
-            if reason := reason_against(binding, arrays[name], raw):
-                reasons[name] = reason
+        if name in arrays and name not in used and not binding.modality.is_valid(arrays[name]):
+            # Of depth alone the messages tell more, and reading them once more is slow.
+            raw = None
+            if sample_set is not None and binding.modality.preprocessing.kind == "depth":
+                raw = raw_array(binding, [sample.data for sample in sample_set.samples[name]])
+            reasons[name] = reason_against(binding, arrays[name], raw)
     return reasons
 
 
