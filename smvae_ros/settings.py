@@ -189,18 +189,16 @@ class FusionSettings(_Settings):
         """Return a synchroniser with these settings.
 
         Args:
-            simulated: the clock is /clock. Its messages often arrive after the samples of that time, so stamps may lie
-                further ahead.
+            simulated: the clock is /clock, whose messages samples often overtake: stamps may lie further ahead.
         """
-        synchronizer = SetSynchronizer(
+        return SetSynchronizer(
             self.synchronizer_streams(),
             reference=self.reference or None,
             max_wait_ns=nanoseconds(self.max_wait),
             tick_ns=nanoseconds(self.tick),
             future_ns=self.future_ns(simulated=simulated),
+            simulated=simulated,
         )
-        synchronizer.simulated = simulated
-        return synchronizer
 
     def future_ns(self, *, simulated: bool) -> int:
         """Return how far ahead of the clock a stamp may be, in nanoseconds; `simulated` as for `synchronizer`."""

@@ -45,6 +45,7 @@ class SetSynchronizer:
         max_wait_ns: how long a reference waits at most.
         tick_ns: the spacing of ticks. They are opened at its multiples, and lie back by as much as samples come late.
         future_ns: how far ahead of the clock a stamp may be.
+        simulated: see the attribute.
 
     Raises:
         ValueError: two streams of one name, an unknown or windowed reference, a value out of range.
@@ -54,11 +55,18 @@ class SetSynchronizer:
         sets: the number of sets that went out, by reason.
         resets: how often time jumped back or `reset()` was called; also the epoch of the next set.
         simulated: whether time comes in messages of its own, which samples of that time may overtake. A reference whose
-            stamp is ahead of the clock then waits from its stamp on. False until it is set.
+            stamp is ahead of the clock then waits from its stamp on. It may be set at any time.
     """
 
     def __init__(
-        self, streams: Iterable[Stream], *, reference: str | None, max_wait_ns: int, tick_ns: int, future_ns: int
+        self,
+        streams: Iterable[Stream],
+        *,
+        reference: str | None,
+        max_wait_ns: int,
+        tick_ns: int,
+        future_ns: int,
+        simulated: bool = False,
     ) -> None:
         streams = checked_streams(streams, reference)
         for key, value, least in (("tick_ns", tick_ns, 1), ("future_ns", future_ns, 0)):
@@ -66,7 +74,7 @@ class SetSynchronizer:
                 raise ValueError(f"{key} must be at least {least}, found {value}")
         self._reference_name = reference
         self._future_ns = future_ns
-        self.simulated = False
+        self.simulated = simulated
         self._buffers = {stream.name: StreamBuffer(self._fitted(stream)) for stream in streams}
         self._first_ns: int | None = None
         self._now_ns = NEVER
