@@ -1,9 +1,67 @@
-"""Processes that are started afresh (spawned), so that they do not inherit threads, locks or a GPU."""
+"""Processes that are started afresh (spawned), so that they do not inherit threads, locks or a GPU.
 
+>>> with made_elsewhere(partial(read, bag), ahead=64) as sets:  # which are read while this process works on others
+...     for one in sets:
+...         ...
+"""
+
+import multiprocessing
+import os
+import pickle
+import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from queue import SimpleQueue
 from types import ModuleType
+from typing import Any, TypeVar
+
+from smvae_core.errors import SMVAEError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ProcessError(SMVAEError):
+    """A process that ended before its work was done."""
+
+
+@contextmanager
+def made_elsewhere(
+    make: Callable[[], Generator[Item, None, Result]], ahead: int
+) -> Iterator[Generator[Item, None, Result]]:
+    """Run a generator in a process of its own; yield a generator of the same items, with the same result.
+
+    The process ends with the block, and with this process, however that ends.
+
+    Args:
+        make: is sent to the process, as its items are sent back.
+        ahead: number of items that are made before anybody takes them.
+
+    Raises:
+        ProcessError: from the generator: the process was killed. It also raises whatever the other one raises.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_all, args=(make, ahead, sender), daemon=True)
+    with without_main(), without_interrupts():
+        process.start()
+    sender.close()  # so that the end of the process is the end of the pipe
+    try:
+        with closing(receiver):
+            yield _received(receiver, process)
+    finally:
+        process.terminate()
+        process.join()
+
+
+def can_have_children() -> bool:
+    """Return whether this process may start others: a daemonic one, as a Dask worker is, may not."""
+    return not multiprocessing.current_process().daemon
 
 
 @contextmanager
@@ -20,3 +78,78 @@ def without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Let processes that are started inside inherit that SIGINT is blocked: Ctrl-C reaches all of a terminal."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _received(receiver: Connection, process: BaseProcess) -> Generator[Any, None, Any]:
+    while True:
+        try:
+            kind, content = receiver.recv()
+        except (EOFError, OSError):  # between two items, or within one
+            process.join()
+            code = process.exitcode or 0
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise ProcessError(f"a process of smvae {how} before its work was done") from None
+        if kind == "error":
+            error, told = content
+            raise error from (None if isinstance(error, SMVAEError) else RuntimeError(f"in another process:\n{told}"))
+        if kind == "end":
+            return content
+        yield content
+
+
+def _send_all(make: Callable[[], Generator[Any, None, Any]], ahead: int, sender: Connection) -> None:
+    """Run a generator, and send what it yields and returns from a thread, while this one goes on."""
+    # An exception, so that whatever the generator has opened is closed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    room, messages = threading.Semaphore(ahead), SimpleQueue[bytes | None]()
+
+    def send() -> None:
+        try:
+            while (message := messages.get()) is not None:
+                sender.send_bytes(message)
+                room.release()
+        except OSError:  # nobody is there any more
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=send, name="send", daemon=True)
+    thread.start()
+    try:
+        with closing(_told(make())) as told:
+            for message in told:
+                room.acquire()
+                messages.put(pickle.dumps(message, protocol=5))
+    except Exception as error:
+        messages.put(pickle.dumps(("error", (_as_sent(error), traceback.format_exc()))))
+    messages.put(None)
+    thread.join()
+
+
+def _told(items: Generator[Any, None, Any]) -> Generator[tuple[str, Any], None, None]:
+    result = None
+
+    def all_items() -> Generator[Any, None, None]:
+        nonlocal result
+        result = yield from items
+
+    for item in all_items():
+        yield "item", item
+    yield "end", result
+
+
+def _as_sent(error: Exception) -> Exception:
+    """Return an error that can be sent to another process."""
+    try:
+        sent = pickle.loads(pickle.dumps(error))
+    except Exception:
+        sent = None
+    return error if type(sent) is type(error) else RuntimeError(f"{type(error).__name__}: {error}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from smvae_core.errors import SMVAEError
-from smvae_core.processes import without_main
+from smvae_core.processes import without_interrupts, without_main
 
 if TYPE_CHECKING:
     from smvae_ros.cluster import Cluster
@@ -124,15 +123,11 @@ def _ended(
     executor: Executor, job: Callable[[str, Path], Done[Result]], bags: Mapping[str, Path], names: Iterable[str]
 ) -> Iterator[Done[Result]]:
     """Run a job on the bags of these names; yield what becomes of each, without those whose process was killed."""
-    # Ctrl-C reaches all processes of a terminal: those that are started here inherit that it is blocked.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with without_main():
+        with without_main(), without_interrupts():
             futures = {executor.submit(job, name, bags[name]): name for name in names}
     except BrokenProcessPool:
         return
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     for future in as_completed(futures):
         try:
             yield future.result()

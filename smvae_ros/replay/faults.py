@@ -46,6 +46,8 @@ class Faults:
 
     def arrival(self, modality: str, receive_ns: int, begin_ns: int) -> int | None:
         """Return when a message with this receive time arrives, None if never; the bag begins at `begin_ns`."""
+        if not self._faults:
+            return receive_ns
         faults = self._active(modality, receive_ns - begin_ns)
         if gone := [fault for fault in faults if fault.kind == "drop"]:
             self._effective.update(gone)

@@ -7,7 +7,8 @@ together in Foxglove.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,8 +20,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from smvae_ros.conversions.arrays import fill
 from smvae_ros.conversions.bindings import IMAGE, JOINTS, TWIST, VECTOR, VECTOR_STAMPED, WRENCH, Binding
 from smvae_ros.replay.inference import Judged
+from smvae_ros.replay.prepared import Prepared
 from smvae_ros.settings import default_topics
-from smvae_ros.synchronizer.set_synchronizer import SampleSet
 
 LATENT = "smvae_ros/msg/Latent"
 
@@ -93,23 +94,12 @@ class FusionBag:
     ) -> None:
         self._writer.close()
 
-    def write(
-        self,
-        sample_set: SampleSet,
-        judged: Judged,
-        frames: Mapping[str, str],
-        bindings: Sequence[Binding] | None = None,
-    ) -> None:
-        """Add one set with its own stamp; the receive time is when the set went out.
-
-        Args:
-            frames: by modality in the set, the frame of its newest message.
-            bindings: the bindings with the joints of the bag's JointStates; by default those of this writer.
-        """
-        bindings = bindings or self._bindings
+    def write(self, prepared: Prepared, judged: Judged) -> None:
+        """Add one set with its own stamp; the receive time is when the set went out."""
+        sample_set, frames = prepared.sample_set, prepared.frames
         self._frames |= frames
         frame = next(iter(frames.values()), "")
-        attention = dict(zip((binding.modality.name for binding in bindings), judged.attention))
+        attention = dict(zip((binding.modality.name for binding in self._bindings), judged.attention))
         trust = judged.verdict.trust if judged.verdict is not None else {}
         distrusted = judged.verdict.distrusted if judged.verdict is not None else ()
         latent = _TYPES.types[LATENT](
@@ -124,8 +114,9 @@ class FusionBag:
             distrusted=[name for name in distrusted if name not in self._ignored],
         )
         self._writer.write(self._latent, sample_set.emitted_ns, _TYPES.serialize_cdr(latent, LATENT))
-        for binding in bindings:
-            name = binding.modality.name
+        for each in self._bindings:
+            name = each.modality.name
+            binding = replace(each, joints=prepared.joints.get(name, each.joints))
             message = _blank(binding.predicted, _header(sample_set.stamp_ns, self._frames.get(name, "")))
             fill(binding, message, binding.modality.to_physical(judged.predicted[name]))
             _as_numpy(message)

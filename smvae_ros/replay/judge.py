@@ -4,94 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
 import numpy as np
 
-from smvae_core.modality import Modality, ModalityError
+from smvae_core.modality import Modality
 from smvae_core.scores import ErrorSums, Evaluation
 from smvae_core.subsets import Subset
-from smvae_ros.conversions.arrays import frame_id, set_arrays
-from smvae_ros.conversions.bindings import Binding
-from smvae_ros.replay.faults import Faults
 from smvae_ros.replay.inference import Judged
 from smvae_ros.replay.pictures import Moment, Moments
-from smvae_ros.replay.sets import RecordedSet
+from smvae_ros.replay.prepared import Prepared
 from smvae_ros.replay.subsets import replayed_subsets
 from smvae_ros.replay.table import SetTable
-from smvae_ros.synchronizer.set_synchronizer import Sample, SampleSet
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A set on its way to the model, without its messages.
-
-    Attributes:
-        sample_set: the set with only the newest sample of each modality, without its message.
-        arrays: what reached the set and could be used, with the faults of the what-if, model units.
-        truth: what the bag holds for the set's moment, model units.
-        rejected: by modality, why its messages could not be used.
-        frames: by modality in the set, the frame of its newest message.
-        in_full: whether its images are predicted from every subset.
-    """
-
-    sample_set: SampleSet
-    arrays: dict[str, np.ndarray]
-    truth: dict[str, np.ndarray]
-    rejected: dict[str, str]
-    frames: dict[str, str]
-    in_full: bool
-
-
-def prepare(
-    recorded: RecordedSet, bindings: Sequence[Binding], faults: Faults, begin_ns: int, in_full: bool
-) -> Prepared:
-    """Convert the messages of a set and of its truth to arrays. The bag's first receive time is `begin_ns`."""
-    sample_set = recorded.sample_set
-    arrays, rejected = set_arrays(bindings, sample_set)
-    others = {
-        name: samples
-        for name, samples in recorded.recorded.items()
-        if name not in rejected and _stamps(samples) != _stamps(sample_set.samples.get(name, ()))
-    }
-    truth, _ = set_arrays(bindings, sample_set._replace(samples=others))
-    truth |= {name: arrays[name] for name in recorded.recorded if name in arrays and name not in others}
-    arrays, blank = _disturbed(arrays, recorded, bindings, faults, begin_ns)
-    return Prepared(
-        sample_set=sample_set._replace(
-            samples={name: (Sample(samples[-1].stamp_ns, None),) for name, samples in sample_set.samples.items()}
-        ),
-        arrays=arrays,
-        truth=truth,
-        rejected=rejected | blank,
-        frames={
-            binding.modality.name: frame_id(binding, samples[-1].data)
-            for binding in bindings
-            if (samples := sample_set.samples.get(binding.modality.name))
-        },
-        in_full=in_full,
-    )
-
-
-def _disturbed(
-    arrays: dict[str, np.ndarray], recorded: RecordedSet, bindings: Sequence[Binding], faults: Faults, begin_ns: int
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the arrays with the faults of the what-if, and why those that carry nothing any more count as absent."""
-    since_ns = recorded.sample_set.emitted_ns - begin_ns
-    kept, blank = {}, {}
-    for binding in bindings:
-        name = binding.modality.name
-        if name in arrays:
-            array = faults.disturbed(name, arrays[name], recorded.sample_set.samples[name], since_ns)
-            try:
-                if array is not arrays[name]:  # the others have been checked
-                    binding.modality.check_valid(array)
-                kept[name] = array
-            except ModalityError as error:
-                blank[name] = str(error)
-    return kept, blank
 
 
 class Judge:
@@ -121,14 +46,13 @@ class Judge:
         self._sums = ErrorSums(self.names, self._subsets)
         self._other_sums: dict[Subset, ErrorSums] = {}
 
-    def see(self, prepared: Prepared, judged: Judged, begin_ns: int) -> None:
-        """Add one set. Sets come in the order in which they went out; `begin_ns` is the bag's first receive time."""
+    def see(self, prepared: Prepared, judged: Judged) -> None:
+        """Add one set. Sets come in the order in which they went out."""
         self.by_subset["+".join(judged.held)] += 1
         self.rejected.update(prepared.rejected.keys())
         self.rejected_because = prepared.rejected | self.rejected_because
         self._add_errors(judged)
-        seconds = (prepared.sample_set.emitted_ns - begin_ns) / 1e9
-        self.moments.see(Moment(self.sets, seconds, prepared.arrays, prepared.truth, judged.recalled))
+        self.moments.see(Moment(self.sets, prepared.seconds, prepared.arrays, prepared.truth, judged.recalled))
         self._table.write(self._row(prepared, judged))
         self.sets += 1
 
@@ -192,10 +116,6 @@ class Judge:
                 if array is not None:
                     row[column] = _newest(modality, array)
         return row
-
-
-def _stamps(samples: Sequence[Sample]) -> list[int]:
-    return [sample.stamp_ns for sample in samples]
 
 
 def _newest(modality: Modality, array: np.ndarray) -> np.ndarray:

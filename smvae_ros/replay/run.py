@@ -5,34 +5,35 @@ The clock is the bag's receive time, so nothing depends on the speed of the mach
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
+from smvae_core import checkpoint as checkpoints
 from smvae_core.device import arithmetic, device_errors
 from smvae_core.inference.engine import Engine
+from smvae_core.processes import can_have_children, made_elsewhere
 from smvae_ros.bags.naming import FUSION_BAG, SETS
-from smvae_ros.bags.reading import Bag, BagError, open_bag
 from smvae_ros.distrust import Distrust, policies
-from smvae_ros.replay.faults import Faults
 from smvae_ros.replay.fusion_bag import FusionBag
+from smvae_ros.replay.inference import BATCH
 from smvae_ros.replay.job import ReplayJob
-from smvae_ros.replay.judge import Judge, prepare
-from smvae_ros.replay.other_bag import OtherBag
+from smvae_ros.replay.judge import Judge
 from smvae_ros.replay.pictures import Moment, write_pictures
+from smvae_ros.replay.prepared import Prepared
+from smvae_ros.replay.reading import BagRead, ReadingPlan, read, read_alone
 from smvae_ros.replay.results_folder import refuse_occupied, results_folder
-from smvae_ros.replay.samples import Samples
-from smvae_ros.replay.sets import RecordedSets
-from smvae_ros.replay.setup import Setup, load
-from smvae_ros.replay.subsets import SubsetRate, usual_rate
-from smvae_ros.replay.summarise import Pass, fates, summarise
+from smvae_ros.replay.setup import Setup, reading_plan, set_up
+from smvae_ros.replay.summarise import summarise
 from smvae_ros.replay.summary import ReplaySummary, Timing
 from smvae_ros.replay.table import SetTable
 from smvae_ros.replay.threads import judged_in_order, undisturbed
 
+Reading = Generator[Prepared, None, BagRead]
 OnSet = Callable[[float, float | None], None]
 """Called after each set with the seconds of the bag that are done and, where its metadata tells it, its length."""
 
@@ -47,7 +48,8 @@ def replay(
     job and machine give the same bytes, timing.json apart.
 
     Args:
-        threads: threads that compute; the results do not depend on their number.
+        threads: threads that compute; the results do not depend on their number. With more than one, a process of its
+            own reads the bag.
 
     Raises:
         BagError: not a bag, nothing in it can be read, a topic missing, or no set in it.
@@ -55,57 +57,58 @@ def replay(
         ReplayError: `out` cannot be written, or is a bag.
     """
     refuse_occupied(out)
-    setup = load(job)
-    hashes = setup.hashes(bag)
-    device = setup.engine.device
-    # The same arithmetic as the node's. It is set for all threads at once, since it belongs to the process.
-    with results_folder(out) as folder, undisturbed(), arithmetic(device), device_errors(device):
-        began = perf_counter()
-        with open_bag(bag, setup.topics, setup.types, optional=setup.optional) as opened:
-            done = _judge_sets(opened, setup, folder, hashes, job.write_bag, threads, on_set)
-        moments = done.judge.moments.chosen()
-        write_pictures(folder, moments, setup.engine.modalities, setup.inference, threads)
-        summary = summarise(done, setup, bag, hashes)
-        (folder / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n")
-        timing = _timing(setup.engine, moments, summary.extent.seconds, perf_counter() - began)
-        (folder / "timing.json").write_text(timing.model_dump_json(indent=2) + "\n")
+    loaded = checkpoints.load(job.checkpoint_path)
+    plan = reading_plan(job, loaded)
+    with _reading(bag, plan, threads) as prepared:
+        setup = set_up(job, loaded, plan)
+        hashes = setup.hashes(bag)
+        device = setup.engine.device
+        # The same arithmetic as the node's. It is set for all threads at once, since it belongs to the process.
+        with results_folder(out) as folder, undisturbed(), arithmetic(device), device_errors(device):
+            began = perf_counter()
+            bag_read, judge = _judge_sets(prepared, setup, folder, hashes, job.write_bag, threads, on_set)
+            moments = judge.moments.chosen()
+            write_pictures(folder, moments, setup.engine.modalities, setup.inference, threads)
+            summary = summarise(bag_read, judge, setup, bag, hashes)
+            (folder / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n")
+            timing = _timing(setup.engine, moments, summary.extent.seconds, perf_counter() - began)
+            (folder / "timing.json").write_text(timing.model_dump_json(indent=2) + "\n")
     return summary
 
 
+@contextmanager
+def _reading(bag: Path, plan: ReadingPlan, threads: int) -> Iterator[Reading]:
+    """Yield what reads the bag: a process of its own, which does not share Python's interpreter, or one thread."""
+    if threads > 1 and can_have_children():
+        with made_elsewhere(partial(read_alone, bag, plan), ahead=2 * BATCH) as prepared:
+            yield prepared
+    else:
+        with closing(read(bag, plan)) as prepared:
+            yield prepared
+
+
 def _judge_sets(
-    bag: Bag, setup: Setup, folder: Path, hashes: dict[str, str], write_bag: bool, threads: int, on_set: OnSet
-) -> Pass:
+    prepared: Reading, setup: Setup, folder: Path, hashes: dict[str, str], write_bag: bool, threads: int, on_set: OnSet
+) -> tuple[BagRead, Judge]:
     """Send every set of the bag through the model, and write the table and the bag of predictions."""
-    modalities = setup.engine.modalities
-    synchronizer = setup.settings.synchronizer()
-    samples = Samples(bag, setup.bindings)
+    bag_read: BagRead
+
+    def sets() -> Iterator[Prepared]:
+        nonlocal bag_read
+        bag_read = yield from prepared
+
+    plan, engine = setup.plan, setup.engine
     with ExitStack() as stack:
-        others = {
-            fault: stack.enter_context(OtherBag(fault, setup.settings, setup.bindings, modalities)).at
-            for fault in setup.what_if.faults
-            if fault.kind == "swap"
-        }
-        faults = Faults(setup.what_if, modalities, others)
-        sets = RecordedSets(samples, synchronizer, setup.settings.synchronizer_streams(), faults)
-        rate = usual_rate(bag.recorded_seconds) if setup.subset_rate is None else setup.subset_rate
-        subset_rate = SubsetRate(rate)
-        prepared = (
-            prepare(recorded, samples.bindings, faults, bag.begin_ns or 0, subset_rate.takes(recorded.sample_set))
-            for recorded in sets
-        )
-        table = stack.enter_context(SetTable(folder / SETS, modalities, setup.engine.latent, hashes))
-        ignored = Distrust(policies(setup.settings)).names("off")
-        fusion_bag = stack.enter_context(FusionBag(folder / FUSION_BAG, setup.bindings, ignored)) if write_bag else None
-        judge = Judge(modalities, table)
-        for one, judged in judged_in_order(prepared, setup.inference, threads):
-            begin_ns = bag.begin_ns or 0
-            judge.see(one, judged, begin_ns)
+        table = stack.enter_context(SetTable(folder / SETS, engine.modalities, engine.latent, hashes))
+        ignored = Distrust(policies(plan.settings)).names("off")
+        fusion_bag = stack.enter_context(FusionBag(folder / FUSION_BAG, plan.bindings, ignored)) if write_bag else None
+        judge = Judge(engine.modalities, table)
+        for one, judged in judged_in_order(sets(), setup.inference, threads):
+            judge.see(one, judged)
             if fusion_bag is not None:
-                fusion_bag.write(one.sample_set, judged, one.frames, samples.bindings)
-            on_set((one.sample_set.emitted_ns - begin_ns) / 1e9, bag.recorded_seconds)
-        if not judge.sets:
-            raise BagError(f"{bag.path}: expected sets, found none: {fates(synchronizer, samples)}")
-    return Pass(bag, samples, synchronizer, sets, judge, rate)
+                fusion_bag.write(one, judged)
+            on_set(one.seconds, one.bag_seconds)
+    return bag_read, judge
 
 
 def _timing(engine: Engine, moments: Sequence[Moment], bag_seconds: float, wall_seconds: float) -> Timing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -49,7 +49,7 @@ class RecordedSets:
     def __init__(self, bag: Samples, synchronizer: SetSynchronizer, streams: list[Stream], faults: Faults) -> None:
         self.recorded: Counter[str] = Counter()
         self.lags_ns: dict[str, tuple[int, int]] = {}
-        self.spacings: dict[str, Spacings] = {}
+        self.spacings: dict[str, Spacings] = defaultdict(Spacings)
         self.faults = faults
         self._bag, self._synchronizer = bag, synchronizer
         # A set may make up for a moment that lies back by the timeout of the reference.
@@ -106,7 +106,7 @@ class RecordedSets:
 
     def _note(self, modality: str, receive_ns: int, stamp_ns: int) -> None:
         self.recorded[modality] += 1
-        self.spacings.setdefault(modality, Spacings()).add(stamp_ns if stamp_ns > 0 else receive_ns)
+        self.spacings[modality].add(stamp_ns if stamp_ns > 0 else receive_ns)
         if stamp_ns > 0:
             lag_ns = receive_ns - stamp_ns
             least_ns, most_ns = self.lags_ns.get(modality, (lag_ns, lag_ns))

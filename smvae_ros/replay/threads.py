@@ -1,13 +1,11 @@
-"""A replay on several cores: one thread reads the bag while others run the networks.
+"""A replay on several cores: this process runs the networks on several threads.
 
 A batch is computed on one thread, so the results do not depend on the number of threads.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,11 +15,10 @@ from dataclasses import dataclass
 import torch
 
 from smvae_ros.replay.inference import BATCH, Batch, BatchInference, Carried, Judged
-from smvae_ros.replay.judge import Prepared
+from smvae_ros.replay.prepared import Prepared
 from smvae_ros.synchronizer.sample_set import SampleSet
 
 _LAST_BATCH = 8
-_SET_TIMER_SLACK = 29  # PR_SET_TIMERSLACK of prctl(2)
 
 
 @dataclass
@@ -62,30 +59,18 @@ def judged_in_order(
 def undisturbed() -> Iterator[None]:
     """Set up the process so that many small steps on several threads hinder each other least."""
     # The number of threads changes the last bits of a sum; batches run in parallel instead.
-    threads, interval, collect = torch.get_num_threads(), sys.getswitchinterval(), gc.get_threshold()
+    threads, collect = torch.get_num_threads(), gc.get_threshold()
     torch.set_num_threads(1)
     # After a block of 31 MiB was freed, the C library keeps blocks up to that size instead of giving them back to the
     # system, which would have to clear them again for the next batch.
     torch.empty(31 << 20, dtype=torch.uint8)
-    # A thread that returns from an operation of PyTorch waits this long for the thread that reads, and Linux lets it
-    # wait longer by its timer slack, 50 µs. With both, many small operations took twice as long beside that thread.
-    sys.setswitchinterval(1e-5)
-    _set_timer_slack(1)
     # Messages hold no cycles, but are so many that the search for cycles took a quarter of the time of reading.
     gc.set_threshold(100_000, *collect[1:])
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        sys.setswitchinterval(interval)
-        _set_timer_slack(0)
         gc.set_threshold(*collect)
-
-
-def _set_timer_slack(nanoseconds: int) -> None:
-    """Set by how much Linux may delay the timers of this thread and of those that it starts; 0 restores its default."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_TIMER_SLACK, ctypes.c_ulong(nanoseconds), 0, 0, 0)
 
 
 def _batches(prepared: Iterator[Prepared]) -> Iterator[tuple[list[Prepared], Batch]]:

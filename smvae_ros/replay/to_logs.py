@@ -31,7 +31,6 @@ from smvae_ros.replay.log_writer import LogWriter, Row
 from smvae_ros.replay.samples import Samples
 from smvae_ros.replay.sets import RecordedSets
 from smvae_ros.replay.slow_streams import slow_timeouts
-from smvae_ros.replay.spacings import Spacings
 from smvae_ros.replay.summary import WhatIf
 from smvae_ros.replay.usage import MOST_REASONS, OTHER, Usage
 from smvae_ros.settings import FusionSettings
@@ -215,7 +214,7 @@ class _Conversion:
         read = self._sets.recorded[name] + self._bag.damaged[topic] + self._samples.unusable[name].total()
         recorded = self._bag.recorded_messages.get(topic)
         dropped[UNREAD] = max(0, (recorded or 0) - read)
-        spacings = self._sets.spacings.get(name, Spacings())
+        spacings = self._sets.spacings[name]
         usual_ns = spacings.usual_ns()
         return ModalityAccount(
             topic=topic,

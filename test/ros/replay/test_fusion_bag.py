@@ -20,6 +20,7 @@ from smvae_ros.conversions.bindings import IMAGE, JOINTS, TWIST, VECTOR, WRENCH,
 from smvae_ros.replay.fusion_bag import LATENT, LATENT_DEFINITION, FusionBag
 from smvae_ros.replay.inference import Judged
 from smvae_ros.replay.job import ReplayJob
+from smvae_ros.replay.prepared import Prepared
 from smvae_ros.replay.results_folder import ReplayError
 from smvae_ros.replay.run import replay
 from smvae_ros.synchronizer.set_synchronizer import SampleSet
@@ -145,8 +146,10 @@ def test_every_message_that_can_bring_a_modality_can_be_written(modalities: Any,
     zeros = {modality.name: np.zeros(modality.shape, np.float32) for modality in modalities}
     none = np.zeros(len(modalities), np.float32)
     judged = Judged(tuple(zeros), np.zeros(4, np.float32), np.zeros(4, np.float32), none, {}, none, none, zeros, {})
+    sample_set, frames = SampleSet(5, 0, {}, "tick", 6, 7), {modalities[0].name: "eye"}
+    prepared = Prepared(sample_set, {}, {}, {}, frames, joints={}, seconds=0.0, bag_seconds=None, in_full=True)
     with FusionBag(tmp_path / "bag", bindings) as written:
-        written.write(SampleSet(5, 0, {}, "tick", 6, 7), judged, {modalities[0].name: "eye"})
+        written.write(prepared, judged)
     topics = {f"predicted {name}": f"/fusion/predicted/{'wrench' if name == 'force' else name}" for name in zeros}
     read = {name: (log, stamp, m) for name, log, stamp, m in read_bag(tmp_path / "bag", topics)}
     assert len(read) == len(modalities)

@@ -11,7 +11,7 @@ from smvae_core.inference.engine import Engine
 from smvae_core.subsets import all_subsets
 from smvae_ros.replay.inference import Batch, BatchInference
 from smvae_ros.replay.job import ReplayJob
-from smvae_ros.replay.judge import Prepared
+from smvae_ros.replay.prepared import Prepared
 from smvae_ros.replay.run import replay
 from smvae_ros.replay.setup import memory_step
 from smvae_ros.replay.threads import judged_in_order
@@ -79,6 +79,9 @@ def test_a_set_that_fails_ends_the_replay_on_any_number_of_threads(remembering: 
             good,
             rejected={},
             frames={},
+            joints={},
+            seconds=n * 0.05,
+            bag_seconds=None,
             in_full=True,
         )
         for n in range(1, 401)
