@@ -1,6 +1,6 @@
 """Processes that are started afresh (spawned), so that they do not inherit threads, locks or a GPU.
 
->>> with made_elsewhere(partial(read, bag), ahead=64) as sets:  # which are read while this process works on others
+>>> with made_elsewhere(partial(read, bag), ahead=1 << 26) as sets:  # which are read while this process works on others
 ...     for one in sets:
 ...         ...
 """
@@ -12,11 +12,11 @@ import signal
 import sys
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -40,7 +40,7 @@ def made_elsewhere(
 
     Args:
         make: is sent to the process, as its items are sent back.
-        ahead: number of items that are made before anybody takes them.
+        ahead: bytes of items that are made before anybody takes them; always room for one item.
 
     Raises:
         ProcessError: from the generator: the process was killed. It also raises whatever the other one raises.
@@ -107,31 +107,57 @@ def _received(receiver: Connection, process: BaseProcess) -> Generator[Any, None
         yield content
 
 
-def _send_all(make: Callable[[], Generator[Any, None, Any]], ahead: int, sender: Connection) -> None:
-    """Run a generator, and send what it yields and returns from a thread, while this one goes on."""
+def _send_all(make: Callable[[], Generator[Any, None, Any]], ahead: int, connection: Connection) -> None:
+    """Run a generator, and send what it yields and returns."""
     # An exception, so that whatever the generator has opened is closed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    room, messages = threading.Semaphore(ahead), SimpleQueue[bytes | None]()
-
-    def send() -> None:
-        try:
-            while (message := messages.get()) is not None:
-                sender.send_bytes(message)
-                room.release()
-        except OSError:  # nobody is there any more
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=send, name="send", daemon=True)
-    thread.start()
+    sender = _Sender(connection, ahead)
+    sender.start()
     try:
         with closing(_told(make())) as told:
             for message in told:
-                room.acquire()
-                messages.put(pickle.dumps(message, protocol=5))
+                sender.put(pickle.dumps(message, protocol=5))
     except Exception as error:
-        messages.put(pickle.dumps(("error", (_as_sent(error), traceback.format_exc()))))
-    messages.put(None)
-    thread.join()
+        sender.put(pickle.dumps(("error", (_as_sent(error), traceback.format_exc()))))
+    sender.put(None)
+    sender.join()
+
+
+class _Sender(threading.Thread):
+    """Sends messages while other threads go on; None is the last."""
+
+    def __init__(self, connection: Connection, ahead: int) -> None:
+        super().__init__(name="sender", daemon=True)
+        self._connection, self._ahead = connection, ahead
+        self._waiting: deque[bytes | None] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+
+    def put(self, message: bytes | None) -> None:
+        """Add a message; wait while those before it are too many."""
+        size = len(message or b"")
+        with self._changed:
+            self._changed.wait_for(lambda: not self._bytes or self._bytes + size <= self._ahead)
+            self._bytes += size
+            self._waiting.append(message)
+            self._changed.notify()
+
+    def run(self) -> None:
+        """Send until the last message."""
+        while (message := self._next()) is not None:
+            try:
+                self._connection.send_bytes(message)
+            except OSError:  # nobody is there any more
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            with self._changed:
+                self._bytes -= len(message)
+                self._changed.notify()
+
+    def _next(self) -> bytes | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting)
+            return self._waiting.popleft()
 
 
 def _told(items: Generator[Any, None, Any]) -> Generator[tuple[str, Any], None, None]:

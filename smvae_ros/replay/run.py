@@ -20,7 +20,6 @@ from smvae_core.processes import can_have_children, made_elsewhere
 from smvae_ros.bags.naming import FUSION_BAG, SETS
 from smvae_ros.distrust import Distrust, policies
 from smvae_ros.replay.fusion_bag import FusionBag
-from smvae_ros.replay.inference import BATCH
 from smvae_ros.replay.job import ReplayJob
 from smvae_ros.replay.judge import Judge
 from smvae_ros.replay.pictures import Moment, write_pictures
@@ -33,6 +32,8 @@ from smvae_ros.replay.summary import ReplaySummary, Timing
 from smvae_ros.replay.table import SetTable
 from smvae_ros.replay.threads import judged_in_order, undisturbed
 
+_AHEAD = 64 << 20
+"""Bytes of sets that the reader may be ahead, as while the model is built."""
 Reading = Generator[Prepared, None, BagRead]
 OnSet = Callable[[float, float | None], None]
 """Called after each set with the seconds of the bag that are done and, where its metadata tells it, its length."""
@@ -80,7 +81,7 @@ def replay(
 def _reading(bag: Path, plan: ReadingPlan, threads: int) -> Iterator[Reading]:
     """Yield what reads the bag: a process of its own, which does not share Python's interpreter, or one thread."""
     if threads > 1 and can_have_children():
-        with made_elsewhere(partial(read_alone, bag, plan), ahead=2 * BATCH) as prepared:
+        with made_elsewhere(partial(read_alone, bag, plan), ahead=_AHEAD) as prepared:
             yield prepared
     else:
         with closing(read(bag, plan)) as prepared:

@@ -81,7 +81,8 @@ class RecordedSets:
                 for truth in self._truth.values():
                     truth.clear()
                 self._truth[modality].add(stamp_ns, message, receive_ns)
-            yield from self._judged(receive_ns - _PATIENCE_NS)
+            if self._waiting:
+                yield from self._judged(receive_ns - _PATIENCE_NS)
         while self._late:
             self._deliver(*heapq.heappop(self._late))
         while (due_ns := synchronizer.next_deadline()) is not None:

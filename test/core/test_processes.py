@@ -18,6 +18,7 @@ from smvae_core.processes import ProcessError, made_elsewhere
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER))  # so that spawned processes, which get the path of this one, find them, too
 generators = import_module("generators")
+ROOM = 4 * len(generators.BLOCK)
 
 
 def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
@@ -41,7 +42,7 @@ def test_items_and_result_come_from_another_process(count: int) -> None:
     def take(made: Generator[int, None, str]) -> Generator[int, None, str]:
         return (yield from made)
 
-    with made_elsewhere(partial(generators.squares, count), ahead=3) as made:
+    with made_elsewhere(partial(generators.squares, count), ahead=ROOM) as made:
         taken = take(made)
         try:
             while True:
@@ -54,7 +55,7 @@ def test_items_and_result_come_from_another_process(count: int) -> None:
 
 def test_an_error_comes_after_the_items_before_it() -> None:
     error = ConfigurationError("bag: expected this, found that")
-    with made_elsewhere(partial(generators.squares, 3, error), ahead=2) as made:
+    with made_elsewhere(partial(generators.squares, 3, error), ahead=ROOM) as made:
         assert [next(made) for _ in range(3)] == [0, 1, 4]
         with pytest.raises(ConfigurationError, match="bag: expected this, found that") as raised:
             next(made)
@@ -62,7 +63,7 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 
 
 def test_a_defect_tells_where_it_happened() -> None:
-    with made_elsewhere(partial(generators.squares, 1, ZeroDivisionError("by nothing")), ahead=2) as made:
+    with made_elsewhere(partial(generators.squares, 1, ZeroDivisionError("by nothing")), ahead=ROOM) as made:
         assert next(made) == 0
         with pytest.raises(ZeroDivisionError, match="by nothing") as raised:
             next(made)
@@ -70,7 +71,7 @@ def test_a_defect_tells_where_it_happened() -> None:
 
 
 def test_an_error_that_cannot_be_sent_is_told() -> None:
-    with made_elsewhere(generators.two_words, ahead=2) as made:
+    with made_elsewhere(generators.two_words, ahead=ROOM) as made:
         assert next(made) == 1
         with pytest.raises(RuntimeError, match="TwoWords: bad luck"):
             next(made)
@@ -78,7 +79,10 @@ def test_an_error_that_cannot_be_sent_is_told() -> None:
 
 @pytest.mark.parametrize("after", [0, 3])
 def test_a_killed_process_is_an_error(after: int) -> None:
-    with made_elsewhere(partial(generators.killed, after), ahead=1) as made, pytest.raises(ProcessError) as raised:
+    with (
+        made_elsewhere(partial(generators.killed, after), ahead=ROOM) as made,
+        pytest.raises(ProcessError) as raised,
+    ):
         list(made)
     assert str(raised.value) == "a process of smvae was killed by SIGKILL before its work was done"
 
@@ -86,7 +90,7 @@ def test_a_killed_process_is_an_error(after: int) -> None:
 def test_no_more_items_are_made_than_room_is_for(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     folder.mkdir()
-    with made_elsewhere(partial(generators.endless, tmp_path / "open", folder), ahead=4) as made:
+    with made_elsewhere(partial(generators.endless, tmp_path / "open", folder), ahead=ROOM) as made:
         for _ in range(10):
             next(made)
         until(lambda: len(list(folder.iterdir())) >= 14)
@@ -97,7 +101,7 @@ def test_no_more_items_are_made_than_room_is_for(tmp_path: Path) -> None:
 
 def test_what_the_generator_opened_is_closed_when_nobody_takes_more(tmp_path: Path) -> None:
     opened = tmp_path / "open"
-    with made_elsewhere(partial(generators.endless, opened), ahead=4) as made:
+    with made_elsewhere(partial(generators.endless, opened), ahead=ROOM) as made:
         next(made)
         pid = int(opened.read_text())
     assert not opened.exists() and not is_alive(pid)
@@ -109,7 +113,7 @@ def test_it_ends_with_the_process_that_started_it(how: signal.Signals, tmp_path:
     script = (
         "import sys, time; from functools import partial; from pathlib import Path;"
         "import generators; from smvae_core.processes import made_elsewhere\n"
-        "with made_elsewhere(partial(generators.endless, Path(sys.argv[1])), ahead=4) as made:\n"
+        "with made_elsewhere(partial(generators.endless, Path(sys.argv[1])), ahead=1) as made:\n"
         "    for one in made:\n"
         "        time.sleep(0.01)\n"
     )
