@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from html import escape
 from typing import Any
@@ -87,6 +88,11 @@ def page(results: Results) -> str:
 
 def _data(results: Results) -> dict[str, Any]:
     sets = results.sets
+    # Neither holds Python's interpreter for long, and they take nearly all of the time.
+    with ThreadPoolExecutor(1) as thread:
+        pictures = results.pictures
+        strips = thread.submit(picture_strips, pictures, results.force is not None) if pictures else None
+        latent = latent_plane(sets, results.force)
     spans = Spans(sets.seconds)
     trivial = trivial_errors(results)
     subsets = ["+".join(subset) for subset in _subsets(results)]
@@ -130,8 +136,8 @@ def _data(results: Results) -> dict[str, Any]:
             }
             for name, seen in sets.seen.items()
         ],
-        "latent": latent_plane(sets, results.force),
-        "pictures": picture_strips(results.pictures, results.force is not None) if results.pictures else None,
+        "latent": latent,
+        "pictures": strips.result() if strips else None,
         "waits": _waits(results),
     }
 
