@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import NamedTuple
 
 from benchmarks.node_latency import Run, run, summary
 from benchmarks.report import RESULTS, Goal, report
@@ -20,11 +22,20 @@ _TRANSPORT = "fastdds.xml"
 _ONE_CORE = ("taskset", "-c", "0")
 
 
-def replayed(command: Sequence[str], *options: str) -> float:
-    """Replay the shipped recording; return how many times faster than it was recorded."""
+class Replay(NamedTuple):
+    """The seconds of a replay: of its results, and of the whole command, with its start, the model and the report."""
+
+    results: float
+    command: float
+
+
+def replayed(command: Sequence[str], *options: str) -> Replay:
+    """Replay the shipped recording."""
     with TemporaryDirectory() as out:
+        began = perf_counter()
         subprocess.run([*command, "replay", str(_RECORDING), "--out", out, *options], check=True, capture_output=True)
-        return float(json.loads((Path(out) / "timing.json").read_text())["bag_seconds_per_wall_second"])
+        took = perf_counter() - began
+        return Replay(json.loads((Path(out) / "timing.json").read_text())["wall_seconds"], took)
 
 
 def _told(one: Run) -> str:
@@ -45,7 +56,7 @@ def main() -> None:
         nodes["other"] = of_other_build(arguments.against, "fusion_node")
         commands["other"] = of_other_build(arguments.against, "smvae")
     usual: dict[str, list[Run]] = {name: [] for name in nodes}
-    replays: dict[str, list[float]] = {name: [] for name in nodes}
+    replays: dict[str, list[Replay]] = {name: [] for name in nodes}
     pinned, twice, every = [], [], []
     for _ in range(arguments.rounds):
         for name, node in nodes.items():
@@ -61,13 +72,16 @@ def main() -> None:
         other = summary(usual["other"])
         ratio = statistics.median(a.set_ms / b.set_ms for a, b in zip(usual["ours"], usual["other"]))
         lines.append(Goal(f"against the other build ({other.set_ms:.1f} ms)", f"{ratio:.2f}×", "≤ 0.4×", ratio <= 0.4))
+        others = replays["other"]
         faster, as_much = (
-            statistics.median(a / b for a, b in zip(rates, replays["other"])) for rates in (replays["ours"], every)
+            statistics.median(b.results / a.results for a, b in zip(own, others)) for own in (replays["ours"], every)
         )
-        lines.append(Goal("replay, how many times faster", f"{faster:.2f}×", "≥ 1.3×", faster >= 1.3))
-        lines.append(
-            Goal("with images of every set from every subset, as there", f"{as_much:.2f}×", "(for comparison)", True)
-        )
+        whole = statistics.median(b.command / a.command for a, b in zip(replays["ours"], others))
+        lines += [
+            Goal("replay, how many times faster", f"{faster:.2f}×", "≥ 1.3×", faster >= 1.3),
+            Goal("with images of every set from every subset, as there", f"{as_much:.2f}×", "(for comparison)", True),
+            Goal("the whole command, from its start to the report", f"{whole:.2f}×", "(for comparison)", True),
+        ]
         how = f" The other build: {_told(other)}."
     lines += [
         Goal(f"on one core, sets lost of {one_core.images}", str(one_core.lost), "0", not one_core.lost),
