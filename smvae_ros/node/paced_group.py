@@ -64,8 +64,9 @@ class PacedGroup(MutuallyExclusiveCallbackGroup):
 
     def can_execute(self, entity: Any) -> bool:
         """Return whether an entity may wake the executor."""
-        # rclpy has no types here.
-        return entity not in self._resting and super().can_execute(entity)  # type: ignore[no-untyped-call]
+        # As rclpy's own, without its lock and its check that the entity is of the group: it is asked for every
+        # subscription at every wait.
+        return entity not in self._resting and self._active_entity is None
 
     def destroy(self) -> None:
         """Destroy the timer."""

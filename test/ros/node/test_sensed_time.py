@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rclpy.clock import ROSClock
 
 from smvae_ros.node import sensed_time
 from smvae_ros.node.sensed_time import SensedTime
@@ -19,6 +20,7 @@ class Bench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, simulated: bool = True) -> None:
         self.clock_ns, self.steady_s = START, 50.0
         monkeypatch.setattr(sensed_time, "monotonic", lambda: self.steady_s)
+        monkeypatch.setattr(sensed_time, "time_ns", lambda: self.clock_ns)
         clock = SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=self.clock_ns))
         self.time = SensedTime(clock, simulated=simulated)
 
@@ -129,6 +131,12 @@ def test_a_coarse_or_slow_clock_does_not_stand_still(bench: Bench) -> None:
         bench.clock_ns += round(0.45 * S)
 
 
-def test_real_time_is_the_nodes_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_time_is_the_computers(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(monkeypatch, simulated=False)
     assert set(bench.play(SENSORS, 5)) == {0.0}
+
+
+def test_the_computers_time_is_that_of_a_nodes_clock_without_simulation() -> None:
+    time, clock = SensedTime(ROSClock(), simulated=False), ROSClock()
+    before, between, after = time.now_ns(), clock.now().nanoseconds, time.arrive()
+    assert before <= between <= after
