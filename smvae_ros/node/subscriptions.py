@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, cast
 
-from rclpy.clock import ClockChange, JumpThreshold, ROSClock, TimeJump
+from rclpy.clock import ClockChange, JumpHandle, JumpThreshold, ROSClock, TimeJump
 from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
@@ -97,12 +97,7 @@ class Subscriptions:
         self._paced = PacedGroup(node)
         # On the node's clock, so that a paused or fast simulation pauses and hurries the deadlines as well.
         self._timer = node.create_timer(1.0, self._poll, clock=self._clock, autostart=False)
-        # As the synchroniser judges it: times on /clock may overtake one another.
-        least_ns = max(1, nanoseconds(settings.max_wait))
-        self._jump = self._clock.create_jump_callback(
-            JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-least_ns), on_clock_change=True),
-            post_callback=self._jumped,
-        )
+        self._jump = self._watch_for_jumps(settings)
         try:
             for name, stream in settings.streams.items():
                 if stream.enabled:
@@ -129,9 +124,11 @@ class Subscriptions:
                 self._subscribe(name, stream.topic)
             elif not stream.enabled:
                 self._unsubscribe(name)
+        if settings.max_wait != self.settings.max_wait:
+            self._jump.unregister()
+            self._jump = self._watch_for_jumps(settings)
         self.settings = settings
-        now_ns = self.time.arrive()
-        max_wait_ns = nanoseconds(settings.max_wait)
+        now_ns, max_wait_ns = self.time.arrive(), nanoseconds(settings.max_wait)
         future_ns = settings.future_ns(simulated=simulated_time(self._node))
         self._hand_on(self.synchronizer.change(settings.synchronizer_streams(), max_wait_ns, now_ns, future_ns))
 
@@ -287,6 +284,12 @@ class Subscriptions:
             if sample_set.epoch == self._epoch:
                 self._submit(sample_set)
         self._arm()
+
+    def _watch_for_jumps(self, settings: FusionSettings) -> JumpHandle:
+        # As the synchroniser judges it: times on /clock may overtake one another.
+        least_ns = max(1, nanoseconds(settings.max_wait))
+        threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-least_ns), on_clock_change=True)
+        return self._clock.create_jump_callback(threshold, post_callback=self._jumped)
 
     def _jumped(self, jump: TimeJump) -> None:
         if jump.clock_change in (ClockChange.ROS_TIME_ACTIVATED, ClockChange.ROS_TIME_DEACTIVATED):

@@ -126,6 +126,23 @@ def test_times_of_the_clock_that_overtake_one_another_begin_no_epoch(checkpoint:
         assert robot.new_status().epoch == 0 and "time goes back" not in process.output()
 
 
+def test_how_far_the_clock_may_go_back_follows_the_longest_wait(checkpoint: Path, tmp_path: Path) -> None:
+    parameters = {"checkpoint": checkpoint, "use_sim_time": True, "max_wait": 0.1}
+    with fusion_and_robot(tmp_path / "log", parameters) as (robot, _):
+        clock = robot.clock(start_s=1000.0)
+        robot.sending = set(ALL)
+        robot.wait_for_set(*ALL)
+        assert not robot.set(max_wait=1.0)
+        clock.start_s = clock.now_ns / 1e9 - 0.5
+        robot.latents.clear()
+        robot.wait_for_new_latents(40)
+        assert robot.new_status().epoch == 0
+        assert not robot.set(max_wait=0.1)
+        clock.start_s = clock.now_ns / 1e9 - 0.5
+        robot.wait(lambda: robot.new_status().epoch == 1, "a new epoch")
+        robot.wait_for_set(*ALL)
+
+
 def test_two_publishers_of_the_clock_are_named_and_no_sensor_is_blamed(checkpoint: Path, tmp_path: Path) -> None:
     with fusion_and_robot(tmp_path / "log", {"checkpoint": checkpoint, "use_sim_time": True}) as (robot, process):
         robot.clock(start_s=1000.0)
