@@ -60,7 +60,7 @@ def made_elsewhere(
 
 
 def can_have_children() -> bool:
-    """Return whether this process may start others: a daemonic one, as a Dask worker is, may not."""
+    """Return whether this process may start others: a daemonic one, as of a pool, a loader or Dask, may not."""
     return not multiprocessing.current_process().daemon
 
 

@@ -29,7 +29,7 @@ from smvae_core.data.formats.vision_touch import VISION_TOUCH
 from smvae_core.data.samples import BadLogs, Samples, inconsistent, samples_of
 from smvae_core.data.writer import column_file, start, stop, write_rows
 from smvae_core.modality import Modality
-from smvae_core.processes import without_main
+from smvae_core.processes import can_have_children, without_main
 
 _FORMAT = 2
 # Each write of the manifest writes all of it, so the number of writes per build is limited.
@@ -202,7 +202,7 @@ def _written(
     """Yield each stale file after writing its rows, with the rows or the reason why it cannot be used."""
     if workers is None:
         workers = min(len(os.sched_getaffinity(0)), -(-len(stale) // _FILES_A_WORKER))
-    if multiprocessing.current_process().daemon:  # of a pool or a loader; it may not start processes
+    if not can_have_children():
         workers = 1
     context = multiprocessing.get_context("spawn")
     arguments = (folder, table, modalities, context.Value("q", rows), read)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from smvae_core.data.log_file import STEPS_PER_FILE, write_log
-from smvae_core.processes import without_main
+from smvae_core.processes import without_interrupts, without_main
 from smvae_core.simulation.policy import PegPolicy
 from smvae_core.simulation.scene import SceneLook
 from smvae_core.simulation.shapes import PEGS, Peg
@@ -257,13 +257,8 @@ def _share(jobs: list[tuple[Any, ...]], workers: int, steps: int, report: Callab
 
     with _interrupt_deferred() as interrupts, ProcessPoolExecutor(workers, context, _begin, (stop,)) as pool:
         try:
-            # Ctrl-C reaches the whole process group. Workers inherit this mask, and the parent stops them.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-            try:
-                with without_main():
-                    pending = {pool.submit(_work, *job) for job in jobs}
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            with without_main(), without_interrupts():  # this process stops the others
+                pending = {pool.submit(_work, *job) for job in jobs}
             while pending and not interrupts:
                 done, pending = wait(pending, timeout=0.2, return_when="FIRST_EXCEPTION")
                 look()
