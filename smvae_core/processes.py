@@ -15,12 +15,16 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any, TypeVar
 
 from smvae_core.errors import SMVAEError
+
+_PATIENCE_S = 5.0
+"""So long a process has for closing what it has opened."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -56,6 +60,8 @@ def made_elsewhere(
             yield _received(receiver, process)
     finally:
         process.terminate()
+        process.join(_PATIENCE_S)
+        process.kill()
         process.join()
 
 
@@ -83,6 +89,7 @@ def without_main() -> Iterator[None]:
 @contextmanager
 def without_interrupts() -> Iterator[None]:
     """Let processes that are started inside inherit that SIGINT is blocked: Ctrl-C reaches all of a terminal."""
+    resource_tracker.ensure_running()  # as it begins, with the first process, it lets SIGINT through again
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -109,13 +116,23 @@ def _received(receiver: Connection, process: BaseProcess) -> Generator[Any, None
 
 def _send_all(make: Callable[[], Generator[Any, None, Any]], ahead: int, connection: Connection) -> None:
     """Run a generator, and send what it yields and returns."""
-    # An exception, so that whatever the generator has opened is closed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    ended = False
+
+    def end(*_: object) -> None:
+        nonlocal ended
+        ended = True
+        sys.exit(1)  # an exception, so that whatever the generator has opened is closed
+
+    signal.signal(signal.SIGTERM, end)
+    # Where Python passes over exceptions, as in the end of an object, the next item ends the work.
+    sys.unraisablehook = lambda one: None if one.exc_type is SystemExit else sys.__unraisablehook__(one)
     sender = _Sender(connection, ahead)
     sender.start()
     try:
         with closing(_told(make())) as told:
             for message in told:
+                if ended:
+                    sys.exit(1)
                 sender.put(pickle.dumps(message, protocol=5))
     except Exception as error:
         sender.put(pickle.dumps(("error", (_as_sent(error), traceback.format_exc()))))

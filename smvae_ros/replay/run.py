@@ -16,8 +16,9 @@ import numpy as np
 from smvae_core import checkpoint as checkpoints
 from smvae_core.device import arithmetic, device_errors
 from smvae_core.inference.engine import Engine
-from smvae_core.processes import can_have_children, made_elsewhere
+from smvae_core.processes import ProcessError, can_have_children, made_elsewhere
 from smvae_ros.bags.naming import FUSION_BAG, SETS
+from smvae_ros.bags.reading import BagError
 from smvae_ros.distrust import Distrust, policies
 from smvae_ros.replay.fusion_bag import FusionBag
 from smvae_ros.replay.job import ReplayJob
@@ -81,8 +82,11 @@ def replay(
 def _reading(bag: Path, plan: ReadingPlan, threads: int) -> Iterator[Reading]:
     """Yield what reads the bag: a process of its own, which does not share Python's interpreter, or one thread."""
     if threads > 1 and can_have_children():
-        with made_elsewhere(partial(read_alone, bag, plan), ahead=_AHEAD) as prepared:
-            yield prepared
+        try:
+            with made_elsewhere(partial(read_alone, bag, plan), ahead=_AHEAD) as prepared:
+                yield prepared
+        except ProcessError as error:
+            raise BagError(f"{bag}: it could not be read to its end: {error}, as for want of memory") from None
     else:
         with closing(read(bag, plan)) as prepared:
             yield prepared

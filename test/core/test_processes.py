@@ -119,10 +119,18 @@ def test_it_ends_with_the_process_that_started_it(how: signal.Signals, tmp_path:
     )
     command = [sys.executable, "-c", script, str(opened)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as run:
+    with (
+        (tmp_path / "errors").open("w") as errors,
+        subprocess.Popen(command, env=environment, stderr=errors, start_new_session=True) as run,
+    ):
         until(lambda: opened.exists() and opened.read_text())
         pid = int(opened.read_text())
-        run.send_signal(how)
+        if how == signal.SIGINT:  # as a terminal sends it
+            os.killpg(run.pid, how)
+        else:
+            run.send_signal(how)
         run.wait(20)
     until(lambda: not is_alive(pid))
     assert not opened.exists()
+    # Only the process that started the other one tells of Ctrl-C.
+    assert (tmp_path / "errors").read_text().count("Traceback") == (how == signal.SIGINT)
