@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import cache
 from importlib.machinery import PathFinder
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _pytest.terminal import TerminalReporter
@@ -26,6 +27,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_MEMORY = Path("/dev/shm")
 
+EXTRAS = {"av": "sim", "distributed": "cluster", "mujoco": "sim", "onnx": "onnx", "onnxruntime": "onnx"}
+"""The extra that brings a package."""
+INSTALL = "pip install '.[{}]' in the source folder"
+
 # `python -m pytest` puts the working directory first, and the source folder would hide the built package.
 _others = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent.parent]
 if PathFinder.find_spec("smvae_ros", _others):
@@ -39,6 +44,28 @@ if int(pytest.__version__.split(".")[0]) < 8:
     _spec.loader.exec_module(sys.modules["test"])
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, None]:
+    """Skip the test files that import a package of an extra which is not installed."""
+    outcome = yield
+    skip_without_extra(outcome.get_result(), str(collector.path))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+    """Skip the tests that need a package of an extra which is not installed."""
+    outcome = yield
+    skip_without_extra(outcome.get_result(), str(item.path))
+
+
+def skip_without_extra(report: Any, path: str) -> None:
+    """Turn the report of a failure for want of a package into that of a skip, with the line that changes it."""
+    found = re.search(r"(?:No module named|the package) '(\w+)", str(report.longrepr)) if report.failed else None
+    if found and (extra := EXTRAS.get(found[1])) and find_spec(found[1]) is None:
+        report.outcome = "skipped"
+        report.longrepr = (path, None, f"{found[1]} is not installed: {INSTALL.format(extra)}")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the tests marked `rendering` on a machine that cannot draw off-screen."""
     marked = [item for item in items if item.get_closest_marker("rendering")]
@@ -50,6 +77,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @cache
 def drawing_problem() -> str:
     """Return why MuJoCo cannot draw off-screen, with the line that changes it; empty if it can."""
+    if find_spec("mujoco") is None:
+        return f"mujoco is not installed: {INSTALL.format(EXTRAS['mujoco'])}"
     probe = "import mujoco; context = mujoco.GLContext(8, 8); context.make_current()"
     environment = {"MUJOCO_GL": "egl"} | os.environ
     done = subprocess.run([sys.executable, "-c", probe], env=environment, capture_output=True, check=False)

@@ -57,6 +57,8 @@ def on_the_processor(monkeypatch):
 
 
 def test_graphs_are_tried_on_a_gpu_alone_and_half_precision_where_it_is_wanted():
+    import onnxruntime  # noqa: F401  (skipped without it)
+
     gpu = torch.device("cuda")
     assert candidates(gpu, "single") == ["channels_last", "cuda_graph"]
     assert candidates(gpu, "half") == ["channels_last", "cuda_graph", "cuda_graph_half"]

@@ -106,6 +106,8 @@ def test_a_fixed_back_end_is_the_one_that_runs_and_gives_the_same_bytes_again(pa
 
 
 def test_warming_up_takes_the_fastest_back_end_and_says_which(path, caplog):
+    import onnxruntime  # noqa: F401  (skipped without it)
+
     engine = Engine.load(path, "cpu")
     assert engine.backend == "eager" and engine.timings == {}
     with caplog.at_level(logging.INFO, logger="smvae_core.inference.engine"):
@@ -116,6 +118,8 @@ def test_warming_up_takes_the_fastest_back_end_and_says_which(path, caplog):
 
 
 def test_back_ends_can_be_compared_while_sets_are_fused(path, batch):
+    import onnxruntime  # noqa: F401  (skipped without it)
+
     engine, arrays = Engine.load(path, "cpu"), arrays_of(batch, "rgb", "force")
     assert engine.may_compare_later
     engine.warm_up(compare=False)
@@ -139,6 +143,8 @@ def test_a_comparison_that_is_stopped_builds_no_more_back_ends(path):
 
 
 def test_a_back_end_that_does_not_agree_with_eager_is_not_taken(path, inaccurate_onnx, caplog):
+    import onnxruntime  # noqa: F401  (skipped without it)
+
     engine = Engine.load(path, "cpu")
     engine.warm_up()
     assert set(engine.timings) == {"eager", "channels_last"}
@@ -149,6 +155,8 @@ def test_a_back_end_that_does_not_agree_with_eager_is_not_taken(path, inaccurate
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
 def test_without_the_packages_the_engine_runs_and_names_them_to_who_asks(path, monkeypatch, caplog, package):
+    import onnxruntime  # noqa: F401  (skipped without it)
+
     monkeypatch.setitem(sys.modules, package, None)
     engine = Engine.load(path, "cpu")
     engine.warm_up()
