@@ -1,7 +1,7 @@
 """CameraInfo: where it is looked for, what is published beside predictions, and what its absence costs."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,21 @@ def robot(remapped: tuple[Robot, FusionProcess]) -> Robot:
     return robot
 
 
+@pytest.fixture
+def calibrate(robot: Robot) -> Iterator[Callable[[CameraInfo], None]]:
+    """Publish a calibration as drivers do that latch it; at the end the publisher goes, and its calibration with it."""
+    publishers: list[Any] = []
+
+    def publish(camera: CameraInfo) -> None:
+        if not publishers:
+            publishers.append(robot.node.create_publisher(CameraInfo, "/cam/depth/camera_info", LATCHED))
+        publishers[0].publish(camera)
+
+    yield publish
+    for publisher in publishers:
+        robot.node.destroy_publisher(publisher)
+
+
 def wait_for_diagnostics(robot: Robot, level: bytes, words: str) -> None:
     """Wait until diagnostics of the node have a level and these words."""
 
@@ -175,7 +190,7 @@ def wait_for_diagnostics(robot: Robot, level: bytes, words: str) -> None:
 
 
 def test_points_without_camera_info_are_named_and_a_latched_one_beside_the_remapped_image_mends_it(
-    robot: Robot, remapped: tuple[Robot, FusionProcess]
+    robot: Robot, remapped: tuple[Robot, FusionProcess], calibrate: Callable[[CameraInfo], None]
 ) -> None:
     clouds = robot.listen("predicted/points", PointCloud2)
     line = "/fusion/predicted/points is not published: no CameraInfo came on /cam/depth/camera_info"
@@ -183,8 +198,7 @@ def test_points_without_camera_info_are_named_and_a_latched_one_beside_the_remap
     wait_for_diagnostics(robot, DiagnosticStatus.WARN, line)
     assert clouds == []
     infos, depth = robot.listen("predicted/depth/camera_info", CameraInfo), robot.listen("predicted/depth", Image)
-    publisher = robot.node.create_publisher(CameraInfo, "/cam/depth/camera_info", LATCHED)
-    publisher.publish(CameraInfo(header=Header(frame_id=FRAMES["depth"]), width=64, height=48, k=K, p=P))
+    calibrate(CameraInfo(header=Header(frame_id=FRAMES["depth"]), width=64, height=48, k=K, p=P))
     robot.wait(lambda: clouds and infos and len(depth) > 3, "points, camera info and depth")
     assert clouds[-1].header.frame_id == FRAMES["depth"]
     info = infos[0]
@@ -194,12 +208,11 @@ def test_points_without_camera_info_are_named_and_a_latched_one_beside_the_remap
 
 
 def test_a_camera_info_that_is_no_use_costs_the_points_alone(
-    robot: Robot, remapped: tuple[Robot, FusionProcess]
+    robot: Robot, remapped: tuple[Robot, FusionProcess], calibrate: Callable[[CameraInfo], None]
 ) -> None:
     clouds: list[Any] = robot.listen("predicted/points", PointCloud2)
     actions = robot.listen("predicted/action", TwistStamped)
-    publisher = robot.node.create_publisher(CameraInfo, "/cam/depth/camera_info", LATCHED)
-    publisher.publish(CameraInfo(width=64, height=48, k=[0.0] * 9))
+    calibrate(CameraInfo(width=64, height=48, k=[0.0] * 9))
     line = "/fusion/predicted/points is not published: expected a CameraInfo with width, height and finite"
     robot.wait(lambda: line in remapped[1].output(), "a warning")
     actions.clear()
@@ -212,19 +225,18 @@ def test_a_camera_info_that_is_no_use_costs_the_points_alone(
     assert remapped[1].output().count(line) <= count + 1, "growing intervals"
     values = {pair.key: pair.value for pair in robot.diagnostics["fusion: fusion"].values}
     assert int(values["not published: /fusion/predicted/points"]) > 5
-    publisher.publish(CameraInfo(width=64, height=48, k=K, p=P))
+    calibrate(CameraInfo(width=64, height=48, k=K, p=P))
     robot.wait(lambda: clouds, "points again")
 
 
 def test_a_calibration_of_other_pictures_costs_points_and_camera_info_and_both_topics_are_named(
-    robot: Robot, remapped: tuple[Robot, FusionProcess]
+    robot: Robot, remapped: tuple[Robot, FusionProcess], calibrate: Callable[[CameraInfo], None]
 ) -> None:
     clouds, infos = (
         robot.listen("predicted/points", PointCloud2),
         robot.listen("predicted/depth/camera_info", CameraInfo),
     )
-    publisher = robot.node.create_publisher(CameraInfo, "/cam/depth/camera_info", LATCHED)
-    publisher.publish(CameraInfo(width=64, height=36, k=K, p=P))
+    calibrate(CameraInfo(width=64, height=36, k=K, p=P))
     words = "is not published: expected a CameraInfo of pictures shaped as 64 × 48, found one of 64 × 36"
     topics = ("points", "depth/camera_info")
     robot.wait(
@@ -236,13 +248,13 @@ def test_a_calibration_of_other_pictures_costs_points_and_camera_info_and_both_t
     robot.wait_for_new_latents(10)
     assert not clouds and not infos
     roi = RegionOfInterest(x_offset=10, y_offset=20, width=64, height=48)
-    publisher.publish(CameraInfo(width=100, height=100, k=K, p=P, roi=roi))
+    calibrate(CameraInfo(width=100, height=100, k=K, p=P, roi=roi))
     robot.wait(lambda: clouds and infos, "points of the region")
     assert infos[0].k[2] == pytest.approx(K[2] - 10) and not infos[0].roi.width
-    publisher.publish(CameraInfo(width=64, height=48, k=K, p=P, d=[0.1], distortion_model="odd"))
+    calibrate(CameraInfo(width=64, height=48, k=K, p=P, d=[0.1], distortion_model="odd"))
     odd = "/fusion/predicted/points is not published: expected a CameraInfo with the distortion_model plumb_bob"
     robot.wait(lambda: odd in remapped[1].output(), "a warning of the distortion")
-    publisher.publish(CameraInfo(width=64, height=48, k=K, p=P))
+    calibrate(CameraInfo(width=64, height=48, k=K, p=P))
     clouds.clear()
     robot.wait(lambda: clouds, "points again")
 
