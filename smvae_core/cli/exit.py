@@ -14,16 +14,15 @@ from typer.core import TyperGroup
 from smvae_core.device import first_line
 from smvae_core.errors import SMVAEError
 
-_COLLECT = 10_000
 # Beginnings of messages of torch, which is not imported for this.
 _GPU_ERRORS = ("CUDA error", "CUDA out of memory", "cuDNN error", "cuBLAS error")
 
 
 def run(application: Callable[[], None]) -> None:
     """Run a typer application; bad input ends it with one sentence on stderr and exit code 2."""
-    # The modules of torch and others are a million objects. The search for cycles among them takes a quarter of a
-    # second while they are imported, and half a second as the interpreter ends.
-    gc.set_threshold(_COLLECT)
+    # The search for cycles among the objects of torch's modules takes a quarter of a second while they are imported,
+    # and half a second as the interpreter ends.
+    gc.set_threshold(10_000)
     atexit.register(gc.freeze)
     try:
         application()

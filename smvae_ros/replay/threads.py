@@ -33,8 +33,8 @@ def judged_in_order(
 ) -> Iterator[tuple[Prepared, Judged]]:
     """Yield each set with what the model infers from it, in order.
 
-    This thread reads, and computes as well once there are enough batches for the other threads. So there are never
-    more threads than cores: a thread that waits for a core would hold the interpreter and stop all others.
+    This thread takes the sets, and computes as well once there are enough batches for the other threads. So this
+    process never has more threads that compute than `threads`.
     """
     if threads == 1:
         for sets, batch in _batches(prepared):
