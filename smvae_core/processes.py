@@ -6,7 +6,6 @@
 """
 
 import multiprocessing
-import os
 import pickle
 import signal
 import sys
@@ -165,11 +164,18 @@ class _Sender(threading.Thread):
             try:
                 self._connection.send_bytes(message)
             except OSError:  # nobody is there any more
-                os.kill(os.getpid(), signal.SIGTERM)
+                self._end()
                 return
             with self._changed:
                 self._bytes -= len(message)
                 self._changed.notify()
+
+    def _end(self) -> None:
+        # The signal may come just before the main thread begins to wait for room, and does not wake it then.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        with self._changed:
+            self._ahead = sys.maxsize
+            self._changed.notify()
 
     def _next(self) -> bytes | None:
         with self._changed:
@@ -178,15 +184,13 @@ class _Sender(threading.Thread):
 
 
 def _told(items: Generator[Any, None, Any]) -> Generator[tuple[str, Any], None, None]:
-    result = None
-
-    def all_items() -> Generator[Any, None, None]:
-        nonlocal result
-        result = yield from items
-
-    for item in all_items():
+    while True:
+        try:
+            item = next(items)
+        except StopIteration as end:
+            yield "end", end.value
+            return
         yield "item", item
-    yield "end", result
 
 
 def _as_sent(error: Exception) -> Exception:
